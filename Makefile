@@ -1,0 +1,63 @@
+# make demo   search an architecture on synthetic scenes and show where the results are
+# make dev    a development environment in .venv: the package from this folder, with the test tools
+# make test   build the wheel, install it into .venv-test and test what was installed
+# make lint   style and types, with the tools of .venv-test
+# make clean  remove everything that was built here; runs/ stays
+
+PYTHON ?= python3
+DEMO_RUN := runs/search-demo
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+SOURCES := $(shell find . -path './.*' -prune -o -path ./tests -prune -o -path ./build -prune -o -path ./dist -prune \
+	-o -path ./runs -prune -o \( -name '*.py' -o -name '*.yaml' -o -name py.typed \) -print)
+
+# The tests are about what is installed, not about what happens to lie on the path.
+unexport PYTHONPATH
+
+.PHONY: demo dev test lint clean
+
+demo: .venv/.installed
+	.venv/bin/timfuse search --config configs/search-demo.yaml --overwrite
+	@echo "The results are in $(DEMO_RUN): genotype.yaml and its drawing, weights.safetensors, history.jsonl."
+	@echo "Curves: .venv/bin/tensorboard --logdir $(DEMO_RUN)"
+
+dev: .venv/.developed
+
+test: .venv-test/.installed
+	.venv-test/bin/pytest
+
+# The root of the repository is the package, so mypy is shown a folder that holds it under its name.
+lint: .venv-test/.installed
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	mkdir -p .venv-test/source && ln -sfn ../.. .venv-test/source/timfuse
+	cd .venv-test/source && MYPYPATH=. ../bin/mypy --config-file timfuse/pyproject.toml --package timfuse
+
+clean:
+	rm -rf .venv .venv-test build dist timfuse.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard]'
+	touch $@
+
+.venv/.developed: .venv/.installed
+	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,test]'
+	touch $@
+
+.venv-test/.tools: constraints.txt
+	$(PYTHON) -m venv .venv-test
+	.venv-test/bin/python $(PIP_INSTALL) build setuptools
+	touch $@
+
+# The source archive is built first and the wheel from it, so both are known to be whole.
+dist/.built: .venv-test/.tools setup.cfg pyproject.toml README.md LICENSE $(SOURCES)
+	rm -rf dist build timfuse.egg-info
+	.venv-test/bin/python -m build --no-isolation --outdir dist . > /dev/null
+	touch $@
+
+.venv-test/.installed: dist/.built
+	.venv-test/bin/python -m pip uninstall --quiet --yes timfuse
+	.venv-test/bin/python $(PIP_INSTALL) "$$(echo dist/*.whl)[tensorboard,test]"
+	touch $@

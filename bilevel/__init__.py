@@ -1,0 +1,63 @@
+"""Hypergradients and differentiable inner loops for bilevel problems of any kind.
+
+Every estimator takes a problem and a batch for each of its losses. Here the weight decay of a ridge
+regression is learnt on validation data, while the same calls give the gradient by which its weights are
+trained:
+
+>>> import torch
+>>> from torch.nn.functional import mse_loss
+>>> from timfuse.bilevel import BilevelProblem, conjugate_gradient
+>>> _ = torch.manual_seed(0)
+>>> x, truth = torch.randn(60, 20), torch.randn(20, 1)
+>>> y = x @ truth + 3 * torch.randn(60, 1)
+>>> training, validation = (x[:30], y[:30]), (x[30:], y[30:])
+>>> model, log_decay = torch.nn.Linear(20, 1, bias=False), torch.tensor(-5.0, requires_grad=True)
+>>> def outer_loss(model, batch):
+...     return mse_loss(model(batch[0]), batch[1])
+>>> def inner_loss(model, batch):
+...     return outer_loss(model, batch) + log_decay.exp() * model.weight.square().sum()
+>>> problem = BilevelProblem(model, [log_decay], outer_loss, inner_loss)
+>>> optimizer = torch.optim.Adam([log_decay, model.weight], lr=0.03)
+>>> for _ in range(500):
+...     estimate = conjugate_gradient(problem, validation, training, iterations=20)
+...     log_decay.grad, model.weight.grad = *estimate.outer, *estimate.inner
+...     optimizer.step()
+>>> print(f"weight decay {log_decay.exp():.1f}, validation loss {outer_loss(model, validation):.1f}")
+weight decay 2.5, validation loss 15.9
+"""
+
+from collections.abc import Callable
+
+from .conjugate_gradient import conjugate_gradient
+from .finite_difference import finite_difference
+from .first_order import first_order
+from .gauss_newton import gauss_newton
+from .hypergradient import Hypergradient, NonFiniteError
+from .inner_loop import InnerLoop, inner_loop
+from .neumann import neumann
+from .problem import BilevelProblem
+from .unrolled import unrolled
+
+ESTIMATORS: dict[str, Callable[..., Hypergradient]] = {
+    "first_order": first_order,
+    "gauss_newton": gauss_newton,
+    "finite_difference": finite_difference,
+    "unrolled": unrolled,
+    "neumann": neumann,
+    "conjugate_gradient": conjugate_gradient,
+}
+
+__all__ = [
+    "ESTIMATORS",
+    "BilevelProblem",
+    "Hypergradient",
+    "InnerLoop",
+    "NonFiniteError",
+    "conjugate_gradient",
+    "finite_difference",
+    "first_order",
+    "gauss_newton",
+    "inner_loop",
+    "neumann",
+    "unrolled",
+]

@@ -1,0 +1,120 @@
+"""Reading image files as integers, luma and unit range, in the bit depth that the file holds."""
+
+import warnings
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..runtime.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+
+_BITS_PER_SAMPLE = 258  # the TIFF tag
+_LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG, pillow's "L" and kornia's rgb_to_ycbcr
+_BROKEN = (OSError, SyntaxError, ValueError, IndexError, KeyError, Image.DecompressionBombError)
+
+
+def read_pixels(path: Path) -> Pixels:
+    """Read a PNG, JPEG, TIFF (first page) or BMP file without changing its bit depth.
+
+    Palettes are resolved, alpha is dropped. An EXIF orientation is not applied: the sources of a pair are
+    aligned on the stored pixel grid, and turning the one that happens to carry the tag would part them.
+
+    Args:
+        path: The image file.
+
+    Returns:
+        (H, W) for grey images, (H, W, 3) for colour, uint8 or uint16.
+
+    Raises:
+        UserError: If the file is missing or damaged, or holds neither 8 nor 16 bits per sample.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            if _reduced_to_8_bits(image):
+                return _read_deep_colour(path, image.format)
+            image.load()
+            if image.mode.startswith("I;16"):
+                return np.asarray(image).astype(np.uint16)
+            if image.mode in ("I", "F"):
+                raise UserError(f"{path} holds 32-bit or signed samples; save it with 8 or 16 unsigned bits")
+            grey = image.mode in ("1", "L", "LA", "La")
+            return np.array(image.convert("L" if grey else "RGB"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; check the path") from error
+    except _BROKEN as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"cannot read the image {path} ({reason}); replace or remove it") from error
+
+
+def luma(pixels: Pixels) -> Pixels:
+    """Luma Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded to the nearest integer of the same depth.
+
+    Args:
+        pixels: (H, W) or (H, W, 3), uint8 or uint16.
+
+    Returns:
+        (H, W) in the same dtype; grey images are returned as they are.
+    """
+    if pixels.ndim == 2:
+        return pixels
+    grey: Pixels = np.rint(pixels @ _LUMA).astype(pixels.dtype)
+    return grey
+
+
+def unit_range(pixels: Pixels) -> NDArray[np.float32]:
+    """Scale integers to [0, 1] by the full scale of their dtype: 255 or 65535, never by their own maximum.
+
+    Args:
+        pixels: any shape, uint8 or uint16.
+
+    Returns:
+        float32 of the same shape.
+    """
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def read_luma(path: Path) -> NDArray[np.float32]:
+    """Read the luma of an image file in [0, 1].
+
+    Args:
+        path: The image file.
+
+    Returns:
+        (H, W) float32 in [0, 1].
+
+    Raises:
+        UserError: As `read_pixels`.
+    """
+    return unit_range(luma(read_pixels(path)))
+
+
+def _reduced_to_8_bits(image: Image.Image) -> bool:
+    """Tell 16-bit files with several samples per pixel: of these pillow silently keeps the upper bytes."""
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]
+        return len(bits) > 1 and max(bits) > 8
+    return image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and "16B" in str(image.tile[0].args)  # type: ignore[attr-defined]
+
+
+def _read_deep_colour(path: Path, file_format: str | None) -> Pixels:
+    """Read 16-bit colour through tifffile; 16-bit colour PNG has no reader among the dependencies."""
+    if file_format == "PNG":
+        raise UserError(
+            f"{path} is a 16-bit colour PNG, which cannot be read in full depth; save it as 16-bit TIFF"
+        )
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        samples = page.asarray()
+        if page.axes == "SYX":
+            samples = np.moveaxis(samples, 0, -1)
+    if samples.dtype != np.uint16 or samples.ndim != 3:
+        raise UserError(f"{path} holds {samples.dtype} samples; save it with 8 or 16 unsigned bits")
+    return np.ascontiguousarray(samples[..., :3] if samples.shape[-1] >= 3 else samples[..., 0])

@@ -1,0 +1,108 @@
+"""The three disjoint parts of a data set: for network weights, for the architecture, for validation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..runtime.errors import UserError
+from .pairs import read_names
+
+_BLOCKS = 20
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Positions of pairs in their source; the three parts are disjoint and none is empty.
+
+    Attributes:
+        weight: Pairs on which network weights are trained (the inner problem).
+        architecture: Pairs on which architecture logits are trained (the outer problem).
+        validation: Pairs that no training sees.
+    """
+
+    weight: tuple[int, ...]
+    architecture: tuple[int, ...]
+    validation: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        parts = (self.weight, self.architecture, self.validation)
+        assert all(parts), "a split is empty"
+        assert len({i for part in parts for i in part}) == sum(map(len, parts)), "the splits overlap"
+
+
+def make_splits(
+    names: Sequence[str],
+    *,
+    seed: int,
+    folder: Path | None = None,
+    architecture: float = 0.5,
+    validation: float = 0.1,
+) -> Splits:
+    """Split pairs by name, deterministically.
+
+    Pairs are dealt out in contiguous blocks of sorted names (20 of them), not one by one: data sets are cut
+    from video, neighbouring names are neighbouring frames, and a frame whose neighbour was trained on
+    validates nothing. Several random blocks for each part keep a part from being one stretch of the video.
+
+    Args:
+        names: Name of each pair in the source.
+        seed: Draws the blocks.
+        folder: The data set's folder; where it holds `train.txt` and `val.txt`, these name the training and
+            the validation pairs, and pairs that neither names are left out.
+        architecture: Fraction of the training pairs that goes to the architecture, in (0, 1).
+        validation: Fraction of all pairs that goes to validation, in (0, 1), where no file names them.
+
+    Returns:
+        The three parts, each sorted by name.
+
+    Raises:
+        UserError: If there are too few pairs, or the two files contradict each other or the pairs.
+    """
+    position = {name: index for index, name in enumerate(names)}
+    rng = np.random.default_rng(seed)
+    named = None if folder is None else _named(folder, set(position))
+    if named is None:
+        if len(names) < 3:
+            raise UserError(f"{len(names)} pairs cannot be split into three parts; at least 3 are needed")
+        held_out, training = _deal(sorted(names), validation, rng, rest=2)
+    else:
+        training, held_out = named
+        if len(training) < 2:
+            raise UserError(f"{folder}/train.txt names {len(training)} pair; at least 2 are needed")
+    outer, inner = _deal(sorted(training), architecture, rng, rest=1)
+
+    def positions(part: Sequence[str]) -> tuple[int, ...]:
+        return tuple(position[name] for name in sorted(part))
+
+    return Splits(weight=positions(inner), architecture=positions(outer), validation=positions(held_out))
+
+
+def _deal(
+    names: list[str], fraction: float, rng: np.random.Generator, rest: int
+) -> tuple[list[str], list[str]]:
+    """Deal a fraction of the names in shuffled contiguous blocks, at least one, leaving at least `rest`."""
+    blocks = np.array_split(np.arange(len(names)), min(_BLOCKS, len(names)))
+    order = np.concatenate([blocks[index] for index in rng.permutation(len(blocks))])
+    count = min(max(1, round(fraction * len(names))), len(names) - rest)
+    return [names[i] for i in order[:count]], [names[i] for i in order[count:]]
+
+
+def _named(folder: Path, known: set[str]) -> tuple[list[str], list[str]] | None:
+    """Read `train.txt` and `val.txt` where the folder has them."""
+    files = folder / "train.txt", folder / "val.txt"
+    present = [file for file in files if file.exists()]
+    if not present:
+        return None
+    if len(present) == 1:
+        raise UserError(
+            f"{folder} holds {present[0].name} alone; add the other of train.txt and val.txt or remove it"
+        )
+    training, validation = (read_names(file, known) for file in files)
+    both = sorted(set(training) & set(validation))
+    if both:
+        raise UserError(
+            f"{both[0]} is named by both train.txt and val.txt in {folder}; take it out of one of them"
+        )
+    return training, validation

@@ -1,0 +1,159 @@
+"""The endless stream of training batches: every batch is a function of the seed and its step alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ..runtime.errors import UserError
+from ..runtime.seeds import derive_seed
+from .images import Pixels, unit_range
+
+
+class PairSource(Protocol):
+    """What a stream draws from: aligned pairs of integer luma images, by position."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Pixels, Pixels]: ...  # two (H, W) arrays, uint8 or uint16
+
+
+class PairBatch(NamedTuple):
+    """A batch of aligned luma crops in [0, 1]."""
+
+    first: Tensor  # (N, 1, H, W) float32
+    second: Tensor  # (N, 1, H, W) float32
+
+    def to(self, device: torch.device | str) -> "PairBatch":
+        """Move both sources to a device."""
+        return PairBatch(self.first.to(device), self.second.to(device))
+
+
+@dataclass(frozen=True)
+class Window:
+    """One random square of an image, perhaps mirrored: everything geometric about a training sample."""
+
+    top: int
+    left: int
+    size: int
+    horizontal_flip: bool
+    vertical_flip: bool
+
+    @classmethod
+    def draw(cls, height: int, width: int, size: int, rng: np.random.Generator) -> "Window":
+        """Draw a window of `size` pixels squared uniformly from an image of at least that size."""
+        top, left = rng.integers(height - size, endpoint=True), rng.integers(width - size, endpoint=True)
+        horizontal, vertical = rng.integers(2, size=2)
+        return cls(int(top), int(left), size, bool(horizontal), bool(vertical))
+
+    def cut(self, image: Pixels) -> Pixels:
+        """Cut the window out of an (H, W) image."""
+        rows = slice(None, None, -1 if self.vertical_flip else 1)
+        columns = slice(None, None, -1 if self.horizontal_flip else 1)
+        return image[self.top : self.top + self.size, self.left : self.left + self.size][rows, columns]
+
+
+class CropStream(Dataset[PairBatch]):
+    """Batches of random crops, indexed by training step: item `step` is the whole batch of that step.
+
+    Pairs are drawn without replacement: each epoch is a new permutation of all pairs, epochs follow each
+    other without a gap, and a batch may reach over the border of two.
+
+    Args:
+        source: Where pairs come from.
+        indices: The positions in `source` to draw from, at least one.
+        batch_size: N, pairs in a batch.
+        crop: Height and width of the crops in pixels; no image of the source may be smaller.
+        seed: The run's seed.
+        name: Name of the stream; streams of one seed and different names are independent.
+    """
+
+    def __init__(
+        self, source: PairSource, indices: Sequence[int], *, batch_size: int, crop: int, seed: int, name: str
+    ) -> None:
+        self.source = source
+        self.indices = tuple(indices)
+        self.batch_size = batch_size
+        self.crop = crop
+        self._seed, self._name = seed, name
+
+    def pairs_of(self, step: int) -> list[int]:
+        """Return the positions in `source` of the pairs in a step's batch."""
+        start = step * self.batch_size
+        epochs = [divmod(place, len(self.indices)) for place in range(start, start + self.batch_size)]
+        orders = {epoch: self._order(epoch) for epoch in {epoch for epoch, _ in epochs}}
+        return [self.indices[orders[epoch][place]] for epoch, place in epochs]
+
+    def __getitem__(self, step: int) -> PairBatch:
+        rng = self._rng("crops", step)
+        crops: list[list[NDArray[np.float32]]] = [[], []]
+        for index in self.pairs_of(step):
+            images = self.source[index]
+            height, width = images[0].shape
+            window = Window.draw(height, width, self.crop, rng)
+            for side, image in zip(crops, images, strict=True):
+                side.append(unit_range(window.cut(image)))
+        first, second = (torch.from_numpy(np.stack(side)).unsqueeze(1) for side in crops)
+        return PairBatch(first, second)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        return self._rng("order", epoch).permutation(len(self.indices))
+
+    def _rng(self, purpose: str, number: int) -> np.random.Generator:
+        return np.random.default_rng(derive_seed(self._seed, self._name, purpose, number))
+
+
+class _Carrier(Dataset[PairBatch | UserError]):
+    """Hands a user's error over as a value, since a loader's worker would wrap it in its own traceback."""
+
+    def __init__(self, stream: CropStream) -> None:
+        self.stream = stream
+
+    def __getitem__(self, step: int) -> PairBatch | UserError:
+        try:
+            return self.stream[step]
+        except UserError as error:
+            return error
+
+
+def stream_batches(stream: CropStream, start: int, stop: int, workers: int = 0) -> Iterator[PairBatch]:
+    """Yield the batches of steps `start` to `stop` (excluded); the number of workers changes the speed alone.
+
+    Args:
+        stream: The stream.
+        start: The first step; a resumed run passes the step it stopped at.
+        stop: The step after the last.
+        workers: Processes that prepare batches ahead; 0 prepares them here.
+
+    Yields:
+        The batch of each step, in order.
+
+    Raises:
+        UserError: If a file of the source cannot be read any more.
+    """
+    loader = DataLoader(
+        _Carrier(stream),
+        batch_size=None,
+        sampler=range(start, stop),
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        # Without a generator of its own the loader would advance the global one, and a resumed run would part
+        # from an uninterrupted one.
+        generator=torch.Generator(),
+    )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield cast(PairBatch, batch)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item

@@ -1,0 +1,6 @@
+"""Synthetic street scenes seen by an infrared and a visible camera."""
+
+from .objects import ObjectClass
+from .scenes import Scene, SyntheticScenes, make_scene
+
+__all__ = ["ObjectClass", "Scene", "SyntheticScenes", "make_scene"]

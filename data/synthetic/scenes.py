@@ -1,0 +1,212 @@
+"""Synthetic infrared-visible street scenes: the embedded data, so that everything runs without a download."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .canvas import Camera, Canvas, Floats
+from .objects import (
+    Stage,
+    paint_bicycle,
+    paint_car,
+    paint_car_side,
+    paint_lamp_post,
+    paint_person,
+    paint_sign,
+    paint_tree,
+)
+from .sensors import Light, infrared_image, visible_image
+from .street import Lamp, Street, Weather, paint_street
+
+_OVERSAMPLING = 2
+_MINIMUM_PIXELS = 12  # what is seen of an object, below which it is not worth a box
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An aligned infrared-visible pair with what it shows.
+
+    Attributes:
+        first: (H, W) uint8 infrared image.
+        second: (H, W) uint8 visible luma.
+        boxes: (K, 4) float32, left, top, right, bottom of the seen part of each object, in pixels.
+        classes: (K,) int64; 0 person, 1 bicycle, 2 car.
+        mask: (H, W) uint8; 0 background, otherwise class + 1.
+    """
+
+    first: NDArray[np.uint8]
+    second: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    mask: NDArray[np.uint8]
+
+
+def make_scene(seed: int | list[int], *, height: int = 128, width: int = 128) -> Scene:
+    """Render a street by day or by night, as an infrared and a visible camera on one pixel grid would see it.
+
+    Warmth and light are modelled apart: bodies, wheels and engines are hot whatever the light; bricks,
+    markings, lettering, foliage, shadows and lamps show in visible light; the clear sky and the glass that
+    mirrors it are cold.
+
+    Args:
+        seed: The scene; the same seed gives the same scene.
+        height: Pixels, at least 32.
+        width: Pixels, at least 32.
+
+    Returns:
+        The scene.
+    """
+    rng = np.random.default_rng(seed)
+    night = bool(rng.random() < 0.5)
+    weather = Weather(
+        night=night,
+        ambient=rng.uniform(0, 16) if night else rng.uniform(4, 24),
+        sunlit=rng.uniform(0, 1.5) if night else rng.uniform(0, 6),
+        fog=rng.uniform(0.01, 0.05) if rng.random() < 0.2 else rng.uniform(0, 0.003),
+        smoke=rng.uniform(0.4, 0.95) if rng.random() < 0.15 else 0.0,
+    )
+    canvas = Canvas(_OVERSAMPLING * height, _OVERSAMPLING * width)
+    tall, wide = canvas.shape
+    camera = Camera(
+        focal=rng.uniform(0.9, 1.5) * max(tall, wide) * 0.85,
+        height=rng.uniform(1.3, 2.4),
+        column=wide * rng.uniform(0.3, 0.7),
+        horizon=tall * rng.uniform(0.36, 0.52),
+    )
+    kerb, axis = rng.uniform(3, 4.5), rng.uniform(-1.5, 1.5)
+    walk = rng.uniform(2, 4.5)
+    street = Street(kerb=kerb, axis=axis, walls=(axis - kerb - walk, axis + kerb + walk))
+    lamps = _lamps(street, rng) if night else []
+    paint_street(canvas, camera, street, weather, lamps, rng)
+    stage = Stage(canvas, camera, weather, lamps, rng, instances=[])
+    lights = _populate(stage, street)
+    return _photograph(stage, lights)
+
+
+def _lamps(street: Street, rng: np.random.Generator) -> list[Lamp]:
+    """Street lamps along one side, and the headlights of the camera's own car."""
+    lamps = []
+    if rng.random() < 0.8:
+        side, start, strength = rng.choice([-1, 1]), rng.uniform(6, 16), rng.uniform(1, 6)
+        x = street.axis + side * (street.kerb - 0.4)
+        lamps = [Lamp(x, rng.uniform(4.5, 6.5), start + 17 * i, strength) for i in range(3)]
+    if rng.random() < 0.6:
+        lamps.append(Lamp(0.0, 0.8, 0.0, rng.uniform(4, 20)))
+    return lamps
+
+
+def _populate(stage: Stage, street: Street) -> list[Light]:
+    """Place and paint everything that stands, far things first, and return the lights that glare."""
+    rng, camera = stage.rng, stage.camera
+    placed: list[tuple[float, str, float]] = []  # depth, what, x
+
+    def place(what: str, most: int, near: float, far: float, xs: list[tuple[float, float]]) -> None:
+        for _ in range(int(rng.integers(most + 1))):
+            low, high = xs[rng.integers(len(xs))]
+            # even in 1 / depth, which is even on the image
+            placed.append((1 / rng.uniform(1 / far, 1 / near), what, rng.uniform(low, high)))
+
+    left, right = street.axis - street.kerb, street.axis + street.kerb
+    pavements = [(street.walls[0] + 0.5, left - 0.2), (right + 0.2, street.walls[1] - 0.5)]
+    place("tree", 5, 12, 60, [(left - 1.5, left - 0.6), (right + 0.6, right + 1.5)])
+    place("sign", 2, 8, 30, [(left - 0.8, left - 0.3), (right + 0.3, right + 0.8)])
+    place("person", 3, 5.5, 35, pavements)
+    place("person", 2, 5.5, 30, [(left, right)])
+    place("bicycle", 2, 5, 18, [(left, left + 1.5), (right - 1.5, right), *pavements])
+    lanes = [(street.axis - 2.2, street.axis - 1.4), (street.axis + 1.4, right - 1)]
+    place("car", 2, 8, 45, lanes)
+    place("parked", 2, 8, 40, [(left + 0.9, left + 1.1), (right - 1.1, right - 0.9)])
+    if rng.random() < 0.6:
+        place("crossing", 1, 11, 28, [(left - 2, right + 2)])
+
+    lights: list[Light] = []
+    seen = [lamp for lamp in stage.lamps if lamp.depth > 1]
+    for lamp in sorted(seen, key=lambda lamp: -lamp.depth):
+        column, row, scale = camera.foot(lamp.x, lamp.depth)
+        lights.append((column, row - lamp.height * scale, 0.15 * lamp.strength * min(1.0, 12 / lamp.depth)))
+        placed.append((lamp.depth, "lamp", lamp.x))
+    posts = {lamp.depth: lamp for lamp in seen}
+    occupied: list[tuple[float, float]] = []
+    for depth, what, x in sorted(placed, reverse=True):
+        if what in ("car", "parked", "crossing"):
+            gap = 6.0 if what == "crossing" else 5.0
+            if any(abs(depth - z) < gap and abs(x - there) < 2.5 for z, there in occupied):
+                continue
+            occupied.append((depth, x))
+        match what:
+            case "tree":
+                paint_tree(stage, x, depth)
+            case "sign":
+                paint_sign(stage, x, depth)
+            case "person":
+                paint_person(stage, x, depth)
+            case "bicycle":
+                paint_bicycle(stage, x, depth)
+            case "crossing":
+                paint_car_side(stage, x, depth, running=True)
+            case "lamp":
+                paint_lamp_post(stage, posts[depth])
+            case _:
+                for there, above, strength in paint_car(stage, x, depth, running=what == "car"):
+                    column, row, scale = camera.foot(there, depth)
+                    lights.append((column, row - above * scale, strength * min(1.0, 15 / depth)))
+    return [(column / _OVERSAMPLING, row / _OVERSAMPLING, strength) for column, row, strength in lights]
+
+
+def _photograph(stage: Stage, lights: list[Light]) -> Scene:
+    """Let both sensors look, and read boxes and mask off the canvas."""
+    canvas, rng = stage.canvas, stage.rng
+    radiance = _reduce(np.minimum(canvas.reflectance * canvas.light + canvas.emission, 4))
+    instance = canvas.instance[::_OVERSAMPLING, ::_OVERSAMPLING]
+    boxes, classes, kept = [], [], np.zeros(len(stage.instances) + 1, np.uint8)
+    for number, kind in enumerate(stage.instances, start=1):
+        rows, columns = np.nonzero(instance == number)
+        if len(rows) >= _MINIMUM_PIXELS:
+            boxes.append((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+            classes.append(int(kind))
+            kept[number] = kind + 1
+    return Scene(
+        first=infrared_image(_reduce(canvas.temperature), rng),
+        second=visible_image(radiance, _reduce(canvas.depth), lights, stage.weather, rng),
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        classes=np.array(classes, np.int64),
+        mask=kept[instance],
+    )
+
+
+def _reduce(field: Floats) -> Floats:
+    """Average each square of oversampled pixels."""
+    steps = range(_OVERSAMPLING)
+    total = sum(field[row::_OVERSAMPLING, column::_OVERSAMPLING] for row in steps for column in steps)
+    return np.asarray(total / _OVERSAMPLING**2, np.float32)
+
+
+class SyntheticScenes:
+    """A source of synthetic pairs, each rendered when it is first asked for.
+
+    Args:
+        count: How many scenes, at least 1.
+        size: Height and width in pixels, at least 32.
+        seed: Chooses the scenes; scenes of different seeds differ.
+    """
+
+    def __init__(self, count: int, size: int, seed: int) -> None:
+        self.names = tuple(f"scene_{index:05d}" for index in range(count))
+        self._size, self._seed = size, seed
+        self._rendered: dict[int, Scene] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        scene = self.scene(index)
+        return scene.first, scene.second
+
+    def scene(self, index: int) -> Scene:
+        """Return a scene with its boxes, classes and mask."""
+        if index not in self._rendered:
+            if not 0 <= index < len(self):
+                raise IndexError(index)
+            self._rendered[index] = make_scene([self._seed, index], height=self._size, width=self._size)
+        return self._rendered[index]

@@ -1,0 +1,138 @@
+"""What an architecture is: a genotype, its cells, and what each of their fields may be."""
+
+from dataclasses import dataclass, field
+
+from ..runtime.errors import UserError
+from .choices import check_choice
+from .operator_names import parse_operator
+
+# The two sources of each task, in words: what `first` and `second` stand for.
+TASKS: dict[str, tuple[str, str]] = {
+    "infrared-visible": ("infrared", "visible"),
+    "mri-ct": ("MRI", "CT"),
+    "mri-pet": ("MRI", "PET"),
+    "mri-spect": ("MRI", "SPECT"),
+    "multi-exposure": ("under-exposed", "over-exposed"),
+    "multi-focus": ("near focus", "far focus"),
+}
+# Each kind of cell, in words.
+CELL_KINDS: dict[str, str] = {
+    "successive": "successive",
+    "multi_scale": "multi-scale",
+    "decomposition": "decomposition",
+}
+SOURCES = ("first", "second")
+NETWORKS = ("fusion", "refine")
+NORMS = ("batch", "group", "none")
+STEMS = ("full", "half")
+MERGES = ("gated", "concat")
+
+
+@dataclass(frozen=True)
+class CellGenotype:
+    """One cell of a network; checked as a part of its genotype.
+
+    Args:
+        kind: A key of `CELL_KINDS`.
+        operators: Ids of the operators, in order, at least one.
+        source: "first" or "second", the branch of a refine network; None in a fusion network.
+    """
+
+    kind: str
+    operators: tuple[str, ...]
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """One architecture, as a search finds it and a network is built from it.
+
+    Args:
+        name: One line of text.
+        task: A key of `TASKS`.
+        network: "fusion" (two sources to one image) or "refine" (that image again, with both sources).
+        channels: C, feature maps between stem and head, even, at least 2.
+        cells: The cells in order, at least one (in a refine network, at least one per source).
+        norm: "batch", "group" or "none", the normalisation after pointwise convolutions.
+        stem: "full", or "half" to work at half the height and width (fusion networks only).
+        merge: "gated" or "concat", how a refine network joins its branches; None in a fusion network.
+        provenance: Where the genotype comes from: texts, numbers, truth values, lists and mappings of those.
+
+    Raises:
+        UserError: If a field is not what it may be; names the field, like `cells[1].operators[0]`.
+    """
+
+    name: str
+    task: str
+    network: str
+    channels: int
+    cells: tuple[CellGenotype, ...]
+    norm: str = "batch"
+    stem: str = "full"
+    merge: str | None = None
+    provenance: dict[str, object] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
+            raise UserError(
+                f"name must be one line of text, not {self.name!r}; put it in quotes if it is a text"
+            )
+        check_choice("task", self.task, TASKS)
+        check_choice("network", self.network, NETWORKS)
+        if type(self.channels) is not int or self.channels < 2 or self.channels % 2:
+            raise UserError(
+                f"channels must be an even whole number from 2 on, like 48, not {self.channels!r}"
+            )
+        check_choice("norm", self.norm, NORMS)
+        check_choice("stem", self.stem, STEMS)
+        if not self.cells:
+            raise UserError("cells must hold at least one cell, with its kind and operators")
+        for index, cell in enumerate(self.cells):
+            _check_cell(f"cells[{index}]", cell, self.network)
+        if self.network == "refine":
+            self._check_refine()
+        elif self.merge is not None:
+            raise UserError(
+                f"merge must be left out of a fusion network, not {self.merge!r}; it joins refine branches"
+            )
+        if not isinstance(self.provenance, dict):
+            raise UserError(f"provenance must be a mapping, like 'seed: 0', not {self.provenance!r}")
+        _check_plain("provenance", self.provenance)
+
+    def _check_refine(self) -> None:
+        check_choice("merge", self.merge, MERGES)
+        if self.stem != "full":
+            raise UserError(f"stem must be full in a refine network, not {self.stem!r}")
+        for source in SOURCES:
+            if not any(cell.source == source for cell in self.cells):
+                raise UserError(
+                    f"cells must hold at least one cell with source: {source} in a refine network"
+                )
+
+
+def _check_cell(key: str, cell: CellGenotype, network: str) -> None:
+    check_choice(f"{key}.kind", cell.kind, CELL_KINDS)
+    if not cell.operators:
+        raise UserError(f"{key}.operators must hold at least one operator, like residual_k3_d1")
+    for index, operator in enumerate(cell.operators):
+        parse_operator(operator, f"{key}.operators[{index}]")
+    if network == "refine":
+        check_choice(f"{key}.source", cell.source, SOURCES)
+    elif cell.source is not None:
+        raise UserError(
+            f"{key}.source must be left out of a fusion network, not {cell.source!r}; it names a branch"
+        )
+
+
+def _check_plain(key: str, value: object) -> None:
+    """Refuse what a YAML file cannot hold as it is."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if not isinstance(name, str):
+                raise UserError(f"{key} must have texts as keys, not {name!r}; put it in quotes")
+            _check_plain(f"{key}.{name}", item)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_plain(f"{key}[{index}]", item)
+    elif value is not None and type(value) not in (str, bool, int, float):
+        raise UserError(f"{key} must be a text, number, truth value, list or mapping, not {value!r}")

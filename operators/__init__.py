@@ -1,0 +1,18 @@
+"""What a network is made of: operators, cells, mixtures of candidates, and the fusion networks themselves."""
+
+from .build import build_network, build_operator, build_supernet, inherited_weights
+from .counting import count_flops, count_parameters
+from .networks import FusionNetwork, RefineNetwork
+from .released import convert_released
+
+__all__ = [
+    "FusionNetwork",
+    "RefineNetwork",
+    "build_network",
+    "build_operator",
+    "build_supernet",
+    "convert_released",
+    "count_flops",
+    "count_parameters",
+    "inherited_weights",
+]

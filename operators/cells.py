@@ -1,0 +1,122 @@
+"""The three kinds of cell: operators in sequence, at three scales, or on two frequency bands."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .guided_filter import channel_range, guided_low_parts
+from .normalisation import build_norm
+from .primitives import Depthwise, pointwise
+from .sampling import ResidualDown, ResidualUp, SelectiveKernelFusion
+
+GUIDED_RADII = (2, 4, 8)
+GUIDED_EPSILONS = (1e-3, 1e-4)
+
+OperatorBuilder = Callable[[str, int], nn.Module]  # (operator id, channels) -> operator
+
+
+class Chain(nn.ModuleList):
+    """Operators applied one after the other; mixtures of candidates also take their probabilities."""
+
+    def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:  # probabilities: (steps, candidates)
+        if probabilities is None:
+            for operator in self:
+                x = operator(x)
+        else:
+            for operator, row in zip(self, probabilities, strict=True):
+                x = operator(x, row)
+        return x
+
+
+def _preprocess(channels: int, norm: str) -> nn.Sequential:
+    return nn.Sequential(nn.ReLU(), pointwise(channels), build_norm(norm, channels))
+
+
+class SuccessiveCell(nn.Module):
+    """ReLU, 1x1, norm, then the operators in sequence.
+
+    Args:
+        channels: C, number of feature maps.
+        operators: ids of the operators, in order.
+        norm: "batch", "group" or "none".
+        build: makes an operator from its id and number of channels.
+    """
+
+    def __init__(self, channels: int, operators: Sequence[str], norm: str, build: OperatorBuilder) -> None:
+        super().__init__()
+        self.preprocess = _preprocess(channels, norm)
+        self.operators = Chain(build(name, channels) for name in operators)
+
+    def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:
+        return self.operators(self.preprocess(x), probabilities)
+
+
+class MultiScaleCell(nn.Module):
+    """The same operators at C, 2C and 4C feature maps on 1, 1/2 and 1/4 of the size, merged, + input.
+
+    Args:
+        channels: C, number of feature maps.
+        operators: ids of the operators, in order.
+        norm: "batch", "group" or "none".
+        build: makes an operator from its id and number of channels.
+    """
+
+    def __init__(self, channels: int, operators: Sequence[str], norm: str, build: OperatorBuilder) -> None:
+        super().__init__()
+        self.preprocess = _preprocess(channels, norm)
+        self.down_half = ResidualDown(channels)
+        self.down_quarter = nn.Sequential(ResidualDown(channels), ResidualDown(2 * channels))
+        self.operators = Chain(build(name, channels) for name in operators)
+        self.operators_half = Chain(build(name, 2 * channels) for name in operators)
+        self.operators_quarter = Chain(build(name, 4 * channels) for name in operators)
+        self.up_half = ResidualUp(2 * channels)
+        self.up_quarter = nn.Sequential(ResidualUp(4 * channels), ResidualUp(2 * channels))
+        self.merge = SelectiveKernelFusion(channels, 3)
+
+    def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:  # H and W multiples of 4
+        x = self.preprocess(x)
+        full = self.operators(x, probabilities)
+        half = self.up_half(self.operators_half(self.down_half(x), probabilities))
+        quarter = self.up_quarter(self.operators_quarter(self.down_quarter(x), probabilities))
+        return x + self.merge([full, half, quarter])
+
+
+class DecompositionCell(nn.Module):
+    """Guided filters split the features into bands; operators on each band; a 1x1 and a residual module merge.
+
+    Args:
+        channels: C, number of feature maps.
+        operators: ids of the operators, in order; each band has its own.
+        norm: "batch", "group" or "none".
+        build: makes an operator from its id and number of channels.
+    """
+
+    def __init__(self, channels: int, operators: Sequence[str], norm: str, build: OperatorBuilder) -> None:
+        super().__init__()
+        bands = len(GUIDED_RADII) * len(GUIDED_EPSILONS)
+        self.low_projection = nn.Conv2d(bands * channels, channels, 1, bias=False)
+        self.high_projection = nn.Conv2d(bands * channels, channels, 1, bias=False)
+        self.low_operators = Chain(build(name, channels) for name in operators)
+        self.high_operators = Chain(build(name, channels) for name in operators)
+        self.merge = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        self.residual = nn.Sequential(
+            Depthwise(channels, 5, 2),
+            Depthwise(channels, 3, 2),
+            Depthwise(channels, 3, 2),
+            pointwise(channels),
+            build_norm(norm, channels),
+            nn.PReLU(),
+        )
+
+    def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:
+        low_parts = guided_low_parts(channel_range(x), x, GUIDED_RADII, GUIDED_EPSILONS)
+        low = self.low_projection(torch.cat(low_parts, 1))
+        high = self.high_projection(torch.cat([x - part for part in low_parts], 1))
+        low = self.low_operators(low, probabilities)
+        high = self.high_operators(high, probabilities)
+        merged = self.merge(torch.cat((low, high), 1))
+        return self.residual(merged) + merged
+
+
+CELLS = {"successive": SuccessiveCell, "multi_scale": MultiScaleCell, "decomposition": DecompositionCell}

@@ -1,0 +1,156 @@
+"""The fusion networks: stage one fuses two sources, stage two refines a fused image with both of them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .cells import CELLS, OperatorBuilder
+from .normalisation import build_norm
+
+SIZE_MULTIPLE = 4  # the multi-scale cell halves height and width twice
+
+CellSpecification = tuple[str, Sequence[str]]  # kind of cell, ids of its operators
+
+
+def _reflected(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect" if kernel > 1 else "zeros")
+
+
+def _head(channels: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        _reflected(channels, channels),
+        nn.PReLU(),
+        _reflected(channels, channels // 2),
+        _reflected(channels // 2, outputs, 1),
+    )
+
+
+def _cells(
+    specifications: Sequence[CellSpecification], channels: int, norm: str, build: OperatorBuilder
+) -> nn.ModuleList:
+    return nn.ModuleList(CELLS[kind](channels, operators, norm, build) for kind, operators in specifications)
+
+
+def _padded(images: Tensor, multiple: int) -> Tensor:
+    """Grow (N, K, H, W) on the right and at the bottom to multiples of `multiple` by repeating the last pixels."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+class FusionNetwork(nn.Module):
+    """Stem on the two stacked sources, cells, head (TIM's first stage).
+
+    Args:
+        channels: C, feature maps between stem and head, even.
+        cells: kind and operator ids of each cell, in order.
+        norm: "batch", "group" or "none".
+        stem: "full", or "half" to work on the pixel-unshuffled sources at half height and width.
+        build: makes an operator from its id and number of channels.
+    """
+
+    def __init__(
+        self, channels: int, cells: Sequence[CellSpecification], norm: str, stem: str, build: OperatorBuilder
+    ) -> None:
+        super().__init__()
+        self.shrink = 2 if stem == "half" else 1
+        area = self.shrink**2
+        self.stem = nn.Sequential(
+            _reflected(2 * area, 2 * channels), nn.PReLU(), _reflected(2 * channels, channels), nn.PReLU()
+        )
+        self.cells = _cells(cells, channels, norm, build)
+        self.head = _head(channels, area)
+
+    def forward(self, first: Tensor, second: Tensor, probabilities: Tensor | None = None) -> Tensor:
+        """Fuse two aligned luma images.
+
+        Args:
+            first: (N, 1, H, W) in [0, 1], any H and W.
+            second: (N, 1, H, W) in [0, 1].
+            probabilities: (cells, steps, candidates) for a supernet, None for a derived network.
+
+        Returns:
+            The fused image (N, 1, H, W), not clipped.
+        """
+        height, width = first.shape[-2:]
+        sources = _padded(torch.cat((first, second), 1), SIZE_MULTIPLE * self.shrink)
+        x = self.stem(F.pixel_unshuffle(sources, self.shrink).contiguous(memory_format=torch.channels_last))
+        for index, cell in enumerate(self.cells):
+            x = cell(x, None if probabilities is None else probabilities[index])
+        return F.pixel_shuffle(self.head(x), self.shrink)[..., :height, :width]
+
+
+class RefineNetwork(nn.Module):
+    """Two branches on (source, fused) and a merge of both (TIM's second stage).
+
+    Args:
+        channels: C, feature maps of each branch, even.
+        first_cells: kind and operator ids of the cells on the first source's branch.
+        second_cells: the same for the second source's branch.
+        norm: "batch", "group" or "none"; also that of the stems.
+        merge: "gated" (a mask from the first branch blends the branches, linear output) or "concat" (tanh output).
+        build: makes an operator from its id and number of channels.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        first_cells: Sequence[CellSpecification],
+        second_cells: Sequence[CellSpecification],
+        norm: str,
+        merge: str,
+        build: OperatorBuilder,
+    ) -> None:
+        super().__init__()
+        self.first_stem = self._stem(channels, norm)
+        self.second_stem = self._stem(channels, norm)
+        self.first_cells = _cells(first_cells, channels, norm, build)
+        self.second_cells = _cells(second_cells, channels, norm, build)
+        self.first_head = _head(channels, 1)
+        self.second_head = _head(channels, 1)
+        # Maximum, maximum again and mean over the channels: the published gate has three inputs.
+        self.gate = nn.Conv2d(3, 1, 1, bias=False) if merge == "gated" else None
+        merged = channels if merge == "gated" else 2 * channels
+        self.head = nn.Sequential(
+            _reflected(merged, channels), _reflected(channels, channels // 2), _reflected(channels // 2, 1, 1)
+        )
+
+    @staticmethod
+    def _stem(channels: int, norm: str) -> nn.Sequential:
+        return nn.Sequential(
+            _reflected(2, 2 * channels),
+            nn.PReLU(),
+            _reflected(2 * channels, channels),
+            build_norm(norm, channels),
+            nn.PReLU(),
+        )
+
+    def forward(self, first: Tensor, second: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Refine a fused image.
+
+        Args:
+            first: (N, 1, H, W) in [0, 1], any H and W.
+            second: (N, 1, H, W) in [0, 1].
+            fused: (N, 1, H, W), the first stage's output.
+
+        Returns:
+            The side images of the first and of the second branch, and the refined image, each (N, 1, H, W).
+        """
+        height, width = first.shape[-2:]
+        images = _padded(torch.cat((first, second, fused), 1), SIZE_MULTIPLE)
+        x_first = self.first_stem(images[:, [0, 2]])
+        x_second = self.second_stem(images[:, [1, 2]])
+        for cell in self.first_cells:
+            x_first = cell(x_first)
+        for cell in self.second_cells:
+            x_second = cell(x_second)
+        if self.gate is None:
+            refined = self.head(torch.cat((x_first, x_second), 1)).tanh()
+        else:
+            maximum = x_first.amax(1, keepdim=True)
+            mask = self.gate(torch.cat((maximum, maximum, x_first.mean(1, keepdim=True)), 1)).sigmoid()
+            refined = self.head(mask * x_first + (1 - mask) * x_second)
+        outputs = self.first_head(x_first).tanh(), self.second_head(x_second).tanh(), refined
+        first_image, second_image, refined = (image[..., :height, :width] for image in outputs)
+        return first_image, second_image, refined

@@ -1,0 +1,67 @@
+"""The normalisation that follows a pointwise convolution: batch as in TIM, group, or none.
+
+Each takes an optional scale, a number that multiplies its output: folded into the affine parameters it costs nothing,
+where multiplying the feature maps would cost a pass over them forwards and two backwards.
+"""
+
+import math
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NORMS = ("batch", "group", "none")
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation (N, C, H, W) -> (N, C, H, W), optionally times a scale."""
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        if scale is None:
+            return super().forward(x)
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        return F.batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight * scale,
+            self.bias * scale,
+            self.training,
+            self.momentum,
+            self.eps,
+        )
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation (N, C, H, W) -> (N, C, H, W), optionally times a scale."""
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        if scale is None:
+            return super().forward(x)
+        return F.group_norm(x, self.num_groups, self.weight * scale, self.bias * scale, self.eps)
+
+
+class NoNorm(nn.Module):
+    """The identity, optionally times a scale."""
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        return x if scale is None else x * scale
+
+
+def build_norm(norm: str, channels: int) -> nn.Module:
+    """Build the normalisation layer of `channels` feature maps.
+
+    Args:
+        norm: "batch" (as in TIM), "group" (at most 8 groups; independent of the batch) or "none".
+        channels: number of feature maps, at least 1.
+
+    Returns:
+        A module that maps (N, channels, H, W), and optionally a scale, to the same shape.
+    """
+    if norm == "batch":
+        return BatchNorm(channels)
+    if norm == "group":
+        return GroupNorm(math.gcd(8, channels), channels)
+    if norm == "none":
+        return NoNorm()
+    raise ValueError(f"norm must be one of {', '.join(NORMS)}, not {norm!r}")

@@ -1,0 +1,135 @@
+"""The names that the authors' released TIM code gives to weights, so that published weights load here."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..runtime.errors import UserError
+from .cells import Chain, DecompositionCell, MultiScaleCell, SuccessiveCell
+from .networks import FusionNetwork, RefineNetwork
+from .primitives import ChannelAttention, Dense, Dilated, NonLocal, Residual, Separable, SpatialAttention
+from .sampling import BlurPool, ResidualDown, ResidualUp, SelectiveKernelFusion
+
+# Of each module: our name of a part -> the released name of that part.
+RELEASED_NAMES: dict[type[nn.Module], dict[str, str]] = {
+    Dense: {"first": "conv1.conv", "second": "conv2.conv", "third": "conv3.conv", "activation": "lrelu"},
+    Residual: {"convolutions.0": "op.0.conv", "convolutions": "op", "norm": "op.3", "activation": "op.4"},
+    Dilated: {"convolutions.1": "op.1.conv", "convolutions": "op", "norm": "op.3"},
+    Separable: {"convolutions": "op", "norm": "op.7"},
+    ChannelAttention: {"gate": "se.conv", "convolution": "conv1", "activation": "relu"},
+    SpatialAttention: {"gate": "se.spatial.conv"},
+    NonLocal: {
+        "entry": "conv1",
+        "exit": "conv2.conv",
+        "query": "se.theta",
+        "key": "se.phi",
+        "value": "se.g",
+        "output": "se.W",
+        "activation": "relu",
+    },
+    SuccessiveCell: {"preprocess": "preprocess1.op", "operators": "_ops"},
+    MultiScaleCell: {
+        "preprocess": "preprocess1.op",
+        "down_half": "down_2.body.0",
+        "down_quarter": "down_4.body",
+        "operators": "_ops",
+        "operators_half": "_ops_1",
+        "operators_quarter": "_ops_2",
+        "up_half": "upsample_2.body.0",
+        "up_quarter": "upsample_4.body",
+        "merge": "SKFF",
+    },
+    DecompositionCell: {
+        "low_projection": "conv1x1_lf",
+        "high_projection": "conv1x1_hf",
+        "low_operators": "_ops_1",
+        "high_operators": "_ops_2",
+        "merge": "conv1x1_concat",
+        "residual": "enchance_concat.op",
+    },
+    ResidualDown: {"convolved": "top", "plain": "bot"},
+    ResidualUp: {"convolved": "top", "plain": "bot.1"},
+    SelectiveKernelFusion: {"squeeze": "conv_du", "excite": "fcs"},
+    FusionNetwork: {
+        **{f"stem.{i}": f"stem.{i}.conv2d" for i in (0, 2)},
+        **{f"head.{i}": f"stem_out.{i}.conv2d" for i in (0, 2, 3)},
+        "head": "stem_out",
+    },
+    # The released second stage runs cells2 on the branch of stem3 and cells3 on the branch of stem2.
+    RefineNetwork: {
+        **{f"first_stem.{i}": f"stem2.{i}.conv2d" for i in (0, 2)},
+        **{f"second_stem.{i}": f"stem3.{i}.conv2d" for i in (0, 2)},
+        **{f"first_head.{i}": f"stem_out2.{i}.conv2d" for i in (0, 2, 3)},
+        **{f"second_head.{i}": f"stem_out3.{i}.conv2d" for i in (0, 2, 3)},
+        **{f"head.{i}": f"stem_out4.{i}.conv2d" for i in (0, 1, 2)},
+        "first_stem": "stem2",
+        "second_stem": "stem3",
+        "first_cells": "cells3",
+        "second_cells": "cells2",
+        "first_head": "stem_out2",
+        "second_head": "stem_out3",
+        "gate": "spa.spatial.conv",
+    },
+}
+
+
+def released_name(module: nn.Module, key: str) -> str:
+    """Translate a key of `module.state_dict()` into the key of the released code.
+
+    Args:
+        module: an operator, cell or network of this package.
+        key: dotted name of a parameter or buffer of it.
+
+    Returns:
+        The dotted name that the authors' code gives to the same tensor.
+    """
+    names = RELEASED_NAMES.get(type(module), {})
+    head, _, rest = key.partition(".")
+    longest = ".".join(key.split(".")[:2])
+    for part in (longest, head):
+        if part in names and part != key:
+            remainder = key[len(part) + 1 :]
+            return f"{names[part]}.{released_name(module.get_submodule(part), remainder)}"
+    if not rest:
+        return key
+    renamed = f"{head}._op" if isinstance(module, Chain) else head
+    return f"{renamed}.{released_name(module.get_submodule(head), rest)}"
+
+
+def convert_released(module: nn.Module, released: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Convert a state dict of the released code into one that `module` loads strictly.
+
+    Args:
+        module: the operator, cell or network that the weights are for.
+        released: the authors' state dict, also as saved from `DataParallel`.
+
+    Returns:
+        A state dict for `module`.
+
+    Raises:
+        UserError: a tensor is missing, left over or of another shape: the weights belong to another genotype.
+    """
+    remaining = {key.removeprefix("module."): tensor for key, tensor in released.items()}
+    binomial = BlurPool(1).kernel
+    for key in [key for key in remaining if key.endswith(".filt")]:  # constants of the released blur-pooling
+        if not torch.equal(remaining.pop(key)[:1], binomial):
+            raise UserError(f"{key} is not the binomial 3x3 filter of the published networks; cannot import it")
+    converted = {}
+    for key, tensor in module.state_dict().items():
+        name = released_name(module, key)
+        if name not in remaining:
+            raise UserError(f"the weights lack {name} ({tuple(tensor.shape)}); they belong to another genotype")
+        value = remaining.pop(name)
+        if value.shape != tensor.shape:
+            raise UserError(
+                f"{name} has shape {tuple(value.shape)}, the genotype needs {tuple(tensor.shape)};"
+                " check the genotype and its number of channels"
+            )
+        converted[key] = value.to(tensor.dtype)
+    if remaining:
+        raise UserError(
+            f"{len(remaining)} weights have no place in the genotype, first {next(iter(remaining))};"
+            " they belong to another genotype"
+        )
+    return converted

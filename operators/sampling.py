@@ -1,0 +1,101 @@
+"""Down-sampling, up-sampling and the merge of scales in the multi-scale cell."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .primitives import pointwise
+
+
+class BlurPool(nn.Module):
+    """Anti-aliased down-sampling by 2: the binomial 3x3 filter with reflected borders, then stride 2.
+
+    Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019. (kornia's pads with zeros, which
+    darkens the border of feature maps.)
+
+    Args:
+        channels: number of feature maps, at least 1.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        row = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.channels = channels
+        self.register_buffer("kernel", torch.outer(row, row).repeat(channels, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) with even H and W -> (N, C, H/2, W/2)
+        return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.kernel, stride=2, groups=self.channels)
+
+
+class ResidualDown(nn.Module):
+    """Halve height and width and double the channels: a convolved and a plain path, both blur-pooled.
+
+    Args:
+        channels: number of input feature maps, at least 1.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolved = nn.Sequential(
+            pointwise(channels),
+            nn.PReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.PReLU(),
+            BlurPool(channels),
+            nn.Conv2d(channels, 2 * channels, 1, bias=False),
+        )
+        self.plain = nn.Sequential(BlurPool(channels), nn.Conv2d(channels, 2 * channels, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, 2C, H/2, W/2)
+        return self.convolved(x) + self.plain(x)
+
+
+class ResidualUp(nn.Module):
+    """Double height and width and halve the channels: a transposed convolution and a bilinear path.
+
+    Args:
+        channels: number of input feature maps, even.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolved = nn.Sequential(
+            pointwise(channels),
+            nn.PReLU(),
+            nn.ConvTranspose2d(channels, channels, 3, stride=2, padding=1, output_padding=1, bias=False),
+            nn.PReLU(),
+            nn.Conv2d(channels, channels // 2, 1, bias=False),
+        )
+        self.plain = nn.Conv2d(channels, channels // 2, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C/2, 2H, 2W)
+        # A pointwise convolution and bilinear interpolation commute: convolving first touches a quarter of the pixels.
+        plain = F.interpolate(self.plain(x), scale_factor=2, mode="bilinear", align_corners=False)
+        return self.convolved(x) + plain
+
+
+class SelectiveKernelFusion(nn.Module):
+    """Merge feature maps of one shape by channel-wise softmax weights computed from their sum.
+
+    Zamir et al., "Learning Enriched Features for Real Image Restoration and Enhancement", ECCV 2020, eq. 3.
+
+    Args:
+        channels: C, number of feature maps of each input.
+        inputs: number of inputs, at least 2.
+    """
+
+    def __init__(self, channels: int, inputs: int) -> None:
+        super().__init__()
+        reduced = max(channels // 8, 4)
+        self.squeeze = nn.Sequential(nn.Conv2d(channels, reduced, 1, bias=False), nn.PReLU())
+        self.excite = nn.ModuleList(nn.Conv2d(reduced, channels, 1, bias=False) for _ in range(inputs))
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        descriptor = self.squeeze(sum(x.mean((2, 3), keepdim=True) for x in features))
+        weights = torch.stack([excite(descriptor) for excite in self.excite]).softmax(0)  # (inputs, N, C, 1, 1)
+        merged = weights[0] * features[0]
+        for weight, x in zip(weights[1:], features[1:], strict=True):
+            merged = merged + weight * x
+        return merged

@@ -1,0 +1,116 @@
+"""Training checkpoints, written atomically and read without running anything in them."""
+
+import random
+import zipfile
+from collections import Counter, OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .errors import UserError
+from .files import write_atomically
+
+# What torch.load(weights_only=True) reads back; exact types, because numpy's float64 is a subclass of float.
+_PLAIN = (bool, int, float, str, bytes, type(None), torch.Size)
+_CONTAINERS = (dict, OrderedDict, Counter, list, tuple, set)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint; a kill at any moment leaves the old one or the new one.
+
+    Args:
+        path: The file.
+        state: Nested containers of tensors, numbers and text.
+
+    Raises:
+        TypeError: If the state holds an object that `load_checkpoint` would refuse.
+        UserError: If the file cannot be written.
+    """
+    _check_plain(state, "state")
+    write_atomically(path, lambda file: torch.save(state, file))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The state that was saved.
+
+    Raises:
+        UserError: If the file is missing, damaged, or anything but a checkpoint of tensors and plain data.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch itself does not compare the checksums of what it reads.
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(damaged)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"no checkpoint {path}; start the run without --resume") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except Exception as error:
+        # A damaged or foreign file can make the reader fail in any way.
+        raise UserError(
+            f"{path} is damaged or not a checkpoint; start the run anew with --overwrite"
+        ) from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path} is not a checkpoint of a run; start the run anew with --overwrite")
+    return state
+
+
+def capture_rng() -> dict[str, Any]:
+    """Take the state of every global random generator: Python, numpy, torch on the CPU and each CUDA device.
+
+    Returns:
+        A dictionary that `save_checkpoint` can write.
+    """
+    name, keys, position, has_gauss, cached_gaussian = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (
+            name,
+            torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            position,
+            has_gauss,
+            cached_gaussian,
+        ),
+        "torch": torch.get_rng_state(),
+        # Asking an unused GPU for its state would start it.
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+    }
+
+
+def restore_rng(state: dict[str, Any]) -> None:
+    """Put every global random generator back to a captured state.
+
+    Args:
+        state: What `capture_rng` returned; states of CUDA devices that are absent here are passed over.
+    """
+    random.setstate(state["python"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    for index, device_state in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(device_state, index)
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Find, at saving, an object that could not be loaded again."""
+    if isinstance(value, dict) and type(value) in _CONTAINERS:
+        for key, item in value.items():
+            _check_plain(key, f"a key of {where}")
+            _check_plain(item, f"{where}[{key!r}]")
+    elif type(value) in _CONTAINERS:
+        for index, item in enumerate(value):
+            _check_plain(item, f"{where}[{index}]")
+    elif not isinstance(value, torch.Tensor) and type(value) not in _PLAIN:
+        raise TypeError(
+            f"{where} is a {type(value).__qualname__}; a checkpoint holds tensors and plain data only"
+        )

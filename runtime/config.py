@@ -1,0 +1,284 @@
+"""Configuration: pydantic sections read from YAML, with one-line errors that name the key."""
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from .errors import UserError
+from .yaml_text import dump_yaml, parse_yaml
+
+SHIPPED_CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+class Section(BaseModel):
+    """One mapping of a config file: frozen, strictly typed, no key beside the declared ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+_WORDS = {
+    "Input should be a valid int": "must be an int",
+    "Input should be a valid array": "must be a list",
+    "Input should be an object": "must be a mapping of keys to values",
+    "Input should be a valid ": "must be a ",
+    "Input should be ": "must be ",
+}
+
+M = TypeVar("M", bound=Section)
+
+
+def load_config(model: type[M], path: Path | None, overrides: Sequence[str] = ()) -> M:
+    """Read a config file, the files it extends and the settings of the command line.
+
+    Args:
+        model: The section that describes the whole file.
+        path: The YAML file; None for the defaults alone. Its key `extends: other.yaml` names a file to
+            start from (relative to this one, or a shipped config): mappings are merged key by key,
+            anything else, lists too, is replaced.
+        overrides: Settings such as `search.steps=200`; the value is YAML. The last one wins.
+
+    Returns:
+        The validated config.
+
+    Raises:
+        UserError: For the first problem found, with the key, its value, its place and what would be right.
+    """
+    layers = _read_layers(resolve_config_path(path)) if path else []
+    layers += map(_override_layer, overrides)
+    merged: Any = reduce(_merge, (layer.content for layer in layers), {})
+    try:
+        # Through JSON, because only there do strict types take a list for a tuple and text for a path.
+        return model.model_validate_json(json.dumps(merged))
+    except ValidationError as error:
+        raise UserError(_explain(error, model, merged, layers)) from None
+
+
+def resolve_config_path(name: str | Path, folder: Path = Path()) -> Path:
+    """Find a config by path or by the name of a shipped one.
+
+    Args:
+        name: A path, or the name of a shipped config (`search-demo`, with or without `.yaml` and a
+            leading `configs/`).
+        folder: Where relative paths start.
+
+    Returns:
+        The path of an existing file.
+
+    Raises:
+        UserError: If there is no such file; the line lists the shipped configs.
+    """
+    path = folder / name
+    if path.is_file():
+        return path
+    if Path(name).parent in (Path(), Path("configs")):
+        shipped = SHIPPED_CONFIGS / f"{Path(name).name.removesuffix('.yaml')}.yaml"
+        if shipped.is_file():
+            return shipped
+    known = ", ".join(sorted(file.stem for file in SHIPPED_CONFIGS.glob("*.yaml")))
+    raise UserError(f"no config file {path}; give the path of a YAML file or a shipped config: {known}")
+
+
+def config_to_yaml(config: Section) -> str:
+    """Write the resolved config, every default included, in the order of the model.
+
+    Args:
+        config: The config.
+
+    Returns:
+        YAML that `load_config` reads back to an equal config.
+    """
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+def config_hash(config: Section) -> str:
+    """Name a resolved config by its content.
+
+    Args:
+        config: The config.
+
+    Returns:
+        12 hexadecimal digits, the same for equal configs on every machine.
+    """
+    canonical = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def dotted_items(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Walk nested mappings in order.
+
+    Args:
+        content: Nested dictionaries; anything else, lists and empty mappings too, is a leaf.
+        prefix: What to put before each key.
+
+    Yields:
+        The dotted key and the value of each leaf.
+    """
+    if isinstance(content, dict) and content:
+        for key, value in content.items():
+            yield from dotted_items(value, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, content
+
+
+class _Layer(NamedTuple):
+    """One source of settings; later layers go over earlier ones."""
+
+    source: str
+    content: dict[str, Any]
+
+
+def _read_layers(path: Path, readers: tuple[Path, ...] = ()) -> list[_Layer]:
+    """Read a file and, before it, the files it extends."""
+    if path.resolve() in readers:
+        chain = " -> ".join(reader.name for reader in (*readers, path))
+        raise UserError(f"{path}: a config must not extend itself ({chain}); remove one `extends`")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not a text file; save it as UTF-8") from None
+    content = parse_yaml(text, str(path)) or {}
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path}: a config is a mapping of keys to values (`key: value`), not a {_kind(content)}"
+        )
+    base = content.pop("extends", None)
+    if base is None:
+        return [_Layer(str(path), content)]
+    if not isinstance(base, str):
+        raise UserError(f"{path}: extends = {_show(base)} must be the path of one YAML file")
+    try:
+        base_path = resolve_config_path(base, path.parent)
+    except UserError as error:
+        raise UserError(f"{path}: extends = {base}: {error}") from None
+    return [*_read_layers(base_path, (*readers, path.resolve())), _Layer(str(path), content)]
+
+
+def _override_layer(override: str) -> _Layer:
+    """Turn `a.b=1` into {a: {b: 1}}."""
+    dotted, equals, value = override.partition("=")
+    keys = [key.strip() for key in dotted.split(".")]
+    if not equals or not all(keys):
+        raise UserError(f"--set {override}: write it as key=value, for example search.steps=200")
+    source = f"--set {override}"
+    return _Layer(
+        source, reduce(lambda content, key: {key: content}, reversed(keys), parse_yaml(value, source))
+    )
+
+
+def _merge(below: Any, above: Any) -> Any:
+    """Put one setting over another: mappings key by key, anything else replaced."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return below | {key: _merge(below[key], value) if key in below else value for key, value in above.items()}
+
+
+def _explain(error: ValidationError, model: type[Section], merged: Any, layers: list[_Layer]) -> str:
+    """Write the one line for the first problem, and count the others."""
+    problems: dict[tuple[str | int, ...], list[Any]] = {}
+    for detail in error.errors(include_url=False):
+        place = _place(detail["loc"], merged, missing=detail["type"] == "missing")
+        problems.setdefault(place, []).append(detail)
+    place, details = next(iter(problems.items()))
+    dotted = ".".join(map(str, place))
+    source = _source(place, layers)
+    where = f" ({source})" if source else ""
+    # A value that fits no member of a union has one detail for each member.
+    message = " or ".join(dict.fromkeys(_message(detail) for detail in details))
+    match details[0]["type"]:
+        case "extra_forbidden":
+            line = f"unknown key {dotted}{where}{_suggest(place, model)}"
+        case "missing":
+            line = f"{dotted} is missing{where}; add it"
+        case _ if not place:
+            line = f"{message}{where}"
+        case _:
+            line = f"{dotted} = {_show(details[0]['input'])} {message}{where}"
+    return line + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+
+
+def _message(detail: Any) -> str:
+    """Take pydantic's words for what is expected and let them follow `key = value`."""
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
+    return message
+
+
+def _place(location: tuple[str | int, ...], content: Any, *, missing: bool) -> tuple[str | int, ...]:
+    """Keep those parts of pydantic's location that are keys of the file, not names of union members."""
+    place: list[str | int] = []
+    for depth, part in enumerate(location):
+        if _holds(content, part):
+            content = content[part]
+            place.append(part)
+        elif missing and depth == len(location) - 1:
+            place.append(part)
+    return tuple(place)
+
+
+def _source(place: tuple[str | int, ...], layers: list[_Layer]) -> str:
+    """Name the last layer that says something about a place; for a missing key, the last of all."""
+    for layer in reversed(layers):
+        content: Any = layer.content
+        for part in place:
+            if not _holds(content, part):
+                break
+            content = content[part]
+        else:
+            return layer.source
+    return layers[-1].source if layers else ""
+
+
+def _holds(content: Any, part: str | int) -> bool:
+    """Tell whether nested plain data has this key or index."""
+    if isinstance(content, dict):
+        return part in content
+    return isinstance(content, list) and isinstance(part, int) and part < len(content)
+
+
+def _suggest(place: tuple[str | int, ...], model: type[Section]) -> str:
+    """Say what an unknown key might have been meant to be."""
+    names = [str(part) for part in place]
+    paths = list(_model_paths(model))
+    siblings = [path[-1] for path in paths if path[:-1] == tuple(n for n in names[:-1] if not n.isdigit())]
+    elsewhere = [".".join(path) for path in paths if path[-1] == names[-1]]
+    nearest = difflib.get_close_matches(names[-1], siblings, n=1)
+    if nearest:
+        return f"; did you mean {'.'.join([*names[:-1], *nearest])}?"
+    if elsewhere:
+        return f"; did you mean {' or '.join(elsewhere[:3])}?"
+    return f"; known keys here: {', '.join(siblings)}"
+
+
+def _model_paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Walk all keys of a model; the keys of a section in a list or union count as keys of its field."""
+    for name, field in model.model_fields.items():
+        yield (*prefix, name)
+        for section in _sections(field.annotation):
+            yield from _model_paths(section, (*prefix, name))
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """Find the sections within an annotation such as `Section | None` or `list[Section]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [section for argument in get_args(annotation) for section in _sections(argument)]
+
+
+def _show(value: Any) -> str:
+    """Show a value as a user would write it, in one short line."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _kind(value: Any) -> str:
+    """Name the kind of a YAML value."""
+    return {list: "list", str: "text", bool: "truth value"}.get(type(value), "number")

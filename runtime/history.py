@@ -1,0 +1,136 @@
+"""The history of a run: one JSON line per step and, where installed, TensorBoard events."""
+
+import json
+import math
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .config import dotted_items
+from .errors import UserError
+from .files import cannot_write, make_folder, write_atomically
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+HISTORY_FILE = "history.jsonl"
+
+
+class History:
+    """Append-only record of what was measured at each step.
+
+    Every line is one JSON object with `step` first; NaN and infinities are written as null. A line is with
+    the operating system when `log` returns, so a killed process loses at most the line being written.
+
+    Args:
+        folder: The run folder; made if missing.
+        resume_step: The last step the resumed checkpoint holds: later lines and a half-written one are
+            dropped. None starts an empty history.
+        tensorboard: Whether to write TensorBoard events as well; without the package, `note` says so.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+
+    def __init__(self, folder: Path, resume_step: int | None, *, tensorboard: bool = True) -> None:
+        self.path = make_folder(folder) / HISTORY_FILE
+        kept = [] if resume_step is None else [row for row in _rows(self.path) if row["step"] <= resume_step]
+        write_atomically(self.path, "".join(_line(row) for row in kept))
+        try:
+            self._file = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        self.note = ""
+        self._events: SummaryWriter | None = None
+        if tensorboard:
+            self._open_events(folder, purge_step=0 if resume_step is None else resume_step + 1)
+
+    def log(self, step: int, values: Mapping[str, Any]) -> None:
+        """Add one line.
+
+        Args:
+            step: The step, larger than the last one.
+            values: Numbers, text or nested mappings of them, by name. TensorBoard gets the numbers, under
+                `name/nested`.
+
+        Raises:
+            UserError: If the line cannot be written.
+        """
+        try:
+            self._file.write(_line({"step": step, **values}))
+            self._file.flush()
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        if self._events:
+            for name, value in dotted_items(dict(values)):
+                if isinstance(value, (int, float)):
+                    self._events.add_scalar(name.replace(".", "/"), value, step)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._events:
+            self._events.close()
+
+    def __enter__(self) -> "History":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_events(self, folder: Path, purge_step: int) -> None:
+        if find_spec("tensorboard") is None:
+            self.note = "no TensorBoard events: install them with `pip install timfuse[tensorboard]`"
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._events = SummaryWriter(str(folder), purge_step=purge_step)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Read a history.
+
+    Args:
+        path: A `history.jsonl`, possibly of a run that was killed while writing a line.
+
+    Returns:
+        One dictionary per step.
+
+    Raises:
+        UserError: If there is no such file.
+    """
+    if not path.is_file():
+        raise UserError(f"no history {path}; give a run folder that has one")
+    return _rows(path)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """Read the lines up to the first that is not whole."""
+    rows: list[dict[str, Any]] = []
+    if not path.is_file():
+        return rows
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        # A whole line ends; without its end, `12` may be the start of `120`.
+        if not (line.endswith("\n") and isinstance(row, dict) and isinstance(row.get("step"), int)):
+            break
+        rows.append(row)
+    return rows
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(row), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """Replace what JSON cannot say by null."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,120 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
+
+import time
+from collections import deque
+from datetime import timedelta
+from types import TracebackType
+
+import rich.progress
+from rich.console import Console
+from rich.table import Column
+
+# Without a terminal: a line after the shortest time if this part was done, after the longest anyway.
+_SHORTEST_SECONDS = 5.0
+_LONGEST_SECONDS = 60.0
+_PART = 0.05
+
+
+class Progress:
+    """Show how far work has come, how fast it goes and how long it still takes, on standard error.
+
+    Args:
+        total: The number of steps of the whole work.
+        description: What is being done, in a word or two.
+        start: The steps done before, by the run that is being resumed; they do not count for the rate.
+        console: Where to write; standard error by default.
+
+    Example:
+        >>> with Progress(3, "counting") as progress:
+        ...     for number in range(3):
+        ...         progress.advance(f"at {number}")
+    """
+
+    def __init__(
+        self, total: int, description: str, start: int = 0, *, console: Console | None = None
+    ) -> None:
+        self.total = total
+        self.description = description
+        self.completed = start
+        self._console = console or Console(stderr=True)
+        self._bar: rich.progress.Progress | None = None
+        self._task = rich.progress.TaskID(0)
+
+    def __enter__(self) -> "Progress":
+        self._started = time.monotonic()
+        # The rate is that of the last hundred steps, so that it follows the work from one phase to the next.
+        self._times = deque([self._started], maxlen=101)
+        self._shown_at, self._shown = float("-inf"), self.completed
+        if self._console.is_terminal:
+            # On a narrow terminal the status is cut first, then the bar; the numbers stay.
+            whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
+            self._bar = rich.progress.Progress(
+                rich.progress.TextColumn("{task.description}", markup=False, table_column=whole),
+                rich.progress.BarColumn(bar_width=None, table_column=Column(max_width=16, min_width=4)),
+                rich.progress.MofNCompleteColumn(table_column=whole),
+                rich.progress.TextColumn("{task.fields[speed]}", table_column=whole),
+                rich.progress.TimeElapsedColumn(table_column=whole),
+                rich.progress.TextColumn("{task.fields[status]}", markup=False, table_column=cut),
+                console=self._console,
+                expand=True,
+            )
+            self._task = self._bar.add_task(
+                self.description, total=self.total, completed=self.completed, speed="", status=""
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def advance(self, status: str = "") -> None:
+        """Count one step.
+
+        Args:
+            status: What to show beside the bar, for example the loss.
+        """
+        self.completed += 1
+        self._times.append(time.monotonic())
+        if self._bar:
+            self._bar.update(self._task, completed=self.completed, speed=self._speed(), status=status)
+        elif self._line_is_due():
+            self._shown_at, self._shown = self._times[-1], self.completed
+            elapsed = _clock(self._times[-1] - self._started)
+            facts = [f"{self.completed}/{self.total}", self._speed(), f"{elapsed} elapsed", status]
+            self.print(f"{self.description}: {', '.join(fact for fact in facts if fact)}")
+
+    def print(self, message: str) -> None:
+        """Write a line above the bar.
+
+        Args:
+            message: The line.
+        """
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    @property
+    def rate(self) -> float:
+        """Steps per second over the last hundred steps of this process; 0 before the first."""
+        return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-9)
+
+    def _speed(self) -> str:
+        left = _clock((self.total - self.completed) / self.rate)
+        return f"{_significant(self.rate)} steps/s, {left} left"
+
+    def _line_is_due(self) -> bool:
+        waited = self._times[-1] - self._shown_at
+        enough = self.completed - self._shown >= _PART * self.total or waited >= _LONGEST_SECONDS
+        return self.completed == self.total or (waited >= _SHORTEST_SECONDS and enough)
+
+
+def _clock(seconds: float) -> str:
+    """Write a time as h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _significant(rate: float) -> str:
+    """Write a rate with three digits."""
+    return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"

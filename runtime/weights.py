@@ -1,0 +1,85 @@
+"""Network weights as safetensors files, loaded strictly."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from .errors import UserError
+from .files import write_atomically
+
+
+def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a state dict.
+
+    Args:
+        path: The file, usually `weights.safetensors`.
+        state_dict: Tensors of any device and layout, by name.
+        metadata: Text about the weights, kept in the file's header.
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    # Each tensor is copied, because the format refuses views and tensors that share memory.
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in state_dict.items()
+    }
+    write_atomically(path, safetensors.torch.save(tensors, dict(metadata)))
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict onto the CPU.
+
+    Args:
+        path: A safetensors file.
+
+    Returns:
+        The tensors by name.
+
+    Raises:
+        UserError: If the file is missing, damaged or of another format.
+    """
+    try:
+        return safetensors.torch.load_file(path, device="cpu")
+    except FileNotFoundError:
+        raise UserError(f"no weights file {path}; check the path") from None
+    except safetensors.SafetensorError:
+        raise UserError(f"{path} is damaged or not a safetensors file; get it again") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def load_into(module: nn.Module, path: Path) -> None:
+    """Load weights into a network that has exactly these parameters and buffers.
+
+    Args:
+        module: The network; untouched if the weights do not fit.
+        path: A safetensors file.
+
+    Raises:
+        UserError: If the file cannot be read or a name or shape differs.
+    """
+    weights = load_weights(path)
+    own = module.state_dict()
+    missing = [name for name in own if name not in weights]
+    unexpected = [name for name in weights if name not in own]
+    reshaped = [
+        f"{name} is {tuple(weights[name].shape)} in the file, {tuple(own[name].shape)} in the network"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    problems = [
+        f"{len(found)} {what} (first: {found[0]})"
+        for what, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
+        if found
+    ]
+    if problems:
+        raise UserError(
+            f"{path}: these weights belong to another architecture: {', '.join(problems)}; "
+            "use the genotype that was saved with them"
+        )
+    module.load_state_dict(weights, strict=True)

@@ -1,0 +1,111 @@
+"""YAML text: plain data only, the scalars of YAML 1.2, and errors that name the line."""
+
+import re
+from typing import Any
+
+import yaml
+
+from .errors import UserError
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """Parse YAML 1.2 scalars (`1e-3` is a number, `no` and `1:30` are text), safely.
+
+    Args:
+        text: One YAML document.
+        source: What to call the text in an error.
+
+    Returns:
+        Dictionaries with text keys, lists, text, numbers, booleans and None.
+
+    Raises:
+        UserError: With `source:line` for a syntax error, a duplicate key, a key that is not text, a
+            reference or a tag.
+    """
+    try:
+        # The loader derives from SafeLoader: it builds plain data and runs nothing.
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark else ""
+        words = _one_line(", ".join(filter(None, (error.context, error.problem))))
+        raise UserError(f"{source}{line}: not valid YAML: {words}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{source}: not valid YAML: {_one_line(error)}") from None
+    except RecursionError:
+        raise UserError(f"{source}: nested too deeply; write it flatter") from None
+
+
+def dump_yaml(content: Any) -> str:
+    """Write plain data as YAML that `parse_yaml` reads back.
+
+    Args:
+        content: Dictionaries with text keys, lists, text, numbers, booleans and None.
+
+    Returns:
+        Block style in the given order, with lists of plain values on one line.
+    """
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader with the scalars of YAML 1.2, each key once, and no references or tags."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Refuse references, which let a few lines unfold into gigabytes, and tags, which ask for types."""
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or event.anchor or event.tag:
+            raise _error("anchors (&), aliases (*) and tags (!) are not read; write plain YAML", event)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse what the safe loader lets pass: a key that stands twice or is not text."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:str":
+                raise _error("a key must be text; put it in quotes", key)
+            if key.value in seen:
+                raise _error(f"the key {key.value} stands here twice; remove one", key)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _one_line(words: object) -> str:
+    return " ".join(str(words).split())
+
+
+def _error(problem: str, at: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=at.start_mark)
+
+
+class _Dumper(yaml.SafeDumper):
+    """YAML's safe writer with lists of plain values on one line."""
+
+    def represent_sequence(
+        self, tag: str, sequence: Any, flow_style: bool | None = None
+    ) -> yaml.SequenceNode:
+        """Write a list of numbers or words in one line, a list of mappings in many."""
+        plain = not any(isinstance(item, (dict, list)) for item in sequence)
+        return super().represent_sequence(tag, sequence, flow_style=plain)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write a value out each time it occurs."""
+        return True
+
+
+_SCALARS = {
+    "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": (r"[-+]?(0|[1-9][0-9_]*)|0x[0-9a-fA-F]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\.[0-9]+|(0|[1-9][0-9_]*)\.[0-9]*|(0|[1-9][0-9_]*)(?=[eE]))([eE][-+]?[0-9]+)?"
+        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+}
+
+for _class in (_Loader, _Dumper):
+    # The writer gets the same scalars, so that it puts quotes around just the text the loader would misread.
+    _class.yaml_implicit_resolvers = {}
+    for _name, (_pattern, _first) in _SCALARS.items():
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"^(?:{_pattern})$"), _first)

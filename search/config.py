@@ -1,0 +1,200 @@
+"""What a user can set for a search, with defaults; configs/search-*.yaml are instances of it."""
+
+import inspect
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ..bilevel import ESTIMATORS
+from ..genotypes import parse_operator
+from ..runtime.config import Section
+from ..runtime.errors import UserError
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class DataSection(Section):
+    """Where pairs come from and how they are cut.
+
+    Attributes:
+        root: folder with the two image folders; None for the embedded synthetic scenes.
+        synthetic_pairs: how many scenes to make where `root` is None.
+        crop: height and width of the training crops, in pixels.
+        batch_size: crops in a batch, the same for weights and architecture.
+        architecture: fraction of the training pairs that the architecture is scored on.
+        validation: fraction of all pairs for validation, where the folder has no train.txt and val.txt.
+        workers: processes that prepare batches; changes nothing but the speed.
+        cache_megabytes: decoded pairs beyond this are read again when needed.
+    """
+
+    root: Path | None = None
+    synthetic_pairs: Annotated[int, Field(ge=3)] = 96
+    crop: Annotated[int, Field(ge=16)] = 64
+    batch_size: Count = 4
+    architecture: Fraction = 0.5
+    validation: Fraction = 0.1
+    workers: Annotated[int, Field(ge=0)] = 0
+    cache_megabytes: Annotated[int, Field(ge=0)] = 2048
+
+
+class SpaceSection(Section):
+    """The networks to choose from: every step of every cell is one of the operators.
+
+    Attributes:
+        channels: feature maps between stem and head, even.
+        cells: kind of each cell.
+        steps: operators in each cell.
+        operators: the candidates.
+        norm: normalisation after pointwise convolutions.
+        stem: "full", or "half" to work at half height and width.
+    """
+
+    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 16
+    cells: Annotated[tuple[Literal["successive", "multi_scale", "decomposition"], ...], Field(min_length=1)] = (
+        "successive",
+        "successive",
+    )
+    steps: Count = 2
+    operators: Annotated[tuple[str, ...], Field(min_length=2)] = (
+        "dense_k3_d1",
+        "dense_k5_d1",
+        "residual_k3_d1",
+        "residual_k5_d1",
+        "dilated_k3_d2",
+        "dilated_k5_d2",
+        "separable_k3",
+        "channel_attention_k3",
+        "spatial_attention_k3",
+        "spatial_attention_k5",
+    )
+    norm: Literal["batch", "group", "none"] = "batch"
+    stem: Literal["full", "half"] = "full"
+
+    @model_validator(mode="after")
+    def _operators_exist_once(self) -> Self:
+        for index, name in enumerate(self.operators):
+            parse_operator(name, f"space.operators[{index}]")
+            if name in self.operators[:index]:
+                raise UserError(f"space.operators[{index}]: {name} is listed twice; remove one")
+        return self
+
+
+class LossSection(Section):
+    """Weights of the terms of a fusion loss; the defaults make the three pull about equally hard.
+
+    Attributes:
+        intensity: saliency-weighted distance to the grey levels of both sources.
+        gradient: distance to the stronger of the sources' edges.
+        ssim: saliency-weighted structural dissimilarity to both sources.
+    """
+
+    intensity: NonNegative = 1.0
+    gradient: NonNegative = 0.2
+    ssim: NonNegative = 0.05
+
+    @model_validator(mode="after")
+    def _not_all_zero(self) -> Self:
+        if not (self.intensity or self.gradient or self.ssim):
+            raise ValueError("must have a weight above 0: intensity, gradient or ssim")
+        return self
+
+
+class SearchSection(Section):
+    """The bilevel optimisation.
+
+    Attributes:
+        steps: iterations in all.
+        warmup: iterations at the beginning that train the weights alone.
+        estimator: how the hypergradient is computed.
+        estimator_options: settings of the estimator, e.g. {clip: 5} of gauss_newton.
+        mixture: "softmax", or "gumbel" for straight-through samples of one operator.
+        temperature: of the mixture at the first and, decaying geometrically, at the last step.
+        weight_learning_rate: of Adam, at the first step; decays to a tenth along a half cosine.
+        weight_clip: largest norm of the weight gradient.
+        architecture_learning_rate: of Adam on the logits.
+        inner_loss: trains the weights, on the weight pairs.
+        outer_loss: scores the architecture, on the architecture pairs.
+        checkpoint_every: steps between two checkpoints.
+        validate_every: steps between two validations.
+    """
+
+    steps: Count = 2000
+    warmup: Annotated[int, Field(ge=0)] = 200
+    estimator: Literal[
+        "first_order", "gauss_newton", "finite_difference", "unrolled", "neumann", "conjugate_gradient"
+    ] = "gauss_newton"
+    estimator_options: dict[str, int | float] = {}
+    mixture: Literal["softmax", "gumbel"] = "softmax"
+    temperature: tuple[Positive, Positive] = (1.0, 0.3)
+    weight_learning_rate: Positive = 2e-3
+    weight_clip: Positive = 5.0
+    architecture_learning_rate: Positive = 5e-3
+    inner_loss: LossSection = LossSection()
+    outer_loss: LossSection = LossSection(intensity=0.5, gradient=0.4, ssim=0.1)
+    checkpoint_every: Count = 100
+    validate_every: Count = 200
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.warmup >= self.steps:
+            raise ValueError(f"must leave steps for the architecture: warmup {self.warmup} >= steps {self.steps}")
+        parameters = inspect.signature(ESTIMATORS[self.estimator]).parameters.values()
+        known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "optimizer"]
+        for name in self.estimator_options:
+            if name not in known:
+                raise UserError(
+                    f"search.estimator_options.{name}: {self.estimator} has no such setting;"
+                    f" it has {', '.join(known) or 'none'}"
+                )
+        return self
+
+
+class LatencySection(Section):
+    """How the time of a forward pass on this device counts; measured only where it counts.
+
+    Attributes:
+        weight: lambda, what a millisecond costs in the outer loss; with a budget, what exceeding it by its own size
+            costs.
+        budget: milliseconds that a forward pass may take; None charges every millisecond.
+        height: of the images the time is meant for, in pixels.
+        width: of the images the time is meant for, in pixels.
+    """
+
+    weight: NonNegative = 0.0
+    budget: Positive | None = None
+    height: Annotated[int, Field(ge=16)] = 480
+    width: Annotated[int, Field(ge=16)] = 640
+
+    @model_validator(mode="after")
+    def _budget_has_weight(self) -> Self:
+        if self.budget is not None and self.weight == 0:
+            raise ValueError("must have a weight above 0 for the budget to count, for example latency.weight=1")
+        return self
+
+
+class SearchConfig(Section):
+    """One search.
+
+    Attributes:
+        run: the run folder.
+        seed: of everything random.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        task: what is fused; goes into the genotype.
+        data: where pairs come from.
+        space: the networks to choose from.
+        search: the bilevel optimisation.
+        latency: how time on this device counts.
+    """
+
+    run: Path = Path("runs/search")
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+    task: Literal["infrared-visible"] = "infrared-visible"
+    data: DataSection = DataSection()
+    space: SpaceSection = SpaceSection()
+    search: SearchSection = SearchSection()
+    latency: LatencySection = LatencySection()

@@ -1,0 +1,104 @@
+"""Warnings while a search runs: signs that its result will be worthless, told as soon as they show."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .relaxation import entropy
+
+# Operators without a convolution over the features: a network of these alone cannot fuse.
+CHEAP_KINDS = ("identity", "spatial_attention")
+ENTROPY_FALL = 0.01  # of the largest entropy, expected half-way through the search
+DIVERGENCE = 3.0  # times the best smoothed loss
+SMOOTHING = 0.98
+
+
+class Guards:
+    """Watch a search; each warning is given once.
+
+    Args:
+        operators: ids of the candidates.
+        steps: iterations of the search in all.
+        warmup: iterations before the architecture moves.
+    """
+
+    def __init__(self, operators: Sequence[str], steps: int, warmup: int) -> None:
+        self._cheap = torch.tensor([operator.startswith(CHEAP_KINDS) for operator in operators])
+        self._operators = operators
+        self._half_way = warmup + (steps - warmup) // 2
+        self._warmup = warmup
+        self._initial_entropy: float | None = None
+        self._smoothed: float | None = None
+        self._best = float("inf")
+        self.given: list[str] = []
+
+    def observe(self, step: int, inner_loss: float, probabilities: Tensor) -> list[str]:
+        """Take note of one step.
+
+        Args:
+            step: the step, from 0.
+            inner_loss: the loss of the weights, finite.
+            probabilities: (cells, steps, candidates), without sampling noise.
+
+        Returns:
+            Warnings that are new, one line each.
+        """
+        new = [self._divergence(step, inner_loss)]
+        if step >= self._warmup:
+            new += [self._collapse(probabilities), self._entropy(step, probabilities)]
+        fresh = [warning for warning in new if warning and warning.split(":")[0] not in self._kinds()]
+        self.given += fresh
+        return fresh
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that `load_state_dict` needs to go on as if never stopped."""
+        return {
+            "initial_entropy": self._initial_entropy,
+            "smoothed": self._smoothed,
+            "best": self._best,
+            "given": list(self.given),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned."""
+        self._initial_entropy = state["initial_entropy"]
+        self._smoothed = state["smoothed"]
+        self._best = state["best"]
+        self.given = list(state["given"])
+
+    def _kinds(self) -> set[str]:
+        return {warning.split(":")[0] for warning in self.given}
+
+    def _divergence(self, step: int, inner_loss: float) -> str | None:
+        previous = inner_loss if self._smoothed is None else self._smoothed
+        self._smoothed = SMOOTHING * previous + (1 - SMOOTHING) * inner_loss
+        self._best = min(self._best, self._smoothed)
+        if self._smoothed > DIVERGENCE * self._best:
+            return (
+                f"weights diverge: at step {step} the smoothed loss is {self._smoothed:.3g}, its best was"
+                f" {self._best:.3g}; lower search.weight_learning_rate or search.weight_clip"
+            )
+        return None
+
+    def _collapse(self, probabilities: Tensor) -> str | None:
+        winners = probabilities.argmax(-1).flatten().cpu()
+        if bool(self._cheap[winners].all()):
+            names = ", ".join(sorted({self._operators[index] for index in winners.tolist()}))
+            return (
+                f"collapse: every edge prefers an operator without convolution ({names}); lengthen search.warmup,"
+                " lower search.architecture_learning_rate or latency.weight, or leave these operators out"
+            )
+        return None
+
+    def _entropy(self, step: int, probabilities: Tensor) -> str | None:
+        value = entropy(probabilities).item()
+        if self._initial_entropy is None:
+            self._initial_entropy = value
+        if step == self._half_way and value > self._initial_entropy - ENTROPY_FALL:
+            return (
+                f"no decision: half-way the entropy of the operators is still {value:.3f} of its largest value;"
+                " raise search.architecture_learning_rate or search.steps"
+            )
+        return None

@@ -1,0 +1,129 @@
+"""Image files of every kind the project promises to read."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from timfuse.data import luma, read_luma, read_pixels, unit_range
+from timfuse.runtime.errors import UserError
+
+RNG = np.random.default_rng(0)
+GREY8 = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
+RGB8 = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+GREY16 = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
+RGB16 = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
+
+
+def deep_png(pixels: np.ndarray) -> bytes:
+    """A 16-bit colour PNG, which no dependency writes."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+@pytest.mark.parametrize("pixels", [GREY8, RGB8])
+def test_8_bit_files_come_back_exactly(tmp_path: Path, suffix: str, pixels: np.ndarray) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(pixels).save(path)
+    assert read_pixels(path).dtype == np.uint8
+    np.testing.assert_array_equal(read_pixels(path), pixels)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_grey_keeps_all_bits(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(GREY16).save(path)
+    assert read_pixels(path).dtype == np.uint16
+    np.testing.assert_array_equal(read_pixels(path), GREY16)
+    np.testing.assert_allclose(read_luma(path), GREY16 / 65535, atol=1e-7)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_16_bit_colour_tiff_keeps_all_bits(tmp_path: Path, byteorder: str, planar: str) -> None:
+    path = tmp_path / "a.tiff"
+    data = RGB16 if planar == "contig" else np.moveaxis(RGB16, -1, 0)
+    tifffile.imwrite(path, data, photometric="rgb", planarconfig=planar, byteorder=byteorder)
+    np.testing.assert_array_equal(read_pixels(path), RGB16)
+    expected = RGB16 @ np.array([0.299, 0.587, 0.114]) / 65535
+    np.testing.assert_allclose(read_luma(path), expected, atol=0.51 / 65535)
+
+
+def test_16_bit_colour_png_is_refused_instead_of_losing_its_lower_byte(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    path.write_bytes(deep_png(RGB16))
+    with pytest.raises(UserError, match=r"deep\.png is a 16-bit colour PNG.*TIFF"):
+        read_pixels(path)
+
+
+def test_luma_agrees_with_pillow(tmp_path: Path) -> None:
+    every = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    theirs = np.asarray(Image.fromarray(every).convert("L")).astype(int)
+    assert np.abs(luma(every).astype(int) - theirs).max() <= 1  # pillow rounds its weights to 16 bits
+    assert (luma(every) == theirs).mean() > 0.99
+    path = tmp_path / "white.png"
+    Image.new("RGB", (3, 2), "white").save(path)
+    assert read_luma(path).min() == 1.0
+
+
+def test_alpha_is_dropped_and_palettes_are_resolved(tmp_path: Path) -> None:
+    rgba = np.dstack([RGB8, np.zeros_like(GREY8)])
+    Image.fromarray(rgba).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(read_pixels(tmp_path / "rgba.png"), RGB8)
+    palette = Image.fromarray(RGB8).quantize(8)
+    palette.save(tmp_path / "palette.png")
+    np.testing.assert_array_equal(read_pixels(tmp_path / "palette.png"), np.asarray(palette.convert("RGB")))
+    Image.fromarray(np.dstack([GREY8, GREY8]), "LA").save(tmp_path / "la.png")
+    np.testing.assert_array_equal(read_pixels(tmp_path / "la.png"), GREY8)
+
+
+def test_exif_orientation_leaves_the_pixel_grid_alone(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(GREY8).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "turned.png"), GREY8)
+
+
+def test_unit_range_is_by_full_scale() -> None:
+    assert unit_range(np.array([0, 255], np.uint8)).tolist() == [0, 1]
+    assert unit_range(np.array([255, 65535], np.uint16)).tolist() == pytest.approx([1 / 257, 1])
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp"])
+@pytest.mark.parametrize("keep", [0, 3, 40, 0.5, 0.9])
+def test_damaged_files_are_one_line_that_names_them(tmp_path: Path, suffix: str, keep: float) -> None:
+    path = tmp_path / f"broken.{suffix}"
+    Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole)) if keep < 1 else int(keep)])
+    with pytest.raises(UserError, match=rf"broken\.{suffix}") as error:
+        read_pixels(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.int32])
+def test_other_sample_types_are_refused(tmp_path: Path, dtype: type) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", GREY8.astype(dtype))
+    with pytest.raises(UserError, match=r"a\.tif.*8 or 16"):
+        read_pixels(tmp_path / "a.tif")
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nothing\.png does not exist"):
+        read_luma(tmp_path / "nothing.png")

@@ -1,0 +1,127 @@
+"""The stream of batches: a function of seed and step, whoever prepares it and wherever it starts."""
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from timfuse.data import CropStream, PairBatch, Pixels, Window, stream_batches
+from timfuse.runtime.errors import UserError
+
+SIZE = 24
+
+
+class Coordinates:
+    """A source whose pixels say where they are: the first image holds rows, the second columns."""
+
+    def __init__(self, count: int) -> None:
+        self.names = tuple(map(str, range(count)))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
+        rows, columns = np.mgrid[:SIZE, :SIZE]
+        return (rows + 100).astype(np.uint8), (columns + 100).astype(np.uint8)
+
+
+class Failing(Coordinates):
+    def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
+        if index == 3:
+            raise UserError("pair 3 is gone; bring it back")
+        return super().__getitem__(index)
+
+
+def stream(count: int = 7, **changes: object) -> CropStream:
+    options = {"batch_size": 3, "crop": 16, "seed": 0, "name": "weight"} | changes
+    return CropStream(Coordinates(count), range(count), **options)  # type: ignore[arg-type]
+
+
+def equal(left: Iterable[PairBatch], right: Iterable[PairBatch]) -> bool:
+    return all(
+        torch.equal(a.first, b.first) and torch.equal(a.second, b.second)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+@pytest.mark.parametrize("start", [0, 1, 6])
+def test_workers_and_resuming_change_nothing(start: int) -> None:
+    whole = list(stream_batches(stream(), 0, 9))
+    assert equal(whole[start:], stream_batches(stream(), start, 9, workers=2))
+    assert equal(whole[start:], stream_batches(stream(), start, 9))
+
+
+def test_the_global_generator_is_left_alone() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    for workers in (0, 2):
+        list(stream_batches(stream(), 0, 3, workers=workers))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@given(count=st.integers(1, 9), batch_size=st.integers(1, 12), epochs=st.integers(1, 4))
+def test_each_epoch_covers_every_pair_once(count: int, batch_size: int, epochs: int) -> None:
+    indices = [10 * index for index in range(count)]
+    batches = CropStream(Coordinates(1), indices, batch_size=batch_size, crop=4, seed=1, name="x")
+    steps = -(-count * epochs // batch_size)
+    drawn = [index for step in range(steps) for index in batches.pairs_of(step)]
+    for epoch in range(epochs):
+        assert Counter(drawn[epoch * count : (epoch + 1) * count]) == Counter(indices)
+
+
+def test_both_sources_are_cut_alike_and_everywhere() -> None:
+    seen, corners = Counter(), set()
+    for batch in stream_batches(stream(), 0, 150):
+        assert batch.first.shape == batch.second.shape == (3, 1, 16, 16)
+        assert batch.first.dtype == torch.float32
+        rows, columns = (255 * batch.first).round() - 100, (255 * batch.second).round() - 100
+        for row, column in zip(rows[:, 0], columns[:, 0], strict=True):
+            vertical, horizontal = row[1, 0] < row[0, 0], column[0, 1] < column[0, 0]
+            assert torch.equal(row[:, 0].sort().values, torch.arange(16) + row.min())
+            assert torch.equal(column[0].sort().values, torch.arange(16) + column.min())
+            assert (row == row[:, :1]).all()
+            assert (column == column[:1]).all()
+            seen[bool(vertical), bool(horizontal)] += 1
+            corners.add((int(row.min()), int(column.min())))
+    assert len(seen) == 4
+    assert min(seen.values()) > 80  # of 450; 112 expected
+    assert len(corners) > 65  # of 81 places
+
+
+def test_seeds_and_names_make_other_streams() -> None:
+    assert not equal(stream_batches(stream(), 0, 3), stream_batches(stream(seed=1), 0, 3))
+    assert not equal(stream_batches(stream(), 0, 3), stream_batches(stream(name="architecture"), 0, 3))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_users_error_arrives_as_it_is(workers: int) -> None:
+    failing = CropStream(Failing(5), range(5), batch_size=5, crop=8, seed=0, name="x")
+    with pytest.raises(UserError, match=r"^pair 3 is gone; bring it back$"):
+        list(stream_batches(failing, 0, 4, workers=workers))
+    assert not multiprocessing.active_children()
+
+
+def test_leaving_early_stops_the_workers() -> None:
+    batches = stream_batches(stream(), 0, 1000, workers=2)
+    assert len(list(islice(batches, 2))) == 2
+    assert multiprocessing.active_children()
+    batches.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
+
+
+def test_moving_a_batch() -> None:
+    batch = next(iter(stream_batches(stream(), 0, 1))).to("meta")
+    assert batch.first.device.type == batch.second.device.type == "meta"
+
+
+def test_a_window_as_large_as_the_image() -> None:
+    window = Window.draw(8, 8, 8, np.random.default_rng(0))
+    assert (window.top, window.left) == (0, 0)
+    image = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    assert window.cut(image).shape == (8, 8)

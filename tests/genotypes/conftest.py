@@ -1,0 +1,67 @@
+"""Genotypes to test with: examples of every kind of network and cell, and random ones."""
+
+import pytest
+from hypothesis import strategies as st
+
+from timfuse.genotypes import ALL_OPERATORS, CELL_KINDS, TASKS, CellGenotype, Genotype, genotype_graph
+
+NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
+PLAIN = st.recursive(
+    SCALARS,
+    lambda item: st.lists(item, max_size=3) | st.dictionaries(st.text(max_size=9), item, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def genotypes(draw, max_cells=3, max_operators=3):
+    """Draw any valid genotype."""
+    network = draw(st.sampled_from(["fusion", "refine"]))
+    operators = st.lists(st.sampled_from(ALL_OPERATORS), min_size=1, max_size=max_operators).map(tuple)
+    kinds = st.sampled_from(list(CELL_KINDS))
+    if network == "fusion":
+        sources = draw(st.lists(st.none(), min_size=1, max_size=max_cells))
+    else:
+        extra = st.lists(st.sampled_from(["first", "second"]), max_size=max_cells - 1)
+        sources = draw(extra.flatmap(lambda more: st.permutations(["first", "second", *more])))
+    return Genotype(
+        name=draw(NAMES),
+        task=draw(st.sampled_from(list(TASKS))),
+        network=network,
+        channels=2 * draw(st.integers(1, 64)),
+        cells=tuple(CellGenotype(draw(kinds), draw(operators), source) for source in sources),
+        norm=draw(st.sampled_from(["batch", "group", "none"])),
+        stem="full" if network == "refine" else draw(st.sampled_from(["full", "half"])),
+        merge=None if network == "fusion" else draw(st.sampled_from(["gated", "concat"])),
+        provenance=draw(st.dictionaries(st.text(max_size=9), PLAIN, max_size=3)),
+    )
+
+
+def made_up(genotype):
+    """Make up parameters for every module of a genotype's network, each with its own number of elements."""
+    modules = [module for _, modules in genotype_graph(genotype).nodes(data="modules") for module in modules]
+    return {f"{module}.0.weight": 1000 + 7 * number for number, module in enumerate(modules)}
+
+
+@pytest.fixture
+def every_kind():
+    """A fusion network with every kind of cell and a name that every file format must escape."""
+    cells = (
+        CellGenotype("decomposition", ("residual_k3_d1", "non_local_k5", "identity")),
+        CellGenotype("successive", ("separable_k7",)),
+        CellGenotype("multi_scale", ("spatial_attention_k5", "dense_k7_d2", "channel_attention_k3")),
+    )
+    return Genotype('odd <&"> $x$ \\N', "multi-focus", "fusion", 32, cells, stem="half")
+
+
+@pytest.fixture(scope="session")
+def any_genotype():
+    """The strategy that draws any valid genotype."""
+    return genotypes()
+
+
+@pytest.fixture(scope="session")
+def some_parameters():
+    """The function that makes up parameters for every module of a genotype's network."""
+    return made_up

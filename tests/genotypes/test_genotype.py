@@ -1,0 +1,66 @@
+"""What a genotype may be, and what a wrong one is told."""
+
+from dataclasses import replace
+
+import pytest
+
+from timfuse.genotypes import CellGenotype, Genotype, load_genotype
+from timfuse.runtime.errors import UserError
+
+CELL = CellGenotype("successive", ("residual_k3_d1",))
+FUSION = Genotype("a", "mri-ct", "fusion", 8, (CELL,))
+BRANCHES = (replace(CELL, source="first"), replace(CELL, source="second"))
+REFINE = Genotype("b", "mri-ct", "refine", 8, BRANCHES, merge="concat")
+
+
+@pytest.mark.parametrize(
+    ("genotype", "changes", "told"),
+    [
+        (FUSION, {"name": ""}, "name must be one line of text"),
+        (FUSION, {"name": "a\nb"}, "name must be one line of text"),
+        (FUSION, {"name": True}, "put it in quotes"),
+        (FUSION, {"task": "mri-tc"}, "task must be one of infrared-visible, mri-ct, "),
+        (FUSION, {"task": "mri-tc"}, "did you mean 'mri-ct'?"),
+        (
+            FUSION,
+            {"network": "fuse"},
+            "network must be one of fusion, refine, not 'fuse' (did you mean 'fusion'?)",
+        ),
+        (FUSION, {"channels": 7}, "channels must be an even whole number"),
+        (FUSION, {"channels": 0}, "channels must be an even whole number"),
+        (FUSION, {"channels": 8.0}, "not 8.0"),
+        (FUSION, {"channels": True}, "not True"),
+        (FUSION, {"norm": "batchnorm"}, "norm must be one of batch, group, none"),
+        (FUSION, {"stem": 2}, "stem must be one of full, half, not 2"),
+        (FUSION, {"merge": "gated"}, "merge must be left out of a fusion network"),
+        (FUSION, {"cells": ()}, "cells must hold at least one cell"),
+        (FUSION, {"cells": (CELL, replace(CELL, kind="multiscale"))}, "cells[1].kind must be one of"),
+        (FUSION, {"cells": (replace(CELL, operators=()),)}, "cells[0].operators must hold at least one"),
+        (
+            FUSION,
+            {"cells": (CELL, replace(CELL, operators=("residual_k3",)))},
+            "cells[1].operators[0]: unknown",
+        ),
+        (FUSION, {"cells": BRANCHES}, "cells[0].source must be left out of a fusion network"),
+        (FUSION, {"provenance": None}, "provenance must be a mapping"),
+        (
+            FUSION,
+            {"provenance": {"loss": [1.0, {"x": (1, 2)}]}},
+            "provenance.loss[1].x must be a text, number",
+        ),
+        (FUSION, {"provenance": {1: 2}}, "provenance must have texts as keys"),
+        (REFINE, {"merge": None}, "merge must be one of gated, concat, not None"),
+        (REFINE, {"stem": "half"}, "stem must be full in a refine network"),
+        (REFINE, {"cells": (CELL,)}, "cells[0].source must be one of first, second, not None"),
+        (REFINE, {"cells": BRANCHES[:1]}, "at least one cell with source: second"),
+    ],
+)
+def test_a_wrong_field_is_named(genotype, changes, told):
+    with pytest.raises(UserError) as error:
+        replace(genotype, **changes)
+    assert told in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_genotypes_can_be_keys():
+    assert {load_genotype("tim"): 1}[load_genotype("tim")] == 1
