@@ -5,7 +5,7 @@
 # make clean  remove everything that was built here; runs/ stays
 
 PYTHON ?= python3
-DEMO_RUN := runs/search-demo
+DEMO_RUN := runs/demo
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 SOURCES := $(shell find . -path './.*' -prune -o -path ./tests -prune -o -path ./build -prune -o -path ./dist -prune \

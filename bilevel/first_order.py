@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from .hypergradient import Hypergradient, conclude
-from .isolation import isolated
+from .isolation import frozen, isolated
 from .problem import BilevelProblem
 
 
@@ -25,7 +25,12 @@ def first_order(problem: BilevelProblem, outer_batch: Any, inner_batch: Any) -> 
     Raises:
         NonFiniteError: If the outer loss or its gradient is not finite.
     """
-    with isolated(problem) as evaluate:
+    a = tuple(problem.outer_parameters)
+    # With w frozen neither the weight gradients nor what they need of the forward pass is computed.
+    with isolated(problem) as evaluate, frozen(problem.inner_parameters):
         F = evaluate(problem.outer_loss, outer_batch)
-        F_a = torch.autograd.grad(F, tuple(problem.outer_parameters), materialize_grads=True)
+        if F.requires_grad:
+            F_a = torch.autograd.grad(F, a, materialize_grads=True)
+        else:
+            F_a = tuple(torch.zeros_like(tensor) for tensor in a)
     return conclude(F, F_a, F_a)

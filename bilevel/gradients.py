@@ -30,9 +30,7 @@ def vector_jacobian(outputs: Gradients, inputs: Sequence[Tensor], vectors: Gradi
     a.
     """
     # Constant outputs, such as the gradient of a loss linear in w, have no graph and contribute zero.
-    pairs = [
-        (output, vector) for output, vector in zip(outputs, vectors, strict=True) if output.requires_grad
-    ]
+    pairs = [(output, vector) for output, vector in zip(outputs, vectors, strict=True) if output.requires_grad]
     if not pairs:
         return tuple(torch.zeros_like(tensor) for tensor in inputs)
     kept, weights = zip(*pairs, strict=True)
@@ -48,9 +46,7 @@ def flatten(tensors: Sequence[Tensor]) -> Tensor:
 def unflatten(vector: Tensor, like: Sequence[Tensor]) -> Gradients:
     """The inverse of `flatten`: pieces of the vector in the shapes and precisions of ``like``."""
     pieces = torch.split(vector, [tensor.numel() for tensor in like])
-    return tuple(
-        piece.view(tensor.shape).to(tensor.dtype) for piece, tensor in zip(pieces, like, strict=True)
-    )
+    return tuple(piece.view(tensor.shape).to(tensor.dtype) for piece, tensor in zip(pieces, like, strict=True))
 
 
 def subtract(gradients: Gradients, others: Gradients, scale: Tensor | float = 1.0) -> Gradients:

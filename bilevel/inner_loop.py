@@ -99,7 +99,7 @@ def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[
         loop.close()
 
 
-class _DifferentiableAdam(DifferentiableOptimizer):  # type: ignore[misc]
+class _DifferentiableAdam(DifferentiableOptimizer):
     """Adam as torch.optim has it. That of higher adds eps before the bias correction of the second moment."""
 
     def _update(self, grouped_grads: list[list[Tensor | None]], **_: Any) -> None:
@@ -160,12 +160,8 @@ def _refuse_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer) -> No
     for group in optimizer.param_groups:
         for setting in ("maximize", "decoupled_weight_decay", "amsgrad"):
             if group.get(setting):
-                raise UserError(
-                    f"optimizer {kind} with {setting}=True cannot be differentiated: leave it False"
-                )
+                raise UserError(f"optimizer {kind} with {setting}=True cannot be differentiated: leave it False")
         if isinstance(group["lr"], Tensor) and group["lr"].requires_grad:
             raise UserError(f"optimizer {kind} with a learnt lr would lose its gradient: pass a float")
         if any(id(parameter) not in known for parameter in group["params"]):
-            raise UserError(
-                f"optimizer {kind} holds a parameter that is not in the module: build it from the module"
-            )
+            raise UserError(f"optimizer {kind} holds a parameter that is not in the module: build it from the module")

@@ -1,6 +1,6 @@
 """Forward passes that leave no trace in buffers or random-number generators and all see the same noise."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -27,14 +27,9 @@ def isolated(problem: BilevelProblem) -> Iterator[Evaluate]:
     """
     parts = list(problem.module.modules())
     slots = [
-        (part._buffers, name, buffer)
-        for part in parts
-        for name, buffer in part._buffers.items()
-        if buffer is not None
+        (part._buffers, name, buffer) for part in parts for name, buffer in part._buffers.items() if buffer is not None
     ]
-    parameters = [
-        parameter for part in parts for parameter in part._parameters.values() if parameter is not None
-    ]
+    parameters = [parameter for part in parts for parameter in part._parameters.values() if parameter is not None]
     devices = {tensor.device for tensor in (*parameters, *problem.outer_parameters)}
     cuda = [device for device in devices if device.type == "cuda"]
     host_state = torch.get_rng_state()
@@ -64,3 +59,15 @@ def isolated(problem: BilevelProblem) -> Iterator[Evaluate]:
             yield evaluate
     finally:
         rewind()
+
+
+@contextmanager
+def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Take parameters as constants: no graph that is recorded inside reaches them."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

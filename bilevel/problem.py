@@ -33,17 +33,13 @@ class BilevelProblem:
 
     def __post_init__(self) -> None:
         if not self.outer_parameters or not self.inner_parameters:
-            raise ValueError(
-                "a bilevel problem needs an outer parameter and a module parameter that requires grad"
-            )
+            raise ValueError("a bilevel problem needs an outer parameter and a module parameter that requires grad")
         owned = {id(tensor) for tensor in (*self.module.parameters(), *self.module.buffers())}
         for index, parameter in enumerate(self.outer_parameters):
             if not parameter.is_leaf or not parameter.requires_grad:
                 raise ValueError(f"outer parameter {index} is not a leaf tensor that requires grad")
             if id(parameter) in owned:
-                raise ValueError(
-                    f"outer parameter {index} is a parameter or buffer of the module; keep it outside"
-                )
+                raise ValueError(f"outer parameter {index} is a parameter or buffer of the module; keep it outside")
 
     @property
     def inner_parameters(self) -> tuple[nn.Parameter, ...]:

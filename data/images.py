@@ -1,6 +1,5 @@
 """Reading image files as integers, luma and unit range, in the bit depth that the file holds."""
 
-import warnings
 from pathlib import Path
 from typing import TypeAlias
 
@@ -36,8 +35,7 @@ def read_pixels(path: Path) -> Pixels:
         UserError: If the file is missing or damaged, or holds neither 8 nor 16 bits per sample.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(path) as image:
             if _reduced_to_8_bits(image):
                 return _read_deep_colour(path, image.format)
             image.load()
@@ -107,9 +105,7 @@ def _reduced_to_8_bits(image: Image.Image) -> bool:
 def _read_deep_colour(path: Path, file_format: str | None) -> Pixels:
     """Read 16-bit colour through tifffile; 16-bit colour PNG has no reader among the dependencies."""
     if file_format == "PNG":
-        raise UserError(
-            f"{path} is a 16-bit colour PNG, which cannot be read in full depth; save it as 16-bit TIFF"
-        )
+        raise UserError(f"{path} is a 16-bit colour PNG, which cannot be read in full depth; save it as 16-bit TIFF")
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         samples = page.asarray()

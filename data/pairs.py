@@ -70,9 +70,7 @@ def find_pairs(
     """
     if not root.is_dir():
         raise UserError(f"the data folder {root} does not exist; check the path")
-    couple = next(
-        ((root / a, root / b) for a, b in folders if (root / a).is_dir() and (root / b).is_dir()), None
-    )
+    couple = next(((root / a, root / b) for a, b in folders if (root / a).is_dir() and (root / b).is_dir()), None)
     if couple is None:
         tried = ", ".join(f"{a}/ + {b}/" for a, b in folders)
         raise UserError(f"{root} holds no pair of image folders; looked for {tried}")
@@ -84,9 +82,7 @@ def find_pairs(
     alone = [f"{couple[0].name}/{first[name].name}" for name in wanted if name not in second]
     alone += [f"{couple[1].name}/{second[name].name}" for name in wanted if name not in first]
     if alone:
-        raise UserError(
-            f"{root}: {_few(alone)} without a partner of the same name; add the partners or remove them"
-        )
+        raise UserError(f"{root}: {_few(alone)} without a partner of the same name; add the partners or remove them")
     return [Pair(name, first[name], second[name]) for name in wanted]
 
 
@@ -174,9 +170,7 @@ def _images(folder: Path) -> dict[str, Path]:
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in found:
-            raise UserError(
-                f"{folder} holds both {found[path.stem].name} and {path.name}; keep one file for each name"
-            )
+            raise UserError(f"{folder} holds both {found[path.stem].name} and {path.name}; keep one file for each name")
         found[path.stem] = path
     if not found:
         raise UserError(f"{folder} holds no image; put {', '.join(SUFFIXES)} files there")

@@ -79,9 +79,7 @@ def make_splits(
     return Splits(weight=positions(inner), architecture=positions(outer), validation=positions(held_out))
 
 
-def _deal(
-    names: list[str], fraction: float, rng: np.random.Generator, rest: int
-) -> tuple[list[str], list[str]]:
+def _deal(names: list[str], fraction: float, rng: np.random.Generator, rest: int) -> tuple[list[str], list[str]]:
     """Deal a fraction of the names in shuffled contiguous blocks, at least one, leaving at least `rest`."""
     blocks = np.array_split(np.arange(len(names)), min(_BLOCKS, len(names)))
     order = np.concatenate([blocks[index] for index in rng.permutation(len(blocks))])
@@ -96,13 +94,9 @@ def _named(folder: Path, known: set[str]) -> tuple[list[str], list[str]] | None:
     if not present:
         return None
     if len(present) == 1:
-        raise UserError(
-            f"{folder} holds {present[0].name} alone; add the other of train.txt and val.txt or remove it"
-        )
+        raise UserError(f"{folder} holds {present[0].name} alone; add the other of train.txt and val.txt or remove it")
     training, validation = (read_names(file, known) for file in files)
     both = sorted(set(training) & set(validation))
     if both:
-        raise UserError(
-            f"{both[0]} is named by both train.txt and val.txt in {folder}; take it out of one of them"
-        )
+        raise UserError(f"{both[0]} is named by both train.txt and val.txt in {folder}; take it out of one of them")
     return training, validation

@@ -175,9 +175,7 @@ def _node_size(attributes: Mapping[str, object], text_size: TextSize) -> tuple[f
     if attributes["role"] == "add":
         return _ADD_SIZE, _ADD_SIZE
     label, *details = node_lines(attributes)
-    width = max(
-        text_size(label, _LABEL, True)[0], *(text_size(line, _DETAIL, False)[0] for line in details), 40.0
-    )
+    width = max(text_size(label, _LABEL, True)[0], *(text_size(line, _DETAIL, False)[0] for line in details), 40.0)
     height = (_LABEL + _DETAIL * len(details)) * _LEADING
     return width + 2 * _NODE_PADDING[0], height + 2 * _NODE_PADDING[1]
 
@@ -248,11 +246,7 @@ def _port(graph: networkx.DiGraph, edge: tuple[str, str], placement: _Placement)
     if graph.nodes[after]["role"] == "add":
         return 0.0
     sources = sorted(graph.predecessors(after), key=comes_from)
-    straight = [
-        place
-        for place, source in enumerate(sources)
-        if abs(comes_from(source) - placement.nodes[after].x) < 1
-    ]
+    straight = [place for place, source in enumerate(sources) if abs(comes_from(source) - placement.nodes[after].x) < 1]
     middle = straight[0] if straight else (len(sources) - 1) / 2
     distance = min(_PORT_DISTANCE, 0.4 * placement.nodes[after].width / len(sources))
     return (sources.index(before) - middle) * distance
@@ -268,14 +262,10 @@ def _rectangle(axes: "Axes", box: _Box, fill: str, border: str, radius: float) -
     )
 
 
-def _write(
-    axes: "Axes", x: float, y: float, text: str, size: float, bold: bool, align: str = "center"
-) -> None:
+def _write(axes: "Axes", x: float, y: float, text: str, size: float, bold: bool, align: str = "center") -> None:
     weight = "bold" if bold else "normal"
     # A name may hold dollar signs, which must not become formulas.
-    axes.text(
-        x, y, text, size=size, weight=weight, color=TEXT, ha=align, va="center_baseline", parse_math=False
-    )
+    axes.text(x, y, text, size=size, weight=weight, color=TEXT, ha=align, va="center_baseline", parse_math=False)
 
 
 def _text_measure() -> TextSize:

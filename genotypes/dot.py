@@ -21,9 +21,7 @@ def dot_graph(picture: Picture) -> graphviz.Digraph:
     Returns:
         The graph; its `source` is the DOT text, which needs no program.
     """
-    title = (
-        f"<B>{escape(picture.title)}</B><BR/><FONT POINT-SIZE='10'>{escape(picture.subtitle)}</FONT><BR/> "
-    )
+    title = f"<B>{escape(picture.title)}</B><BR/><FONT POINT-SIZE='10'>{escape(picture.subtitle)}</FONT><BR/> "
     dot = graphviz.Digraph(
         graph_attr={
             "label": f"<{title}>", "labelloc": "t", "fontname": _FONT, "fontsize": "16", "fontcolor": TEXT,
@@ -40,9 +38,7 @@ def dot_graph(picture: Picture) -> graphviz.Digraph:
             _add_node(dot, node, attributes)
     for index, frame in picture.frames.items():
         with dot.subgraph(name=f"cluster_{index}") as cluster:
-            cluster.attr(
-                label="", style="rounded,filled", fillcolor=frame.fill, color=frame.border, margin="12"
-            )
+            cluster.attr(label="", style="rounded,filled", fillcolor=frame.fill, color=frame.border, margin="12")
             _add_cell(cluster, cell_subgraph(picture.graph, index), f"label_{index}", frame)
     shortcuts = find_shortcuts(picture.graph)
     for before, after in picture.graph.edges:
@@ -74,11 +70,7 @@ def _add_node(dot: graphviz.Digraph, node: str, attributes: dict) -> None:
     fill, border = node_colours(attributes)
     label, *details = (escape(line) for line in node_lines(attributes))
     lines = [f"<B>{label}</B>", *(f"<FONT POINT-SIZE='9'>{detail}</FONT>" for detail in details)]
-    shape = (
-        {"shape": "circle", "margin": "0", "width": "0.3", "height": "0.3"}
-        if attributes["role"] == "add"
-        else {}
-    )
+    shape = {"shape": "circle", "margin": "0", "width": "0.3", "height": "0.3"} if attributes["role"] == "add" else {}
     order = {"ordering": "out"} if attributes["role"] in ("preprocess", "split") else {}
     rows = "".join(f"<TR><TD>{line}</TD></TR>" for line in lines)
     table = f"<<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='0' CELLPADDING='0'>{rows}</TABLE>>"

@@ -76,10 +76,7 @@ def _render(picture: Picture) -> tuple[dict[str, str | bytes], str | None]:
     except graphviz.ExecutableNotFound:
         return {**source, **render_with_matplotlib(picture)}, _WITHOUT_GRAPHVIZ
     except subprocess.CalledProcessError as error:
-        reason = (
-            " ".join((error.stderr or b"").decode(errors="replace").split())
-            or f"exit code {error.returncode}"
-        )
+        reason = " ".join((error.stderr or b"").decode(errors="replace").split()) or f"exit code {error.returncode}"
         return {
             **source,
             **render_with_matplotlib(picture),

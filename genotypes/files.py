@@ -48,9 +48,7 @@ def load_genotype(name_or_path: str | Path) -> Genotype:
         if path.is_dir():
             path = path / GENOTYPE_FILE
             if not path.is_file():
-                raise UserError(
-                    f"{path.parent} has no {path.name}; name a YAML file or a finished run's folder"
-                )
+                raise UserError(f"{path.parent} has no {path.name}; name a YAML file or a finished run's folder")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         names = zoo_names()
@@ -118,18 +116,14 @@ def _from_plain(data: object) -> Genotype:
         key = f"cells[{index}]"
         cell = _mapping(key, item)
         _check_keys(f"{key}.", cell, _CELL_REQUIRED, _CELL_OPTIONAL)
-        cells.append(
-            CellGenotype(**{**cell, "operators": tuple(_list(f"{key}.operators", cell["operators"]))})
-        )
+        cells.append(CellGenotype(**{**cell, "operators": tuple(_list(f"{key}.operators", cell["operators"]))}))
     return Genotype(**fields, cells=tuple(cells))
 
 
 def _check_schema(mapping: dict) -> None:
     schema = mapping.get("schema")
     if type(schema) is int and schema > SCHEMA:
-        raise UserError(
-            f"schema {schema} was written by a newer timfuse (this one reads {SCHEMA}); upgrade timfuse"
-        )
+        raise UserError(f"schema {schema} was written by a newer timfuse (this one reads {SCHEMA}); upgrade timfuse")
     if type(schema) is not int or schema != SCHEMA:
         raise UserError(f"schema must be {SCHEMA}, not {schema!r}; start the file with 'schema: {SCHEMA}'")
 
@@ -138,9 +132,7 @@ def _check_keys(prefix: str, mapping: dict, required: Collection[str], optional:
     known = (*required, *optional)
     for key in mapping:
         if key not in known:
-            raise UserError(
-                f"unknown key {prefix}{key}{nearest(str(key), known)}; known keys: {', '.join(known)}"
-            )
+            raise UserError(f"unknown key {prefix}{key}{nearest(str(key), known)}; known keys: {', '.join(known)}")
     for key in required:
         if key not in mapping:
             raise UserError(f"the key {prefix}{key} is missing; known keys: {', '.join(known)}")

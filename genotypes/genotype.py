@@ -74,15 +74,11 @@ class Genotype:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
-            raise UserError(
-                f"name must be one line of text, not {self.name!r}; put it in quotes if it is a text"
-            )
+            raise UserError(f"name must be one line of text, not {self.name!r}; put it in quotes if it is a text")
         check_choice("task", self.task, TASKS)
         check_choice("network", self.network, NETWORKS)
         if type(self.channels) is not int or self.channels < 2 or self.channels % 2:
-            raise UserError(
-                f"channels must be an even whole number from 2 on, like 48, not {self.channels!r}"
-            )
+            raise UserError(f"channels must be an even whole number from 2 on, like 48, not {self.channels!r}")
         check_choice("norm", self.norm, NORMS)
         check_choice("stem", self.stem, STEMS)
         if not self.cells:
@@ -92,9 +88,7 @@ class Genotype:
         if self.network == "refine":
             self._check_refine()
         elif self.merge is not None:
-            raise UserError(
-                f"merge must be left out of a fusion network, not {self.merge!r}; it joins refine branches"
-            )
+            raise UserError(f"merge must be left out of a fusion network, not {self.merge!r}; it joins refine branches")
         if not isinstance(self.provenance, dict):
             raise UserError(f"provenance must be a mapping, like 'seed: 0', not {self.provenance!r}")
         _check_plain("provenance", self.provenance)
@@ -105,9 +99,7 @@ class Genotype:
             raise UserError(f"stem must be full in a refine network, not {self.stem!r}")
         for source in SOURCES:
             if not any(cell.source == source for cell in self.cells):
-                raise UserError(
-                    f"cells must hold at least one cell with source: {source} in a refine network"
-                )
+                raise UserError(f"cells must hold at least one cell with source: {source} in a refine network")
 
 
 def _check_cell(key: str, cell: CellGenotype, network: str) -> None:
@@ -119,9 +111,7 @@ def _check_cell(key: str, cell: CellGenotype, network: str) -> None:
     if network == "refine":
         check_choice(f"{key}.source", cell.source, SOURCES)
     elif cell.source is not None:
-        raise UserError(
-            f"{key}.source must be left out of a fusion network, not {cell.source!r}; it names a branch"
-        )
+        raise UserError(f"{key}.source must be left out of a fusion network, not {cell.source!r}; it names a branch")
 
 
 def _check_plain(key: str, value: object) -> None:

@@ -73,14 +73,10 @@ class _Builder:
 
     def fusion_network(self) -> None:
         half = self.genotype.stem == "half"
-        node = self.node(
-            "stem", "stem", "Stem", self.sources(), detail="at 1/2 size" if half else "", module="stem"
-        )
+        node = self.node("stem", "stem", "Stem", self.sources(), detail="at 1/2 size" if half else "", module="stem")
         for index, cell in enumerate(self.genotype.cells):
             node = self.cell(f"cells.{index}", index, cell, node)
-        head = self.node(
-            "head", "head", "Head", [node], detail="back to full size" if half else "", module="head"
-        )
+        head = self.node("head", "head", "Head", [node], detail="back to full size" if half else "", module="head")
         self.node("output", "output", "Fused image", [head])
 
     def refine_network(self) -> None:
@@ -105,10 +101,7 @@ class _Builder:
 
     def sources(self) -> list[str]:
         words = TASKS[self.genotype.task]
-        return [
-            self.node(name, "source", _capitalised(word), [])
-            for name, word in zip(SOURCES, words, strict=True)
-        ]
+        return [self.node(name, "source", _capitalised(word), []) for name, word in zip(SOURCES, words, strict=True)]
 
     def branch(self, source: str, inputs: Sequence[str]) -> str:
         node = self.node(f"{source}_stem", "stem", "Stem", inputs, module=f"{source}_stem")
@@ -165,14 +158,10 @@ class _Builder:
             name = parse_operator(identifier)
             module = f"{path}.{index}"
             words = _capitalised(name.in_words)
-            node = self.node(
-                module, "operator", words, [node], detail=detail, module=module, operator=name.kind
-            )
+            node = self.node(module, "operator", words, [node], detail=detail, module=module, operator=name.kind)
         return node
 
-    def own(
-        self, path: str, name: str, role: str, label: str, inputs: Sequence[str], detail: str = ""
-    ) -> str:
+    def own(self, path: str, name: str, role: str, label: str, inputs: Sequence[str], detail: str = "") -> str:
         """Add a node that is a module of the cell at `path`."""
         return self.node(f"{path}.{name}", role, label, inputs, detail=detail, module=f"{path}.{name}")
 

@@ -75,9 +75,7 @@ def is_chain(graph: networkx.DiGraph, before: Node, after: Node) -> bool:
     return bool(graph.out_degree(before) == graph.in_degree(after) == 1)
 
 
-def place(
-    graph: networkx.DiGraph, sizes: Mapping[Node, tuple[float, float]], gap: tuple[float, float]
-) -> Layout:
+def place(graph: networkx.DiGraph, sizes: Mapping[Node, tuple[float, float]], gap: tuple[float, float]) -> Layout:
     """Place the nodes of a graph so that few edges cross and most run straight down.
 
     Layers by longest paths, order within them by barycentres, positions by a small quadratic programme.

@@ -106,9 +106,7 @@ def parse_operator(identifier: object, key: str = "operator") -> OperatorName:
     if isinstance(identifier, str) and identifier in names:
         return names[identifier]
     if not isinstance(identifier, str):
-        raise UserError(
-            f"{key}: {identifier!r} is not the id of an operator; write one like 'residual_k3_d1'"
-        )
+        raise UserError(f"{key}: {identifier!r} is not the id of an operator; write one like 'residual_k3_d1'")
     # The longest kind that the id starts with tells best what its author had in mind.
     kind = max((kind for kind in OPERATOR_KINDS if identifier.startswith(kind)), key=len, default=None)
     allowed = _pattern(kind) if kind else ", ".join(_pattern(kind) for kind in OPERATOR_KINDS)

@@ -1,6 +1,7 @@
 """From names to modules: an operator by its id, a network by its genotype, a supernet by its search space."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,13 @@ from ..genotypes import Genotype, parse_operator
 from .mixture import MixedOperator
 from .networks import FusionNetwork, RefineNetwork
 from .primitives import build_primitive
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def _channels_last(module: M) -> M:
+    """Lay out the weights as the kernels of CPU and GPU read them fastest."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def build_operator(name: str, channels: int, norm: str = "batch") -> nn.Module:
@@ -26,7 +34,7 @@ def build_operator(name: str, channels: int, norm: str = "batch") -> nn.Module:
         UserError: the id is unknown.
     """
     parsed = parse_operator(name)
-    return build_primitive(parsed.kind, channels, parsed.kernel or 1, parsed.dilation or 1, norm)
+    return _channels_last(build_primitive(parsed.kind, channels, parsed.kernel or 1, parsed.dilation or 1, norm))
 
 
 def build_network(genotype: Genotype) -> FusionNetwork | RefineNetwork:
@@ -53,7 +61,7 @@ def build_network(genotype: Genotype) -> FusionNetwork | RefineNetwork:
             for source in ("first", "second")
         )
         network = RefineNetwork(genotype.channels, first, second, genotype.norm, genotype.merge or "concat", build)
-    return network.to(memory_format=torch.channels_last)
+    return _channels_last(network)
 
 
 def build_supernet(
@@ -86,7 +94,7 @@ def build_supernet(
         return MixedOperator([build_operator(name, channels, norm) for name in candidates])
 
     specifications = [(kind, ["mixture"] * steps) for kind in cells]
-    return FusionNetwork(channels, specifications, norm, stem, build).to(memory_format=torch.channels_last)
+    return _channels_last(FusionNetwork(channels, specifications, norm, stem, build))
 
 
 def inherited_weights(supernet: FusionNetwork, choices: Sequence[Sequence[int]]) -> dict[str, Tensor]:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from .activation import PReLU
 from .guided_filter import channel_range, guided_low_parts
 from .normalisation import build_norm
-from .primitives import Depthwise, pointwise
+from .primitives import Depthwise, Pointwise
 from .sampling import ResidualDown, ResidualUp, SelectiveKernelFusion
 
 GUIDED_RADII = (2, 4, 8)
@@ -30,7 +31,7 @@ class Chain(nn.ModuleList):
 
 
 def _preprocess(channels: int, norm: str) -> nn.Sequential:
-    return nn.Sequential(nn.ReLU(), pointwise(channels), build_norm(norm, channels))
+    return nn.Sequential(nn.ReLU(), Pointwise(channels, channels), build_norm(norm, channels))
 
 
 class SuccessiveCell(nn.Module):
@@ -95,18 +96,18 @@ class DecompositionCell(nn.Module):
     def __init__(self, channels: int, operators: Sequence[str], norm: str, build: OperatorBuilder) -> None:
         super().__init__()
         bands = len(GUIDED_RADII) * len(GUIDED_EPSILONS)
-        self.low_projection = nn.Conv2d(bands * channels, channels, 1, bias=False)
-        self.high_projection = nn.Conv2d(bands * channels, channels, 1, bias=False)
+        self.low_projection = Pointwise(bands * channels, channels)
+        self.high_projection = Pointwise(bands * channels, channels)
         self.low_operators = Chain(build(name, channels) for name in operators)
         self.high_operators = Chain(build(name, channels) for name in operators)
-        self.merge = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        self.merge = Pointwise(2 * channels, channels)
         self.residual = nn.Sequential(
             Depthwise(channels, 5, 2),
             Depthwise(channels, 3, 2),
             Depthwise(channels, 3, 2),
-            pointwise(channels),
+            Pointwise(channels, channels),
             build_norm(norm, channels),
-            nn.PReLU(),
+            PReLU(),
         )
 
     def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:

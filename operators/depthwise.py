@@ -1,9 +1,9 @@
 """A depthwise convolution whose gradients are fast on a CPU, for every kernel and dilation of the search space.
 
-oneDNN has tuned code for the forward pass of any depthwise convolution, but for the weight gradient only of the
-undilated 3x3; the other cases fall back to code that is 5 to 20 times slower. So the input gradient is computed as a
-forward convolution with the mirrored kernel, and the weight gradient is put together from undilated 3x3 ones.
-`benchmarks/depthwise.py` measures the gain.
+oneDNN has tuned code for the forward pass of any depthwise convolution, but for the weight gradient only of undilated
+kernels at most three pixels wide; the other cases, and groups of several inputs, fall back to code that is up to ten
+times slower. So the input gradient is computed as a forward convolution with the mirrored kernel, and the weight
+gradient is put together from undilated blocks of three columns. `benchmarks/depthwise.py` measures the gain.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 class _Depthwise(torch.autograd.Function):
-    """y = x * w per channel; backward is made of differentiable operations, so higher orders exist."""
+    """y(p) = sum_u w(u) x(p + u), per channel."""
 
     @staticmethod
     def forward(context: Any, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -25,16 +25,19 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = context.saved_tensors
+        # Going through autograd again only where the backward pass itself is recorded saves half the overhead.
+        again = torch.is_grad_enabled()
+        convolve, correlate = (_Depthwise.apply, _WeightGradient.apply) if again else (_convolve, _correlate)
         x_gradient = weight_gradient = None
         if context.needs_input_grad[0]:
-            x_gradient = _Depthwise.apply(gradient, weight.flip(2, 3), context.dilation)
+            x_gradient = convolve(gradient, weight.flip(2, 3), context.dilation)
         if context.needs_input_grad[1]:
-            weight_gradient = _WeightGradient.apply(x, gradient, weight.shape[-1], context.dilation)
+            weight_gradient = correlate(x, gradient, weight.shape[-1], context.dilation)
         return x_gradient, weight_gradient, None
 
 
 class _WeightGradient(torch.autograd.Function):
-    """w_c(u) = sum_p x_c(p + u) g_c(p): bilinear in x and g, so its own gradients are convolutions again."""
+    """w(u) = sum_p x(p + u) g(p), per channel: bilinear, so its own gradients are convolutions again."""
 
     @staticmethod
     def forward(context: Any, x: Tensor, gradient: Tensor, kernel: int, dilation: int) -> Tensor:
@@ -62,35 +65,42 @@ def _correlate(x: Tensor, gradient: Tensor, kernel: int, dilation: int) -> Tenso
     """Return the weight gradient (C, 1, kernel, kernel) of a size-preserving depthwise convolution."""
     if dilation == 2:
         # The pixels of each row and column parity are an undilated problem of their own.
-        return _correlate(_parities(x), _parities(gradient), kernel, 1)
-    channels, (height, width) = x.shape[1], x.shape[2:]
-    weight = x.new_empty(channels, 1, 3, 3)
-    if kernel == 3:
-        return _backward_weight(gradient, x, weight, 1)
-    # Blocks of 3x3 taps, neighbours sharing a row or column, cover the kernel.
-    offsets = range(0, kernel - 2, 2)
-    padded = F.pad(x, (kernel // 2,) * 4)
+        parities = _correlate(_folded(x, kernel), _folded(gradient, kernel), kernel, 1)
+        return parities.unflatten(0, (2, -1)).sum(0)
+    channels, width = x.shape[1], x.shape[3]
+    # Blocks of three columns, neighbours sharing one, cover the kernel.
+    padded = F.pad(x, (kernel // 2, kernel // 2)) if kernel > 3 else x
+    block = x.new_empty(channels, 1, kernel, 3)
     result = x.new_empty(channels, 1, kernel, kernel)
-    for row in offsets:
-        for column in offsets:
-            window = padded[:, :, row : row + height + 2, column : column + width + 2]
-            result[:, :, row : row + 3, column : column + 3] = _backward_weight(gradient, window, weight, 0)
+    for column in range(0, kernel - 2, 2):
+        window = padded[..., column : column + width + 2].contiguous(memory_format=torch.channels_last)
+        padding = (kernel // 2, 0 if kernel > 3 else 1)
+        result[..., column : column + 3] = torch.ops.aten.convolution_backward(
+            gradient,
+            window,
+            block,
+            None,
+            (1, 1),
+            padding,
+            (1, 1),
+            False,
+            (0, 0),
+            channels,
+            (False, True, False),
+        )[1]
     return result
 
 
-def _backward_weight(gradient: Tensor, x: Tensor, weight: Tensor, padding: int) -> Tensor:
-    return torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, (1, 1), (padding,) * 2, (1, 1), False, (0, 0), x.shape[1], (False, True, False)
-    )[1]
+def _folded(x: Tensor, kernel: int) -> Tensor:
+    """Lay the two row parities of (N, C, H, W) side by side and stack the two column parities as channels.
 
-
-def _parities(x: Tensor) -> Tensor:
-    """Stack the four row and column parities of (N, C, H, W) along the batch, odd sizes filled up with zeros."""
-    samples, channels, height, width = x.shape
-    if height % 2 or width % 2:
-        x = F.pad(x, (0, width % 2, 0, height % 2))
-    pixels = x.permute(0, 2, 3, 1).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (N, H/2, 2, W/2, 2, C)
-    return pixels.permute(2, 4, 0, 1, 3, 5).flatten(0, 2).permute(0, 3, 1, 2)
+    In channels-last order this is a view. Zero columns between the parities keep a kernel from reaching over.
+    """
+    height, width = x.shape[2:]
+    x = F.pad(x, (0, 2 * (kernel // 2) + width % 2, 0, height % 2))
+    pixels = x.permute(0, 2, 3, 1).contiguous()  # (N, H, W, C)
+    samples, height, width, channels = pixels.shape
+    return pixels.view(samples, height // 2, width, 2 * channels).permute(0, 3, 1, 2)
 
 
 def depthwise_convolution(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -106,10 +116,11 @@ def depthwise_convolution(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     """
     if x.device.type != "cpu":
         return _convolve(x, weight, dilation)
-    channels, inputs = weight.shape[:2]
+    inputs, kernel = weight.shape[1:3]
+    weight = weight.reshape(-1, 1, kernel, kernel)  # one map per input
+    tuned = kernel == 3 and dilation == 1
+    maps = _convolve(x, weight, 1) if tuned else _Depthwise.apply(x, weight, dilation)
     if inputs == 1:
-        return _Depthwise.apply(x, weight, dilation)
-    # Several inputs per group have no tuned code either: one map per input, then the sum of each group.
-    maps = _Depthwise.apply(x, weight.reshape(channels * inputs, 1, *weight.shape[2:]), dilation)
-    group_sum = torch.eye(channels, dtype=x.dtype).repeat_interleave(inputs, 1)  # (C, m C)
+        return maps
+    group_sum = torch.eye(len(weight) // inputs, dtype=x.dtype).repeat_interleave(inputs, 1)  # (C, m C)
     return F.linear(maps.permute(0, 2, 3, 1), group_sum).permute(0, 3, 1, 2)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .activation import PReLU
 from .cells import CELLS, OperatorBuilder
 from .normalisation import build_norm
 
@@ -21,7 +22,7 @@ def _reflected(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
 def _head(channels: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         _reflected(channels, channels),
-        nn.PReLU(),
+        PReLU(),
         _reflected(channels, channels // 2),
         _reflected(channels // 2, outputs, 1),
     )
@@ -57,7 +58,7 @@ class FusionNetwork(nn.Module):
         self.shrink = 2 if stem == "half" else 1
         area = self.shrink**2
         self.stem = nn.Sequential(
-            _reflected(2 * area, 2 * channels), nn.PReLU(), _reflected(2 * channels, channels), nn.PReLU()
+            _reflected(2 * area, 2 * channels), PReLU(), _reflected(2 * channels, channels), PReLU()
         )
         self.cells = _cells(cells, channels, norm, build)
         self.head = _head(channels, area)
@@ -120,10 +121,10 @@ class RefineNetwork(nn.Module):
     def _stem(channels: int, norm: str) -> nn.Sequential:
         return nn.Sequential(
             _reflected(2, 2 * channels),
-            nn.PReLU(),
+            PReLU(),
             _reflected(2 * channels, channels),
             build_norm(norm, channels),
-            nn.PReLU(),
+            PReLU(),
         )
 
     def forward(self, first: Tensor, second: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,6 +6,7 @@ where multiplying the feature maps would cost a pass over them forwards and two 
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,7 +19,9 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         if scale is None:
             return super().forward(x)
-        if self.training:
+        if self.momentum is None:  # a plain average of the statistics, whose weight torch works out
+            return super().forward(x) * scale
+        if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         return F.batch_norm(
             x,
@@ -36,9 +39,9 @@ class GroupNorm(nn.GroupNorm):
     """Group normalisation (N, C, H, W) -> (N, C, H, W), optionally times a scale."""
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
-        if scale is None:
-            return super().forward(x)
-        return F.group_norm(x, self.num_groups, self.weight * scale, self.bias * scale, self.eps)
+        weight, bias = (self.weight, self.bias) if scale is None else (self.weight * scale, self.bias * scale)
+        # torch.nn.functional's refuses a group of a single value, as a 1x1 map may have.
+        return torch.group_norm(x, self.num_groups, weight, bias, self.eps)
 
 
 class NoNorm(nn.Module):

@@ -3,9 +3,13 @@
 Every operator keeps the shape of its input (N, C, H, W) for any C, H and W.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from .activation import PReLU
 from .depthwise import depthwise_convolution
 from .normalisation import build_norm
 
@@ -39,9 +43,21 @@ class Depthwise(nn.Conv2d):
         return depthwise_convolution(x, weight, self.dilation[0])
 
 
-def pointwise(channels: int) -> nn.Conv2d:
-    """Build a bias-free 1x1 convolution from `channels` to `channels` feature maps."""
-    return nn.Conv2d(channels, channels, 1, bias=False)
+class Pointwise(nn.Conv2d):
+    """A bias-free 1x1 convolution, as a matrix product over the channels on a CPU, where that is faster.
+
+    Args:
+        inputs: number of input maps.
+        outputs: number of output maps.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return super().forward(x)
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2)
 
 
 class Operator(nn.Module):
@@ -77,13 +93,15 @@ class Dense(Operator):
         self.first = Depthwise(channels, kernel, dilation)
         self.second = Depthwise(channels, kernel, dilation, inputs=2)
         self.third = Depthwise(channels, kernel, dilation, inputs=3)
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
 
     def branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
         x1 = self.activation(self.first(x))
         x2 = self.activation(self.second(torch.cat((x, x1), 1)))
         # PReLU(s z) = s PReLU(z) for s > 0, so the factor moves into the weights.
-        return self.activation(self.third(torch.cat((x, x1, x2), 1), DENSE_SCALE if scale is None else DENSE_SCALE * scale))
+        return self.activation(
+            self.third(torch.cat((x, x1, x2), 1), DENSE_SCALE if scale is None else DENSE_SCALE * scale)
+        )
 
 
 class Residual(Operator):
@@ -101,10 +119,10 @@ class Residual(Operator):
     def __init__(self, channels: int, kernel: int, dilation: int, norm: str) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
-            Depthwise(channels, kernel, dilation), Depthwise(channels, 3, 2), pointwise(channels)
+            Depthwise(channels, kernel, dilation), Depthwise(channels, 3, 2), Pointwise(channels, channels)
         )
         self.norm = build_norm(norm, channels)
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
 
     def branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
         return self.activation(self.norm(self.convolutions(x), scale))
@@ -124,7 +142,9 @@ class Dilated(Operator):
 
     def __init__(self, channels: int, kernel: int, dilation: int, norm: str) -> None:
         super().__init__()
-        self.convolutions = nn.Sequential(nn.ReLU(), Depthwise(channels, kernel, dilation), pointwise(channels))
+        self.convolutions = nn.Sequential(
+            nn.ReLU(), Depthwise(channels, kernel, dilation), Pointwise(channels, channels)
+        )
         self.norm = build_norm(norm, channels)
 
     def branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
@@ -145,11 +165,11 @@ class Separable(Operator):
         self.convolutions = nn.Sequential(
             nn.ReLU(),
             Depthwise(channels, kernel),
-            pointwise(channels),
+            Pointwise(channels, channels),
             build_norm(norm, channels),
             nn.ReLU(),
             Depthwise(channels, kernel),
-            pointwise(channels),
+            Pointwise(channels, channels),
         )
         self.norm = build_norm(norm, channels)
 
@@ -169,7 +189,7 @@ class ChannelAttention(Operator):
         super().__init__()
         self.gate = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
         self.convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
 
     def branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
         mean = x.mean((2, 3)).unsqueeze(1)  # (N, 1, C)
@@ -189,9 +209,15 @@ class SpatialAttention(Operator):
         self.gate = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
 
     def branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
-        pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)  # (N, 2, H, W)
-        gate = self.gate(pooled).sigmoid()
-        return x * (gate if scale is None else gate * scale)
+        return self.mixed_branch([self], x, [scale])
+
+    @staticmethod
+    def mixed_branch(operators: Sequence["SpatialAttention"], x: Tensor, scales: Sequence[Tensor | None]) -> Tensor:
+        """Sum the scaled branches of several spatial attentions on one input, pooling it and gating it once."""
+        pooled = torch.cat((x.max(1, keepdim=True).values, x.mean(1, keepdim=True)), 1)  # (N, 2, H, W)
+        gates = [operator.gate(pooled).sigmoid() for operator in operators]
+        scaled = [gate if scale is None else gate * scale for gate, scale in zip(gates, scales, strict=True)]
+        return x * torch.stack(scaled).sum(0)
 
 
 class NonLocal(Operator):
@@ -208,13 +234,13 @@ class NonLocal(Operator):
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
         self.entry = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.query = pointwise(channels)
-        self.key = pointwise(channels)
-        self.value = pointwise(channels)
-        self.output = pointwise(channels)
+        self.query = Pointwise(channels, channels)
+        self.key = Pointwise(channels, channels)
+        self.value = Pointwise(channels, channels)
+        self.output = Pointwise(channels, channels)
         nn.init.zeros_(self.output.weight)  # starts as the identity, as in the published block
         self.exit = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
-        self.activation = nn.PReLU()
+        self.activation = PReLU()
 
     def branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
         entry = self.entry(x)

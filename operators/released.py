@@ -1,6 +1,8 @@
 """The names that the authors' released TIM code gives to weights, so that published weights load here."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +99,32 @@ def released_name(module: nn.Module, key: str) -> str:
     return f"{renamed}.{released_name(module.get_submodule(head), rest)}"
 
 
+def read_released(path: Path) -> dict[str, Tensor]:
+    """Read a state dict of the released code without running anything in the file.
+
+    Args:
+        path: file written by `torch.save`; a mapping that holds the state dict under "state_dict" or "model" will do.
+
+    Returns:
+        The tensors by name.
+
+    Raises:
+        UserError: the file is missing, damaged or holds anything but tensors.
+    """
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from None
+    except Exception:
+        # A damaged or foreign file can make the reader fail in any way.
+        raise UserError(f"{path} is damaged or holds more than tensors; give a state dict saved by torch") from None
+    for key in ("state_dict", "model"):
+        content = content.get(key, content) if isinstance(content, dict) else None
+    if not content or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise UserError(f"{path} holds no state dict; save model.state_dict() with torch.save")
+    return dict(content)
+
+
 def convert_released(module: nn.Module, released: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Convert a state dict of the released code into one that `module` loads strictly.
 
@@ -113,7 +141,8 @@ def convert_released(module: nn.Module, released: Mapping[str, Tensor]) -> dict[
     remaining = {key.removeprefix("module."): tensor for key, tensor in released.items()}
     binomial = BlurPool(1).kernel
     for key in [key for key in remaining if key.endswith(".filt")]:  # constants of the released blur-pooling
-        if not torch.equal(remaining.pop(key)[:1], binomial):
+        constant = remaining.pop(key)
+        if not torch.equal(constant, binomial.repeat(len(constant), 1, 1, 1)):
             raise UserError(f"{key} is not the binomial 3x3 filter of the published networks; cannot import it")
     converted = {}
     for key, tensor in module.state_dict().items():

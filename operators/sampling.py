@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .primitives import pointwise
+from .activation import PReLU
+from .primitives import Pointwise
 
 
 class BlurPool(nn.Module):
@@ -39,14 +40,14 @@ class ResidualDown(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.convolved = nn.Sequential(
-            pointwise(channels),
-            nn.PReLU(),
+            Pointwise(channels, channels),
+            PReLU(),
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-            nn.PReLU(),
+            PReLU(),
             BlurPool(channels),
-            nn.Conv2d(channels, 2 * channels, 1, bias=False),
+            Pointwise(channels, 2 * channels),
         )
-        self.plain = nn.Sequential(BlurPool(channels), nn.Conv2d(channels, 2 * channels, 1, bias=False))
+        self.plain = nn.Sequential(BlurPool(channels), Pointwise(channels, 2 * channels))
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, 2C, H/2, W/2)
         return self.convolved(x) + self.plain(x)
@@ -62,13 +63,13 @@ class ResidualUp(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.convolved = nn.Sequential(
-            pointwise(channels),
-            nn.PReLU(),
+            Pointwise(channels, channels),
+            PReLU(),
             nn.ConvTranspose2d(channels, channels, 3, stride=2, padding=1, output_padding=1, bias=False),
-            nn.PReLU(),
-            nn.Conv2d(channels, channels // 2, 1, bias=False),
+            PReLU(),
+            Pointwise(channels, channels // 2),
         )
-        self.plain = nn.Conv2d(channels, channels // 2, 1, bias=False)
+        self.plain = Pointwise(channels, channels // 2)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C/2, 2H, 2W)
         # A pointwise convolution and bilinear interpolation commute: convolving first touches a quarter of the pixels.
@@ -89,7 +90,7 @@ class SelectiveKernelFusion(nn.Module):
     def __init__(self, channels: int, inputs: int) -> None:
         super().__init__()
         reduced = max(channels // 8, 4)
-        self.squeeze = nn.Sequential(nn.Conv2d(channels, reduced, 1, bias=False), nn.PReLU())
+        self.squeeze = nn.Sequential(nn.Conv2d(channels, reduced, 1, bias=False), PReLU())
         self.excite = nn.ModuleList(nn.Conv2d(reduced, channels, 1, bias=False) for _ in range(inputs))
 
     def forward(self, features: list[Tensor]) -> Tensor:

@@ -57,9 +57,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except Exception as error:
         # A damaged or foreign file can make the reader fail in any way.
-        raise UserError(
-            f"{path} is damaged or not a checkpoint; start the run anew with --overwrite"
-        ) from error
+        raise UserError(f"{path} is damaged or not a checkpoint; start the run anew with --overwrite") from error
     if not isinstance(state, dict):
         raise UserError(f"{path} is not a checkpoint of a run; start the run anew with --overwrite")
     return state
@@ -111,6 +109,4 @@ def _check_plain(value: Any, where: str) -> None:
         for index, item in enumerate(value):
             _check_plain(item, f"{where}[{index}]")
     elif not isinstance(value, torch.Tensor) and type(value) not in _PLAIN:
-        raise TypeError(
-            f"{where} is a {type(value).__qualname__}; a checkpoint holds tensors and plain data only"
-        )
+        raise TypeError(f"{where} is a {type(value).__qualname__}; a checkpoint holds tensors and plain data only")

@@ -146,9 +146,7 @@ def _read_layers(path: Path, readers: tuple[Path, ...] = ()) -> list[_Layer]:
         raise UserError(f"{path}: not a text file; save it as UTF-8") from None
     content = parse_yaml(text, str(path)) or {}
     if not isinstance(content, dict):
-        raise UserError(
-            f"{path}: a config is a mapping of keys to values (`key: value`), not a {_kind(content)}"
-        )
+        raise UserError(f"{path}: a config is a mapping of keys to values (`key: value`), not a {_kind(content)}")
     base = content.pop("extends", None)
     if base is None:
         return [_Layer(str(path), content)]
@@ -168,9 +166,7 @@ def _override_layer(override: str) -> _Layer:
     if not equals or not all(keys):
         raise UserError(f"--set {override}: write it as key=value, for example search.steps=200")
     source = f"--set {override}"
-    return _Layer(
-        source, reduce(lambda content, key: {key: content}, reversed(keys), parse_yaml(value, source))
-    )
+    return _Layer(source, reduce(lambda content, key: {key: content}, reversed(keys), parse_yaml(value, source)))
 
 
 def _merge(below: Any, above: Any) -> Any:

@@ -23,20 +23,14 @@ def select_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
-    if (
-        kind not in ("cpu", "cuda", "mps")
-        or (kind != "cuda" and index)
-        or (":" in name and not index.isdecimal())
-    ):
+    if kind not in ("cpu", "cuda", "mps") or (kind != "cuda" and index) or (":" in name and not index.isdecimal()):
         raise UserError(f"unknown device {name}; use auto, cpu, cuda, cuda:1 or mps")
     if kind == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"device {name} is not available: torch finds no CUDA device; use --device cpu")
         number = int(index or 0)
         if number >= torch.cuda.device_count():
-            raise UserError(
-                f"device {name} is not available; the last one is cuda:{torch.cuda.device_count() - 1}"
-            )
+            raise UserError(f"device {name} is not available; the last one is cuda:{torch.cuda.device_count() - 1}")
         return torch.device("cuda", number)
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError("device mps is not available on this machine; use --device cpu")
@@ -56,9 +50,7 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     model = _cpu_model()
-    return (
-        f"{model} (mps)" if device.type == "mps" else f"{model}, {threads} thread{'s' if threads > 1 else ''}"
-    )
+    return f"{model} (mps)" if device.type == "mps" else f"{model}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _cpu_model() -> str:

@@ -30,9 +30,7 @@ class Progress:
         ...         progress.advance(f"at {number}")
     """
 
-    def __init__(
-        self, total: int, description: str, start: int = 0, *, console: Console | None = None
-    ) -> None:
+    def __init__(self, total: int, description: str, start: int = 0, *, console: Console | None = None) -> None:
         self.total = total
         self.description = description
         self.completed = start

@@ -25,8 +25,7 @@ def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], metadata: M
     """
     # Each tensor is copied, because the format refuses views and tensors that share memory.
     tensors = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in state_dict.items()
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state_dict.items()
     }
     write_atomically(path, safetensors.torch.save(tensors, dict(metadata)))
 

@@ -81,9 +81,7 @@ def _error(problem: str, at: Any) -> yaml.MarkedYAMLError:
 class _Dumper(yaml.SafeDumper):
     """YAML's safe writer with lists of plain values on one line."""
 
-    def represent_sequence(
-        self, tag: str, sequence: Any, flow_style: bool | None = None
-    ) -> yaml.SequenceNode:
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
         """Write a list of numbers or words in one line, a list of mappings in many."""
         plain = not any(isinstance(item, (dict, list)) for item in sequence)
         return super().represent_sequence(tag, sequence, flow_style=plain)

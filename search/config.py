@@ -127,7 +127,7 @@ class SearchSection(Section):
     estimator: Literal[
         "first_order", "gauss_newton", "finite_difference", "unrolled", "neumann", "conjugate_gradient"
     ] = "gauss_newton"
-    estimator_options: dict[str, int | float] = {}
+    estimator_options: dict[str, int | float] = Field(default_factory=dict)
     mixture: Literal["softmax", "gumbel"] = "softmax"
     temperature: tuple[Positive, Positive] = (1.0, 0.3)
     weight_learning_rate: Positive = 2e-3

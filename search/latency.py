@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -144,9 +145,9 @@ class LatencyModel:
         rest_key = f"rest of {' '.join(cells)} {channels} {norm} {stem} {height} {width}"
         with Progress(len(missing) + 1, "measuring latency") as progress:
             for name, *shape in missing:
-                operator = build_operator(name, shape[0], norm).to(device, memory_format=torch.channels_last).eval()
+                operator = build_operator(name, shape[0], norm).to(device).eval()
                 x = torch.rand(1, *shape, device=device).to(memory_format=torch.channels_last)
-                table[_key(name, *shape)] = measure(lambda f=operator, x=x: f(x), device)
+                table[_key(name, *shape)] = measure(partial(operator, x), device)
                 progress.advance(name)
             if rest_key not in table:
                 genotype = Genotype(

@@ -55,7 +55,9 @@ def draw_probabilities(history: Sequence[dict[str, Any]], folder: Path) -> list[
                 alpha=1.0 if name in leaders else 0.6,
                 label=parse_operator(name).in_words,
             )
-        panel.set_title(f"{edge}: {parse_operator(leaders[0]).in_words} {final[leaders[0]]:.2f}", fontsize=10, loc="left")
+        panel.set_title(
+            f"{edge}: {parse_operator(leaders[0]).in_words} {final[leaders[0]]:.2f}", fontsize=10, loc="left"
+        )
         panel.set_ylim(0, 1)
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)

@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -53,7 +52,12 @@ from .pictures import draw_probabilities
 from .relaxation import entropy, gumbel_noise, relax, temperature_at
 from .validation import mean_losses, recalibrate
 
-HARMLESS = ("run", "data.workers", "data.cache_megabytes", "search.checkpoint_every")  # may differ on resuming
+HARMLESS = (
+    "run",
+    "data.workers",
+    "data.cache_megabytes",
+    "search.checkpoint_every",
+)  # may differ on resuming
 SCENE_SIZE = 128  # pixels, of the synthetic scenes
 PROBABILITY_EVERY = 10  # steps between two records of all operator probabilities
 VALIDATION_BATCHES = 8
@@ -179,9 +183,7 @@ class _Streams:
     def __init__(self, config: SearchConfig, source: PairSource, splits: Splits, device: torch.device) -> None:
         def stream(name: str, indices: Sequence[int]) -> CropStream:
             data = config.data
-            return CropStream(
-                source, indices, batch_size=data.batch_size, crop=data.crop, seed=config.seed, name=name
-            )
+            return CropStream(source, indices, batch_size=data.batch_size, crop=data.crop, seed=config.seed, name=name)
 
         self._weight = stream("weight", splits.weight)
         self._architecture = stream("architecture", splits.architecture)
@@ -214,9 +216,7 @@ def _fit(
     """Run the steps that are left, with a checkpoint now and then and at the end."""
     settings = config.search
     weight_batches = streams.weight(state.step, settings.steps)
-    architecture_batches = streams.architecture(
-        max(0, state.step - settings.warmup), settings.steps - settings.warmup
-    )
+    architecture_batches = streams.architecture(max(0, state.step - settings.warmup), settings.steps - settings.warmup)
     try:
         while state.step < settings.steps:
             architecture_batch = next(architecture_batches) if state.step >= settings.warmup else None
@@ -300,7 +300,7 @@ def _step(
             milliseconds = latency.expected(relax(state.logits, temperature))
             cost = latency_term(milliseconds, config.latency.weight, config.latency.budget)
             # Once, and to the hypergradient: inside F or f it would be counted again by the estimator's correction.
-            state.logits.grad += torch.autograd.grad(cost, state.logits)[0]
+            state.logits.grad = estimate.outer[0] + torch.autograd.grad(cost, state.logits)[0]
             row["latency_ms"] = milliseconds.item()
         state.architecture_optimizer.step()
     row["entropy"] = entropy(relax(state.logits.detach(), temperature)).item()
@@ -351,7 +351,9 @@ def _validate_supernet(
     config: SearchConfig, state: _State, streams: _Streams, probabilities: Tensor
 ) -> dict[str, float]:
     return mean_losses(
-        lambda batch: state.supernet(batch.first, batch.second, probabilities), streams.validation(), _losses(config)
+        lambda batch: state.supernet(batch.first, batch.second, probabilities),
+        streams.validation(),
+        _losses(config),
     )
 
 
@@ -433,9 +435,7 @@ def _conclude(config: SearchConfig, state: _State, streams: _Streams, run: Path,
         },
         "reason": {
             "rule": "the most probable operator of each edge at the last step, with its runner-up",
-            **{
-                f"cell {cell + 1}": texts for cell, texts in enumerate(reasons(probabilities, operators))
-            },
+            **{f"cell {cell + 1}": texts for cell, texts in enumerate(reasons(probabilities, operators))},
         },
         "warnings": list(state.guards.given),
     }

@@ -17,7 +17,5 @@ def shared() -> Path:
     """The folder of real data and reference outputs beside the checkout."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
-        pytest.skip(
-            f"no folder {folder.name}/ beside the checkout: real data and reference outputs are not tested"
-        )
+        pytest.skip(f"no folder {folder.name}/ beside the checkout: real data and reference outputs are not tested")
     return folder

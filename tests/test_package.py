@@ -16,8 +16,7 @@ ROOT = Path(timfuse.__file__).parent
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages([str(ROOT)], "timfuse.")
-    if not module.name.endswith("__main__")
-    and not module.name.startswith(("timfuse.tests", "timfuse.benchmarks"))
+    if not module.name.endswith("__main__") and not module.name.startswith(("timfuse.tests", "timfuse.benchmarks"))
 )
 FLOORS = {
     "runtime": 1,
@@ -52,9 +51,7 @@ def test_the_installed_package_is_the_one_under_test(distribution):
 
 def test_the_wheel_holds_the_package_and_nothing_else(distribution):
     files = [Path(str(file)) for file in distribution.files]
-    assert {
-        file.parts[0] for file in files if "__pycache__" not in file.parts and ".." not in file.parts
-    } == {
+    assert {file.parts[0] for file in files if "__pycache__" not in file.parts and ".." not in file.parts} == {
         "timfuse",
         f"timfuse-{timfuse.__version__}.dist-info",
     }
@@ -71,9 +68,7 @@ def test_the_wheel_holds_all_of_the_source(distribution):
 
 
 def test_importing_the_package_is_light():
-    program = (
-        "import sys, timfuse; print([name for name in ('torch', 'numpy', 'pydantic') if name in sys.modules])"
-    )
+    program = "import sys, timfuse; print([name for name in ('torch', 'numpy', 'pydantic') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
@@ -101,16 +96,10 @@ def test_imports_go_downwards_only(name):
     parts = path.relative_to(ROOT).with_suffix("").parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            assert not any(alias.name.partition(".")[0] == "timfuse" for alias in node.names), (
-                "import relatively"
-            )
+            assert not any(alias.name.partition(".")[0] == "timfuse" for alias in node.names), "import relatively"
         if isinstance(node, ast.ImportFrom) and node.level == 0:
             assert node.module.partition(".")[0] != "timfuse", "import relatively"
         if isinstance(node, ast.ImportFrom) and node.level == len(parts):
-            for target in (
-                [node.module.partition(".")[0]] if node.module else [alias.name for alias in node.names]
-            ):
+            for target in [node.module.partition(".")[0]] if node.module else [alias.name for alias in node.names]:
                 if target in FLOORS and target != parts[0]:
-                    assert FLOORS[target] < FLOORS[parts[0]], (
-                        f"line {node.lineno}: {parts[0]} imports {target}"
-                    )
+                    assert FLOORS[target] < FLOORS[parts[0]], f"line {node.lineno}: {parts[0]} imports {target}"

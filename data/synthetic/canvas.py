@@ -13,10 +13,9 @@ Mask = NDArray[np.bool_]
 @lru_cache(maxsize=64)
 def _interpolation(size: int, cells: int) -> Floats:
     """(size, cells + 1) matrix that interpolates linearly between the nodes of a regular grid."""
-    place = (np.arange(size, dtype=np.float32) + 0.5) * cells / size
+    place = (np.arange(size) + 0.5) * cells / size
     distance = np.abs(place[:, None] - np.arange(cells + 1))
-    matrix: Floats = np.maximum(0, 1 - distance).astype(np.float32)
-    return matrix
+    return np.asarray(np.maximum(0, 1 - distance), np.float32)
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, rows: int, columns: int) -> Floats:
@@ -33,7 +32,7 @@ def smooth_noise(rng: np.random.Generator, height: int, width: int, rows: int, c
         (height, width).
     """
     nodes = rng.uniform(-1, 1, (rows + 1, columns + 1)).astype(np.float32)
-    return _interpolation(height, rows) @ nodes @ _interpolation(width, columns).T
+    return np.asarray(_interpolation(height, rows) @ nodes @ _interpolation(width, columns).T, np.float32)
 
 
 @dataclass(frozen=True)
@@ -122,12 +121,10 @@ class Billboard:
         self._canvas, self._window = canvas, (rows, columns)
         self._depth, self._light, self._label, self._instance = depth, light, label, instance
         # metres to the right of the foot (1, w) and above the road (h, 1)
-        self.u = ((np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5 - column) / self.scale)[
-            None
+        self.u = ((np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5 - column) / self.scale)[None]
+        self.v = ((row - np.arange(rows.start, max(rows.start, rows.stop), dtype=np.float32) - 0.5) / self.scale)[
+            :, None
         ]
-        self.v = (
-            (row - np.arange(rows.start, max(rows.start, rows.stop), dtype=np.float32) - 0.5) / self.scale
-        )[:, None]
 
     @property
     def shape(self) -> tuple[int, int]:

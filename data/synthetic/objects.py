@@ -44,9 +44,7 @@ class Stage:
             self.canvas, self.camera, x, depth, left, right, top, light=light, label=kind + 1, instance=number
         )
 
-    def shade_ground(
-        self, x: float, depth: float, half_width: float, length: float, warming: float = 0.0
-    ) -> None:
+    def shade_ground(self, x: float, depth: float, half_width: float, length: float, warming: float = 0.0) -> None:
         """Darken the road under an object, and warm it by a running engine."""
         column, row, scale = self.camera.foot(x, depth)
         height, width = self.canvas.shape
@@ -164,24 +162,16 @@ def paint_car(stage: Stage, x: float, depth: float, *, running: bool) -> list[tu
     board.paint(under, ambient + (9.0 if running else 0.0), 0.02)
     if running:
         board.paint(board.disc(-0.45, 0.28, 0.16), ambient + 24, 0.03)  # exhaust, or the radiator's corner
-    body = (
-        (v > 0.27)
-        & (v < waist)
-        & (beside < half - 0.5 * np.maximum(0, 0.4 - v) - 0.35 * np.maximum(0, v - 0.8))
-    )
+    body = (v > 0.27) & (v < waist) & (beside < half - 0.5 * np.maximum(0, 0.4 - v) - 0.35 * np.maximum(0, v - 0.8))
     slope = 0.3 * (v - waist)
-    cabin = (
-        (v >= waist) & (v < tall - 0.03) & (beside < half - 0.1 - slope - 2 * np.maximum(0, v - tall + 0.12))
-    )
+    cabin = (v >= waist) & (v < tall - 0.03) & (beside < half - 0.1 - slope - 2 * np.maximum(0, v - tall + 0.12))
     board.paint(body | cabin, sheet + 0.8 * shine, coat * (1 + 0.2 * shine + 0.25 * (v - 0.6)))
     edge = np.abs(v - waist) < 0.03
     board.lit(body & edge, 1.0, 1.35)
     glass = (v > waist + 0.06) & (v < tall - 0.14) & (beside < half - 0.2 - slope)
     board.paint(glass, ambient - 5 + 1.5 * shine, 0.09 + 0.1 * np.clip(v - waist, 0, 1) + 0.04 * shine)
     if rng.random() < 0.6:  # people behind the glass: visible light passes, heat does not
-        board.lit(
-            glass & (board.disc(-0.35, waist + 0.25, 0.13) | board.disc(0.35, waist + 0.25, 0.13)), 0.5, 0.4
-        )
+        board.lit(glass & (board.disc(-0.35, waist + 0.25, 0.13) | board.disc(0.35, waist + 0.25, 0.13)), 0.5, 0.4)
     bumper = body & (v > 0.32) & (v < 0.52)
     board.lit(bumper, 1.5 if running else 0.0, 0.75)
     if front and running:
@@ -214,15 +204,11 @@ def paint_car_side(stage: Stage, x: float, depth: float, *, running: bool) -> No
     sheet = ambient + (rng.uniform(0, 3) if running else rng.uniform(-2, 1)) + 0.5 * stage.weather.sunlit
     rounding = 0.6 * np.maximum(0, v - 0.7) + 0.5 * np.maximum(0, 0.4 - v)
     body = (v > 0.2) & (v < 0.9 - 0.05 * np.abs(u)) & (np.abs(u) < 2.1 - rounding)
-    cabin = (
-        (v >= 0.75) & (v < 1.45 - 0.04 * u * u) & (u > -1.75 + 0.9 * (v - 0.8)) & (u < 1.25 - 1.1 * (v - 0.8))
-    )
+    cabin = (v >= 0.75) & (v < 1.45 - 0.04 * u * u) & (u > -1.75 + 0.9 * (v - 0.8)) & (u < 1.25 - 1.1 * (v - 0.8))
     board.paint(body | cabin, sheet + 0.8 * shine, coat * (1 + 0.2 * shine + 0.3 * (v - 0.6)))
     if running:  # the engine, under the bonnet
         board.lit(body & (u > 1.0), 8 * np.exp(-((u - 1.5) ** 2 + 2 * (v - 0.7) ** 2)), 1.0)
-    glass = (
-        (v > 0.9) & (v < 1.36 - 0.04 * u * u) & (u > -1.45 + 0.9 * (v - 0.8)) & (u < 1.05 - 1.1 * (v - 0.8))
-    )
+    glass = (v > 0.9) & (v < 1.36 - 0.04 * u * u) & (u > -1.45 + 0.9 * (v - 0.8)) & (u < 1.05 - 1.1 * (v - 0.8))
     glass &= np.abs(u + 0.2) > 0.05
     board.paint(glass, ambient - 5 + 1.5 * shine, 0.1 + 0.05 * shine)
     doors = body & ((np.abs(u + 0.2) < 0.02) | (np.abs(u - 0.85) < 0.02))
@@ -262,9 +248,7 @@ def paint_lamp_post(stage: Stage, lamp: Lamp) -> None:
     ambient = stage.weather.ambient
     board.paint(post, ambient - 2.5, 0.18)
     head = board.limb((0.9 * inward, lamp.height + 0.1), (1.3 * inward, lamp.height + 0.1), 0.18)
-    board.paint(
-        head, ambient + (6.0 if stage.weather.night else -1.0), 0.3, 4.0 if stage.weather.night else 0.0
-    )
+    board.paint(head, ambient + (6.0 if stage.weather.night else -1.0), 0.3, 4.0 if stage.weather.night else 0.0)
 
 
 def paint_sign(stage: Stage, x: float, depth: float) -> None:
@@ -282,8 +266,6 @@ def paint_sign(stage: Stage, x: float, depth: float) -> None:
     row = np.clip(((top - board.v) / tall * 3), 0, 2.99)
     column = np.clip((board.u + width) / (2 * width) * 9, 0, 8.99)
     written = (
-        letters[row.astype(np.intp), column.astype(np.intp)]
-        & (np.mod(row, 1) > 0.35)
-        & (np.mod(column, 1) > 0.25)
+        letters[row.astype(np.intp), column.astype(np.intp)] & (np.mod(row, 1) > 0.35) & (np.mod(column, 1) > 0.25)
     )
     board.paint(face, ambient - 1.5, np.where(written, ink, ground).astype(np.float32))

@@ -173,13 +173,9 @@ def _paint_walls(
     patch = smooth_noise(rng, *canvas.shape, 8, 10)
 
     plaster = each(rng.uniform(0.15, 0.75, (2, count)))
-    heat = each(rng.uniform(-1.5, 3.5, (2, count))) + 0.6 * weather.sunlit * each(
-        rng.uniform(0, 1, (2, count))
-    )
+    heat = each(rng.uniform(-1.5, 3.5, (2, count))) + 0.6 * weather.sunlit * each(rng.uniform(0, 1, (2, count)))
     reflectance = plaster * (1 + 0.08 * grain * fade + 0.1 * patch)
-    brick = (what == 1) & (
-        (_cycle(above, 0.3) < 0.17) | (_cycle(along + 0.3 * np.floor(above / 0.3), 0.6) < 0.08)
-    )
+    brick = (what == 1) & ((_cycle(above, 0.3) < 0.17) | (_cycle(along + 0.3 * np.floor(above / 0.3), 0.6) < 0.08))
     reflectance = np.where(what == 1, 0.45 * reflectance + 0.12 * (grain > 0.3) * fade, reflectance)
     reflectance = reflectance * np.where(brick, 1 + 0.7 * fade, 1)
     temperature = weather.ambient + heat + 0.5 * patch + 0.15 * grain * fade
@@ -191,9 +187,7 @@ def _paint_walls(
     frame &= (above < top - 0.5) & (along < each(widths) - 0.4) & (along > 0.4)
     pane = frame & (within_floor > 0.31) & (within_floor < 0.79) & (within_bay > 0.27) & (within_bay < 0.73)
     pane &= np.abs(within_bay - 0.5) > 0.02
-    drawn = speckle[
-        (above / floor).astype(np.intp) + 7 * lot + 101 * side & 255, (along / bay).astype(np.intp) & 255
-    ]
+    drawn = speckle[(above / floor).astype(np.intp) + 7 * lot + 101 * side & 255, (along / bay).astype(np.intp) & 255]
     reflectance = np.where(frame, 0.7, reflectance)
     # glass mirrors the cold sky in the infrared; a heated room warms its frame
     reflectance = np.where(pane, 0.08 + 0.12 * (drawn > 0), reflectance)
@@ -237,9 +231,7 @@ def _paint_ground(
 
     road, paved = rng.uniform(0.1, 0.28), rng.uniform(0.25, 0.5)
     reflectance = road * (1 + 0.22 * fine * fade + 0.06 * coarse * fade + 0.15 * patch)
-    temperature = (
-        weather.ambient + rng.uniform(-1, 1) + 0.7 * weather.sunlit + 0.7 * patch + 0.25 * coarse * fade
-    )
+    temperature = weather.ambient + rng.uniform(-1, 1) + 0.7 * weather.sunlit + 0.7 * patch + 0.25 * coarse * fade
     temperature = temperature + rng.uniform(0, 1.5) * np.exp(
         -(((3.2 * _cycle(beside, 3.2) - 1.6) / 1.1) ** 2)
     )  # tyre tracks

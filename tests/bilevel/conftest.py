@@ -30,9 +30,7 @@ class Quadratic:
     w: Tensor  # (n,)
 
     @classmethod
-    def random(
-        cls, seed: int, n: int = 6, m: int = 3, lowest: float = 0.5, highest: float = 2.0
-    ) -> "Quadratic":
+    def random(cls, seed: int, n: int = 6, m: int = 3, lowest: float = 0.5, highest: float = 2.0) -> "Quadratic":
         generator = torch.Generator().manual_seed(seed)
 
         def normal(*shape: int) -> Tensor:

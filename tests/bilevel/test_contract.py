@@ -81,9 +81,7 @@ def test_works_where_gradients_are_disabled(estimator, noisy):
 def test_gives_a_plain_gradient_for_every_variable(estimator, noisy):
     problem, *batches = noisy
     estimate = estimator(problem, *batches)
-    assert [gradient.shape for gradient in estimate.outer] == [
-        tensor.shape for tensor in problem.outer_parameters
-    ]
+    assert [gradient.shape for gradient in estimate.outer] == [tensor.shape for tensor in problem.outer_parameters]
     assert estimate.outer[0].any()
     assert not estimate.outer[1].any()  # no loss depends on the second outer variable
     if estimate.inner is not None:
@@ -96,9 +94,7 @@ def test_gives_a_plain_gradient_for_every_variable(estimator, noisy):
 def test_inner_is_the_raw_gradient_of_the_inner_loss(estimator, noisy):
     problem, *batches = noisy
     estimate = estimator(problem, *batches)
-    loss = problem.inner_loss(
-        problem.module, batches[1]
-    )  # the same noise: the estimator left the generator as it was
+    loss = problem.inner_loss(problem.module, batches[1])  # the same noise: the estimator left the generator as it was
     gradients = torch.autograd.grad(loss, problem.inner_parameters, materialize_grads=True)
     torch.testing.assert_close(estimate.inner, gradients)
     assert estimate.diagnostics["inner_loss"] == pytest.approx(loss.item())

@@ -24,9 +24,7 @@ def test_equals_its_formula(random_quadratic, seed, epsilon):
     seen = estimate.diagnostics
     assert seen["coefficient"] == pytest.approx(c.item(), rel=1e-12)
     assert seen["cosine"] == pytest.approx((F_w @ f_w / F_w.norm() / f_w.norm()).item(), rel=1e-12)
-    assert seen["ratio"] == pytest.approx(
-        (expected.norm() / quadratic.F_a(quadratic.w).norm()).item(), rel=1e-12
-    )
+    assert seen["ratio"] == pytest.approx((expected.norm() / quadratic.F_a(quadratic.w).norm()).item(), rel=1e-12)
 
 
 def test_is_exact_where_the_hessian_is_the_rank_one_approximation():

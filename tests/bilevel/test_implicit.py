@@ -7,9 +7,7 @@ from torch import nn
 from timfuse.bilevel import BilevelProblem, conjugate_gradient, neumann
 from timfuse.runtime.errors import UserError
 
-well_conditioned = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+well_conditioned = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @well_conditioned
@@ -18,9 +16,7 @@ def test_conjugate_gradient_is_exact_in_as_many_steps_as_dimensions(random_quadr
     quadratic = random_quadratic(seed)
     if optimum:
         quadratic.at_optimum()
-    estimate = conjugate_gradient(
-        quadratic.problem(), None, None, iterations=6, damping=damping, tolerance=0.0
-    )
+    estimate = conjugate_gradient(quadratic.problem(), None, None, iterations=6, damping=damping, tolerance=0.0)
     torch.testing.assert_close(estimate.outer[0], quadratic.implicit(damping), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(estimate.inner[0], quadratic.f_w(quadratic.w), rtol=1e-12, atol=1e-12)
     assert estimate.diagnostics["iterations"] == 6.0
@@ -57,26 +53,20 @@ def test_conjugate_gradient_survives_negative_curvature(random_quadratic):
 @given(seed=st.integers(0, 10_000), terms=st.integers(0, 8), damping=st.sampled_from([0.0, 0.3]))
 def test_neumann_equals_its_series(random_quadratic, seed, terms, damping):
     quadratic, lr = random_quadratic(seed), 0.4
-    step = torch.eye(6, dtype=torch.float64) - lr * (
-        quadratic.A + damping * torch.eye(6, dtype=torch.float64)
-    )
+    step = torch.eye(6, dtype=torch.float64) - lr * (quadratic.A + damping * torch.eye(6, dtype=torch.float64))
     F_w = quadratic.F_w(quadratic.w)
     powers = [torch.linalg.matrix_power(step, k) @ F_w for k in range(terms + 1)]
     expected = quadratic.F_a(quadratic.w) + quadratic.B.T @ (lr * sum(powers))
     estimate = neumann(quadratic.problem(), None, None, learning_rate=lr, terms=terms, damping=damping)
     torch.testing.assert_close(estimate.outer[0], expected, rtol=1e-12, atol=1e-12)
-    assert estimate.diagnostics["residual"] == pytest.approx(
-        (powers[-1].norm() / F_w.norm()).item(), rel=1e-10
-    )
+    assert estimate.diagnostics["residual"] == pytest.approx((powers[-1].norm() / F_w.norm()).item(), rel=1e-10)
 
 
 def test_neumann_converges_with_the_spectral_radius(quadratic):
     lr, truth = 0.4, quadratic.implicit()
     radius = 1 - lr * 0.5  # the eigenvalues of A go from 0.5 to 2
     errors = [
-        (neumann(quadratic.problem(), None, None, learning_rate=lr, terms=terms).outer[0] - truth)
-        .norm()
-        .item()
+        (neumann(quadratic.problem(), None, None, learning_rate=lr, terms=terms).outer[0] - truth).norm().item()
         for terms in (40, 41, 42)
     ]
     assert errors[1] / errors[0] == pytest.approx(radius, rel=1e-3)

@@ -36,6 +36,4 @@ def test_refuses_outer_parameters_without_a_gradient_of_their_own(outer, message
 
 def test_refuses_a_module_without_inner_variables():
     with pytest.raises(ValueError, match="a module parameter that requires grad"):
-        BilevelProblem(
-            nn.Linear(2, 1).requires_grad_(False), [torch.zeros(1, requires_grad=True)], loss, loss
-        )
+        BilevelProblem(nn.Linear(2, 1).requires_grad_(False), [torch.zeros(1, requires_grad=True)], loss, loss)

@@ -37,9 +37,7 @@ def test_pairs_are_found_by_stem_and_sorted(root: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "folders", [("Ir", "Vis"), ("infrared", "visible"), ("thermal", "visible"), ("ir", "vi")]
-)
+@pytest.mark.parametrize("folders", [("Ir", "Vis"), ("infrared", "visible"), ("thermal", "visible"), ("ir", "vi")])
 def test_the_usual_folder_names_are_known(tmp_path: Path, folders: tuple[str, str]) -> None:
     for folder in folders:
         write(tmp_path / folder / "x.png")

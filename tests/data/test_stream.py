@@ -45,8 +45,7 @@ def stream(count: int = 7, **changes: object) -> CropStream:
 
 def equal(left: Iterable[PairBatch], right: Iterable[PairBatch]) -> bool:
     return all(
-        torch.equal(a.first, b.first) and torch.equal(a.second, b.second)
-        for a, b in zip(left, right, strict=True)
+        torch.equal(a.first, b.first) and torch.equal(a.second, b.second) for a, b in zip(left, right, strict=True)
     )
 
 

@@ -40,11 +40,7 @@ def squeezed(text):
 
 def test_every_file_is_written(way, every_kind, tmp_path, some_parameters):
     drawing = draw(every_kind, tmp_path / "new", some_parameters(every_kind))
-    names = [
-        f"{name}.{form}"
-        for name in ("network", "cell_1", "cell_2", "cell_3")
-        for form in ("dot", "svg", "png")
-    ]
+    names = [f"{name}.{form}" for name in ("network", "cell_1", "cell_2", "cell_3") for form in ("dot", "svg", "png")]
     assert [path.name for path in drawing.files] == names
     assert {path.name for path in (tmp_path / "new").iterdir()} == set(names)
     for path in drawing.files:

@@ -20,9 +20,7 @@ def test_everything_lies_between_the_sources_and_the_outputs(data, any_genotype)
     assert networkx.is_directed_acyclic_graph(graph)
     roles = dict(graph.nodes(data="role"))
     assert {node for node in graph if not graph.in_degree(node)} == {n for n in graph if roles[n] == "source"}
-    assert {node for node in graph if not graph.out_degree(node)} == {
-        n for n in graph if roles[n] == "output"
-    }
+    assert {node for node in graph if not graph.out_degree(node)} == {n for n in graph if roles[n] == "output"}
     for source in ("first", "second"):
         assert networkx.has_path(graph, source, "output")
 

@@ -52,9 +52,7 @@ def test_chains_are_straight_and_branches_symmetric():
     graph.add_edge("in", "out")
     sizes = {node: (100.0, 20.0) for node in graph}
     layout = place(graph, sizes, GAP)
-    assert [layout.centres[node][0] for node in ("a1", "a2")] == pytest.approx(
-        [layout.centres["a3"][0]] * 2, abs=0.1
-    )
+    assert [layout.centres[node][0] for node in ("a1", "a2")] == pytest.approx([layout.centres["a3"][0]] * 2, abs=0.1)
     assert assign_layers(graph)["b1"] == assign_layers(graph)["a2"]
     assert find_shortcuts(graph) == {("in", "out")}
     middle = (layout.centres["a2"][0] + layout.centres["b1"][0]) / 2

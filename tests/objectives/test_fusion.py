@@ -82,9 +82,7 @@ def test_similarity_by_its_parts() -> None:
     fused, first, second = images(5)
     equal = torch.full((2, 1, 1, 1, 1), 0.5).double()
     parts = [structural_similarity(fused, source[None]).mean() for source in (first, second)]
-    assert ssim_loss(fused, first, second, equal).item() == pytest.approx(
-        1 - (parts[0] + parts[1]).item() / 2
-    )
+    assert ssim_loss(fused, first, second, equal).item() == pytest.approx(1 - (parts[0] + parts[1]).item() / 2)
 
 
 def test_terms_and_weights() -> None:

@@ -10,9 +10,7 @@ from timfuse.objectives import histogram_saliency, saliency_weights
 
 
 def images(seed: int, count: int = 2, height: int = 5, width: int = 7) -> Tensor:
-    return torch.rand(
-        count, 1, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    return torch.rand(count, 1, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def by_definition(image: Tensor) -> Tensor:

@@ -21,9 +21,7 @@ def test_similarity_equals_kornia(size: tuple[int, int]) -> None:
 
 def test_similarity_of_an_image_with_itself_is_one() -> None:
     fused = images(0, 1, 1, 12, 12)
-    torch.testing.assert_close(
-        structural_similarity(fused, fused[None]), torch.ones(1, 1, 1, 12, 12).double()
-    )
+    torch.testing.assert_close(structural_similarity(fused, fused[None]), torch.ones(1, 1, 1, 12, 12).double())
 
 
 def test_single_precision_is_close_enough() -> None:
@@ -47,9 +45,7 @@ def test_too_small() -> None:
 
 def test_magnitude_equals_kornia() -> None:
     image = images(0, 2, 1, 9, 14)
-    torch.testing.assert_close(
-        gradient_magnitude(image), kornia.filters.sobel(image, eps=1e-6), rtol=0, atol=1e-12
-    )
+    torch.testing.assert_close(gradient_magnitude(image), kornia.filters.sobel(image, eps=1e-6), rtol=0, atol=1e-12)
 
 
 def test_magnitude_of_a_ramp_is_its_slope() -> None:

@@ -157,8 +157,7 @@ def test_a_missing_base_is_named_with_the_file_that_wants_it(tmp_path):
         ("data.terms=3", "unknown key data.terms (--set data.terms=3); did you mean search.estimator.terms?"),
         (
             "search.qqq=3",
-            "unknown key search.qqq (--set search.qqq=3); "
-            "known keys here: steps, learning_rate, estimator, budget",
+            "unknown key search.qqq (--set search.qqq=3); known keys here: steps, learning_rate, estimator, budget",
         ),
         (
             "search.estimator={kind: neumann, term: 3}",
@@ -229,9 +228,7 @@ def test_unreadable_files(tmp_path):
     binary = tmp_path / "c.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
     assert "UTF-8" in message(path=binary)
-    assert message(path=write(tmp_path / "d.yaml", "a: [1\n")).startswith(
-        f"{tmp_path / 'd.yaml'}:2: not valid YAML"
-    )
+    assert message(path=write(tmp_path / "d.yaml", "a: [1\n")).startswith(f"{tmp_path / 'd.yaml'}:2: not valid YAML")
 
 
 @pytest.mark.parametrize("name", ["demo", "demo.yaml", "configs/demo.yaml", "configs/demo"])
@@ -338,9 +335,7 @@ def test_merging_keeps_all_of_the_upper_and_what_it_does_not_touch_of_the_lower(
             assert leaves[key] == value
     touched = [key for key, _ in dotted_items(above)]
     for key, value in dotted_items(below):
-        if not any(
-            key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in touched
-        ):
+        if not any(key == other or key.startswith(f"{other}.") or other.startswith(f"{key}.") for other in touched):
             assert key == "" or leaves[key] == value
 
 

@@ -9,9 +9,7 @@ def test_the_cpu_is_always_there():
     assert select_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize(
-    "name", ["gpu", "", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "mps:0", "CUDA", "cuda:1:2"]
-)
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "mps:0", "CUDA", "cuda:1:2"])
 def test_unknown_names(name):
     with pytest.raises(UserError, match="unknown device"):
         select_device(name)

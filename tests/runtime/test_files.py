@@ -48,9 +48,7 @@ def test_a_failing_writer_leaves_the_old_file_and_no_other(tmp_path):
     ],
 )
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_what_the_system_refuses_is_one_line_with_the_file_and_the_remedy(
-    tmp_path, monkeypatch, code, words, call
-):
+def test_what_the_system_refuses_is_one_line_with_the_file_and_the_remedy(tmp_path, monkeypatch, code, words, call):
     path = tmp_path / "file"
     write_atomically(path, "old")
 

@@ -22,9 +22,7 @@ def logged(folder, resume_step, steps, **options):
 
 def test_lines_are_json_with_the_step_first_and_null_for_what_json_cannot_say(tmp_path):
     with History(tmp_path, None, tensorboard=False) as history:
-        history.log(
-            1, {"loss": float("nan"), "probability": {"a": float("inf"), "b": 0.1}, "phase": "warm-up"}
-        )
+        history.log(1, {"loss": float("nan"), "probability": {"a": float("inf"), "b": 0.1}, "phase": "warm-up"})
     text = (tmp_path / "history.jsonl").read_text()
     assert text.startswith('{"step": 1, ')
     row = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -76,9 +74,7 @@ def test_a_killed_process_loses_no_line_it_logged(tmp_path):
         "for step in (1, 2, 3): history.log(step, {'x': 1.0})\n"
         "print('logged', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "logged\n"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

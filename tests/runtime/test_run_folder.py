@@ -51,9 +51,7 @@ def other_process(folder):
         f"run = open_run(Path(sys.argv[1]), config_yaml={CONFIG!r}, resume=True, overwrite=False)\n"
         "print('open', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "open\n"
         yield process
@@ -83,9 +81,7 @@ def test_an_existing_run_needs_a_flag(finished):
 
 
 def test_resuming_keeps_everything(finished):
-    before = {
-        path.name: path.read_bytes() for path in finished.iterdir() if path.is_file() and path.name != ".lock"
-    }
+    before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file() and path.name != ".lock"}
     with start(finished, resume=True) as run:
         assert run.resumes
         assert run.note == ""
@@ -200,9 +196,7 @@ def test_a_process_that_outlives_the_run_does_not_hold_the_folder(finished):
         "if child: print(child, flush=True)\n"
         "time.sleep(60)"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(finished)], stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(finished)], stdout=subprocess.PIPE, text=True)
     child = int(process.stdout.readline())
     try:
         os.kill(process.pid, signal.SIGKILL)

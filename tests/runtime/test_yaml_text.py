@@ -11,9 +11,7 @@ SCALARS = (
     | st.integers()
     | st.floats(allow_nan=False)
     | st.text()
-    | st.sampled_from(
-        ["1e-3", "no", "yes", "1:30", "2020-01-01", "0x1f", "010", "1_000", ".5", "<<", "=", "~", ""]
-    )
+    | st.sampled_from(["1e-3", "no", "yes", "1:30", "2020-01-01", "0x1f", "010", "1_000", ".5", "<<", "=", "~", ""])
 )
 PLAIN = st.recursive(
     SCALARS,

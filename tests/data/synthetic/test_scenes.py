@@ -48,9 +48,7 @@ def test_people_are_warm_and_often_hard_to_see() -> None:
         if person.sum() > 30:
             rows, columns = np.nonzero(person)
             around = np.zeros_like(person)
-            around[max(0, rows.min() - 4) : rows.max() + 5, max(0, columns.min() - 4) : columns.max() + 5] = (
-                True
-            )
+            around[max(0, rows.min() - 4) : rows.max() + 5, max(0, columns.min() - 4) : columns.max() + 5] = True
             around &= scene.mask == 0
             for image, differences in ((scene.first, infrared), (scene.second, visible)):
                 differences.append(image[person].mean() - image[around].mean())

@@ -1,0 +1,99 @@
+"""Costs against numbers worked out by hand."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from timfuse.genotypes import CellGenotype, Genotype, load_genotype, zoo_names
+from timfuse.operators import build_network, count_flops, count_parameters
+
+
+class Stacked(nn.Module):
+    """One convolution on all images stacked as channels."""
+
+    def __init__(self, convolution):
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, *images):
+        return self.convolution(torch.cat(images, 1))
+
+
+@given(
+    kernel=st.sampled_from([1, 3, 5, 7]),
+    groups=st.integers(1, 3),
+    inputs=st.integers(1, 3),
+    outputs=st.integers(1, 4),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+)
+@settings(max_examples=20)
+def test_a_convolution(kernel, groups, inputs, outputs, height, width):
+    convolution = nn.Conv2d(groups * inputs, groups * outputs, kernel, padding=kernel // 2, groups=groups, bias=False)
+    network = Stacked(convolution)
+    flops = 2 * kernel**2 * inputs * (groups * outputs) * height * width
+    assert count_flops(network, height, width, groups * inputs) == flops
+    assert count_parameters(network) == kernel**2 * inputs * groups * outputs
+
+
+def plain(channels, operators, stem="full"):
+    cells = (CellGenotype("successive", operators),)
+    return build_network(Genotype("plain", "mri-ct", "fusion", channels, cells, stem=stem))
+
+
+OPERATOR_MULTIPLICATIONS = {
+    "identity": lambda C: 0,
+    "dense_k5_d2": lambda C: 25 * (1 + 2 + 3) * C,
+    "residual_k3_d1": lambda C: 9 * C + 9 * C + C * C,
+    "separable_k7": lambda C: 2 * (49 * C + C * C),
+    "spatial_attention_k3": lambda C: 9 * 2,
+}
+
+
+@pytest.mark.parametrize("name", OPERATOR_MULTIPLICATIONS)
+@pytest.mark.parametrize("channels", [2, 16])
+def test_a_fusion_network(name, channels):
+    C = channels
+    stem = 9 * 2 * 2 * C + 9 * 2 * C * C
+    head = 9 * C * C + 9 * C * C // 2 + C // 2
+    per_pixel = stem + C * C + OPERATOR_MULTIPLICATIONS[name](C) + head
+    assert count_flops(plain(C, (name,)), 12, 20) == 2 * per_pixel * 12 * 20
+
+
+def test_padding_is_paid_for():
+    network = plain(4, ("dense_k3_d1",))
+    assert count_flops(network, 5, 1) == count_flops(network, 8, 4)
+
+
+def test_a_half_stem_pays_a_quarter_inside():
+    full, half = (count_flops(plain(16, ("residual_k3_d1",), stem), 32, 48) for stem in ("full", "half"))
+    assert full / 4 < half < full / 3
+
+
+@settings(max_examples=15)
+@given(channels=st.integers(1, 8), height=st.integers(1, 100), width=st.integers(1, 100), more=st.integers(1, 9))
+def test_more_pixels_channels_and_operators_never_cost_less(channels, height, width, more):
+    network = plain(2 * channels, ("residual_k3_d1",))
+    flops = count_flops(network, height, width)
+    assert flops <= count_flops(network, height + more, width)
+    assert flops <= count_flops(network, height, width + more)
+    assert flops < count_flops(plain(2 * (channels + more), ("residual_k3_d1",)), height, width)
+    assert flops < count_flops(plain(2 * channels, ("residual_k3_d1", "dense_k3_d1")), height, width)
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_nothing_is_computed_and_nothing_changed(name):
+    genotype = load_genotype(name)
+    network = build_network(genotype).train()
+    before = copy.deepcopy(network.state_dict())
+    inputs = 2 if genotype.network == "fusion" else 3
+    flops = count_flops(network, 480, 640, inputs)
+    # Features of this size would fill ten thousand gigabytes.
+    assert count_flops(network, 100 * 480, 100 * 640, inputs) == pytest.approx(10_000 * flops, rel=1e-6)
+    assert network.training
+    for key, tensor in network.state_dict().items():
+        assert torch.equal(tensor, before[key])

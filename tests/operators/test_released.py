@@ -1,0 +1,153 @@
+"""Weights of the authors' released code, converted, give the outputs of that code.
+
+`reference/` holds state dicts with random weights, and the inputs and outputs of the released modules.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from timfuse.genotypes import CellGenotype, Genotype, load_genotype
+from timfuse.operators import build_network, build_operator, convert_released, count_parameters
+from timfuse.runtime.errors import UserError
+
+REFERENCE = Path(__file__).parent / "reference"
+INDEX = json.loads((REFERENCE / "index.json").read_text())
+KINDS = {
+    "Denseblocks": "dense_k{}_d{}",
+    "Residualblocks": "residual_k{}_d{}",
+    "DilConv": "dilated_k{}_d{}",
+    "SepConv": "separable_k{}",
+    "ECAattention": "channel_attention_k{}",
+    "SPAattention": "spatial_attention_k{}",
+    "NonLocalattention": "non_local_k{}",
+}
+
+
+def genotype(network, cells, merge=None):
+    cells = tuple(CellGenotype(kind, tuple(operators), source) for kind, source, operators in cells)
+    return Genotype("reference", "infrared-visible", network, INDEX["channels"], cells, merge=merge)
+
+
+LIGHT = ["residual_k3_d1", "channel_attention_k3"]
+MAIN = ("successive", None, ["dense_k3_d1", "dilated_k3_d2"])
+NETWORKS = {
+    "stage1_light": genotype("fusion", [("successive", None, LIGHT)] * 2),
+    "stage1_main": genotype("fusion", [("multi_scale", None, ["residual_k3_d1", "dilated_k3_d2"]), MAIN]),
+    "stage1_decomposition": genotype("fusion", [("decomposition", None, ["residual_k3_d1"] * 2), MAIN]),
+    "stage2_ivif": dataclasses.replace(load_genotype("tim_ivif"), channels=INDEX["channels"]),
+    "stage2_medical": genotype(
+        "refine",
+        [("successive", "first", ["residual_k3_d1", "residual_k5_d1"])] * 2
+        + [("successive", "second", ["separable_k3", "residual_k5_d1"])] * 2,
+        merge="concat",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with np.load(REFERENCE / "expected.npz") as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def released_weights(name):
+    return torch.load(REFERENCE / f"{name}.pt", weights_only=True)
+
+
+def operator_from(released_name):
+    kind, kernel, *dilation = released_name.split("_")
+    return build_operator(KINDS[kind].format(kernel, *dilation), channels=8)
+
+
+def loaded(module, weights):
+    module.load_state_dict(convert_released(module, weights))
+    return module.eval()
+
+
+@pytest.mark.parametrize("name", INDEX["ops"])
+@torch.no_grad()
+def test_operators_give_the_released_outputs(name, expected):
+    operator = loaded(operator_from(name), released_weights("operators")[name])
+    torch.testing.assert_close(operator(expected["op_input"]), expected[f"op/{name}"], rtol=0, atol=1e-5)
+    assert count_parameters(operator) == INDEX["ops"][name]["parameters"]
+
+
+@pytest.mark.parametrize("name", INDEX["nets"])
+@torch.no_grad()
+def test_networks_give_the_released_outputs(name, expected):
+    entry = INDEX["nets"][name]
+    network = loaded(build_network(NETWORKS[name]), released_weights(name))
+    outputs = network(*(expected[source] for source in entry["inputs"]))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    assert len(outputs) == entry["outputs"]
+    for index, output in enumerate(outputs):
+        torch.testing.assert_close(output, expected[f"{name}/output{index}"], rtol=0, atol=1e-5)
+    assert count_parameters(network) == entry["parameters"]
+
+
+@pytest.mark.parametrize(("name", "count"), [("tim", 994_917), ("tim_light", 127_358), ("tim_ivif", 237_308)])
+def test_zoo_networks_have_the_published_numbers_of_parameters(name, count):
+    assert count_parameters(build_network(load_genotype(name))) == count
+
+
+def test_weights_saved_from_data_parallel_are_the_same_weights():
+    network, weights = build_network(NETWORKS["stage1_main"]), released_weights("stage1_main")
+    plain = convert_released(network, weights)
+    wrapped = convert_released(network, {f"module.{key}": tensor for key, tensor in weights.items()})
+    assert plain.keys() == wrapped.keys()
+    assert all(torch.equal(plain[key], wrapped[key]) for key in plain)
+
+
+def test_every_released_tensor_arrives_once():
+    network, weights = build_network(NETWORKS["stage1_main"]), released_weights("stage1_main")
+    marked = {
+        key: tensor if key.endswith(".filt") else torch.full_like(tensor, index)
+        for index, (key, tensor) in enumerate(weights.items())
+    }
+    arrived = sorted(tensor.flatten()[0].item() for tensor in convert_released(network, marked).values())
+    assert arrived == [index for index, key in enumerate(marked) if not key.endswith(".filt")]
+
+
+def altered(change):
+    weights = released_weights("stage1_main")
+    change(weights)
+    return weights
+
+
+def alter_one_filter(weights):
+    key = next(key for key in weights if key.endswith(".filt"))
+    weights[key] = weights[key].clone()
+    weights[key][-1, 0, 0, 0] += 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda weights: weights.pop("cells.1._ops.0._op.conv2.conv.weight"),
+            r"lack cells\.1\._ops\.0\._op\.conv2",
+        ),
+        (lambda weights: weights.update(extra=torch.zeros(1)), "1 weights have no place .* extra"),
+        (
+            lambda weights: weights.update({"stem_out.0.conv2d.bias": torch.zeros(3)}),
+            r"stem_out\.0\.conv2d\.bias has shape \(3,\), the genotype needs \(16,\)",
+        ),
+        (alter_one_filter, r"\.filt is not the binomial 3x3 filter"),
+    ],
+)
+def test_weights_of_something_else_are_refused(change, told):
+    with pytest.raises(UserError, match=told) as error:
+        convert_released(build_network(NETWORKS["stage1_main"]), altered(change))
+    assert "\n" not in str(error.value)
+
+
+def test_weights_of_another_genotype_are_refused():
+    with pytest.raises(UserError, match="another genotype"):
+        convert_released(build_network(NETWORKS["stage1_main"]), released_weights("stage1_light"))
+    with pytest.raises(UserError, match="number of channels"):
+        convert_released(build_network(load_genotype("tim_light")), released_weights("stage1_light"))
