@@ -75,7 +75,7 @@ def visualize(
 ) -> None:
     """Draw a network and its cells; for a run also how the operator probabilities went."""
     from .genotypes import draw, load_genotype
-    from .operators import build_network
+    from .operators import build_network, parameter_sizes
     from .runtime.history import HISTORY_FILE, read_history
     from .search.pictures import draw_probabilities
 
@@ -85,8 +85,7 @@ def visualize(
     files: list[Path] = []
     if not history.is_file() or (path / "genotype.yaml").is_file():
         loaded = load_genotype(genotype)
-        sizes = {name: weight.numel() for name, weight in build_network(loaded).named_parameters()}
-        drawing = draw(loaded, folder, sizes)
+        drawing = draw(loaded, folder, parameter_sizes(build_network(loaded)))
         files += drawing.files
         if drawing.note:
             typer.echo(drawing.note)

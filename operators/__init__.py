@@ -1,7 +1,7 @@
 """What a network is made of: operators, cells, mixtures of candidates, and the fusion networks themselves."""
 
 from .build import build_network, build_operator, build_supernet, inherited_weights
-from .counting import count_flops, count_parameters
+from .counting import count_flops, count_parameters, parameter_sizes
 from .networks import FusionNetwork, RefineNetwork
 from .released import convert_released
 
@@ -15,4 +15,5 @@ __all__ = [
     "count_flops",
     "count_parameters",
     "inherited_weights",
+    "parameter_sizes",
 ]

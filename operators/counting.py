@@ -7,9 +7,14 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
+def parameter_sizes(network: nn.Module) -> dict[str, int]:
+    """Return the number of elements of every parameter by its name."""
+    return {name: parameter.numel() for name, parameter in network.named_parameters()}
+
+
 def count_parameters(network: nn.Module) -> int:
     """Count the trainable numbers of a network."""
-    return sum(parameter.numel() for parameter in network.parameters())
+    return sum(parameter_sizes(network).values())
 
 
 def count_flops(network: nn.Module, height: int, width: int, inputs: int = 2) -> int:

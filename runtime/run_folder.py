@@ -21,12 +21,14 @@ _LOCK_FILE = ".lock"
 # as it is there, a folder that was half deleted by a killed process is still known to be a run.
 RUN_FILES = (
     CHECKPOINT_FILE,
-    "genotype.*",
+    "genotype.yaml",
+    "latency.yaml",
     "weights.safetensors",
     "history.jsonl",
     "events.out.tfevents.*",
     "pictures/*.png",
     "pictures/*.svg",
+    "pictures/*.dot",
 )
 
 

@@ -68,7 +68,9 @@ def draw_probabilities(history: Sequence[dict[str, Any]], folder: Path) -> list[
     for panel in panels[::columns]:
         panel.set_ylabel("probability")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=8, frameon=False)
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    for line in legend.get_lines():  # the first panel's leaders are no one's leaders here
+        line.set(linewidth=1.5, alpha=1.0)
     files = []
     for form, metadata in (("svg", {"Date": None}), ("png", {})):
         buffer = io.BytesIO()

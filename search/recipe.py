@@ -2,66 +2,39 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import __version__
 from ..bilevel import ESTIMATORS, BilevelProblem, NonFiniteError
-from ..data import (
-    CropStream,
-    PairBatch,
-    PairSource,
-    Splits,
-    SyntheticScenes,
-    check_pairs,
-    find_pairs,
-    make_splits,
-    stream_batches,
-)
-from ..genotypes import CellGenotype, Genotype, draw, save_genotype
+from ..data import PairBatch
+from ..genotypes import Genotype
 from ..objectives import FusionLoss
-from ..operators import (
-    FusionNetwork,
-    build_network,
-    build_supernet,
-    count_flops,
-    count_parameters,
-    inherited_weights,
-)
+from ..operators import FusionNetwork, build_supernet
 from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint
-from ..runtime.config import config_hash, config_to_yaml
-from ..runtime.device import device_name, select_device
+from ..runtime.config import config_to_yaml
+from ..runtime.device import select_device
 from ..runtime.errors import UserError
-from ..runtime.history import History, read_history
+from ..runtime.history import History
 from ..runtime.memory import keep_freed_memory
 from ..runtime.progress import Progress
 from ..runtime.run_folder import RunFolder, open_run
 from ..runtime.seeds import derive_seed, seed_everything
-from ..runtime.weights import save_weights
+from .conclusion import conclude, validation_losses
 from .config import LossSection, SearchConfig
-from .discretise import choose, reasons
 from .guards import Guards
-from .latency import LatencyModel, latency_term, load_table, measure_network, save_table, table_path
-from .pictures import draw_probabilities
+from .latency import LatencyModel, latency_term, load_table, save_table, table_path
 from .relaxation import entropy, gumbel_noise, relax, temperature_at
-from .validation import mean_losses, recalibrate
+from .streams import Streams, read_pairs
 
-HARMLESS = (
-    "run",
-    "data.workers",
-    "data.cache_megabytes",
-    "search.checkpoint_every",
-)  # may differ on resuming
-SCENE_SIZE = 128  # pixels, of the synthetic scenes
+HARMLESS = ("run", "data.workers", "data.cache_megabytes", "search.checkpoint_every")  # may differ on resuming
 PROBABILITY_EVERY = 10  # steps between two records of all operator probabilities
-VALIDATION_BATCHES = 8
-RECALIBRATION_BATCHES = 20
 
 
 def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = False) -> Genotype:
@@ -80,14 +53,15 @@ def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = Fals
     """
     keep_freed_memory()
     device = select_device(config.device)
-    source, splits = _read_data(config)
+    source, splits = read_pairs(config.data, config.seed)
+    streams = Streams(config.data, source, splits, config.seed, device)
     yaml = config_to_yaml(config)
     with ExitStack() as stack:
         run = stack.enter_context(
             open_run(config.run, config_yaml=yaml, resume=resume, overwrite=overwrite, harmless=HARMLESS)
         )
-        seed_everything(config.seed)
         latency = _latency_model(config, run.path, device)
+        seed_everything(config.seed)  # after the measurements, which draw random inputs only where the cache lacks them
         state = _setup(config, device)
         if run.resumes:
             _restore(state, load_checkpoint(run.checkpoint), run.path)
@@ -96,28 +70,9 @@ def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = Fals
         progress = stack.enter_context(Progress(total, f"searching {run.path.name}", start=state.step))
         for note in filter(None, (run.note, history.note)):
             progress.print(note)
-        _fit(config, state, _Streams(config, source, splits, device), latency, run, history, progress)
-    return _conclude(config, state, _Streams(config, source, splits, device), run.path, splits)
-
-
-def _read_data(config: SearchConfig) -> tuple[PairSource, Splits]:
-    """Check every file before anything else happens, and deal out the pairs."""
-    data = config.data
-    source: PairSource
-    if data.root is None:
-        source = SyntheticScenes(data.synthetic_pairs, max(SCENE_SIZE, data.crop), config.seed)
-    else:
-        pairs = find_pairs(data.root)
-        with Progress(len(pairs), "checking image pairs") as progress:
-            source = check_pairs(pairs, data.crop, cache_megabytes=data.cache_megabytes, progress=progress)
-    splits = make_splits(
-        source.names,
-        seed=config.seed,
-        folder=data.root,
-        architecture=data.architecture,
-        validation=data.validation,
-    )
-    return source, splits
+        _fit(config, state, streams, latency, run, history, progress)
+        probabilities = relax(state.logits.detach(), config.search.temperature[1])
+        return conclude(config, state.supernet, probabilities, streams, splits, state.guards.given)
 
 
 def _latency_model(config: SearchConfig, run: Path, device: torch.device) -> LatencyModel | None:
@@ -177,37 +132,10 @@ def _setup(config: SearchConfig, device: torch.device) -> _State:
     )
 
 
-class _Streams:
-    """The three streams of batches, on the device."""
-
-    def __init__(self, config: SearchConfig, source: PairSource, splits: Splits, device: torch.device) -> None:
-        def stream(name: str, indices: Sequence[int]) -> CropStream:
-            data = config.data
-            return CropStream(source, indices, batch_size=data.batch_size, crop=data.crop, seed=config.seed, name=name)
-
-        self._weight = stream("weight", splits.weight)
-        self._architecture = stream("architecture", splits.architecture)
-        self._validation = stream("validation", splits.validation)
-        self._workers = config.data.workers
-        self._device = device
-
-    def weight(self, start: int, stop: int) -> Iterator[PairBatch]:
-        return self._batches(self._weight, start, stop, self._workers)
-
-    def architecture(self, start: int, stop: int) -> Iterator[PairBatch]:
-        return self._batches(self._architecture, start, stop, self._workers)
-
-    def validation(self) -> Iterator[PairBatch]:
-        return self._batches(self._validation, 0, VALIDATION_BATCHES, 0)
-
-    def _batches(self, stream: CropStream, start: int, stop: int, workers: int) -> Iterator[PairBatch]:
-        return (batch.to(self._device) for batch in stream_batches(stream, start, stop, workers))
-
-
 def _fit(
     config: SearchConfig,
     state: _State,
-    streams: _Streams,
+    streams: Streams,
     latency: LatencyModel | None,
     run: RunFolder,
     history: History,
@@ -228,7 +156,8 @@ def _fit(
             if state.step % PROBABILITY_EVERY == 0 or last:
                 row["probability"] = _by_name(probabilities, config.space.operators)
             if (state.step + 1) % settings.validate_every == 0 or last:
-                row["validation"] = _validate_supernet(config, state, streams, probabilities)
+                supernet = partial(state.supernet, probabilities=probabilities)
+                row["validation"] = validation_losses(settings, supernet, streams)
             history.log(state.step, row)
             state.step += 1
             progress.advance(_status(row["inner_loss"], probabilities, config.space.operators))
@@ -340,23 +269,6 @@ def _status(loss: float, probabilities: Tensor, operators: Sequence[str]) -> str
     return f"loss {loss:.4f}, leading: {' | '.join(leaders)}"
 
 
-def _losses(config: SearchConfig) -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
-    return {
-        "inner_loss": FusionLoss(**config.search.inner_loss.model_dump()),
-        "outer_loss": FusionLoss(**config.search.outer_loss.model_dump()),
-    }
-
-
-def _validate_supernet(
-    config: SearchConfig, state: _State, streams: _Streams, probabilities: Tensor
-) -> dict[str, float]:
-    return mean_losses(
-        lambda batch: state.supernet(batch.first, batch.second, probabilities),
-        streams.validation(),
-        _losses(config),
-    )
-
-
 def _captured(state: _State) -> dict[str, Any]:
     return {
         "step": state.step,
@@ -383,81 +295,3 @@ def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
         raise UserError(
             f"the checkpoint in {run} is of another architecture or program; start anew with --overwrite"
         ) from None
-
-
-def _conclude(config: SearchConfig, state: _State, streams: _Streams, run: Path, splits: Splits) -> Genotype:
-    """Derive the network, measure it and write everything that belongs to it; the genotype comes last."""
-    probabilities = relax(state.logits.detach(), config.search.temperature[1])
-    choices = choose(probabilities)
-    operators = config.space.operators
-    genotype = Genotype(
-        name=config.run.name,
-        task=config.task,
-        network="fusion",
-        channels=config.space.channels,
-        cells=tuple(
-            CellGenotype(kind, tuple(operators[index] for index in row))
-            for kind, row in zip(config.space.cells, choices, strict=True)
-        ),
-        norm=config.space.norm,
-        stem=config.space.stem,
-    )
-    network = build_network(genotype).to(state.logits.device)
-    network.load_state_dict(inherited_weights(state.supernet, choices))
-    recalibrate(network, streams.weight(0, RECALIBRATION_BATCHES))
-    network.eval()
-    derived = mean_losses(lambda batch: network(batch.first, batch.second), streams.validation(), _losses(config))
-    supernet = _validate_supernet(config, state, streams, probabilities)
-    height, width = config.latency.height, config.latency.width
-    provenance: dict[str, object] = {
-        "timfuse": __version__,
-        "seed": config.seed,
-        "config_hash": config_hash(config),
-        "data": {
-            "root": str(config.data.root) if config.data.root else "synthetic scenes",
-            "weight_pairs": len(splits.weight),
-            "architecture_pairs": len(splits.architecture),
-            "validation_pairs": len(splits.validation),
-        },
-        "estimator": config.search.estimator,
-        "step": state.step,
-        "parameters": count_parameters(network),
-        "flops_640x480": count_flops(network, 480, 640),
-        "latency": {
-            "milliseconds": round(measure_network(network, height, width, state.logits.device), 2),
-            "height": height,
-            "width": width,
-            "device": device_name(state.logits.device),
-        },
-        "metrics": {
-            **{f"supernet_validation_{name}": value for name, value in supernet.items()},
-            **{f"derived_validation_{name}": value for name, value in derived.items()},
-        },
-        "reason": {
-            "rule": "the most probable operator of each edge at the last step, with its runner-up",
-            **{f"cell {cell + 1}": texts for cell, texts in enumerate(reasons(probabilities, operators))},
-        },
-        "warnings": list(state.guards.given),
-    }
-    genotype = Genotype(**{**vars(genotype), "provenance": provenance})
-    save_weights(run / "weights.safetensors", network.state_dict(), {"genotype": genotype.name})
-    draw_run(genotype, run)
-    save_genotype(genotype, run / "genotype.yaml")
-    return genotype
-
-
-def draw_run(genotype: Genotype, run: Path) -> str | None:
-    """Draw a run's network, its cells and the way of its operator probabilities into `pictures/`.
-
-    Args:
-        genotype: the run's genotype.
-        run: the run folder.
-
-    Returns:
-        What the user should know about how they were drawn, or None.
-    """
-    pictures = run / "pictures"
-    network = build_network(genotype)
-    drawing = draw(genotype, pictures, {name: p.numel() for name, p in network.named_parameters()})
-    draw_probabilities(read_history(run / "history.jsonl"), pictures)
-    return drawing.note

@@ -1,6 +1,6 @@
 """How a network does on pairs that no training sees, and the statistics its batch normalisation needs for it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ def recalibrate(network: nn.Module, batches: Iterable[PairBatch]) -> None:
 
 
 def mean_losses(
-    fuse: Fuse, batches: Iterable[PairBatch], losses: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]
+    fuse: Fuse, batches: Iterable[PairBatch], losses: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]]
 ) -> dict[str, float]:
     """Average losses over batches without gradients.
 
