@@ -11,6 +11,7 @@ from .relaxation import entropy
 # Operators without a convolution over the features: a network of these alone cannot fuse.
 CHEAP_KINDS = ("identity", "spatial_attention")
 ENTROPY_FALL = 0.01  # of the largest entropy, expected half-way through the search
+DECIDED = 0.5  # mean probability of the leading operators from which their lead is no accident
 DIVERGENCE = 3.0  # times the best smoothed loss
 SMOOTHING = 0.98
 
@@ -29,6 +30,7 @@ class Guards:
         self._operators = operators
         self._half_way = warmup + (steps - warmup) // 2
         self._warmup = warmup
+        self._last = steps - 1
         self._initial_entropy: float | None = None
         self._smoothed: float | None = None
         self._best = float("inf")
@@ -47,7 +49,7 @@ class Guards:
         """
         new = [self._divergence(step, inner_loss)]
         if step >= self._warmup:
-            new += [self._collapse(probabilities), self._entropy(step, probabilities)]
+            new += [self._collapse(step, probabilities), self._entropy(step, probabilities)]
         fresh = [warning for warning in new if warning and warning.split(":")[0] not in self._kinds()]
         self.given += fresh
         return fresh
@@ -82,9 +84,10 @@ class Guards:
             )
         return None
 
-    def _collapse(self, probabilities: Tensor) -> str | None:
-        winners = probabilities.argmax(-1).flatten().cpu()
-        if bool(self._cheap[winners].all()):
+    def _collapse(self, step: int, probabilities: Tensor) -> str | None:
+        leading, winners = (tensor.flatten().cpu() for tensor in probabilities.max(-1))
+        decided = leading.mean().item() > DECIDED or step == self._last
+        if decided and bool(self._cheap[winners].all()):
             names = ", ".join(sorted({self._operators[index] for index in winners.tolist()}))
             return (
                 f"collapse: every edge prefers an operator without convolution ({names}); lengthen search.warmup,"
