@@ -10,7 +10,7 @@ from .primitives import Operator, SpatialAttention
 
 # Added to each probability: a hard zero would hide the sign of the features from the PReLU that the probability is
 # folded under, and with it the derivative by the probability.
-SMALLEST_PROBABILITY = 1e-12
+SMALLEST_PROBABILITY = 1e-20
 
 
 class MixedOperator(nn.Module):

@@ -40,8 +40,10 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         weight, bias = (self.weight, self.bias) if scale is None else (self.weight * scale, self.bias * scale)
-        # torch.nn.functional's refuses a group of a single value, as a 1x1 map may have.
-        return torch.group_norm(x, self.num_groups, weight, bias, self.eps)
+        # On maps without rows and columns: torch's gradient of channels-last maps crashes where only the affine
+        # parameters need one, and is no faster. Not torch.nn.functional's, which refuses a group of one value.
+        normalised = torch.group_norm(x.flatten(2), self.num_groups, weight, bias, self.eps)
+        return normalised.unflatten(2, x.shape[2:]).contiguous(memory_format=torch.channels_last)
 
 
 class NoNorm(nn.Module):

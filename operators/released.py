@@ -113,7 +113,7 @@ def read_released(path: Path) -> dict[str, Tensor]:
     """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(f"cannot read {path}: {error.strerror}; check the path") from None
     except Exception:
         # A damaged or foreign file can make the reader fail in any way.

@@ -30,6 +30,24 @@ def test_group_normalisation_is_independent_of_the_batch(randomise, normal, chan
     torch.testing.assert_close(norm(x)[1:2], norm(x[1:2]), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 6, 5), (2, 16, 6, 5), (1, 16, 1, 1), (1, 4, 1, 1)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_group_normalisation_gives_gradients_of_its_parameters_alone(randomise, normal, layout, shape):
+    samples, channels, height, width = shape
+    norm = randomise(build_norm("group", channels))
+    x = normal(*shape).contiguous(memory_format=layout)
+    groups = x.reshape(samples, norm.num_groups, -1)
+    centred = groups - groups.mean(-1, keepdim=True)
+    deviation = (groups.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
+    normalised = (centred / deviation).reshape(shape)
+    output = norm(x)
+    expected = normalised * norm.weight[:, None, None] + norm.bias[:, None, None]
+    torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-10)
+    weight_gradient, bias_gradient = torch.autograd.grad(output, (norm.weight, norm.bias), torch.ones_like(x))
+    torch.testing.assert_close(weight_gradient, normalised.sum((0, 2, 3)), rtol=1e-10, atol=1e-10)
+    assert (bias_gradient == samples * height * width).all()
+
+
 def test_an_unknown_norm_is_an_error():
     with pytest.raises(ValueError, match="batch, group, none"):
         build_norm("layer", 4)

@@ -5,6 +5,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype
 from timfuse.operators import build_network, build_operator, convert_released, count_parameters
+from timfuse.operators.released import read_released
 from timfuse.runtime.errors import UserError
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -151,3 +153,55 @@ def test_weights_of_another_genotype_are_refused():
         convert_released(build_network(NETWORKS["stage1_main"]), released_weights("stage1_light"))
     with pytest.raises(UserError, match="number of channels"):
         convert_released(build_network(load_genotype("tim_light")), released_weights("stage1_light"))
+
+
+@pytest.mark.parametrize("key", [None, "state_dict", "model"])
+def test_a_file_holds_the_state_dict_alone_or_under_a_key(tmp_path, key):
+    weights = released_weights("stage1_light")
+    path = tmp_path / "weights.pt"
+    torch.save(weights if key is None else {"epoch": 3, key: weights}, path)
+    read = read_released(path)
+    assert read.keys() == weights.keys()
+    assert all(torch.equal(read[name], weights[name]) for name in weights)
+
+
+class Command:
+    """What a malicious file would run when it is read as a pickle."""
+
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (Command(), "holds more than tensors"),
+        ({"weight": torch.zeros(2), "bias": Command()}, "holds more than tensors"),
+        ({"weight": "text"}, "holds no state dict"),
+        ({}, "holds no state dict"),
+        (torch.zeros(2), "holds no state dict"),
+        (None, "cannot read .*weights.pt"),
+    ],
+)
+def test_files_without_plain_tensors_are_refused(tmp_path, monkeypatch, content, told):
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        torch.save(content, "weights.pt")
+    with pytest.raises(UserError, match=told) as error:
+        read_released(Path("weights.pt"))
+    assert "\n" not in str(error.value)
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("size", [0, 10, 5_000, 70_000])
+def test_a_file_that_was_cut_off_is_refused(tmp_path, size):
+    path = tmp_path / "weights.pt"
+    path.write_bytes((REFERENCE / "stage1_light.pt").read_bytes()[:size])
+    with pytest.raises(UserError, match="is damaged"):
+        read_released(path)
+
+
+def test_half_precision_weights_are_converted():
+    network = build_network(NETWORKS["stage1_main"])
+    weights = {name: tensor.half() for name, tensor in released_weights("stage1_main").items()}
+    assert all(tensor.dtype != torch.half for tensor in convert_released(network, weights).values())

@@ -1,12 +1,13 @@
 """A supernet: with one-hot probabilities it is the derived network, and hypergradients go through it."""
 
 import copy
+import itertools
 
 import pytest
 import torch
 from torch.nn.functional import mse_loss
 
-from timfuse.bilevel import BilevelProblem, conjugate_gradient, gauss_newton, unrolled
+from timfuse.bilevel import ESTIMATORS, BilevelProblem, conjugate_gradient, unrolled
 from timfuse.genotypes import CellGenotype, Genotype
 from timfuse.operators import build_network, build_supernet, inherited_weights
 from timfuse.runtime.errors import UserError
@@ -57,8 +58,10 @@ def test_unknown_candidates_are_refused():
 class Search:
     """A bilevel problem on a small supernet in float64: logits outside, weights inside."""
 
-    def __init__(self, randomise, normal, cells, candidates, norm):
-        self.supernet = randomise(build_supernet(channels=2, cells=cells, steps=1, candidates=candidates, norm=norm))
+    def __init__(self, randomise, normal, cells, candidates, norm, channels=2):
+        self.supernet = randomise(
+            build_supernet(channels=channels, cells=cells, steps=1, candidates=candidates, norm=norm)
+        )
         self.logits = (0.3 * normal(len(cells), 1, len(candidates), seed=7)).requires_grad_()
         self.batches = [[normal(2, 1, 5, 4, seed=3 * k + j) for j in range(3)] for k in range(2)]
         self.problem = BilevelProblem(self.supernet, [self.logits], self.loss, self.loss)
@@ -81,7 +84,7 @@ class Search:
         self.logits.data, self.logits.grad = original, None
         return F
 
-    def slopes(self, evaluate, step=1e-5):
+    def slopes(self, evaluate, step=1e-6):
         """Central differences of a function of the logits, one by one."""
         slopes = torch.zeros_like(self.logits)
         for index in range(self.logits.numel()):
@@ -100,7 +103,7 @@ def test_unrolled_hypergradient_is_the_slope_after_descent(randomise, normal, ce
     optimizer = torch.optim.SGD(search.supernet.parameters(), lr=0.05)
     estimate = unrolled(search.problem, *search.batches, optimizer=optimizer, steps=2)
     slopes = search.slopes(lambda logits: search.after_descent(logits, lr=0.05, steps=2))
-    torch.testing.assert_close(estimate.outer[0], slopes, rtol=1e-5, atol=1e-7 * slopes.abs().max().item())
+    torch.testing.assert_close(estimate.outer[0], slopes, rtol=1e-5, atol=1e-6 * slopes.abs().max().item())
     for key, tensor in search.supernet.state_dict().items():
         assert torch.equal(tensor, before[key]), key
 
@@ -119,13 +122,13 @@ def test_implicit_hypergradient_solves_the_dense_system(randomise, normal):
     F_a, F_w = gradients(outer)
     columns, step = [], 1e-5
     for weight in weights:
-        for index in range(weight.numel()):
-            entry = weight.data.view(-1)[index].clone()
+        for index in itertools.product(*map(range, weight.shape)):
+            entry = weight.data[index].clone()
             sides = []
             for sign in (1, -1):
-                weight.data.view(-1)[index] = entry + sign * step
+                weight.data[index] = entry + sign * step
                 sides.append(torch.cat(gradients(inner)))
-            weight.data.view(-1)[index] = entry
+            weight.data[index] = entry
             columns.append((sides[0] - sides[1]) / (2 * step))
     f_aw, f_ww = torch.stack(columns, 1).split([len(F_a), len(F_w)])
     damping = 0.5 - min(0.0, torch.linalg.eigvalsh((f_ww + f_ww.T) / 2)[0].item())
@@ -134,18 +137,16 @@ def test_implicit_hypergradient_solves_the_dense_system(randomise, normal):
     torch.testing.assert_close(estimate.outer[0].flatten(), F_a - f_aw @ q, rtol=1e-4, atol=1e-7)
 
 
-def test_hypergradients_exist_where_probabilities_are_one_hot(randomise, normal):
-    search = Search(randomise, normal, ["successive"], CANDIDATES, "batch")
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("norm", ["batch", "group", "none"])
+def test_every_estimator_sees_every_candidate_where_one_is_chosen(randomise, normal, norm, estimator):
+    search = Search(randomise, normal, ["successive"], CANDIDATES, norm, channels=6)
     one_hot = torch.eye(len(CANDIDATES), dtype=torch.float64)[[0]].unsqueeze(0).requires_grad_()
 
     def loss(supernet, batch):
         return mse_loss(supernet(*batch[:2], one_hot), batch[2])
 
     problem = BilevelProblem(search.supernet, [one_hot], loss, loss)
-    optimizer = torch.optim.SGD(search.supernet.parameters(), lr=0.05)
-    for estimate in (
-        gauss_newton(problem, *search.batches),
-        unrolled(problem, *search.batches, optimizer=optimizer),
-    ):
-        assert estimate.outer[0].isfinite().all()
-        assert (estimate.outer[0] != 0).all()
+    (hypergradient,) = ESTIMATORS[estimator](problem, *search.batches).outer
+    assert hypergradient.isfinite().all()
+    assert (hypergradient != 0).all()

@@ -1,0 +1,68 @@
+"""Every command and every example of the README runs."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from timfuse import cli
+from timfuse.data import SyntheticScenes
+from timfuse.genotypes import load_genotype
+from timfuse.operators import build_network
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line
+    for kind, text in BLOCKS
+    if kind == "bash"
+    for line in text.replace("\\\n", " ").splitlines()
+    if line.startswith("timfuse ")
+]
+# What makes a search of the README short; everything else stays as the reader would have it.
+SHORT = ["search.steps=4", "search.warmup=2", "search.validate_every=4", "data.crop=16", "data.batch_size=1"]
+SHORT += ["latency.height=16", "latency.width=16", "space.channels=2"]
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """A folder with a reader's image pairs in DIR and a state dict of the authors' code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    scenes = SyntheticScenes(6, 32, seed=0)
+    for side, folder in enumerate(("ir", "vis")):
+        (tmp_path / "DIR" / folder).mkdir(parents=True)
+        for index, name in enumerate(scenes.names):
+            Image.fromarray(np.asarray(scenes[index][side])).save(tmp_path / "DIR" / folder / f"{name}.png")
+    from timfuse.operators.released import released_name
+
+    network = build_network(load_genotype("tim_ivif"))
+    released = {released_name(network, key): tensor for key, tensor in network.state_dict().items()}
+    torch.save(released, tmp_path / "STATE_DICT")
+    return tmp_path
+
+
+def test_the_readme_has_commands_and_examples():
+    assert len(COMMANDS) >= 5
+    assert sum(kind == "python" for kind, _ in BLOCKS) >= 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_runs(command, reader, monkeypatch):
+    words = shlex.split(command, comments=True)
+    if "search" in words:
+        words += [word for setting in SHORT for word in ("--set", setting)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as finished:
+        cli.main()
+    assert finished.value.code in (0, None)
+
+
+@pytest.mark.parametrize("example", [text for kind, text in BLOCKS if kind == "python"])
+def test_an_example_runs(example):
+    exec(compile(example, "README.md", "exec"), {})
