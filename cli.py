@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -81,7 +81,7 @@ def visualize(
 
     path = Path(genotype)
     history = path / HISTORY_FILE
-    folder = output or (path / "pictures" if path.is_dir() else Path(path.stem + "-pictures"))
+    folder = output or (path / "pictures" if path.is_dir() else path.with_name(f"{path.stem}-pictures"))
     files: list[Path] = []
     if not history.is_file() or (path / "genotype.yaml").is_file():
         loaded = load_genotype(genotype)
@@ -106,9 +106,11 @@ def genotypes() -> None:
     from .genotypes import load_genotype, zoo_names
     from .operators import build_network, count_flops, count_parameters
 
-    table = Table(box=None, caption="GFLOPs for a 640x480 pair, two operations for a multiply-add", padding=(0, 1))
+    caption = "GFLOPs for a 640x480 pair, two operations for a multiply-add"
+    table = Table(box=None, caption=caption, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("name", "task", "network", "parameters", "GFLOPs", "source"):
-        table.add_column(heading, justify="right" if heading in ("parameters", "GFLOPs") else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if heading in ("parameters", "GFLOPs") else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading != "source")
     for name in zoo_names():
         genotype = load_genotype(name)
         network = build_network(genotype)
@@ -139,7 +141,11 @@ def import_weights(
 
     loaded = load_genotype(genotype)
     network = build_network(loaded)
-    network.load_state_dict(convert_released(network, read_released(state_dict)))
+    released = read_released(state_dict)
+    try:
+        network.load_state_dict(convert_released(network, released))
+    except UserError as error:
+        raise UserError(f"{state_dict}: {error}") from None
     save_weights(output / "weights.safetensors", network.state_dict(), {"genotype": loaded.name})
     save_genotype(loaded, output / "genotype.yaml")
     typer.echo(f"{count_parameters(network):,} parameters in {output / 'weights.safetensors'}")

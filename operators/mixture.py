@@ -46,7 +46,7 @@ class MixedOperator(nn.Module):
         Returns:
             (N, C, H, W).
         """
-        total = x * probabilities[self.adds_input].sum()
+        total = x * (probabilities * self.adds_input).sum()
         scales = probabilities + SMALLEST_PROBABILITY
         for index in self.folding:
             total = total + self.candidates[index](x, scales[index])

@@ -76,7 +76,7 @@ def conclude(
     run, space, device = config.run, config.space, probabilities.device
     choices = choose(probabilities)
     genotype = Genotype(
-        name=run.name,
+        name=run.resolve().name,  # "." has no name of its own
         task=config.task,
         network="fusion",
         channels=space.channels,

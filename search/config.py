@@ -1,6 +1,7 @@
 """What a user can set for a search, with defaults; configs/search-*.yaml are instances of it."""
 
 import inspect
+import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -11,8 +12,8 @@ from ..genotypes import parse_operator
 from ..runtime.config import Section
 from ..runtime.errors import UserError
 
-Positive = Annotated[float, Field(gt=0)]
-NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -143,13 +144,14 @@ class SearchSection(Section):
         if self.warmup >= self.steps:
             raise ValueError(f"must leave steps for the architecture: warmup {self.warmup} >= steps {self.steps}")
         parameters = inspect.signature(ESTIMATORS[self.estimator]).parameters.values()
-        known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "optimizer"]
-        for name in self.estimator_options:
+        known = {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "optimizer"}
+        for name, value in self.estimator_options.items():
+            key = f"search.estimator_options.{name}"
             if name not in known:
-                raise UserError(
-                    f"search.estimator_options.{name}: {self.estimator} has no such setting;"
-                    f" it has {', '.join(known) or 'none'}"
-                )
+                raise UserError(f"{key}: {self.estimator} has no such setting; it has {', '.join(known) or 'none'}")
+            if value < 0 or math.isnan(value) or (known[name] is int and type(value) is not int):
+                kind = "a whole number" if known[name] is int else "a number"
+                raise UserError(f"{key} = {value} must be {kind} from 0 on")
         return self
 
 

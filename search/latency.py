@@ -1,5 +1,6 @@
 """The time of operators on this device, and the expected time of a mixture as a term of the outer loss."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from ..runtime.yaml_text import dump_yaml, parse_yaml
 
 WARMUP_RUNS = 2
 MEASURED_RUNS = 7
-Table = dict[str, float]  # "operator channels height width" -> milliseconds
+Table = dict[str, float]  # "operator channels height width norm" -> milliseconds
 
 
 def measure(forward: Callable[[], object], device: torch.device) -> float:
@@ -31,7 +32,7 @@ def measure(forward: Callable[[], object], device: torch.device) -> float:
         device: where it runs.
 
     Returns:
-        Milliseconds.
+        Milliseconds, to the tenth of a microsecond.
     """
     milliseconds = []
     with torch.inference_mode():
@@ -41,7 +42,7 @@ def measure(forward: Callable[[], object], device: torch.device) -> float:
             forward()
             _synchronise(device)
             milliseconds.append(1e3 * (time.perf_counter() - start))
-    return median(milliseconds[WARMUP_RUNS:])
+    return round(median(milliseconds[WARMUP_RUNS:]), 4)
 
 
 def measure_network(network: nn.Module, height: int, width: int, device: torch.device) -> float:
@@ -94,18 +95,25 @@ def load_table(path: Path, device: torch.device) -> Table:
     """
     if not path.is_file():
         return {}
-    content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(content, dict) or not isinstance(content.get("milliseconds"), dict):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}; delete it and it is measured anew") from None
+    except UnicodeDecodeError:
+        text = ""
+    content = parse_yaml(text, str(path))
+    table = content.get("milliseconds") if isinstance(content, dict) else None
+    if not isinstance(table, dict) or not all(type(value) in (int, float) and 0 <= value < math.inf for value in table.values()):
         raise UserError(f"{path} is not a latency table; delete it and it is measured anew")
     if content.get("device") != device_name(device):
         raise UserError(f"{path} was measured on {content.get('device')}, not on {device_name(device)}; delete it")
-    return {str(key): float(value) for key, value in content["milliseconds"].items()}
+    return {key: float(value) for key, value in table.items()}
 
 
 def save_table(path: Path, table: Table, device: torch.device) -> None:
     """Write a table with the name of its device."""
-    rounded = {key: round(value, 4) for key, value in sorted(table.items())}
-    write_atomically(path, dump_yaml({"device": device_name(device), "milliseconds": rounded}))
+    content = {"device": device_name(device), "milliseconds": dict(sorted(table.items()))}
+    write_atomically(path, dump_yaml(content))
 
 
 class LatencyModel:
@@ -141,13 +149,13 @@ class LatencyModel:
         shrink = 2 if stem == "half" else 1
         shapes = {kind: cell_shapes(kind, channels, height // shrink, width // shrink) for kind in cells}
         todo = {(name, *shape) for row in shapes.values() for shape in row for name in operators}
-        missing = sorted(key for key in todo if _key(*key) not in table)
+        missing = sorted(key for key in todo if _key(*key, norm) not in table)
         rest_key = f"rest of {' '.join(cells)} {channels} {norm} {stem} {height} {width}"
         with Progress(len(missing) + 1, "measuring latency") as progress:
             for name, *shape in missing:
                 operator = build_operator(name, shape[0], norm).to(device).eval()
                 x = torch.rand(1, *shape, device=device).to(memory_format=torch.channels_last)
-                table[_key(name, *shape)] = measure(partial(operator, x), device)
+                table[_key(name, *shape, norm)] = measure(partial(operator, x), device)
                 progress.advance(name)
             if rest_key not in table:
                 genotype = Genotype(
@@ -163,7 +171,7 @@ class LatencyModel:
             progress.advance("the rest of the network")
         self.rest = table[rest_key]
         self.costs = torch.tensor(
-            [[sum(table[_key(name, *shape)] for shape in shapes[kind]) for name in operators] for kind in cells],
+            [[sum(table[_key(name, *shape, norm)] for shape in shapes[kind]) for name in operators] for kind in cells],
             device=device,
         )  # (cells, candidates)
 
@@ -186,8 +194,8 @@ def latency_term(milliseconds: Tensor, weight: float, budget: float | None) -> T
     return weight * (milliseconds if budget is None else (milliseconds / budget - 1).clamp_min(0))
 
 
-def _key(operator: str, channels: int, height: int, width: int) -> str:
-    return f"{operator} {channels} {height} {width}"
+def _key(operator: str, channels: int, height: int, width: int, norm: str) -> str:
+    return f"{operator} {channels} {height} {width} {norm}"
 
 
 def _synchronise(device: torch.device) -> None:

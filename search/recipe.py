@@ -29,6 +29,7 @@ from ..runtime.seeds import derive_seed, seed_everything
 from .conclusion import conclude, validation_losses
 from .config import LossSection, SearchConfig
 from .guards import Guards
+from .interruption import deferred_interrupt
 from .latency import LatencyModel, latency_term, load_table, save_table, table_path
 from .relaxation import entropy, gumbel_noise, relax, temperature_at
 from .streams import Streams, read_pairs
@@ -146,26 +147,27 @@ def _fit(
     weight_batches = streams.weight(state.step, settings.steps)
     architecture_batches = streams.architecture(max(0, state.step - settings.warmup), settings.steps - settings.warmup)
     try:
-        while state.step < settings.steps:
-            architecture_batch = next(architecture_batches) if state.step >= settings.warmup else None
-            row = _step(config, state, latency, next(weight_batches), architecture_batch)
-            probabilities = relax(state.logits.detach(), row["temperature"])
-            for warning in state.guards.observe(state.step, row["inner_loss"], probabilities):
-                progress.print(f"warning: {warning}")
-            last = state.step == settings.steps - 1
-            if state.step % PROBABILITY_EVERY == 0 or last:
-                row["probability"] = _by_name(probabilities, config.space.operators)
-            if (state.step + 1) % settings.validate_every == 0 or last:
-                supernet = partial(state.supernet, probabilities=probabilities)
-                row["validation"] = validation_losses(settings, supernet, streams)
-            history.log(state.step, row)
-            state.step += 1
-            progress.advance(_status(row["inner_loss"], probabilities, config.space.operators))
-            if state.step % settings.checkpoint_every == 0 or last:
-                save_checkpoint(run.checkpoint, _captured(state))
-    except KeyboardInterrupt:
-        save_checkpoint(run.checkpoint, _captured(state))
-        raise UserError(f"stopped before step {state.step}; go on with --resume") from None
+        with deferred_interrupt() as interrupted:
+            while state.step < settings.steps:
+                architecture_batch = next(architecture_batches) if state.step >= settings.warmup else None
+                row = _step(config, state, latency, next(weight_batches), architecture_batch)
+                probabilities = relax(state.logits.detach(), row["temperature"])
+                for warning in state.guards.observe(state.step, row["inner_loss"], probabilities):
+                    progress.print(f"warning: {warning}")
+                last = state.step == settings.steps - 1
+                if state.step % PROBABILITY_EVERY == 0 or last:
+                    row["probability"] = _by_name(probabilities, config.space.operators)
+                if (state.step + 1) % settings.validate_every == 0 or last:
+                    supernet = partial(state.supernet, probabilities=probabilities)
+                    row["validation"] = validation_losses(settings, supernet, streams)
+                history.log(state.step, row)
+                state.step += 1
+                progress.advance(_status(row["inner_loss"], probabilities, config.space.operators))
+                stop = interrupted()
+                if state.step % settings.checkpoint_every == 0 or last or stop:
+                    save_checkpoint(run.checkpoint, _captured(state))
+                if stop:
+                    raise UserError(f"stopped before step {state.step}; go on with --resume")
     except NonFiniteError as error:
         save_checkpoint(run.checkpoint, _captured(state))
         raise UserError(

@@ -1,5 +1,6 @@
-"""What all tests share: few threads, and the folder of real data where there is one."""
+"""What all tests share: one thread, and the folder of real data where there is one."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import settings
 # Results of the numeric tests must not depend on a machine's speed or on chance.
 settings.register_profile("timfuse", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("timfuse")
-torch.set_num_threads(2)
+# Tensors as small as the tests' are slower on several threads, and much slower beside other work. The variable is for
+# the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

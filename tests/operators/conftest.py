@@ -30,12 +30,3 @@ def normal():
         return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
     return draw
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Tensors as small as these are slower on several threads, and much slower beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
