@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -108,9 +108,11 @@ def genotypes() -> None:
 
     caption = "GFLOPs for a 640x480 pair, two operations for a multiply-add"
     table = Table(box=None, caption=caption, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in ("name", "task", "network", "parameters", "GFLOPs", "source"):
-        justify: Literal["left", "right"] = "right" if heading in ("parameters", "GFLOPs") else "left"
-        table.add_column(heading, justify=justify, no_wrap=heading != "source")
+    for heading in ("name", "task", "network"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("parameters", "GFLOPs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("source")
     for name in zoo_names():
         genotype = load_genotype(name)
         network = build_network(genotype)

@@ -103,7 +103,8 @@ def load_table(path: Path, device: torch.device) -> Table:
         text = ""
     content = parse_yaml(text, str(path))
     table = content.get("milliseconds") if isinstance(content, dict) else None
-    if not isinstance(table, dict) or not all(type(value) in (int, float) and 0 <= value < math.inf for value in table.values()):
+    values = table.values() if isinstance(table, dict) else [None]
+    if not all(type(value) in (int, float) and 0 <= value < math.inf for value in values):
         raise UserError(f"{path} is not a latency table; delete it and it is measured anew")
     if content.get("device") != device_name(device):
         raise UserError(f"{path} was measured on {content.get('device')}, not on {device_name(device)}; delete it")
@@ -148,14 +149,14 @@ class LatencyModel:
     ) -> None:
         shrink = 2 if stem == "half" else 1
         shapes = {kind: cell_shapes(kind, channels, height // shrink, width // shrink) for kind in cells}
-        todo = {(name, *shape) for row in shapes.values() for shape in row for name in operators}
+        todo = {(name, shape) for row in shapes.values() for shape in row for name in operators}
         missing = sorted(key for key in todo if _key(*key, norm) not in table)
         rest_key = f"rest of {' '.join(cells)} {channels} {norm} {stem} {height} {width}"
         with Progress(len(missing) + 1, "measuring latency") as progress:
-            for name, *shape in missing:
+            for name, shape in missing:
                 operator = build_operator(name, shape[0], norm).to(device).eval()
                 x = torch.rand(1, *shape, device=device).to(memory_format=torch.channels_last)
-                table[_key(name, *shape, norm)] = measure(partial(operator, x), device)
+                table[_key(name, shape, norm)] = measure(partial(operator, x), device)
                 progress.advance(name)
             if rest_key not in table:
                 genotype = Genotype(
@@ -171,7 +172,7 @@ class LatencyModel:
             progress.advance("the rest of the network")
         self.rest = table[rest_key]
         self.costs = torch.tensor(
-            [[sum(table[_key(name, *shape, norm)] for shape in shapes[kind]) for name in operators] for kind in cells],
+            [[sum(table[_key(name, shape, norm)] for shape in shapes[kind]) for name in operators] for kind in cells],
             device=device,
         )  # (cells, candidates)
 
@@ -194,8 +195,8 @@ def latency_term(milliseconds: Tensor, weight: float, budget: float | None) -> T
     return weight * (milliseconds if budget is None else (milliseconds / budget - 1).clamp_min(0))
 
 
-def _key(operator: str, channels: int, height: int, width: int, norm: str) -> str:
-    return f"{operator} {channels} {height} {width} {norm}"
+def _key(operator: str, shape: tuple[int, int, int], norm: str) -> str:
+    return " ".join(map(str, (operator, *shape, norm)))
 
 
 def _synchronise(device: torch.device) -> None:

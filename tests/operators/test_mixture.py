@@ -73,5 +73,5 @@ def test_there_is_one_probability_per_candidate(normal):
     mixture = MixedOperator([build_operator("identity", 4)] * 2).double()
     x = normal(1, 4, 3, 3)
     torch.testing.assert_close(mixture(x, torch.tensor([0.5, 0.25], dtype=x.dtype)), 0.75 * x)
-    with pytest.raises((ValueError, IndexError)):
+    with pytest.raises((ValueError, IndexError, RuntimeError)):
         mixture(x, torch.full((3,), 1 / 3, dtype=x.dtype))
