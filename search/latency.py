@@ -103,8 +103,9 @@ def load_table(path: Path, device: torch.device) -> Table:
         text = ""
     content = parse_yaml(text, str(path))
     table = content.get("milliseconds") if isinstance(content, dict) else None
-    values = table.values() if isinstance(table, dict) else [None]
-    if not all(type(value) in (int, float) and 0 <= value < math.inf for value in values):
+    if not isinstance(table, dict) or not all(
+        type(value) in (int, float) and 0 <= value < math.inf for value in table.values()
+    ):
         raise UserError(f"{path} is not a latency table; delete it and it is measured anew")
     if content.get("device") != device_name(device):
         raise UserError(f"{path} was measured on {content.get('device')}, not on {device_name(device)}; delete it")

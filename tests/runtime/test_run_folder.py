@@ -32,7 +32,7 @@ def finished(tmp_path):
         save_checkpoint(run.checkpoint, {"step": 3})
     for name in (
         "genotype.yaml",
-        "genotype.svg",
+        "latency.yaml",
         "weights.safetensors",
         "history.jsonl",
         "events.out.tfevents.1.a",
