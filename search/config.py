@@ -130,10 +130,10 @@ class SearchSection(Section):
     ] = "gauss_newton"
     estimator_options: dict[str, int | float] = Field(default_factory=dict)
     mixture: Literal["softmax", "gumbel"] = "softmax"
-    temperature: tuple[Positive, Positive] = (1.0, 0.3)
+    temperature: tuple[Positive, Positive] = (1.0, 0.2)
     weight_learning_rate: Positive = 2e-3
     weight_clip: Positive = 5.0
-    architecture_learning_rate: Positive = 5e-3
+    architecture_learning_rate: Positive = 1e-2
     inner_loss: LossSection = LossSection()
     outer_loss: LossSection = LossSection(intensity=0.5, gradient=0.4, ssim=0.1)
     checkpoint_every: Count = 100

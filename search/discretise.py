@@ -8,7 +8,7 @@ Choices = list[list[int]]
 
 
 def choose(probabilities: Tensor) -> Choices:
-    """Keep the most probable candidate of each edge.
+    """Keep the most probable candidate of each edge, of equal ones the first.
 
     Args:
         probabilities: (cells, steps, candidates).
@@ -16,7 +16,7 @@ def choose(probabilities: Tensor) -> Choices:
     Returns:
         For each cell and step, the index of the candidate.
     """
-    choices: Choices = probabilities.argmax(-1).tolist()
+    choices: Choices = _ranked(probabilities)[1][..., 0].tolist()
     return choices
 
 
@@ -30,7 +30,7 @@ def reasons(probabilities: Tensor, operators: Sequence[str]) -> list[list[str]]:
     Returns:
         For each cell and step a text like "residual_k3_d1 0.62 before dense_k3_d1 0.21".
     """
-    values, indices = probabilities.topk(2, -1)
+    values, indices = (ranked[..., :2] for ranked in _ranked(probabilities))
     return [
         [
             f"{operators[first]} {p:.2f} before {operators[second]} {q:.2f}"
@@ -38,3 +38,9 @@ def reasons(probabilities: Tensor, operators: Sequence[str]) -> list[list[str]]:
         ]
         for edge_values, edge_indices in zip(values.tolist(), indices.tolist(), strict=True)
     ]
+
+
+def _ranked(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort by falling probability; stable, so that choice and reason agree where candidates are equal."""
+    values, indices = probabilities.sort(dim=-1, descending=True, stable=True)
+    return values, indices

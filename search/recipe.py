@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..bilevel import ESTIMATORS, BilevelProblem, NonFiniteError
+from ..bilevel.isolation import isolated
 from ..data import PairBatch
 from ..genotypes import Genotype
 from ..objectives import FusionLoss
@@ -203,18 +204,17 @@ def _step(
     weights = list(state.supernet.parameters())
     row: dict[str, Any] = {"temperature": temperature, "weight_learning_rate": learning_rate}
     f_w: Sequence[Tensor] | None = None
+    problem = BilevelProblem(state.supernet, [state.logits], loss_of(settings.outer_loss), loss_of(settings.inner_loss))
     if architecture_batch is not None:
-        problem = BilevelProblem(
-            state.supernet, [state.logits], loss_of(settings.outer_loss), loss_of(settings.inner_loss)
-        )
         estimator, options = _estimator(config, learning_rate, weights)
         estimate = estimator(problem, architecture_batch, weight_batch, **options)
         row |= estimate.diagnostics
         f_w = estimate.inner
         (state.logits.grad,) = estimate.outer
     if f_w is None:
-        inner_loss = loss_of(settings.inner_loss)(state.supernet, weight_batch)
-        f_w = torch.autograd.grad(inner_loss, weights, materialize_grads=True)
+        with isolated(problem) as evaluate:
+            inner_loss = evaluate(problem.inner_loss, weight_batch)
+            f_w = torch.autograd.grad(inner_loss, weights, materialize_grads=True)
         row["inner_loss"] = inner_loss.item()
     for weight, gradient in zip(weights, f_w, strict=True):
         weight.grad = gradient

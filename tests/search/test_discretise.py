@@ -9,19 +9,19 @@ OPERATORS = ["dense_k3_d1", "residual_k3_d1", "identity"]
 
 
 def test_the_most_probable_candidate_of_each_edge_is_kept():
-    probabilities = torch.tensor([[[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], [[0.1, 0.1, 0.8], [0.3, 0.4, 0.3]]])
+    probabilities = torch.tensor([[[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], [[0.05, 0.15, 0.8], [0.3, 0.4, 0.3]]])
     assert choose(probabilities) == [[1, 0], [2, 1]]
     assert reasons(probabilities, OPERATORS) == [
         ["residual_k3_d1 0.50 before identity 0.30", "dense_k3_d1 0.60 before residual_k3_d1 0.30"],
-        ["identity 0.80 before residual_k3_d1 0.10", "residual_k3_d1 0.40 before dense_k3_d1 0.30"],
+        ["identity 0.80 before residual_k3_d1 0.15", "residual_k3_d1 0.40 before dense_k3_d1 0.30"],
     ]
 
 
-@given(st.integers(1, 3), st.integers(1, 3), st.integers(2, 6), st.integers(0, 10**6))
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(2, 9), st.integers(0, 10**6))
 def test_the_reason_of_an_edge_names_its_choice_first(cells, steps, count, seed):
     names = [f"operator{index}" for index in range(count)]
     generator = torch.Generator().manual_seed(seed)
-    probabilities = torch.randn(cells, steps, count, generator=generator).softmax(-1)
+    probabilities = torch.randint(1, 4, (cells, steps, count), generator=generator) / 10  # many are equal
     choices, texts = choose(probabilities), reasons(probabilities, names)
     for cell in range(cells):
         for step in range(steps):

@@ -65,7 +65,9 @@ def test_divergence_is_noticed_during_the_warm_up():
 def test_collapse_to_cheap_operators(index):
     warnings = watch(fresh(), [1.0] * STEPS, lambda step: leaning(index) if step >= 25 else deciding(step))
     assert [step for step, _ in warnings] == [25]
-    assert warnings[0][1].startswith(f"collapse: every edge prefers an operator without convolution ({OPERATORS[index]})")
+    assert warnings[0][1].startswith(
+        f"collapse: every edge prefers an operator without convolution ({OPERATORS[index]})"
+    )
 
 
 @pytest.mark.parametrize("probabilities", [leaning(1, edges=3), leaning(0), leaning(3)])

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -82,7 +83,7 @@ def test_temperature_goes_geometrically_from_start_to_end():
     values = [temperature_at(step, 11, 2.0, 0.1) for step in range(11)]
     assert values[0] == 2.0
     assert values[-1] == pytest.approx(0.1, rel=1e-12)
-    ratios = [after / before for before, after in zip(values, values[1:], strict=False)]
+    ratios = [after / before for before, after in itertools.pairwise(values)]
     assert ratios == pytest.approx([ratios[0]] * 10, rel=1e-12)
     assert temperature_at(0, 1, 2.0, 0.1) == 2.0
 

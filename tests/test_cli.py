@@ -1,0 +1,431 @@
+"""The command line as a user meets it: what it prints, what it writes, and one line for every mistake."""
+
+import errno
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import timfuse
+from timfuse import cli
+from timfuse.genotypes import load_genotype, save_genotype, zoo_names
+from timfuse.operators import build_network
+from timfuse.runtime.checkpoint import load_checkpoint
+from timfuse.runtime.weights import load_into
+from timfuse.search import recipe
+
+REFERENCE = Path(__file__).parent / "operators" / "reference"
+TINY = """
+device: cpu
+data: {synthetic_pairs: 6, crop: 16, batch_size: 2}
+space: {channels: 2, cells: [successive], steps: 1, operators: [residual_k3_d1, spatial_attention_k3]}
+search: {steps: 4, warmup: 1, checkpoint_every: 2}
+latency: {height: 16, width: 16}
+"""
+PROGRESS = ("searching ", "checking image pairs: ", "measuring latency: ", "warning: ")
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path, monkeypatch):
+    """An empty current folder, a cache of its own, one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    Path("tiny.yaml").write_text(TINY, encoding="utf-8")
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A function that runs a command line in this process; returns exit code, output and errors."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["timfuse", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        printed = capsys.readouterr()
+        return caught.value.code or 0, printed.out, printed.err
+
+    return call
+
+
+@pytest.fixture
+def refused(run):
+    """A function that runs a command line that must fail with one line; returns that line."""
+
+    def call(*arguments):
+        code, output, errors = run(*arguments)
+        lines = [line for line in errors.splitlines() if not line.startswith(PROGRESS)]
+        assert code == 2
+        assert output == ""
+        assert len(lines) == 1, errors
+        assert lines[0].startswith("error: ")
+        return lines[0].removeprefix("error: ")
+
+    return call
+
+
+def searching(*settings):
+    return ["search", "--config", "tiny.yaml", *(word for setting in settings for word in ("--set", setting))]
+
+
+def pairs(root, count=4, size=(24, 20)):
+    """Write readable pairs, named a, b, c, ..."""
+    generator = np.random.default_rng(0)
+    for folder in ("ir", "vis"):
+        (root / folder).mkdir(parents=True)
+        for name in "abcdefgh"[:count]:
+            Image.fromarray(generator.integers(0, 256, size[::-1], dtype=np.uint8)).save(root / folder / f"{name}.png")
+    return root
+
+
+def nothing_written():
+    return not Path("runs").exists()
+
+
+def test_a_search_from_pairs_to_a_genotype(run):
+    pairs(Path("pairs"))
+    code, output, _ = run(*searching("data.root=pairs", "run=found"))
+    assert code == 0
+    genotype = load_genotype(Path("found"))
+    assert output.splitlines()[0] == f"cell 1 (successive): {genotype.cells[0].operators[0]}"
+    for path in ("found/genotype.yaml", "found/pictures", "found/history.jsonl"):
+        assert path in output
+        assert Path(path).exists()
+    load_into(build_network(genotype), Path("found/weights.safetensors"))
+    assert genotype.provenance["data"]["root"] == "pairs"
+
+
+def unpaired(root):
+    (root / "ir" / "b.png").unlink()
+
+
+def damaged(root):
+    (root / "vis" / "c.png").write_bytes((root / "vis" / "c.png").read_bytes()[:60])
+
+
+def text_as_image(root):
+    (root / "vis" / "c.png").write_text("not an image")
+
+
+def two_sizes(root):
+    Image.new("L", (24, 21)).save(root / "vis" / "d.png")
+
+
+def two_pixels(root):
+    for folder in ("ir", "vis"):
+        Image.new("L", (2, 1)).save(root / folder / "a.png")
+
+
+def empty(root):
+    for path in (root / "ir").iterdir():
+        path.unlink()
+
+
+def no_folder(root):
+    shutil.rmtree(root / "vis")
+
+
+def nothing(root):
+    shutil.rmtree(root)
+
+
+def too_few(root):
+    for name in ("a", "b"):
+        for folder in ("ir", "vis"):
+            (root / folder / f"{name}.png").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (unpaired, ["vis/b.png", "without a partner", "add the partners or remove them"]),
+        (damaged, ["cannot read the image pairs/vis/c.png", "replace or remove it"]),
+        (text_as_image, ["cannot read the image pairs/vis/c.png", "replace or remove it"]),
+        (two_sizes, ["pairs/ir/d.png is 24x20", "pairs/vis/d.png is 24x21", "bring both to one"]),
+        (two_pixels, ["pairs/ir/a.png is 2x1", "minimum is 16x16", "smaller crop"]),
+        (empty, ["pairs/ir holds no image"]),
+        (no_folder, ["pairs holds no pair of image folders", "ir/ + vis/"]),
+        (nothing, ["the data folder pairs does not exist", "check the path"]),
+        (too_few, ["2 pairs cannot be split into three parts", "at least 3"]),
+    ],
+)
+def test_bad_pairs(refused, damage, words):
+    damage(pairs(Path("pairs")))
+    line = refused(*searching("data.root=pairs"))
+    assert all(word in line for word in words), line
+    assert nothing_written()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["search.stepz=3"], ["unknown key search.stepz", "did you mean search.steps?"]),
+        (["search.steps=many"], ["search.steps", '"many"', "must be an integer"]),
+        (["search.steps"], ["--set search.steps", "write it as key=value"]),
+        (["search.steps=["], ["--set search.steps=[", "not valid YAML"]),
+        (["space.operators=[residual_k3_d1, convolution]"], ["space.operators[1]", "unknown operator 'convolution'"]),
+        (["search.estimator_options.clips=3"], ["clips", "gauss_newton has no such setting", "epsilon, clip"]),
+        (["search.estimator_options.clip=-3"], ["search.estimator_options.clip = -3 must be"]),
+        (["search.warmup=4"], ["must leave steps for the architecture"]),
+        (["latency.budget=3"], ["must have a weight above 0 for the budget", "latency.weight=1"]),
+        (["device=cuda:99"], ["cuda:99", "not available"]),
+        (["device=abacus"], ["unknown device abacus", "cpu"]),
+        (["run=tiny.yaml"], ["tiny.yaml", "is a file, not a folder"]),
+        (["run=."], ["has files in it but no run", "choose another folder"]),
+    ],
+)
+def test_bad_settings(refused, settings, words):
+    line = refused(*searching(*settings))
+    assert all(word in line for word in words), line
+    assert nothing_written()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["no config file other.yaml", "search-demo"]),
+        ("search: {stepz: 3}\n", ["unknown key search.stepz (other.yaml)", "did you mean search.steps?"]),
+        ("search: [1]\n", ["search = [1] must be a mapping", "other.yaml"]),
+        ("search: {steps: 3\n", ["other.yaml:2: not valid YAML"]),
+        ("space: {operators: [identity, identity]}\n", ["space.operators[1]: identity is listed twice"]),
+        ("extends: gone.yaml\n", ["other.yaml: extends = gone.yaml", "no config file gone.yaml"]),
+        (b"\xff\xfe\xfa", ["other.yaml: not a text file"]),
+    ],
+)
+def test_bad_config_files(refused, content, words):
+    if content is not None:
+        Path("other.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
+    line = refused("search", "--config", "other.yaml")
+    assert all(word in line for word in words), line
+    assert nothing_written()
+
+
+def test_a_folder_with_a_run_is_kept_unless_asked(run, refused):
+    assert run(*searching("run=run"))[0] == 0
+    before = Path("run/genotype.yaml").read_bytes()
+    line = refused(*searching("run=run"))
+    assert "run holds a run; go on with --resume, replace it with --overwrite" in line
+    line = refused(*searching("run=run", "search.steps=5"), "--resume")
+    assert "cannot resume run: search.steps was 4 and is now 5" in line
+    assert "exclude each other" in refused(*searching("run=run"), "--resume", "--overwrite")
+    assert Path("run/genotype.yaml").read_bytes() == before
+    assert run(*searching("run=run"), "--resume")[0] == 0
+    assert run(*searching("run=run", "seed=1"), "--overwrite")[0] == 0
+    assert load_genotype(Path("run")).provenance["seed"] == 1
+
+
+def test_a_checkpoint_of_another_architecture(run, refused):
+    assert run(*searching("run=two"))[0] == 0
+    assert run(*searching("run=four", "space.channels=4"))[0] == 0
+    shutil.copy("two/checkpoint.pt", "four/checkpoint.pt")
+    line = refused(*searching("run=four", "space.channels=4"), "--resume")
+    assert "the checkpoint in four is of another architecture or program; start anew with --overwrite" in line
+    Path("four/checkpoint.pt").write_bytes(b"nonsense")
+    line = refused(*searching("run=four", "space.channels=4"), "--resume")
+    assert "four/checkpoint.pt is damaged or not a checkpoint" in line
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "history.jsonl", "checkpoint.pt", "weights.safetensors", "network.png", "genotype.yaml"]
+)
+def test_a_full_disk(refused, monkeypatch, name):
+    rename = os.replace
+
+    def full(source, target):
+        if Path(target).name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    line = refused(*searching("run=run"))
+    assert f"{name}: the disk is full; free some space or choose another folder" in line
+    assert not Path("run/genotype.yaml").exists()
+    assert [path.name for path in Path("run").rglob("*.tmp")] == []
+
+
+def test_a_loss_that_is_not_finite(refused, monkeypatch):
+    losses = []
+
+    class Loss(recipe.FusionLoss):
+        def __call__(self, *images):
+            losses.append(1)
+            return super().__call__(*images) * (math.nan if len(losses) == 4 else 1)
+
+    monkeypatch.setattr(recipe, "FusionLoss", Loss)
+    line = refused(*searching("run=run"))  # one loss in the warm-up step, then two in each
+    assert line.startswith("step 2: the outer loss F is not finite: nan; the state before it is in run/checkpoint.pt")
+    assert "lower search.weight_learning_rate" in line
+    assert load_checkpoint(Path("run/checkpoint.pt"))["step"] == 2
+    assert not Path("run/genotype.yaml").exists()
+
+
+def test_a_loss_that_becomes_infinite_by_itself(refused):
+    line = refused(*searching("run=run", "search.weight_learning_rate=1e30"))
+    assert line.startswith("step 1: the ")
+    assert " is not finite: " in line
+
+
+def test_a_traceback_where_it_is_asked_for():
+    command = [sys.executable, "-m", "timfuse"]
+    plain = subprocess.run([*command, *searching("data.root=gone")], capture_output=True, text=True, check=False)
+    assert (plain.returncode, plain.stdout) == (2, "")
+    assert plain.stderr == "error: the data folder gone does not exist; check the path\n"
+    debug = subprocess.run(
+        [*command, "--debug", *searching("data.root=gone")], capture_output=True, text=True, check=False
+    )
+    assert debug.returncode != 0
+    assert debug.stderr.startswith("Traceback (most recent call last):")
+    assert debug.stderr.rstrip().endswith("UserError: the data folder gone does not exist; check the path")
+
+
+def test_version_and_help(run):
+    assert run("--version") == (0, f"timfuse {timfuse.__version__}\n", "")
+    code, output, _ = run("--help")
+    assert code == 0
+    assert all(command in output for command in ("search", "visualize", "genotypes", "import"))
+    code, _, errors = run("search")
+    assert code == 2
+    assert "Missing option '--config'" in errors
+
+
+def test_the_zoo_fits_on_80_columns(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, output, _ = run("genotypes")
+    lines = output.splitlines()
+    assert code == 0
+    assert max(map(len, lines)) <= 80
+    assert "…" not in output
+    for name in zoo_names():
+        genotype = load_genotype(name)
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        assert line.split()[1:3] == [genotype.task, genotype.network]
+    parameters = {line.split()[0]: line.split()[3] for line in lines if line.startswith("tim")}
+    assert [parameters[name] for name in ("tim", "tim_light", "tim_ivif")] == ["994,917", "127,358", "237,308"]
+
+
+def test_drawing_what_a_user_names(run, refused):
+    names = {"network", "cell_1", "cell_2"}
+    forms = {"svg", "png", "dot"}
+    code, output, _ = run("visualize", "tim_light")
+    assert code == 0
+    drawn = {f"tim_light-pictures/{name}.{form}" for name in names for form in forms}
+    assert drawn <= set(output.splitlines())
+    assert all(Path(path).stat().st_size for path in drawn)
+    Path("deep").mkdir()
+    save_genotype(load_genotype("tim"), Path("deep/mine.yaml"))
+    assert run("visualize", "deep/mine.yaml")[0] == 0
+    assert Path("deep/mine-pictures/network.svg").is_file()
+    assert run("visualize", "deep/mine.yaml", "--output", "elsewhere/pictures")[0] == 0
+    assert Path("elsewhere/pictures/cell_2.png").is_file()
+    assert "is a file, not a folder" in refused("visualize", "tim", "--output", "tiny.yaml")
+
+
+def test_drawing_a_run_finished_or_not(run, refused):
+    assert run(*searching("run=run"))[0] == 0
+    shutil.rmtree("run/pictures")
+    assert run("visualize", "run")[0] == 0
+    assert {"network.svg", "cell_1.png", "probabilities.svg"} <= {path.name for path in Path("run/pictures").iterdir()}
+    shutil.rmtree("run/pictures")
+    Path("run/genotype.yaml").unlink()
+    code, output, _ = run("visualize", "run")
+    assert code == 0
+    assert output.startswith("run has no genotype yet: drawing the probabilities of the search so far")
+    assert {path.name for path in Path("run/pictures").iterdir()} == {"probabilities.svg", "probabilities.png"}
+    Path("run/history.jsonl").write_text("")
+    code, _, errors = run("visualize", "run")
+    assert code == 2
+    assert errors.startswith("error: the run's history holds no operator probabilities yet")
+    Path("run/history.jsonl").unlink()
+    assert "run has no genotype.yaml" in refused("visualize", "run")
+
+
+GENOTYPE = """
+schema: 1
+name: mine
+task: infrared-visible
+network: fusion
+channels: 4
+cells: [{kind: successive, operators: [residual_k3_d1]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("residual_k3_d1", "residual_k4_d1", ["mine.yaml: cells[0].operators[0]", "residual_k4_d1", "did you mean"]),
+        ("schema: 1", "schema: 2", ["mine.yaml: schema 2 was written by a newer timfuse", "upgrade timfuse"]),
+        ("channels: 4", "channels: 3", ["mine.yaml: channels must be an even whole number"]),
+        ("channels: 4", "chanels: 4", ["mine.yaml: unknown key chanels", "did you mean 'channels'"]),
+        ("successive", "parallel", ["mine.yaml: cells[0].kind", "successive"]),
+        ("name: mine", "name: !!python/object:os.system x", ["mine.yaml:3: not valid YAML"]),
+    ],
+)
+def test_bad_genotypes(refused, old, new, words):
+    Path("mine.yaml").write_text(GENOTYPE.replace(old, new), encoding="utf-8")
+    for command in (["visualize", "mine.yaml"], ["import", "x.pt", "-g", "mine.yaml", "-o", "out"]):
+        line = refused(*command)
+        assert all(word in line for word in words), line
+    assert sorted(path.name for path in Path().iterdir()) == ["mine.yaml", "tiny.yaml"]
+
+
+def test_an_unknown_genotype(refused):
+    line = refused("visualize", "tim_lihgt")
+    assert "no genotype 'tim_lihgt' (did you mean 'tim_light'?)" in line
+
+
+PUBLISHED = {
+    "stage1_main": "tim",
+    "stage1_light": "tim_light",
+    "stage2_ivif": "tim_ivif",
+    "stage2_medical": "tim_mri_pet",
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_importing_published_weights(run, name):
+    index = json.loads((REFERENCE / "index.json").read_text(encoding="utf-8"))
+    genotype = replace(load_genotype(PUBLISHED[name]), channels=index["channels"])
+    save_genotype(genotype, Path("narrow.yaml"))
+    code, output, _ = run("import", REFERENCE / f"{name}.pt", "--genotype", "narrow.yaml", "--output", "imported")
+    assert code == 0
+    assert output == f"{index['nets'][name]['parameters']:,} parameters in imported/weights.safetensors\n"
+    assert load_genotype(Path("imported")) == genotype
+    network = build_network(load_genotype(Path("imported"))).eval()
+    load_into(network, Path("imported/weights.safetensors"))
+    with np.load(REFERENCE / "expected.npz") as arrays, torch.no_grad():
+        outputs = network(*(torch.from_numpy(arrays[source]) for source in index["nets"][name]["inputs"]))
+        outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+        for number, image in enumerate(outputs):
+            expected = torch.from_numpy(arrays[f"{name}/output{number}"])
+            torch.testing.assert_close(image, expected, rtol=0, atol=1e-5)
+
+
+def test_importing_what_does_not_fit(refused):
+    main = REFERENCE / "stage1_main.pt"
+    line = refused("import", main, "-g", "tim_ivif", "-o", "out")
+    assert str(main) in line
+    assert "belong to another genotype" in line
+    line = refused("import", main, "-g", "tim", "-o", "out")
+    assert "check the genotype and its number of channels" in line
+    assert "cannot read gone.pt" in refused("import", "gone.pt", "-g", "tim", "-o", "out")
+    assert "tiny.yaml is damaged or holds more than tensors" in refused("import", "tiny.yaml", "-g", "tim", "-o", "out")
+    torch.save({"a": print}, "program.pt")
+    assert "program.pt is damaged or holds more than tensors" in refused("import", "program.pt", "-g", "tim", "-o", "o")
+    torch.save([1, 2], "list.pt")
+    assert "list.pt holds no state dict" in refused("import", "list.pt", "-g", "tim", "-o", "out")
+    assert not Path("out").exists()

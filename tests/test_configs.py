@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+import timfuse
+from timfuse.bilevel import ESTIMATORS
+from timfuse.operators import build_supernet
+from timfuse.runtime.config import config_hash, config_to_yaml, load_config
+from timfuse.search import SearchConfig, search
+
+CONFIGS = sorted((Path(timfuse.__file__).parent / "configs").glob("*.yaml"))
+SEARCHES = [path for path in CONFIGS if path.stem.startswith("search-")]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_there_are_configs_and_each_belongs_to_a_stage():
+    assert {"search-demo", "search-ivif", "search-latency"} <= {path.stem for path in CONFIGS}
+    assert CONFIGS == SEARCHES
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+def test_a_shipped_config_loads_and_comes_back(path, tmp_path):
+    config = load_config(SearchConfig, path)
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(config_to_yaml(config), encoding="utf-8")
+    again = load_config(SearchConfig, copy)
+    assert again == config
+    assert config_hash(again) == config_hash(config)
+    assert load_config(SearchConfig, Path(path.stem)) == config
+
+
+def test_shipped_configs_write_into_folders_of_their_own():
+    runs = [load_config(SearchConfig, path).run for path in SEARCHES]
+    assert len(set(runs)) == len(runs)
+
+
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+def test_a_shipped_search_space_can_be_built(path):
+    config = load_config(SearchConfig, path)
+    space = config.space
+    supernet = build_supernet(
+        channels=space.channels,
+        cells=space.cells,
+        steps=space.steps,
+        candidates=space.operators,
+        norm=space.norm,
+        stem=space.stem,
+    )
+    shape = len(space.cells), space.steps, len(space.operators)
+    with torch.no_grad():
+        fused = supernet(*torch.rand(2, 1, 1, 16, 20), torch.full(shape, 1 / shape[-1]))
+    assert fused.shape == (1, 1, 16, 20)
+    assert config.search.estimator in ESTIMATORS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+def test_a_shipped_search_runs(path, tmp_path):
+    settings = [
+        f"run={tmp_path / 'run'}",
+        "device=cpu",
+        "data.synthetic_pairs=8",
+        "data.crop=24",
+        "search.steps=3",
+        "search.warmup=1",
+        "latency.height=32",
+        "latency.width=48",
+    ]
+    config = load_config(SearchConfig, path, settings)
+    genotype = search(config)
+    assert [cell.kind for cell in genotype.cells] == list(config.space.cells)
+    assert (tmp_path / "run" / "latency.yaml").is_file() == (config.latency.weight > 0)
