@@ -1,6 +1,7 @@
 """The command line: one function per command."""
 
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -153,8 +154,15 @@ def import_weights(
     typer.echo(f"{count_parameters(network):,} parameters in {output / 'weights.safetensors'}")
 
 
+def _thread_died(died: threading.ExceptHookArgs) -> None:
+    if not isinstance(died.exc_value, OSError):
+        threading.__excepthook__(died)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
+    # TensorBoard writes in a thread of its own, whose full disk the next line of the history reports as well.
+    threading.excepthook = _thread_died
     try:
         app()
     except UserError as error:

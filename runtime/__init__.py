@@ -6,6 +6,8 @@ from .device import device_name, select_device
 from .errors import UserError
 from .files import write_atomically
 from .history import History, read_history
+from .interruption import deferred_interrupt
+from .memory import keep_freed_memory
 from .progress import Progress
 from .run_folder import RunFolder, open_run
 from .seeds import derive_seed, seed_everything
@@ -20,8 +22,10 @@ __all__ = [
     "capture_rng",
     "config_hash",
     "config_to_yaml",
+    "deferred_interrupt",
     "derive_seed",
     "device_name",
+    "keep_freed_memory",
     "load_checkpoint",
     "load_config",
     "load_into",

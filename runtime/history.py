@@ -1,5 +1,6 @@
 """The history of a run: one JSON line per step and, where installed, TensorBoard events."""
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -61,18 +62,21 @@ class History:
         try:
             self._file.write(_line({"step": step, **values}))
             self._file.flush()
+            if self._events:
+                for name, value in dotted_items(dict(values)):
+                    if isinstance(value, (int, float)):
+                        self._events.add_scalar(name.replace(".", "/"), value, step)
         except OSError as error:
             raise cannot_write(self.path, error) from error
-        if self._events:
-            for name, value in dotted_items(dict(values)):
-                if isinstance(value, (int, float)):
-                    self._events.add_scalar(name.replace(".", "/"), value, step)
 
     def close(self) -> None:
         """Close the files."""
-        self._file.close()
+        # Every line has been flushed, so what fails here has failed and been reported before.
+        with contextlib.suppress(OSError):
+            self._file.close()
         if self._events:
-            self._events.close()
+            with contextlib.suppress(OSError):
+                self._events.close()
 
     def __enter__(self) -> "History":
         return self
@@ -88,7 +92,10 @@ class History:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        self._events = SummaryWriter(str(folder), purge_step=purge_step)
+        try:
+            self._events = SummaryWriter(str(folder), purge_step=purge_step)
+        except OSError as error:
+            raise cannot_write(folder / "events.out.tfevents", error) from error
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

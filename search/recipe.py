@@ -23,6 +23,7 @@ from ..runtime.config import config_to_yaml
 from ..runtime.device import select_device
 from ..runtime.errors import UserError
 from ..runtime.history import History
+from ..runtime.interruption import deferred_interrupt
 from ..runtime.memory import keep_freed_memory
 from ..runtime.progress import Progress
 from ..runtime.run_folder import RunFolder, open_run
@@ -30,7 +31,6 @@ from ..runtime.seeds import derive_seed, seed_everything
 from .conclusion import conclude, validation_losses
 from .config import LossSection, SearchConfig
 from .guards import Guards
-from .interruption import deferred_interrupt
 from .latency import LatencyModel, latency_term, load_table, save_table, table_path
 from .relaxation import entropy, gumbel_noise, relax, temperature_at
 from .streams import Streams, read_pairs

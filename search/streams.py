@@ -36,14 +36,19 @@ def read_pairs(data: DataSection, seed: int) -> tuple[PairSource, Splits]:
         UserError: the folder or a file in it cannot be used, or there are too few pairs.
     """
     source: PairSource
-    if data.root is None:
+    root = data.root and data.root.expanduser()
+    if root is None:
         source = SyntheticScenes(data.synthetic_pairs, max(SCENE_SIZE, data.crop), seed)
     else:
-        pairs = find_pairs(data.root)
+        pairs = find_pairs(root)
         with Progress(len(pairs), "checking image pairs") as progress:
             source = check_pairs(pairs, data.crop, cache_megabytes=data.cache_megabytes, progress=progress)
     splits = make_splits(
-        source.names, seed=seed, folder=data.root, architecture=data.architecture, validation=data.validation
+        source.names,
+        seed=seed,
+        folder=root,
+        architecture=data.architecture,
+        validation=data.validation,
     )
     return source, splits
 

@@ -19,7 +19,7 @@ def test_without_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert select_device("auto") == torch.device("cpu")
     for name in ("cuda", "cuda:1"):
-        with pytest.raises(UserError, match=f"device {name} is not available.*--device cpu"):
+        with pytest.raises(UserError, match=f"device {name} is not available.*--set device=cpu"):
             select_device(name)
 
 

@@ -1,8 +1,11 @@
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -128,3 +131,25 @@ def test_opening_tensorboard_prints_nothing_and_loads_no_tensorflow(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_full_disk_is_one_line_for_lines_and_events(tmp_path):
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with History(tmp_path, None, tensorboard=False) as history:
+        history._file = full.open("a", encoding="utf-8")
+        with pytest.raises(UserError, match=r"history\.jsonl"):
+            history.log(0, {"loss": 1.0})
+
+
+@pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
+def test_events_that_cannot_be_written_are_a_user_error(tmp_path, monkeypatch):
+    with History(tmp_path, None) as history:
+
+        def refuse(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(history._events, "add_scalar", refuse)
+        with pytest.raises(UserError, match=r"history\.jsonl"):
+            history.log(0, {"loss": 1.0})

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from timfuse.search.interruption import deferred_interrupt
+from timfuse.runtime.interruption import deferred_interrupt
 
 
 @pytest.fixture(autouse=True)
