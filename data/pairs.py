@@ -1,27 +1,14 @@
-"""Finding the image pairs of a folder and checking every one of them before work starts."""
+"""Pairing image files: of a data set in any of its usual layouts, of two folders, and fused images with their pairs."""
 
+import glob
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from ..genotypes.choices import check_choice
 from ..runtime.errors import UserError
-from ..runtime.progress import Progress
-from .images import SUFFIXES, Pixels, luma, read_pixels
-
-INFRARED_VISIBLE = (
-    ("ir", "vis"),
-    ("ir", "vi"),
-    ("Ir", "Vis"),
-    ("IR", "VIS"),
-    ("inf", "vis"),
-    ("infrared", "visible"),
-    ("thermal", "visible"),
-    ("cropinfrared", "crop_LR_visible"),
-)
-"""The names of the two folders in the field's infrared-visible sets, in the order in which they are tried."""
-
-_RAW_COUNTS = 2**14
+from .images import SUFFIXES
+from .layouts import LAYOUTS, Layout, divided, find_images
 
 
 class Pair(NamedTuple):
@@ -32,58 +19,93 @@ class Pair(NamedTuple):
     second: Path
 
 
-class CheckedPairs:
-    """Pairs that have all been read once; as many as the cache holds stay decoded, the others are read again.
+_Found = dict[str, list[Path]]  # by name; several files where several fit
+
+
+def find_pairs(root: Path, task: str = "infrared-visible", split: str | None = None) -> list[Pair]:
+    """Find the pairs of a data set in whichever of its task's `LAYOUTS` it lies on disk.
 
     Args:
-        pairs: The checked pairs.
-        cached: For each pair its decoded luma, or None where the cache was full.
-    """
-
-    def __init__(self, pairs: Sequence[Pair], cached: Sequence[tuple[Pixels, Pixels] | None]) -> None:
-        self.names = tuple(pair.name for pair in pairs)
-        self._pairs = tuple(pairs)
-        self._cached = tuple(cached)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:  # two (H, W) arrays, uint8 or uint16
-        return self._cached[index] or _read(self._pairs[index])
-
-
-def find_pairs(
-    root: Path, folders: Sequence[tuple[str, str]] = INFRARED_VISIBLE, names: Path | None = None
-) -> list[Pair]:
-    """Pair the images of two folders by file name; the extensions may differ.
-
-    Args:
-        root: The folder of the data set, which holds the two folders.
-        folders: Names of the two folders; the first couple of which both exist is taken.
-        names: A text file with one name per line (with or without extension); all pairs where None.
+        root: The folder of the data set.
+        task: A key of `genotypes.TASKS`.
+        split: The part of the set to take: the folder of this name in `root` or below the two folders, or else the
+            pairs that `<split>.txt` in `root` names. None takes all pairs, of a set that is divided into folders
+            those of `train`.
 
     Returns:
         The pairs, sorted by name.
 
     Raises:
-        UserError: If a folder is missing or empty, a file has no partner or two files share a name.
+        UserError: If the task is unknown, the folder does not exist, holds no pairs of this task or more than one kind
+            of them, there is no such part, a file has no partner or two files share a name.
     """
+    check_choice("task", task, LAYOUTS)
     if not root.is_dir():
         raise UserError(f"the data folder {root} does not exist; check the path")
-    couple = next(((root / a, root / b) for a, b in folders if (root / a).is_dir() and (root / b).is_dir()), None)
-    if couple is None:
-        tried = ", ".join(f"{a}/ + {b}/" for a, b in folders)
-        raise UserError(f"{root} holds no pair of image folders; looked for {tried}")
-    first, second = (_images(folder) for folder in couple)
-    if names is not None:
-        wanted = read_names(names, first.keys() | second.keys())
-    else:
-        wanted = sorted(first.keys() | second.keys())
-    alone = [f"{couple[0].name}/{first[name].name}" for name in wanted if name not in second]
-    alone += [f"{couple[1].name}/{second[name].name}" for name in wanted if name not in first]
+    parts = [part for layout in LAYOUTS[task] for part in divided(layout, split or "train")]
+    whole = _search(root, LAYOUTS[task])
+    part = _search(root, parts) if split is not None or whole is None else None
+    found = part or whole
+    if found is None:
+        raise UserError(_nothing_found(root, task, parts if split else LAYOUTS[task]))
+    if split is None or part is not None:
+        return _join(root, *found)
+    names = root / f"{split}.txt"
+    if not names.exists():
+        raise UserError(f"{root} is not divided: there is neither a folder {split}/ nor {split}.txt with pair names")
+    return _join(root, *found, wanted=read_names(names, found[0].keys() | found[1].keys()))
+
+
+def match_pairs(first: str | Path, second: str | Path) -> list[Pair]:
+    """Pair what a user names as the two sources: by file name, or two single files whatever their names.
+
+    Args:
+        first: A file, a folder or a glob pattern.
+        second: As `first`; extensions may differ.
+
+    Returns:
+        The pairs, sorted by name; that of two single files is the first's.
+
+    Raises:
+        UserError: If there is nothing of this path, a folder without images, an image without a partner, or two files
+            of one side share a name.
+    """
+    if Path(first).is_file() and Path(second).is_file():
+        return [Pair(Path(first).stem, Path(first), Path(second))]
+    sides = _named(first), _named(second)
+    alone = [
+        f"{argument} has {len(names)} without a partner ({_few(names)})"
+        for argument, side, other in zip((first, second), sides, reversed(sides), strict=True)
+        if (names := [path.name for name, path in side.items() if name not in other])
+    ]
     if alone:
-        raise UserError(f"{root}: {_few(alone)} without a partner of the same name; add the partners or remove them")
-    return [Pair(name, first[name], second[name]) for name in wanted]
+        raise UserError(f"the images do not pair by name: {', '.join(alone)}; rename or remove them")
+    return [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
+
+
+def match_fused(folder: Path, pairs: Sequence[Pair]) -> list[Path]:
+    """Find the fused image of each pair by name; the extensions may differ, and other images are passed over.
+
+    Args:
+        folder: The fused images of one method.
+        pairs: The pairs.
+
+    Returns:
+        One file for each pair, in their order.
+
+    Raises:
+        UserError: If the folder does not exist or is empty, lacks a pair's image or holds two.
+    """
+    if not folder.is_dir():
+        raise UserError(f"the folder of fused images {folder} does not exist; check the path")
+    images = _named(folder)
+    missing = [pair.name for pair in pairs if pair.name not in images]
+    if missing:
+        raise UserError(
+            f"{folder} lacks the fused images of {len(missing)} of {len(pairs)} pairs ({_few(missing)}); "
+            "fuse these too, under the names of their pairs"
+        )
+    return [images[pair.name] for pair in pairs]
 
 
 def read_names(path: Path, known: set[str]) -> list[str]:
@@ -116,85 +138,68 @@ def read_names(path: Path, known: set[str]) -> list[str]:
     return sorted(names)
 
 
-def check_pairs(
-    pairs: Sequence[Pair],
-    minimum_size: int,
-    *,
-    cache_megabytes: int = 2048,
-    progress: Progress | None = None,
-) -> CheckedPairs:
-    """Read every file of every pair, so that bad input is reported before training and not in its middle.
-
-    Args:
-        pairs: The pairs, at least one.
-        minimum_size: Height and width, in pixels, that every image must have at least.
-        cache_megabytes: Decoded pairs beyond this many megabytes are read again from disk when needed.
-        progress: Advanced by one after each pair.
-
-    Returns:
-        The pairs as integer luma.
-
-    Raises:
-        UserError: If a file is unreadable, the images of a pair differ in size or are too small, or all
-            16-bit images of one side hold raw sensor counts, which would come out nearly black.
-    """
-    cached: list[tuple[Pixels, Pixels] | None] = []
-    room = cache_megabytes * 2**20
-    brightest: list[int | None] = [None, None]  # over the 16-bit images of each side
-    executor = ThreadPoolExecutor()
-    try:
-        for pair, images in zip(pairs, executor.map(_read, pairs), strict=True):
-            _check_sizes(pair, images, minimum_size)
-            for side, image in enumerate(images):
-                if image.dtype == "uint16":
-                    brightest[side] = max(brightest[side] or 0, int(image.max()))
-            room -= images[0].nbytes + images[1].nbytes
-            cached.append(images if room >= 0 else None)
-            if progress is not None:
-                progress.advance()
-    finally:
-        executor.shutdown(cancel_futures=True)
-    for file, maximum in zip((pairs[0].first, pairs[0].second), brightest, strict=True):
-        if maximum is not None and maximum < _RAW_COUNTS:
-            raise UserError(
-                f"all 16-bit images in {file.parent} stay below {_RAW_COUNTS} of 65535 (raw sensor counts, "
-                f"largest {maximum}); stretch them to the full 16 bits or save them with 8"
-            )
-    return CheckedPairs(pairs, cached)
+def _search(root: Path, layouts: Sequence[Layout]) -> tuple[_Found, _Found] | None:
+    """Find the images of both sides in the one layout in which the set lies; None where it lies in none of them."""
+    present = []
+    for layout in layouts:
+        first, second = (find_images(root, pattern) for pattern in layout)
+        if first and second:
+            present.append((layout, first, second))
+    # Sides that share no name are taken for want of better alone: joining them tells what is wrong.
+    chosen = [entry for entry in present if entry[1].keys() & entry[2].keys()] or present[:1]
+    if len(chosen) > 1:
+        ways = " and as ".join(" + ".join(layout) for layout, _, _ in chosen)
+        raise UserError(f"{root} holds pairs as {ways}; move one kind of them away")
+    return chosen[0][1:] if chosen else None
 
 
-def _images(folder: Path) -> dict[str, Path]:
-    """Map name to image file; hidden files and other kinds of files are passed over."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
-        if path.stem in found:
-            raise UserError(f"{folder} holds both {found[path.stem].name} and {path.name}; keep one file for each name")
-        found[path.stem] = path
+def _join(root: Path, first: _Found, second: _Found, wanted: Sequence[str] | None = None) -> list[Pair]:
+    """Make pairs of the two sides of a set, or of those names of it that are wanted."""
+    names = sorted(first.keys() | second.keys()) if wanted is None else wanted
+    alone = [
+        str(path.relative_to(root))
+        for side, other in ((first, second), (second, first))
+        for name in names
+        if name not in other
+        for path in side[name]
+    ]
+    if alone:
+        raise UserError(f"{root}: {_few(alone)} without a partner of the same name; add the partners or remove them")
+    return [Pair(name, _only(first[name]), _only(second[name])) for name in names]
+
+
+def _named(argument: str | Path) -> dict[str, Path]:
+    """List the images of a file, a folder or a glob pattern by name, sorted."""
+    path = Path(argument)
+    found: _Found = {}
+    if path.is_dir():
+        found = find_images(path, "NAME")
+    else:
+        hits = [path] if path.is_file() else [Path(hit) for hit in sorted(glob.glob(str(path), recursive=True))]
+        for hit in hits:
+            if hit.suffix.lower() in SUFFIXES and hit.is_file():
+                found.setdefault(hit.stem, []).append(hit)
+    if not found and path.exists():
+        raise UserError(f"{path} holds no image; put {', '.join(SUFFIXES)} files there")
     if not found:
-        raise UserError(f"{folder} holds no image; put {', '.join(SUFFIXES)} files there")
-    return found
+        raise UserError(f"there is no image {path}; check the path")
+    return {name: _only(files) for name, files in sorted(found.items())}
 
 
-def _read(pair: Pair) -> tuple[Pixels, Pixels]:
-    return luma(read_pixels(pair.first)), luma(read_pixels(pair.second))
+def _only(files: Sequence[Path]) -> Path:
+    if len(files) > 1:
+        other = files[1].name if files[0].parent == files[1].parent else files[1]
+        raise UserError(f"{files[0].parent} holds both {files[0].name} and {other}; keep one file for each name")
+    return files[0]
 
 
-def _check_sizes(pair: Pair, images: tuple[Pixels, Pixels], minimum_size: int) -> None:
-    (height, width), second_shape = images[0].shape, images[1].shape
-    if (height, width) != second_shape:
-        raise UserError(
-            f"the pair {pair.name} has two sizes: {pair.first} is {width}x{height}, {pair.second} is "
-            f"{second_shape[1]}x{second_shape[0]}; bring both to one aligned size"
-        )
-    if min(height, width) < minimum_size:
-        raise UserError(
-            f"{pair.first} is {width}x{height}, the minimum is {minimum_size}x{minimum_size}; "
-            "remove the pair or choose a smaller crop"
-        )
+def _nothing_found(root: Path, task: str, layouts: Sequence[Layout]) -> str:
+    looked = _few([" + ".join(layout) for layout in layouts], 6)
+    half = next((pattern for layout in layouts for pattern in layout if find_images(root, pattern)), None)
+    found = f" and found {half} alone" if half else ""
+    return f"{root} holds no {task} pairs; looked for {looked}{found}"
 
 
-def _few(items: Sequence[str]) -> str:
-    shown = ", ".join(items[:3])
-    return shown if len(items) <= 3 else f"{shown} and {len(items) - 3} more"
+def _few(items: Sequence[str], count: int = 3) -> str:
+    shown = ", ".join(items[:count])
+    return shown if len(items) <= count else f"{shown} and {len(items) - count} more"

@@ -1,4 +1,4 @@
-"""The three disjoint parts of a data set: for network weights, for the architecture, for validation."""
+"""The disjoint parts of a data set: for network weights, for the architecture of a search, for validation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +30,34 @@ class Splits:
         parts = (self.weight, self.architecture, self.validation)
         assert all(parts), "a split is empty"
         assert len({i for part in parts for i in part}) == sum(map(len, parts)), "the splits overlap"
+
+
+def hold_out(
+    names: Sequence[str], *, seed: int, folder: Path | None = None, validation: float = 0.1
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Split pairs into training and validation; the validation pairs are those of `make_splits` with the same seed.
+
+    Args:
+        names: Name of each pair in the source.
+        seed: Draws the blocks.
+        folder: As for `make_splits`.
+        validation: As for `make_splits`.
+
+    Returns:
+        The positions of the training and of the validation pairs, each sorted by name.
+
+    Raises:
+        UserError: If there are fewer than two pairs, or the two files contradict each other or the pairs.
+    """
+    position = {name: index for index, name in enumerate(names)}
+    parts = None if folder is None else _named(folder, set(position))
+    if parts is None:
+        if len(names) < 2:
+            raise UserError(f"{len(names)} pair cannot be split into training and validation; at least 2 are needed")
+        held_out, training = _deal(sorted(names), validation, np.random.default_rng(seed), rest=1)
+        parts = training, held_out
+    training_positions, validation_positions = (tuple(position[name] for name in sorted(part)) for part in parts)
+    return training_positions, validation_positions
 
 
 def make_splits(

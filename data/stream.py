@@ -65,7 +65,8 @@ class CropStream(Dataset[PairBatch]):
     """Batches of random crops, indexed by training step: item `step` is the whole batch of that step.
 
     Pairs are drawn without replacement: each epoch is a new permutation of all pairs, epochs follow each
-    other without a gap, and a batch may reach over the border of two.
+    other without a gap, and a batch may reach over the border of two. With `shares` they are drawn with
+    replacement instead.
 
     Args:
         source: Where pairs come from.
@@ -74,19 +75,31 @@ class CropStream(Dataset[PairBatch]):
         crop: Height and width of the crops in pixels; no image of the source may be smaller.
         seed: The run's seed.
         name: Name of the stream; streams of one seed and different names are independent.
+        shares: How often each of `indices` comes, relative to the others; None for all equally often.
     """
 
     def __init__(
-        self, source: PairSource, indices: Sequence[int], *, batch_size: int, crop: int, seed: int, name: str
+        self,
+        source: PairSource,
+        indices: Sequence[int],
+        *,
+        batch_size: int,
+        crop: int,
+        seed: int,
+        name: str,
+        shares: Sequence[float] | None = None,
     ) -> None:
         self.source = source
         self.indices = tuple(indices)
         self.batch_size = batch_size
         self.crop = crop
         self._seed, self._name = seed, name
+        self._probabilities = None if shares is None else np.array(shares) / np.sum(shares)
 
     def pairs_of(self, step: int) -> list[int]:
         """Return the positions in `source` of the pairs in a step's batch."""
+        if self._probabilities is not None:
+            return self._rng("order", step).choice(self.indices, self.batch_size, p=self._probabilities).tolist()
         start = step * self.batch_size
         epochs = [divmod(place, len(self.indices)) for place in range(start, start + self.batch_size)]
         orders = {epoch: self._order(epoch) for epoch in {epoch for epoch, _ in epochs}}

@@ -1,5 +1,7 @@
-"""Image files of every kind the project promises to read."""
+"""Image files of every kind the project promises to read and write."""
 
+import errno
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from timfuse.data import luma, read_luma, read_pixels, unit_range
+from timfuse.data import luma, read_luma, read_pixels, unit_range, write_pixels
 from timfuse.runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -19,16 +21,23 @@ GREY16 = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
 RGB16 = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
 
 
-def deep_png(pixels: np.ndarray) -> bytes:
-    """A 16-bit colour PNG, which no dependency writes."""
+def png(header: tuple[int, ...], rows: bytes) -> bytes:
+    """A PNG file by hand: 16-bit colour and images without pixels, which no dependency writes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    height, width, _ = pixels.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    image = chunk(b"IHDR", struct.pack(">IIBBBBB", *header)) + chunk(b"IDAT", zlib.compress(rows))
+    return b"\x89PNG\r\n\x1a\n" + image + chunk(b"IEND", b"")
+
+
+def deep_png(pixels: np.ndarray) -> bytes:
+    """A 16-bit PNG with 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels, whose rows are stored as differences."""
+    height, width, channels = pixels.shape
+    rows = pixels.astype(">u2").view(np.uint8).reshape(height, -1)
+    differences = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
+    colour_type = {2: 4, 3: 2, 4: 6}[channels]
+    return png((width, height, 16, colour_type, 0, 0, 0), b"".join(b"\2" + row.tobytes() for row in differences))
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
@@ -60,10 +69,25 @@ def test_16_bit_colour_tiff_keeps_all_bits(tmp_path: Path, byteorder: str, plana
     np.testing.assert_allclose(read_luma(path), expected, atol=0.51 / 65535)
 
 
-def test_16_bit_colour_png_is_refused_instead_of_losing_its_lower_byte(tmp_path: Path) -> None:
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_colour_png_keeps_all_bits(tmp_path: Path, channels: int) -> None:
     path = tmp_path / "deep.png"
-    path.write_bytes(deep_png(RGB16))
-    with pytest.raises(UserError, match=r"deep\.png is a 16-bit colour PNG.*TIFF"):
+    path.write_bytes(deep_png(np.dstack([RGB16, GREY16])[..., :channels]))
+    assert read_pixels(path).dtype == np.uint16
+    np.testing.assert_array_equal(read_pixels(path), RGB16)
+
+
+def test_16_bit_grey_png_with_alpha_is_refused_instead_of_losing_its_lower_byte(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    path.write_bytes(deep_png(np.dstack([GREY16, GREY16])))
+    with pytest.raises(UserError, match=r"deep\.png is a 16-bit grey PNG with alpha.*without alpha"):
+        read_pixels(path)
+
+
+def test_a_truncated_16_bit_colour_png_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    path.write_bytes(deep_png(RNG.integers(0, 65536, (64, 64, 3), dtype=np.uint16))[:9000])
+    with pytest.raises(UserError, match=r"cannot read the image .*deep\.png"):
         read_pixels(path)
 
 
@@ -122,3 +146,69 @@ def test_other_sample_types_are_refused(tmp_path: Path, dtype: type) -> None:
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"nothing\.png does not exist"):
         read_luma(tmp_path / "nothing.png")
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 4), (4, 0)])
+def test_images_without_pixels_are_refused(tmp_path: Path, width: int, height: int) -> None:
+    (tmp_path / "a.png").write_bytes(png((width, height, 8, 0, 0, 0, 0), b""))
+    bitmap = struct.pack("<IHHIIiiHHIIiiII", 54, 0, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    (tmp_path / "a.bmp").write_bytes(b"BM" + bitmap)
+    for name in ("a.png", "a.bmp"):
+        with pytest.raises(UserError, match=rf"{name} is empty, damaged or no image at all"):
+            read_pixels(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "TIFF", "bmp"])
+@pytest.mark.parametrize("pixels", [GREY8, RGB8, GREY8[::-1, ::2], RGB8[:, ::-1]])
+def test_8_bit_files_are_written_exactly(tmp_path: Path, suffix: str, pixels: np.ndarray) -> None:
+    path = tmp_path / "new" / f"a.{suffix}"
+    write_pixels(path, pixels)
+    assert read_pixels(path).dtype == np.uint8
+    np.testing.assert_array_equal(read_pixels(path), pixels)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels"), [("a.png", GREY16), ("a.tif", GREY16), ("a.tiff", RGB16), ("a.tif", RGB16[:3, :3])]
+)
+def test_16_bit_files_are_written_exactly(tmp_path: Path, name: str, pixels: np.ndarray) -> None:
+    write_pixels(tmp_path / name, pixels)
+    assert read_pixels(tmp_path / name).dtype == np.uint16
+    np.testing.assert_array_equal(read_pixels(tmp_path / name), pixels)
+
+
+def test_jpeg_is_written_well_and_with_full_chroma(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:64, :64]
+    pixels = np.stack([4 * columns, 4 * rows, np.where(columns % 2, 200, 60)], axis=-1).astype(np.uint8)
+    write_pixels(tmp_path / "a.jpg", pixels)
+    assert (
+        np.abs(read_pixels(tmp_path / "a.jpg").astype(int) - pixels).mean() < 1
+    )  # 2.6 with the default quality, 26 with chroma at half size
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "message"),
+    [
+        ("a.png", RGB16, r"a\.png cannot hold 16-bit colour pixels in its format; choose \.tif"),
+        ("a.jpg", GREY16, r"a\.jpg cannot hold 16-bit grey"),
+        ("a.bmp", GREY16, r"a\.bmp cannot hold 16-bit grey"),
+        ("a.webp", GREY8, r"a\.webp is not named like an image; choose one of \.png"),
+    ],
+)
+def test_what_no_format_holds_is_refused(tmp_path: Path, name: str, pixels: np.ndarray, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        write_pixels(tmp_path / name, pixels)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "a.png"
+    write_pixels(path, GREY8)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot write .*a\.png: the disk is full"):
+        write_pixels(path, RGB8)
+    np.testing.assert_array_equal(read_pixels(path), GREY8)
+    assert list(tmp_path.iterdir()) == [path]

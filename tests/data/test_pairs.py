@@ -1,126 +1,158 @@
-"""Folders of pairs, good and bad."""
+"""Finding the pairs of data sets and of folders, good and bad."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from timfuse.data import check_pairs, find_pairs
+from timfuse.data import Pair, find_pairs, match_fused, match_pairs
 from timfuse.runtime.errors import UserError
 
 
-def write(path: Path, size: tuple[int, int] = (40, 32), value: int = 128, dtype: type = np.uint8) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full(size[::-1], value, dtype)).save(path)
+def touch(root: Path, *files: str) -> Path:
+    """Make empty files: pairing reads names alone."""
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+    return root
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for index, name in enumerate(("c", "a", "b")):
-        write(tmp_path / "ir" / f"{name}.png", value=10 * index)
-        write(tmp_path / "vis" / f"{name}.bmp", value=10 * index + 5)
-    (tmp_path / "ir" / "Thumbs.db").write_bytes(b"x")
-    (tmp_path / "ir" / "._a.png").write_bytes(b"x")
-    return tmp_path
+    for name in ("c", "a", "b"):
+        touch(tmp_path, f"ir/{name}.png", f"vis/{name}.bmp")
+    return touch(tmp_path, "ir/Thumbs.db", "ir/._a.png")
+
+
+def names(pairs: list[Pair]) -> list[str]:
+    return [pair.name for pair in pairs]
 
 
 def test_pairs_are_found_by_stem_and_sorted(root: Path) -> None:
     pairs = find_pairs(root)
-    assert [pair.name for pair in pairs] == ["a", "b", "c"]
-    assert all(pair.first.suffix == ".png" and pair.second.suffix == ".bmp" for pair in pairs)
-    checked = check_pairs(pairs, 32)
-    assert [(int(a[0, 0]), int(b[0, 0])) for a, b in (checked[i] for i in range(3))] == [
-        (10, 15),
-        (20, 25),
-        (0, 5),
-    ]
-
-
-@pytest.mark.parametrize("folders", [("Ir", "Vis"), ("infrared", "visible"), ("thermal", "visible"), ("ir", "vi")])
-def test_the_usual_folder_names_are_known(tmp_path: Path, folders: tuple[str, str]) -> None:
-    for folder in folders:
-        write(tmp_path / folder / "x.png")
-    assert find_pairs(tmp_path)[0].name == "x"
+    assert names(pairs) == ["a", "b", "c"]
+    assert pairs[0] == Pair("a", root / "ir" / "a.png", root / "vis" / "a.bmp")
 
 
 def test_a_list_chooses_and_an_unlisted_orphan_does_not_matter(root: Path) -> None:
-    write(root / "ir" / "orphan.png")
+    touch(root, "ir/orphan.png")
     (root / "some.txt").write_text("b.png\n\na\n")
-    assert [pair.name for pair in find_pairs(root, names=root / "some.txt")] == ["a", "b"]
+    assert names(find_pairs(root, split="some")) == ["a", "b"]
     (root / "some.txt").write_text("b\nmissing\n")
     with pytest.raises(UserError, match=r"some\.txt names missing"):
-        find_pairs(root, names=root / "some.txt")
+        find_pairs(root, split="some")
+
+
+@pytest.mark.parametrize("files", ["{part}/ir/x.png {part}/vi/x.png", "infrared/{part}/x.jpg visible/{part}/x.jpg"])
+def test_of_a_divided_set_one_part_is_taken(tmp_path: Path, files: str) -> None:
+    for part in ("train", "test"):
+        touch(tmp_path, *files.format(part=part).replace("x.", f"{part}.").split())
+    assert names(find_pairs(tmp_path, split="test")) == ["test"]
+    assert names(find_pairs(tmp_path)) == ["train"]
+    with pytest.raises(UserError, match=r"no infrared-visible pairs; looked for val/ir/NAME \+ val/vis/NAME"):
+        find_pairs(tmp_path, split="val")
+
+
+def test_a_folder_of_a_part_goes_before_a_list(root: Path) -> None:
+    touch(root, "val/ir/x.png", "val/vis/x.png")
+    (root / "val.txt").write_text("a\n")
+    assert names(find_pairs(root, split="val")) == ["x"]
+    assert names(find_pairs(root)) == ["a", "b", "c"]
 
 
 def test_bad_folders(root: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere does not exist"):
         find_pairs(tmp_path / "nowhere")
-    with pytest.raises(UserError, match=r"looked for mri/ \+ ct/"):
-        find_pairs(root, folders=[("mri", "ct")])
-    (tmp_path / "new" / "ir").mkdir(parents=True)
-    (tmp_path / "new" / "vis").mkdir()
-    with pytest.raises(UserError, match=r"ir holds no image"):
+    with pytest.raises(UserError, match=r"no mri-ct pairs; looked for mri/NAME \+ ct/NAME, mri/NAME \+ other/NAME"):
+        find_pairs(root, "mri-ct")
+    with pytest.raises(UserError, match=r"task must be one of infrared-visible.*did you mean 'mri-ct'"):
+        find_pairs(root, "mri-cd")
+    with pytest.raises(UserError, match=r"not divided: there is neither a folder test/ nor test\.txt"):
+        find_pairs(root, split="test")
+    touch(tmp_path, "new/ir/x.png").joinpath("new/vis").mkdir()
+    with pytest.raises(UserError, match=r"and 2 more and found ir/NAME alone$"):
         find_pairs(tmp_path / "new")
 
 
-def test_orphans_on_both_sides_are_named(root: Path) -> None:
-    write(root / "ir" / "left.png")
-    for index in range(4):
-        write(root / "vis" / f"right{index}.png")
-    with pytest.raises(UserError, match=r"ir/left\.png, vis/right0\.png, vis/right1\.png and 2 more"):
+def test_two_layouts_in_one_folder_are_ambiguous(root: Path) -> None:
+    touch(root, "infrared/a.png", "visible/a.png")
+    with pytest.raises(UserError, match=r"as ir/NAME \+ vis/NAME and as infrared/NAME \+ visible/NAME; move"):
         find_pairs(root)
+
+
+def test_orphans_on_both_sides_are_named(root: Path) -> None:
+    touch(root, "ir/left.png", *(f"vis/right{index}.png" for index in range(4)))
+    with pytest.raises(UserError, match=r"ir/left\.png, vis/right0\.png, vis/right1\.png and 2 more without a partner"):
+        find_pairs(root)
+
+
+def test_names_that_all_differ_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "ir/ir_1.png", "vis/vis_1.png")
+    with pytest.raises(UserError, match=r"ir/ir_1\.png, vis/vis_1\.png without a partner"):
+        find_pairs(tmp_path)
 
 
 def test_one_stem_twice(root: Path) -> None:
-    write(root / "vis" / "a.png")
-    with pytest.raises(UserError, match=r"both a\.bmp and a\.png"):
+    touch(root, "vis/a.png")
+    with pytest.raises(UserError, match=r"vis holds both a\.bmp and a\.png"):
         find_pairs(root)
+    with pytest.raises(UserError, match=r"vis holds both a\.bmp and a\.png"):
+        match_pairs(root / "ir", root / "vis")
 
 
-def test_different_sizes_and_too_small(root: Path) -> None:
+def test_two_files_pair_whatever_their_names(root: Path) -> None:
+    first, second = root / "ir" / "a.png", root / "vis" / "b.bmp"
+    assert match_pairs(str(first), str(second)) == [Pair("a", first, second)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("ir", "vis", "abc"),
+        ("ir/", "vis/*.bmp", "abc"),
+        ("ir/[ab].png", "v*/[ab].*", "ab"),
+        ("ir/a.png", "**/a.bmp", "a"),
+    ],
+)
+def test_folders_and_patterns_pair_by_stem(root: Path, first: str, second: str, expected: str) -> None:
+    pairs = match_pairs(f"{root}/{first}", f"{root}/{second}")
+    assert pairs == [Pair(name, root / f"ir/{name}.png", root / f"vis/{name}.bmp") for name in expected]
+
+
+def test_brackets_in_a_name_are_no_pattern_where_the_file_exists(tmp_path: Path) -> None:
+    touch(tmp_path, "a[1]/x.png", "b/x.png")
+    assert names(match_pairs(tmp_path / "a[1]", tmp_path / "b")) == ["x"]
+
+
+def test_what_does_not_match_is_counted_and_named(root: Path) -> None:
+    touch(root, "ir/left.png", *(f"vis/right{index}.png" for index in range(4)))
+    with pytest.raises(UserError) as error:
+        match_pairs(f"{root}/ir", f"{root}/vis")
+    assert str(error.value) == (
+        f"the images do not pair by name: {root}/ir has 1 without a partner (left.png), {root}/vis has 4 without "
+        "a partner (right0.png, right1.png, right2.png and 1 more); rename or remove them"
+    )
+    with pytest.raises(
+        UserError, match=r"vis has 6 without a partner \(b\.bmp, c\.bmp, right0\.png and 3 more\); rename"
+    ):
+        match_pairs(f"{root}/ir/a.png", f"{root}/vis")
+
+
+def test_what_is_not_there_says_so(root: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no image .*nowhere; check the path"):
+        match_pairs(root / "nowhere", root / "vis")
+    with pytest.raises(UserError, match=r"there is no image .*/x\*; check the path"):
+        match_pairs(root / "ir", root / "vis" / "x*")
+    (root / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty holds no image; put \.png"):
+        match_pairs(root / "ir", root / "empty")
+
+
+def test_fused_images_are_matched_by_stem(root: Path) -> None:
+    touch(root, "out/b.jpg", "out/a.png", "out/c.png", "out/sheet.png")
     pairs = find_pairs(root)
-    with pytest.raises(UserError, match="is 40x32, the minimum is 33x33"):
-        check_pairs(pairs, 33)
-    write(root / "ir" / "b.png", size=(32, 40))
-    with pytest.raises(UserError, match=r"pair b has two sizes: .*b\.png is 32x40, .*b\.bmp is 40x32"):
-        check_pairs(pairs, 16)
-    for side in ("ir/b.png", "vis/b.bmp"):
-        write(root / side, size=(2, 1))
-    with pytest.raises(UserError, match=r"b\.png is 2x1, the minimum is 16x16"):
-        check_pairs(pairs, 16)
-
-
-def test_a_damaged_file_is_found_before_the_work(root: Path) -> None:
-    pairs = find_pairs(root)
-    (root / "vis" / "c.bmp").write_bytes(b"BM rubbish")
-    with pytest.raises(UserError, match=r"c\.bmp"):
-        check_pairs(pairs, 16)
-
-
-def test_raw_counts_are_refused_unless_one_image_uses_the_scale(root: Path) -> None:
-    for name in "abc":
-        write(root / "ir" / f"{name}.png", value=9000, dtype=np.uint16)
-    pairs = find_pairs(root)
-    with pytest.raises(UserError, match=r"16-bit images in .*ir stay below 16384.*largest 9000"):
-        check_pairs(pairs, 16)
-    write(root / "ir" / "b.png", value=40000, dtype=np.uint16)
-    assert check_pairs(pairs, 16)[1][0].dtype == np.uint16
-
-
-def test_pairs_beyond_the_cache_are_read_again(root: Path) -> None:
-    pairs = find_pairs(root)
-    cached, uncached = check_pairs(pairs, 16), check_pairs(pairs, 16, cache_megabytes=0)
-    for index in range(3):
-        for kept, again in zip(cached[index], uncached[index], strict=True):
-            np.testing.assert_array_equal(kept, again)
-    write(root / "ir" / "a.png", value=99)
-    assert int(cached[0][0][0, 0]) == 10
-    assert int(uncached[0][0][0, 0]) == 99
-
-
-@pytest.mark.parametrize("name", ["roadscene", "msrs", "tno", "m3fd"])
-def test_real_sets_are_read(shared: Path, name: str) -> None:
-    folder = shared / "data" / name
-    pairs = find_pairs(folder, names=folder / "val.txt")
-    assert len(check_pairs(pairs, 64)) == len((folder / "val.txt").read_text().split())
+    assert match_fused(root / "out", pairs) == [root / "out" / file for file in ("a.png", "b.jpg", "c.png")]
+    touch(root, "other/b.png")
+    with pytest.raises(UserError, match=r"other lacks the fused images of 2 of 3 pairs \(a, c\); fuse"):
+        match_fused(root / "other", pairs)
+    with pytest.raises(UserError, match=r"nowhere does not exist"):
+        match_fused(root / "nowhere", pairs)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timfuse.data import make_splits
+from timfuse.data import hold_out, make_splits
 from timfuse.runtime.errors import UserError
 
 
@@ -74,6 +74,26 @@ def test_files_name_the_parts(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("00001\n")
     with pytest.raises(UserError, match="at least 2"):
         make_splits(names, seed=0, folder=tmp_path)
+
+
+@given(count=st.integers(3, 300), seed=st.integers(0, 2**32), part=st.floats(0.01, 0.9))
+def test_a_training_holds_out_what_a_search_does(count: int, seed: int, part: float) -> None:
+    training, validation = hold_out(names_of(count), seed=seed, validation=part)
+    assert sorted(training + validation) == list(range(count))
+    splits = make_splits(names_of(count), seed=seed, validation=part)
+    if len(training) > 1:  # a search keeps one more
+        assert validation == splits.validation
+        assert training == tuple(sorted(splits.weight + splits.architecture))
+
+
+def test_two_pairs_are_enough_to_train(tmp_path: Path) -> None:
+    assert [len(part) for part in hold_out(names_of(2), seed=0)] == [1, 1]
+    for count in (0, 1):
+        with pytest.raises(UserError, match="at least 2 are needed"):
+            hold_out(names_of(count), seed=0)
+    (tmp_path / "train.txt").write_text("00003\n")
+    (tmp_path / "val.txt").write_text("00001\n")
+    assert hold_out(names_of(5), seed=0, folder=tmp_path) == ((3,), (1,))
 
 
 def test_real_lists(shared: Path) -> None:

@@ -124,3 +124,12 @@ def test_a_window_as_large_as_the_image() -> None:
     assert (window.top, window.left) == (0, 0)
     image = np.arange(64, dtype=np.uint8).reshape(8, 8)
     assert window.cut(image).shape == (8, 8)
+
+
+def test_pairs_are_drawn_by_their_shares() -> None:
+    drawn = stream(4, batch_size=50, shares=[1, 0, 2, 1])
+    counts = Counter(index for step in range(80) for index in drawn.pairs_of(step))
+    assert counts[1] == 0
+    assert [counts[index] / 4000 for index in (0, 2, 3)] == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+    assert drawn.pairs_of(5) == stream(4, batch_size=50, shares=[2, 0, 4, 2]).pairs_of(5)
+    assert equal(stream_batches(drawn, 2, 4, workers=1), list(stream_batches(drawn, 0, 4))[2:])

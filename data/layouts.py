@@ -1,0 +1,112 @@
+"""The layouts in which the field's data sets lie on disk, and finding the images of one side of a layout."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from .images import SUFFIXES
+
+Layout = tuple[str, str]
+"""Where the first and the second source of a pair lie, relative to the folder of the data set.
+
+NAME stands for the pair's name and `*` for anything; upper and lower case are the same; the suffix is that of an image.
+"""
+
+
+def _medical(modality: str) -> tuple[Layout, ...]:
+    """The layouts of the Harvard sets: the two folders, by themselves or below the folder of their task."""
+    folders = ("", f"mri-{modality}/", f"{modality}-mri/")
+    return tuple((f"{at}mri/NAME", f"{at}{other}/NAME") for at in folders for other in (modality, "other"))
+
+
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "infrared-visible": (
+        ("ir/NAME", "vis/NAME"),  # M3FD, TNO
+        ("ir/NAME", "vi/NAME"),  # MSRS
+        ("inf/NAME", "vis/NAME"),
+        ("infrared/NAME", "visible/NAME"),  # FMB, LLVIP
+        ("thermal/NAME", "visible/NAME"),
+        ("cropinfrared/NAME", "crop_lr_visible/NAME"),  # RoadScene
+        ("NAME/ir*", "NAME/vis*"),  # TNO, one camera's scenes
+        ("athena_images/NAME/ir*", "athena_images/NAME/vis*"),  # TNO
+    ),
+    "mri-ct": _medical("ct"),
+    "mri-pet": _medical("pet"),
+    "mri-spect": _medical("spect"),
+    "multi-exposure": (
+        ("under/NAME", "over/NAME"),
+        ("ue/NAME", "oe/NAME"),  # SICE
+        ("NAME/NAME_a", "NAME/NAME_b"),  # MEFB
+        ("input/NAME/NAME_a", "input/NAME/NAME_b"),  # MEFB
+    ),
+    "multi-focus": (
+        ("near/NAME", "far/NAME"),
+        ("source_1/NAME", "source_2/NAME"),  # MFI-WHU
+        ("NAME-a", "NAME-b"),  # Lytro
+        ("NAME_a", "NAME_b"),
+    ),
+}
+"""The layouts of each task of `genotypes.TASKS`; the comments name sets that come so."""
+
+
+def divided(layout: Layout, part: str) -> list[Layout]:
+    """List the layouts of one part of a set, such as `train`: its folder may stand at any depth above the names.
+
+    Args:
+        layout: The layout of an undivided set.
+        part: Name of the part's folder.
+
+    Returns:
+        For `ir/NAME` these are `train/ir/NAME` and `ir/train/NAME`.
+    """
+    first, second = (pattern.split("/") for pattern in layout)
+    depths = range(min(_fixed(first), _fixed(second)) + 1)
+    return [
+        ("/".join([*first[:depth], part, *first[depth:]]), "/".join([*second[:depth], part, *second[depth:]]))
+        for depth in depths
+    ]
+
+
+def find_images(root: Path, pattern: str) -> dict[str, list[Path]]:
+    """Find the images of one side of a layout.
+
+    Args:
+        root: The folder of the data set.
+        pattern: One half of a `Layout`.
+
+    Returns:
+        For each name its files, more than one where several fit; empty where there is nothing. Hidden files and
+        other kinds of files are passed over.
+    """
+    *folders, last = pattern.split("/")
+    places = [(root, "")]  # folders, each with the pair's name where its path tells it
+    for folder in folders:
+        places = [
+            (path, name) for place in places for path, name in _fitting(*place, folder, images=False) if path.is_dir()
+        ]
+    found: dict[str, list[Path]] = {}
+    for place in places:
+        for path, name in _fitting(*place, last, images=True):
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def _fixed(parts: list[str]) -> int:
+    """Count the folders above the first part that depends on the name."""
+    return next(index for index, part in enumerate(parts) if "NAME" in part)
+
+
+def _fitting(folder: Path, known: str, part: str, *, images: bool) -> Iterator[tuple[Path, str]]:
+    """Yield what a folder holds that fits one part of a pattern, with the pair's name where that is known by then."""
+    expression = re.escape(part).replace(r"\*", ".*").replace("NAME", re.escape(known) if known else "(?P<name>.+)")
+    fits = re.compile(expression, re.IGNORECASE).fullmatch
+    try:
+        entries = sorted(os.listdir(folder))
+    except PermissionError:  # a disk's lost+found, say, beside the folders of the set
+        return
+    for entry in entries:
+        stem, suffix = os.path.splitext(entry) if images else (entry, "")
+        kind = suffix.lower() in SUFFIXES if images else True
+        if kind and not entry.startswith(".") and (match := fits(stem)):
+            yield folder / entry, match.groupdict().get("name", known)

@@ -1,0 +1,46 @@
+"""The pairs of a run: those of a folder, every file of which is checked first, or the embedded synthetic scenes."""
+
+from pathlib import Path
+
+from ..runtime.errors import UserError
+from ..runtime.progress import Progress
+from .checking import check_pairs
+from .pairs import find_pairs
+from .stream import PairSource
+from .synthetic import SyntheticScenes
+
+SCENE_SIZE = 128  # pixels, of the synthetic scenes
+
+
+def open_source(
+    root: Path | None,
+    *,
+    task: str = "infrared-visible",
+    minimum_size: int,
+    synthetic_pairs: int,
+    seed: int,
+    cache_megabytes: int = 2048,
+) -> PairSource:
+    """Open a source of pairs that are all of a size at least.
+
+    Args:
+        root: The folder of a data set; None for synthetic scenes.
+        task: A key of `genotypes.TASKS`; synthetic scenes are infrared-visible.
+        minimum_size: Height and width, in pixels, that every image must have at least.
+        synthetic_pairs: How many scenes to make where `root` is None.
+        seed: Chooses the scenes.
+        cache_megabytes: Decoded pairs beyond this are read again when needed.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        UserError: The folder or a file in it cannot be used, or there are no scenes of this task.
+    """
+    if root is None:
+        if task != "infrared-visible":
+            raise UserError(f"there are no synthetic scenes for {task}; give the folder of a data set as data.root")
+        return SyntheticScenes(synthetic_pairs, max(SCENE_SIZE, minimum_size), seed)
+    pairs = find_pairs(root, task)
+    with Progress(len(pairs), "checking image pairs") as progress:
+        return check_pairs(pairs, minimum_size, cache_megabytes=cache_megabytes, progress=progress)
