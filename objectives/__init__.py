@@ -1,17 +1,26 @@
 """What good means: fusion losses and the saliency weights of the sources."""
 
+from .correlation import correlation_of_differences
+from .edges import edge_transfer
+from .fidelity import visual_fidelity
 from .fusion import FusionLoss, gradient_loss, intensity_loss, ssim_loss
-from .gradients import gradient_magnitude
+from .gradients import gradient_magnitude, sobel
+from .information import mutual_information
 from .saliency import histogram_saliency, saliency_weights
 from .similarity import structural_similarity
 
 __all__ = [
     "FusionLoss",
+    "correlation_of_differences",
+    "edge_transfer",
     "gradient_loss",
     "gradient_magnitude",
     "histogram_saliency",
     "intensity_loss",
+    "mutual_information",
     "saliency_weights",
+    "sobel",
     "ssim_loss",
     "structural_similarity",
+    "visual_fidelity",
 ]

@@ -5,9 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .correlation import correlation_of_differences
+from .edges import edge_transfer
+from .fidelity import visual_fidelity
 from .gradients import gradient_magnitude
+from .information import mutual_information
 from .saliency import saliency_weights
 from .similarity import structural_similarity
+
+_FLAT = 0.01  # bits, so that a flat image has a logarithm
 
 
 def intensity_loss(fused: Tensor, first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
@@ -63,15 +69,27 @@ def ssim_loss(fused: Tensor, first: Tensor, second: Tensor, weights: Tensor) -> 
 
 @dataclass(frozen=True)
 class FusionLoss:
-    """Weighted sum of the saliency-weighted intensity and SSIM losses and the maximum-gradient loss.
+    """Weighted sum of what a fused image should keep of its sources.
 
-    By default the three pull about equally hard at the average of the sources: measured there on street
-    scenes, the norms of their unweighted gradients stand as 1 : 6 : 20.
+    The first three terms are TIM's and DetFusion's. By default they pull about equally hard at the average of the
+    sources: measured there on street scenes, the norms of their unweighted gradients stand as 1 : 6 : 20.
+
+    The others are what fusion is judged by, made differentiable; some are negative, and so may the sum be. They pull
+    against each other: copying one source has the most information and fidelity, averaging the best structure, adding
+    both the best correlation of differences. Linear in the last two, training falls to one side or the other; with the
+    square and the logarithm, what is poor in an image counts more, and it settles between. They see the image as it
+    will be saved, clipped to [0, 1]; `range` is what leads back into it.
 
     Attributes:
         intensity: Weight of `intensity_loss`, at least 0.
         gradient: Weight of `gradient_loss`, at least 0.
         ssim: Weight of `ssim_loss`, at least 0. A term of weight 0 is not computed.
+        structure: Weight of 1 minus the mean of both sources' `structural_similarity`, neither weighted by saliency.
+        fidelity: Weight of minus the sum of both sources' `visual_fidelity`.
+        edges: Weight of minus the `edge_transfer`.
+        differences: Weight of (2 − SCD)², with SCD the `correlation_of_differences`.
+        information: Weight of minus the logarithm of both sources' summed `mutual_information`.
+        range: Weight of the mean distance to [0, 1].
 
     Example:
         >>> pair = torch.rand(2, 1, 1, 16, 16)
@@ -82,6 +100,12 @@ class FusionLoss:
     intensity: float = 1.0
     gradient: float = 0.2
     ssim: float = 0.05
+    structure: float = 0.0
+    fidelity: float = 0.0
+    edges: float = 0.0
+    differences: float = 0.0
+    information: float = 0.0
+    range: float = 0.0
 
     def __call__(self, fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Return the weighted sum, a scalar; the images are (N, 1, H, W) in [0, 1]."""
@@ -92,7 +116,7 @@ class FusionLoss:
         """Compute the terms whose weight is not 0.
 
         Args:
-            fused: (N, 1, H, W) in [0, 1].
+            fused: (N, 1, H, W), H and W at least 41 for `fidelity`, 6 for `ssim` and `structure`.
             first: (N, 1, H, W) in [0, 1].
             second: (N, 1, H, W) in [0, 1].
 
@@ -108,4 +132,17 @@ class FusionLoss:
             terms["gradient"] = gradient_loss(fused, first, second)
         if self.ssim:
             terms["ssim"] = ssim_loss(fused, first, second, weights)
+        saved, sources = fused.clamp(0, 1), torch.stack([first, second])
+        if self.structure:
+            terms["structure"] = 1 - structural_similarity(saved, sources).mean()
+        if self.fidelity:
+            terms["fidelity"] = -visual_fidelity(saved, sources).sum(0).mean()
+        if self.edges:
+            terms["edges"] = -edge_transfer(saved, first, second).mean()
+        if self.differences:
+            terms["differences"] = (2 - correlation_of_differences(saved, first, second)).square().mean()
+        if self.information:
+            terms["information"] = -torch.log(mutual_information(saved, sources).sum(0) + _FLAT).mean()
+        if self.range:
+            terms["range"] = (fused - saved).abs().mean()
         return terms

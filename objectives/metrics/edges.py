@@ -1,0 +1,82 @@
+"""Qabf: how well the edges of both sources are preserved."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .bands import band_sum, row_bands
+from .pictures import Pictures
+
+# Strength and orientation are judged by sigmoids: height, slope and centre.
+_STRENGTH = (0.9994, 15.0, 0.5)
+_ORIENTATION = (0.9879, 22.0, 0.8)
+_TINY = 1e-30  # lost beside any other value, and spares roots and arctangents their slow special cases
+
+
+def edge_preservation(pictures: Pictures) -> Tensor:
+    """Edge information of both sources that the fused picture keeps, weighted by the strength of the edges.
+
+    Xydeas and Petrovic, "Objective image fusion performance measure", Electronics Letters 2000, with L = 1 and Sobel
+    gradients beyond a border of zeros. As in the field's code, two equal strengths compare as that strength, and
+    orientations are compared without wrapping around at ±90 degrees.
+
+    Args:
+        pictures: The fused pictures and their sources.
+
+    Returns:
+        (N,), 0 to 0.9874; 0 where the sources have no edges.
+    """
+    count = pictures.sources.shape[1]
+    every = torch.cat((pictures.sources.flatten(0, 1), pictures.fused[0]))
+    every = F.pad(every, (1, 1, 1, 1)).transpose(0, 1)  # (H + 2, 2K + N, W + 2)
+    height, width = pictures.fused.shape[-2:]
+    kept = total = torch.zeros((), device=every.device, dtype=torch.float64)
+    for rows in row_bands(height, every.shape[1] * width, every.device):
+        polar = _polar(*sobel(every[rows.start : rows.stop + 2].float()))
+        strength, angle = (x[:, : 2 * count].unflatten(1, (2, count)) for x in polar)
+        fused_strength, fused_angle = (x[:, 2 * count :].unsqueeze(1) for x in polar)
+        kept = kept + band_sum(_preserved(fused_strength, strength, fused_angle, angle).mul_(strength))  # (2, N)
+        total = total + band_sum(strength)  # (2, K)
+    kept, total = kept.sum(0), total.sum(0)
+    return (kept / total).where(total > 0.5, 0.0)  # the weakest edge has a strength of 1
+
+
+def sobel(padded: Tensor) -> tuple[Tensor, Tensor]:
+    """Sobel gradients.
+
+    Args:
+        padded: (H + 2, C, W + 2), with the border that the gradients are to see.
+
+    Returns:
+        The derivatives across and down, (H, C, W) each, times 8.
+    """
+    smooth = torch.add(padded[:-2], padded[2:]).add_(padded[1:-1], alpha=2)
+    across = smooth[..., 2:] - smooth[..., :-2]
+    smooth = torch.add(padded[..., :-2], padded[..., 2:]).add_(padded[..., 1:-1], alpha=2)
+    return across, smooth[2:] - smooth[:-2]
+
+
+def _polar(across: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """Strength of a gradient, and its orientation as π/2 + atan(down / across), which is 0 where `across` is 0.
+
+    The sign is that of the field's code, whose convolution turns the kernel around; it matters for vertical gradients.
+    """
+    strength = (across * across).addcmul_(down, down).add_(_TINY).sqrt_()
+    angle = torch.atan2(across.abs(), down.mul_(across.sign().neg_()).add_(_TINY))
+    return strength, angle
+
+
+def _preserved(fused_strength: Tensor, strength: Tensor, fused_angle: Tensor, angle: Tensor) -> Tensor:
+    """Q of every pixel, (h, 2, N, W), from (h, 1, N, W) of the fused pictures and (h, 2, K, W) of the sources."""
+    weaker, stronger = torch.minimum(fused_strength, strength), torch.maximum(fused_strength, strength)
+    differ = torch.ne(weaker, stronger, out=torch.empty_like(weaker))
+    # Of two different strengths the larger is 1 at least, so only equal ones are divided by 1.
+    ratio = weaker.div_(stronger.mul_(differ).clamp_(min=1))
+    height_strength, slope, centre = _STRENGTH
+    of_strength = ratio.sub_(centre).mul_(slope).sigmoid_()
+    turn = (fused_angle - angle).abs_()
+    height_orientation, slope, centre = _ORIENTATION
+    of_orientation = turn.mul_(-slope / (math.pi / 2)).add_(slope * (1 - centre)).sigmoid_()
+    return of_strength.mul_(of_orientation).mul_(height_strength * height_orientation)

@@ -1,0 +1,62 @@
+"""Fused pictures beside their sources, with what several metrics need computed once."""
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+LEVELS = 256
+MIDDLE = 128  # subtracted before squaring, so that little is lost to rounding
+
+
+class Pictures:
+    """A batch of fused pictures and their sources.
+
+    Args:
+        fused: (N, 1, H, W) uint8.
+        first: (K, 1, H, W) uint8, with K = N, or K = 1 for several fused pictures of one pair.
+        second: Like `first`.
+    """
+
+    def __init__(self, fused: Tensor, first: Tensor, second: Tensor) -> None:
+        self.fused = fused[:, 0][None]  # (1, N, H, W)
+        self.sources = torch.stack((first[:, 0], second[:, 0]))  # (2, K, H, W)
+        self.pixels = fused.shape[-2] * fused.shape[-1]
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Grey levels minus 128, (H, 2K + N, W) float64: first sources, second sources, fused.
+
+        With the rows outermost, a filter along the columns is one matrix product for all pictures.
+        """
+        pictures = torch.cat((self.sources.flatten(0, 1), self.fused[0]))
+        return pictures.transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format).sub_(MIDDLE)
+
+    @cached_property
+    def fused_histogram(self) -> Tensor:
+        """(1, N, 256) float64 counts."""
+        return _histogram(self.fused, LEVELS)
+
+    @cached_property
+    def source_histogram(self) -> Tensor:
+        """(2, K, 256) float64 counts."""
+        return _histogram(self.sources, LEVELS)
+
+    @cached_property
+    def joint_histogram(self) -> Tensor:
+        """(2, N, 256, 256) float64 counts: level of each source, level of the fused picture."""
+        return _histogram(self.sources.int() * LEVELS + self.fused, LEVELS**2).unflatten(-1, (LEVELS, LEVELS))
+
+    @cached_property
+    def source_joint_histogram(self) -> Tensor:
+        """(1, K, 256, 256) float64 counts: level of the first source, level of the second."""
+        first, second = self.sources[:1], self.sources[1:]
+        return _histogram(first.int() * LEVELS + second, LEVELS**2).unflatten(-1, (LEVELS, LEVELS))
+
+
+def _histogram(symbols: Tensor, alphabet: int) -> Tensor:
+    """Count the symbols of each picture, (..., H, W) to (..., alphabet) float64."""
+    pictures = symbols.flatten(-2).flatten(0, -2).int()  # (P, HW)
+    offsets = torch.arange(len(pictures), dtype=torch.int32, device=symbols.device)[:, None] * alphabet
+    counts = torch.bincount((pictures + offsets).flatten(), minlength=len(pictures) * alphabet)
+    return counts.double().view(*symbols.shape[:-2], alphabet)

@@ -1,0 +1,134 @@
+"""The table of all metrics, and the function that computes any of them."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...runtime.errors import UserError
+from . import features, fidelity, similarity
+from .edges import edge_preservation
+from .features import feature_mutual_information
+from .fidelity import visual_information_fidelity
+from .information import entropy, mutual_information, normalised_mutual_information
+from .moments import (
+    correlation,
+    peak_signal_to_noise_ratio,
+    standard_deviation,
+    sum_of_correlations_of_differences,
+)
+from .perception import visible_difference
+from .pictures import LEVELS, Pictures
+from .sharpness import average_gradient, spatial_frequency
+from .similarity import multiscale_structural_similarity, structural_similarity
+
+# Pixels of the fused pictures that are worked on together: what a CPU's cache likes, and what keeps a GPU busy.
+_CPU_PIXELS, _GPU_PIXELS = 2**20, 2**24
+_MOST_AT_ONCE = 64  # small ones, since a joint histogram takes a megabyte
+
+
+class Metric(NamedTuple):
+    """A metric of image fusion."""
+
+    function: Callable[[Pictures], Tensor]
+    """From fused pictures and their sources to (N,) float64."""
+    higher_is_better: bool
+    full_name: str
+    smallest_side: int = 1
+    """Pixels that a picture needs in height and in width."""
+
+
+METRICS: dict[str, Metric] = {
+    "EN": Metric(entropy, True, "entropy"),
+    "SD": Metric(standard_deviation, True, "standard deviation"),
+    "SF": Metric(spatial_frequency, True, "spatial frequency", 2),
+    "AG": Metric(average_gradient, True, "average gradient", 2),
+    "MI": Metric(mutual_information, True, "mutual information"),
+    "SCD": Metric(sum_of_correlations_of_differences, True, "sum of the correlations of differences"),
+    "VIF": Metric(visual_information_fidelity, True, "visual information fidelity", fidelity.SMALLEST_SIDE),
+    "Qabf": Metric(edge_preservation, True, "edge preservation"),
+    "SSIM": Metric(structural_similarity, True, "structural similarity", similarity.SMALLEST_SIDE),
+    "CC": Metric(correlation, True, "correlation coefficient"),
+    "PSNR": Metric(peak_signal_to_noise_ratio, True, "peak signal-to-noise ratio"),
+    "NMI": Metric(normalised_mutual_information, True, "normalised mutual information"),
+    "MS-SSIM": Metric(
+        multiscale_structural_similarity,
+        True,
+        "multi-scale structural similarity",
+        similarity.SMALLEST_SIDE_MULTISCALE,
+    ),
+    "FMI": Metric(feature_mutual_information, True, "feature mutual information", features.SMALLEST_SIDE),
+    "Qcv": Metric(visible_difference, False, "visible difference (Chen-Varshney)"),
+}
+FIELD_METRICS: tuple[str, ...] = tuple(METRICS)[:11]  # those that papers of the field print
+BASKET: tuple[str, ...] = ("MI", "VIF", "Qabf", "SCD", "SSIM", "EN", "SD")  # what methods are ranked by
+
+
+@torch.no_grad()
+def fusion_metrics(
+    fused: Tensor, first: Tensor, second: Tensor, names: Sequence[str] = FIELD_METRICS
+) -> dict[str, Tensor]:
+    """Score fused pictures against their sources.
+
+    All is computed on the device of the pictures. Metrics share the work they have in common, and several fused
+    pictures of one pair share the work on its sources.
+
+    Args:
+        fused: (N, 1, H, W) grey pictures as saved, in 0..255: uint8, or float, rounded to whole levels here.
+        first: (N, 1, H, W), or (1, 1, H, W) for several fused pictures of one pair.
+        second: Like `first`.
+        names: Keys of `METRICS`.
+
+    Returns:
+        For each name (N,) float64.
+
+    Raises:
+        UserError: If a name is unknown or the pictures are too small for a metric.
+        ValueError: If shapes, types or values are not as described.
+    """
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"unknown metric {name}; known are {', '.join(METRICS)}")
+    count, sources = len(fused), len(first)
+    if fused.ndim != 4 or fused.shape[1] != 1 or sources not in (1, count) or first.shape != second.shape:
+        raise ValueError(f"not N fused pictures with N pairs or one: {_shapes(fused, first, second)}")
+    if first.shape[1:] != fused.shape[1:] or not fused.numel():
+        raise ValueError(f"pictures of different or no size: {_shapes(fused, first, second)}")
+    height, width = fused.shape[-2:]
+    for name in names:
+        side = METRICS[name].smallest_side
+        if min(height, width) < side:
+            raise UserError(
+                f"{name} needs pictures of at least {side}x{side} pixels, not {width}x{height}; leave it out"
+            )
+    fused, first, second = _levels(fused), _levels(first), _levels(second)
+    pixels = _CPU_PIXELS if fused.device.type == "cpu" else _GPU_PIXELS
+    chunk = min(max(1, pixels // (height * width)), _MOST_AT_ONCE)
+    values: dict[str, list[Tensor]] = {name: [] for name in names}
+    for start in range(0, count, chunk):
+        part = slice(start, start + chunk)
+        pair = (first, second) if sources == 1 else (first[part], second[part])
+        pictures = Pictures(fused[part], *pair)
+        for name in names:
+            values[name].append(METRICS[name].function(pictures))
+    return {name: torch.cat(parts) for name, parts in values.items()}
+
+
+def _levels(image: Tensor) -> Tensor:
+    """A picture as uint8."""
+    if image.dtype == torch.uint8:
+        return image
+    if not image.is_floating_point():
+        raise ValueError(f"pictures must be uint8 or float, not {image.dtype}")
+    low, high = image.aminmax()
+    if not (low >= 0 and high <= LEVELS - 1):  # NaN as well
+        raise ValueError(f"grey levels must lie in 0..255, not in {low:g}..{high:g}")
+    rounded = image.round()
+    if high <= 1 and not torch.equal(rounded, image):
+        raise ValueError("grey levels must lie in 0..255; these look like 0..1")
+    return rounded.to(torch.uint8)
+
+
+def _shapes(*images: Tensor) -> str:
+    return ", ".join(str(tuple(image.shape)) for image in images)

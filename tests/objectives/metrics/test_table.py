@@ -1,0 +1,172 @@
+"""All metrics together: against the field's values, frozen values, invariants and bad input."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from timfuse.objectives.metrics import BASKET, FIELD_METRICS, METRICS, bands, fusion_metrics, table
+from timfuse.runtime.errors import UserError
+
+SMALL = [name for name in METRICS if name != "MS-SSIM"]  # those that do with 48 pixels
+
+
+def close(actual, expected):
+    assert actual.keys() == expected.keys()
+    for name, values in actual.items():
+        torch.testing.assert_close(
+            values, expected[name], rtol=1e-6, atol=1e-12, msg=lambda text, name=name: name + text
+        )
+
+
+def test_names_and_order():
+    assert FIELD_METRICS == ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM", "CC", "PSNR")
+    assert tuple(METRICS) == (*FIELD_METRICS, "NMI", "MS-SSIM", "FMI", "Qcv")
+    assert set(BASKET) <= set(FIELD_METRICS)
+    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == ["Qcv"]
+
+
+def test_values_of_the_field(shared):
+    def read(name):
+        return torch.from_numpy(np.array(Image.open(shared / "reference/metrics" / name)))[None, None]
+
+    lines = (shared / "reference/metrics.csv").read_text().splitlines()
+    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    assert len(rows) == 18
+    for row in rows:
+        pair = row["pair"]
+        pictures = (read(f"{pair}.{kind}.png") for kind in (row["fused"], "first", "second"))
+        for name, value in fusion_metrics(*pictures).items():
+            assert value.item() == pytest.approx(float(row[name]), rel=1e-6), (pair, row["fused"], name)
+
+
+def test_frozen_values(triple):
+    """Values of this implementation when it agreed with the field's (the test above)."""
+    frozen = {
+        "EN": 7.458038063,
+        "SD": 52.06613453,
+        "SF": 29.52076346,
+        "AG": 9.368442429,
+        "MI": 3.626016015,
+        "SCD": 0.3602343389,
+        "VIF": 0.4894499432,
+        "Qabf": 0.4216985883,
+        "SSIM": 0.5439053717,
+        "CC": 0.755584108,
+        "PSNR": 14.10558827,
+        "NMI": 0.4849665584,
+        "MS-SSIM": 0.7305697095,
+        "FMI": 0.3983093552,
+        "Qcv": 260.4822915,
+    }
+    assert set(frozen) == set(METRICS)
+    for name, value in fusion_metrics(*triple(180, 193), names=list(METRICS)).items():
+        assert value.item() == pytest.approx(frozen[name], rel=1e-6), name
+
+
+@settings(max_examples=12)
+@given(st.integers(0, 2), st.integers(41, 66), st.integers(41, 66))
+def test_sources_may_be_swapped(triple, seed, height, width):
+    fused, first, second = triple(height, width, seed)
+    close(fusion_metrics(fused, first, second, SMALL), fusion_metrics(fused, second, first, SMALL))
+
+
+@settings(max_examples=12)
+@given(st.integers(41, 66), st.integers(41, 66))
+def test_batch_equals_single(triple, height, width):
+    singles = [triple(height, width, seed) for seed in range(3)]
+    batch = fusion_metrics(*(torch.cat(images) for images in zip(*singles, strict=True)), SMALL)
+    for index, single in enumerate(singles):
+        close(fusion_metrics(*single, SMALL), {name: values[index : index + 1] for name, values in batch.items()})
+
+
+def test_several_fused_pictures_of_one_pair(triple):
+    fused, first, second = triple(180, 190)
+    several = torch.cat((fused, first, second, fused.flip(-1)))
+    repeated = (image.expand(4, -1, -1, -1) for image in (first, second))
+    expected = fusion_metrics(several, *repeated, list(METRICS))
+    close(fusion_metrics(several, first, second, list(METRICS)), expected)
+
+
+def test_bands_and_chunks_do_not_show(triple, monkeypatch):
+    images = [torch.cat(images) for images in zip(*(triple(180, 190, seed) for seed in range(3)), strict=True)]
+    expected = fusion_metrics(*images, list(METRICS))
+    monkeypatch.setattr(bands, "_CPU_ELEMENTS", 1)
+    monkeypatch.setattr(table, "_CPU_PIXELS", 2 * 180 * 190)
+    close(fusion_metrics(*images, list(METRICS)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_float_pictures_equal_bytes(triple, dtype):
+    images = triple(50, 47)
+    near = [image.to(dtype) + 0.2 * (image < 255) for image in images]
+    expected = fusion_metrics(*images, SMALL)
+    for floats in ([image.to(dtype) for image in images], near):
+        actual = fusion_metrics(*floats, SMALL)
+        assert all(torch.equal(actual[name], expected[name]) for name in SMALL)
+
+
+def test_layout_in_memory_does_not_matter(triple):
+    images = triple(50, 47)
+    strided = [torch.cat((image, image), 1).to(memory_format=torch.channels_last)[:, :1] for image in images]
+    close(fusion_metrics(*strided, SMALL), fusion_metrics(*images, SMALL))
+
+
+def test_flat_pictures_give_numbers(picture):
+    black, grey = (torch.full((1, 1, 176, 180), level, dtype=torch.uint8) for level in (0, 130))
+    textured = picture(176, 180, 0)
+    kinds = (black, grey, textured)
+    for fused, first, second in ((f, a, b) for f in kinds for a in kinds for b in kinds):
+        for name, value in fusion_metrics(fused, first, second, list(METRICS)).items():
+            assert not value.isnan().any(), name
+            infinite = name == "PSNR" and torch.equal(fused, first) and torch.equal(fused, second)
+            assert math.isinf(value.item()) == infinite, name
+
+
+def test_only_what_is_asked_for(triple):
+    fused, first, second = triple(60, 50)
+    values = fusion_metrics(fused, first, second, ["SSIM", "EN"])
+    assert list(values) == ["SSIM", "EN"]
+    assert all(value.shape == (1,) and value.dtype == torch.float64 for value in values.values())
+
+
+def test_unknown_metric(triple):
+    with pytest.raises(UserError, match="unknown metric PSNRR; known are EN, SD, "):
+        fusion_metrics(*triple(8, 8), ["PSNRR"])
+
+
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.smallest_side > 1])
+def test_smallest_pictures(triple, name):
+    side = METRICS[name].smallest_side
+    assert fusion_metrics(*triple(side, side + 3), [name])[name].isfinite().all()
+    with pytest.raises(UserError, match=rf"{name} needs pictures of at least {side}x{side} pixels, not {side + 9}x"):
+        fusion_metrics(*triple(side - 1, side + 9), [name])
+
+
+def test_one_pixel(picture):
+    dot = picture(1, 1, 0)
+    names = [name for name, metric in METRICS.items() if metric.smallest_side == 1]
+    assert not any(value.isnan().any() for value in fusion_metrics(dot, dot, 255 - dot, names).values())
+
+
+def test_bad_pictures(triple):
+    fused, first, second = triple(48, 50)
+    for bad in (fused[0], fused.expand(-1, 3, -1, -1), fused.expand(0, -1, -1, -1)):
+        with pytest.raises(ValueError, match="pictures"):
+            fusion_metrics(bad, first, second)
+    with pytest.raises(ValueError, match="different or no size"):
+        fusion_metrics(fused[..., :-1], first, second)
+    with pytest.raises(ValueError, match="N pairs or one"):
+        fusion_metrics(fused.expand(3, -1, -1, -1), first.expand(2, -1, -1, -1), second.expand(2, -1, -1, -1))
+    with pytest.raises(ValueError, match=r"uint8 or float, not torch\.int64"):
+        fusion_metrics(fused.long(), first, second)
+    with pytest.raises(ValueError, match=r"look like 0\.\.1"):
+        fusion_metrics(fused / 255, first, second)
+    for wrong in (256.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=r"must lie in 0\.\.255"):
+            fusion_metrics(fused.float().index_fill(3, torch.tensor([4]), wrong), first, second)
