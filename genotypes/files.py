@@ -14,7 +14,7 @@ SCHEMA = 1
 GENOTYPE_FILE = "genotype.yaml"
 
 _REQUIRED = ("schema", "name", "task", "network", "channels", "cells")
-_OPTIONAL = ("norm", "stem", "merge", "provenance")
+_OPTIONAL = ("norm", "stem", "head", "merge", "provenance")
 _CELL_REQUIRED = ("kind", "operators")
 _CELL_OPTIONAL = ("source",)
 
@@ -82,6 +82,7 @@ def save_genotype(genotype: Genotype, path: Path) -> None:
         "channels": genotype.channels,
         "norm": genotype.norm,
         "stem": genotype.stem,
+        "head": genotype.head,
     }
     if genotype.merge is not None:
         data["merge"] = genotype.merge

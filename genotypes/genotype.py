@@ -25,6 +25,7 @@ SOURCES = ("first", "second")
 NETWORKS = ("fusion", "refine")
 NORMS = ("batch", "group", "none")
 STEMS = ("full", "half")
+HEADS = ("direct", "envelope")
 MERGES = ("gated", "concat")
 
 
@@ -55,6 +56,8 @@ class Genotype:
         cells: The cells in order, at least one (in a refine network, at least one per source).
         norm: "batch", "group" or "none", the normalisation after pointwise convolutions.
         stem: "full", or "half" to work at half the height and width (fusion networks only).
+        head: "direct" for a head that paints the fused image, or "envelope" for one that weighs the brighter and the
+            darker source at each pixel and adds an offset (fusion networks only).
         merge: "gated" or "concat", how a refine network joins its branches; None in a fusion network.
         provenance: Where the genotype comes from: texts, numbers, truth values, lists and mappings of those.
 
@@ -69,6 +72,7 @@ class Genotype:
     cells: tuple[CellGenotype, ...]
     norm: str = "batch"
     stem: str = "full"
+    head: str = "direct"
     merge: str | None = None
     provenance: dict[str, object] = field(default_factory=dict, hash=False)
 
@@ -81,6 +85,7 @@ class Genotype:
             raise UserError(f"channels must be an even whole number from 2 on, like 48, not {self.channels!r}")
         check_choice("norm", self.norm, NORMS)
         check_choice("stem", self.stem, STEMS)
+        check_choice("head", self.head, HEADS)
         if not self.cells:
             raise UserError("cells must hold at least one cell, with its kind and operators")
         for index, cell in enumerate(self.cells):
@@ -97,6 +102,8 @@ class Genotype:
         check_choice("merge", self.merge, MERGES)
         if self.stem != "full":
             raise UserError(f"stem must be full in a refine network, not {self.stem!r}")
+        if self.head != "direct":
+            raise UserError(f"head must be direct in a refine network, not {self.head!r}")
         for source in SOURCES:
             if not any(cell.source == source for cell in self.cells):
                 raise UserError(f"cells must hold at least one cell with source: {source} in a refine network")

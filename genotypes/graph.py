@@ -76,8 +76,11 @@ class _Builder:
         node = self.node("stem", "stem", "Stem", self.sources(), detail="at 1/2 size" if half else "", module="stem")
         for index, cell in enumerate(self.genotype.cells):
             node = self.cell(f"cells.{index}", index, cell, node)
-        head = self.node("head", "head", "Head", [node], detail="back to full size" if half else "", module="head")
-        self.node("output", "output", "Fused image", [head])
+        node = self.node("head", "head", "Head", [node], detail="back to full size" if half else "", module="head")
+        if self.genotype.head == "envelope":
+            # Of the sources' maximum and minimum; their edges would cross the whole picture.
+            node = self.node("envelope", "merge", "Envelope", [node], detail="u · max + l · min + o")
+        self.node("output", "output", "Fused image", [node])
 
     def refine_network(self) -> None:
         first, second = self.sources()

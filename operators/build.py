@@ -54,7 +54,7 @@ def build_network(genotype: Genotype) -> FusionNetwork | RefineNetwork:
     network: FusionNetwork | RefineNetwork
     if genotype.network == "fusion":
         cells = [(cell.kind, cell.operators) for cell in genotype.cells]
-        network = FusionNetwork(genotype.channels, cells, genotype.norm, genotype.stem, build)
+        network = FusionNetwork(genotype.channels, cells, genotype.norm, genotype.stem, genotype.head, build)
     else:
         first, second = (
             [(cell.kind, cell.operators) for cell in genotype.cells if cell.source == source]
@@ -72,6 +72,7 @@ def build_supernet(
     candidates: Sequence[str],
     norm: str = "batch",
     stem: str = "full",
+    head: str = "direct",
 ) -> FusionNetwork:
     """Build a fusion network in which each operator is a mixture of all candidates.
 
@@ -82,6 +83,7 @@ def build_supernet(
         candidates: ids of the operators to choose from, at least 1.
         norm: "batch", "group" or "none".
         stem: "full" or "half".
+        head: "direct" or "envelope".
 
     Returns:
         A network called as supernet(first, second, probabilities), probabilities (cells, steps, candidates).
@@ -94,7 +96,7 @@ def build_supernet(
         return MixedOperator([build_operator(name, channels, norm) for name in candidates])
 
     specifications = [(kind, ["mixture"] * steps) for kind in cells]
-    return _channels_last(FusionNetwork(channels, specifications, norm, stem, build))
+    return _channels_last(FusionNetwork(channels, specifications, norm, stem, head, build))
 
 
 def inherited_weights(supernet: FusionNetwork, choices: Sequence[Sequence[int]]) -> dict[str, Tensor]:

@@ -1,9 +1,13 @@
-"""How large and how costly a network is: parameters and floating-point operations."""
+"""How large and how costly a network is: parameters, floating-point operations, memory."""
 
 import copy
+import weakref
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -37,3 +41,40 @@ def count_flops(network: nn.Module, height: int, width: int, inputs: int = 2) ->
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shapes(*images)
     return counter.get_total_flops()
+
+
+def count_memory(network: nn.Module, *images: Tensor) -> int:
+    """Count the bytes that the tensors made in one forward pass without gradients occupy at its largest moment.
+
+    Args:
+        network: a network.
+        images: its inputs.
+
+    Returns:
+        The number of bytes, weights and inputs not included.
+    """
+    with torch.no_grad(), _LivingTensors() as tensors:
+        network(*images)
+    return tensors.peak
+
+
+class _LivingTensors(TorchDispatchMode):
+    """Follows how many bytes the results of all operations take while they are referred to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.living: dict[int, int] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        known = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)}
+        results = function(*arguments, **(options or {}))
+        for result in tree_leaves(results):
+            if isinstance(result, Tensor) and result.untyped_storage().data_ptr() not in known:
+                storage = result.untyped_storage()
+                self.living[id(storage)] = storage.nbytes()
+                weakref.finalize(storage, self.living.pop, id(storage), None)
+        self.peak = max(self.peak, sum(self.living.values()))
+        return results

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from .activation import PReLU
 from .cells import CELLS, OperatorBuilder
 from .normalisation import build_norm
+from .sampling import shuffled, unshuffled
 
 SIZE_MULTIPLE = 4  # the multi-scale cell halves height and width twice
 
@@ -34,6 +35,15 @@ def _cells(
     return nn.ModuleList(CELLS[kind](channels, operators, norm, build) for kind, operators in specifications)
 
 
+@torch.no_grad()
+def _start_near_maximum(last: nn.Module, area: int) -> None:
+    """Make an envelope head begin near 0.9 max(A, B) + 0.1 min(A, B): its last layer's weights small, its biases so."""
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    last.weight.mul_(0.1)
+    last.bias.copy_(torch.tensor([0.9, 0.1, 0.0]).repeat_interleave(area))
+
+
 def _padded(images: Tensor, multiple: int) -> Tensor:
     """Grow (N, K, H, W) on the right and at the bottom to multiples of `multiple` by repeating the last pixels."""
     height, width = images.shape[-2:]
@@ -48,11 +58,14 @@ class FusionNetwork(nn.Module):
         cells: kind and operator ids of each cell, in order.
         norm: "batch", "group" or "none".
         stem: "full", or "half" to work on the pixel-unshuffled sources at half height and width.
+        head: "direct" (TIM) for a head that paints the fused image F, or "envelope" for one that gives three maps u, l
+            and o at each pixel, F = u max(A, B) + l min(A, B) + o: the sources' own detail comes through untouched, and
+            the features may be coarse. It starts close to the maximum.
         build: makes an operator from its id and number of channels.
     """
 
     def __init__(
-        self, channels: int, cells: Sequence[CellSpecification], norm: str, stem: str, build: OperatorBuilder
+        self, channels: int, cells: Sequence[CellSpecification], norm: str, stem: str, head: str, build: OperatorBuilder
     ) -> None:
         super().__init__()
         self.shrink = 2 if stem == "half" else 1
@@ -61,7 +74,10 @@ class FusionNetwork(nn.Module):
             _reflected(2 * area, 2 * channels), PReLU(), _reflected(2 * channels, channels), PReLU()
         )
         self.cells = _cells(cells, channels, norm, build)
-        self.head = _head(channels, area)
+        self.head = _head(channels, 3 * area if head == "envelope" else area)
+        self.envelope = head == "envelope"
+        if self.envelope:
+            _start_near_maximum(self.head[-1], area)
 
     def forward(self, first: Tensor, second: Tensor, probabilities: Tensor | None = None) -> Tensor:
         """Fuse two aligned luma images.
@@ -76,10 +92,18 @@ class FusionNetwork(nn.Module):
         """
         height, width = first.shape[-2:]
         sources = _padded(torch.cat((first, second), 1), SIZE_MULTIPLE * self.shrink)
-        x = self.stem(F.pixel_unshuffle(sources, self.shrink).contiguous(memory_format=torch.channels_last))
+        x = unshuffled(sources, self.shrink) if self.shrink > 1 else sources
+        x = self.stem(x.contiguous(memory_format=torch.channels_last))
         for index, cell in enumerate(self.cells):
             x = cell(x, None if probabilities is None else probabilities[index])
-        return F.pixel_shuffle(self.head(x), self.shrink)[..., :height, :width]
+        x = self.head(x)
+        if self.shrink > 1:
+            x = shuffled(x, self.shrink)
+        if self.envelope:
+            upper, lower, offset = x.split(1, 1)
+            a, b = sources.split(1, 1)
+            x = upper * torch.maximum(a, b) + lower * torch.minimum(a, b) + offset
+        return x[..., :height, :width]
 
 
 class RefineNetwork(nn.Module):

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from .activation import PReLU
 from .depthwise import depthwise_convolution
 from .normalisation import build_norm
+from .pooling import GlobalMean
 
 DENSE_SCALE = 0.333  # weight of the dense block's residual, as in the published networks
 ATTENTION_ELEMENTS = 2**24  # entries of a non-local attention matrix held at a time: 64 MiB in float32
@@ -57,7 +58,8 @@ class Pointwise(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return super().forward(x)
-        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1)).permute(0, 3, 1, 2)
+        # There is a bias where a normalisation has been folded in.
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class Operator(nn.Module):
@@ -187,12 +189,13 @@ class ChannelAttention(Operator):
 
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
+        self.pool = GlobalMean()
         self.gate = nn.Conv1d(1, 1, kernel, padding=kernel // 2, bias=False)
         self.convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.activation = PReLU()
 
     def branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
-        mean = x.mean((2, 3)).unsqueeze(1)  # (N, 1, C)
+        mean = self.pool(x).flatten(2).transpose(1, 2)  # (N, 1, C)
         gate = self.gate(mean).sigmoid().transpose(1, 2).unsqueeze(-1)  # (N, C, 1, 1)
         return self.activation(self.convolution(x * (gate if scale is None else gate * scale)))
 

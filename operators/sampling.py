@@ -5,7 +5,41 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .activation import PReLU
+from .pooling import GlobalMean
 from .primitives import Pointwise
+
+
+def unshuffled(x: Tensor, factor: int) -> Tensor:
+    """Make the pixels of each factor x factor block channels, as `torch.nn.functional.pixel_unshuffle` does.
+
+    Args:
+        x: (N, C, H, W), H and W multiples of the factor.
+        factor: at least 1.
+
+    Returns:
+        (N, C factor factor, H / factor, W / factor), written in channels-last layout at once.
+    """
+    phases = [
+        channel[:, row::factor, column::factor]
+        for channel in x.unbind(1)
+        for row in range(factor)
+        for column in range(factor)
+    ]
+    return torch.stack(phases, 3).permute(0, 3, 1, 2)
+
+
+def shuffled(x: Tensor, factor: int) -> Tensor:
+    """Make channels the pixels of factor x factor blocks, as `torch.nn.functional.pixel_shuffle` does.
+
+    Args:
+        x: (N, C factor factor, H, W).
+        factor: at least 1.
+
+    Returns:
+        (N, C, factor H, factor W), channel after channel.
+    """
+    blocks = x.unflatten(1, (-1, factor, factor)).permute(0, 1, 4, 2, 5, 3)  # (N, C, H, factor, W, factor)
+    return blocks.reshape(len(x), blocks.shape[1], factor * x.shape[2], factor * x.shape[3])
 
 
 class BlurPool(nn.Module):
@@ -90,11 +124,12 @@ class SelectiveKernelFusion(nn.Module):
     def __init__(self, channels: int, inputs: int) -> None:
         super().__init__()
         reduced = max(channels // 8, 4)
+        self.pool = GlobalMean()
         self.squeeze = nn.Sequential(nn.Conv2d(channels, reduced, 1, bias=False), PReLU())
         self.excite = nn.ModuleList(nn.Conv2d(reduced, channels, 1, bias=False) for _ in range(inputs))
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        descriptor = self.squeeze(sum(x.mean((2, 3), keepdim=True) for x in features))
+        descriptor = self.squeeze(self.pool(*features))
         weights = torch.stack([excite(descriptor) for excite in self.excite]).softmax(0)  # (inputs, N, C, 1, 1)
         merged = weights[0] * features[0]
         for weight, x in zip(weights[1:], features[1:], strict=True):

@@ -27,13 +27,15 @@ def select_device(name: str) -> torch.device:
         raise UserError(f"unknown device {name}; use auto, cpu, cuda, cuda:1 or mps")
     if kind == "cuda":
         if not torch.cuda.is_available():
-            raise UserError(f"device {name} is not available: torch finds no CUDA device; use --set device=cpu")
+            raise UserError(
+                f"device {name} is not available: torch finds no CUDA device; use --set device=cpu or --device cpu"
+            )
         number = int(index or 0)
         if number >= torch.cuda.device_count():
             raise UserError(f"device {name} is not available; the last one is cuda:{torch.cuda.device_count() - 1}")
         return torch.device("cuda", number)
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise UserError("device mps is not available on this machine; use --set device=cpu")
+        raise UserError("device mps is not available on this machine; use --set device=cpu or --device cpu")
     return torch.device(kind)
 
 

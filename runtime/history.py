@@ -9,6 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .config import dotted_items
 from .errors import UserError
 from .files import cannot_write, make_folder, write_atomically
@@ -68,6 +71,23 @@ class History:
                         self._events.add_scalar(name.replace(".", "/"), value, step)
         except OSError as error:
             raise cannot_write(self.path, error) from error
+
+    def log_image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
+        """Show an image in TensorBoard; without it, do nothing.
+
+        Args:
+            step: The step.
+            name: What TensorBoard calls it.
+            image: (H, W).
+
+        Raises:
+            UserError: If the event cannot be written.
+        """
+        if self._events:
+            try:
+                self._events.add_image(name, image, step, dataformats="HW")
+            except OSError as error:
+                raise cannot_write(self.path, error) from error
 
     def close(self) -> None:
         """Close the files."""

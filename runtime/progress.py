@@ -22,6 +22,7 @@ class Progress:
         total: The number of steps of the whole work.
         description: What is being done, in a word or two.
         start: The steps done before, by the run that is being resumed; they do not count for the rate.
+        unit: What a step is called, in the plural.
         console: Where to write; standard error by default.
 
     Example:
@@ -30,10 +31,13 @@ class Progress:
         ...         progress.advance(f"at {number}")
     """
 
-    def __init__(self, total: int, description: str, start: int = 0, *, console: Console | None = None) -> None:
+    def __init__(
+        self, total: int, description: str, start: int = 0, *, unit: str = "steps", console: Console | None = None
+    ) -> None:
         self.total = total
         self.description = description
         self.completed = start
+        self._unit = unit
         self._console = console or Console(stderr=True)
         self._bar: rich.progress.Progress | None = None
         self._task = rich.progress.TaskID(0)
@@ -100,7 +104,7 @@ class Progress:
 
     def _speed(self) -> str:
         left = _clock((self.total - self.completed) / self.rate)
-        return f"{_significant(self.rate)} steps/s, {left} left"
+        return f"{_significant(self.rate)} {self._unit}/s, {left} left"
 
     def _line_is_due(self) -> bool:
         waited = self._times[-1] - self._shown_at

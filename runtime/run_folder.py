@@ -1,5 +1,6 @@
 """The folder of a run: who may write into it, and whether a run starts, resumes or replaces another."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -24,6 +25,9 @@ RUN_FILES = (
     "genotype.yaml",
     "latency.yaml",
     "weights.safetensors",
+    "weights-last.safetensors",
+    "first_stage/genotype.yaml",
+    "first_stage/weights.safetensors",
     "history.jsonl",
     "events.out.tfevents.*",
     "pictures/*.png",
@@ -151,6 +155,9 @@ def _delete_run(folder: Path) -> None:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise UserError(f"cannot delete {path}: {error.strerror}; delete it yourself") from None
+    for subfolder in {(folder / pattern).parent for pattern in RUN_FILES} - {folder}:
+        with contextlib.suppress(OSError):  # it is not there, or holds files that no run writes
+            subfolder.rmdir()
 
 
 def _check_same_config(path: Path, config_yaml: str, harmless: Collection[str]) -> None:

@@ -86,6 +86,7 @@ def conclude(
         ),
         norm=space.norm,
         stem=space.stem,
+        head=space.head,
     )
     network = build_network(genotype).to(device)
     network.load_state_dict(inherited_weights(supernet, choices))

@@ -9,13 +9,9 @@ from pydantic import Field, model_validator
 
 from ..bilevel import ESTIMATORS
 from ..genotypes import parse_operator
-from ..runtime.config import Section
+from ..objectives.section import LossSection
+from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 from ..runtime.errors import UserError
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class DataSection(Section):
@@ -52,6 +48,7 @@ class SpaceSection(Section):
         operators: the candidates.
         norm: normalisation after pointwise convolutions.
         stem: "full", or "half" to work at half height and width.
+        head: "direct" to paint the fused image, "envelope" to weigh the brighter and the darker source.
     """
 
     channels: Annotated[int, Field(ge=2, multiple_of=2)] = 16
@@ -74,6 +71,7 @@ class SpaceSection(Section):
     )
     norm: Literal["batch", "group", "none"] = "batch"
     stem: Literal["full", "half"] = "full"
+    head: Literal["direct", "envelope"] = "direct"
 
     @model_validator(mode="after")
     def _operators_exist_once(self) -> Self:
@@ -81,26 +79,6 @@ class SpaceSection(Section):
             parse_operator(name, f"space.operators[{index}]")
             if name in self.operators[:index]:
                 raise UserError(f"space.operators[{index}]: {name} is listed twice; remove one")
-        return self
-
-
-class LossSection(Section):
-    """Weights of the terms of a fusion loss; the defaults make the three pull about equally hard.
-
-    Attributes:
-        intensity: saliency-weighted distance to the grey levels of both sources.
-        gradient: distance to the stronger of the sources' edges.
-        ssim: saliency-weighted structural dissimilarity to both sources.
-    """
-
-    intensity: NonNegative = 1.0
-    gradient: NonNegative = 0.2
-    ssim: NonNegative = 0.05
-
-    @model_validator(mode="after")
-    def _not_all_zero(self) -> Self:
-        if not (self.intensity or self.gradient or self.ssim):
-            raise ValueError("must have a weight above 0: intensity, gradient or ssim")
         return self
 
 

@@ -12,7 +12,7 @@ from .relaxation import entropy
 CHEAP_KINDS = ("identity", "spatial_attention")
 ENTROPY_FALL = 0.01  # of the largest entropy, expected half-way through the search
 DECIDED = 0.5  # mean probability of the leading operators from which their lead is no accident
-DIVERGENCE = 3.0  # times the best smoothed loss
+DIVERGENCE = 2.0  # times its size, above the best smoothed loss
 SMOOTHING = 0.98
 
 
@@ -77,7 +77,8 @@ class Guards:
         previous = inner_loss if self._smoothed is None else self._smoothed
         self._smoothed = SMOOTHING * previous + (1 - SMOOTHING) * inner_loss
         self._best = min(self._best, self._smoothed)
-        if self._smoothed > DIVERGENCE * self._best:
+        # Of the size of the loss, whose sign is arbitrary: qualities count as negative.
+        if self._smoothed - self._best > DIVERGENCE * abs(self._best):
             return (
                 f"weights diverge: at step {step} the smoothed loss is {self._smoothed:.3g}, its best was"
                 f" {self._best:.3g}; lower search.weight_learning_rate or search.weight_clip"

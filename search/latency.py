@@ -130,6 +130,7 @@ class LatencyModel:
         channels: C, feature maps between stem and head.
         norm: "batch", "group" or "none".
         stem: "full" or "half".
+        head: "direct" or "envelope".
         height: of the images, in pixels.
         width: of the images, in pixels.
         device: where to measure.
@@ -144,6 +145,7 @@ class LatencyModel:
         channels: int,
         norm: str,
         stem: str,
+        head: str,
         height: int,
         width: int,
         device: torch.device,
@@ -152,7 +154,7 @@ class LatencyModel:
         shapes = {kind: cell_shapes(kind, channels, height // shrink, width // shrink) for kind in cells}
         todo = {(name, shape) for row in shapes.values() for shape in row for name in operators}
         missing = sorted(key for key in todo if _key(*key, norm) not in table)
-        rest_key = f"rest of {' '.join(cells)} {channels} {norm} {stem} {height} {width}"
+        rest_key = f"rest of {' '.join(cells)} {channels} {norm} {stem} {head} {height} {width}"
         with Progress(len(missing) + 1, "measuring latency") as progress:
             for name, shape in missing:
                 operator = build_operator(name, shape[0], norm).to(device).eval()
@@ -168,6 +170,7 @@ class LatencyModel:
                     cells=tuple(CellGenotype(kind, ("identity",)) for kind in cells),
                     norm=norm,
                     stem=stem,
+                    head=head,
                 )
                 table[rest_key] = measure_network(build_network(genotype).to(device), height, width, device)
             progress.advance("the rest of the network")

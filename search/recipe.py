@@ -17,6 +17,7 @@ from ..bilevel.isolation import isolated
 from ..data import PairBatch
 from ..genotypes import Genotype
 from ..objectives import FusionLoss
+from ..objectives.section import LossSection
 from ..operators import FusionNetwork, build_supernet
 from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint
 from ..runtime.config import config_to_yaml
@@ -27,9 +28,10 @@ from ..runtime.interruption import deferred_interrupt
 from ..runtime.memory import keep_freed_memory
 from ..runtime.progress import Progress
 from ..runtime.run_folder import RunFolder, open_run
+from ..runtime.schedules import cosine
 from ..runtime.seeds import derive_seed, seed_everything
 from .conclusion import conclude, validation_losses
-from .config import LossSection, SearchConfig
+from .config import SearchConfig
 from .guards import Guards
 from .latency import LatencyModel, latency_term, load_table, save_table, table_path
 from .relaxation import entropy, gumbel_noise, relax, temperature_at
@@ -91,6 +93,7 @@ def _latency_model(config: SearchConfig, run: Path, device: torch.device) -> Lat
         channels=config.space.channels,
         norm=config.space.norm,
         stem=config.space.stem,
+        head=config.space.head,
         height=config.latency.height,
         width=config.latency.width,
         device=device,
@@ -122,6 +125,7 @@ def _setup(config: SearchConfig, device: torch.device) -> _State:
         candidates=space.operators,
         norm=space.norm,
         stem=space.stem,
+        head=space.head,
     ).to(device)
     shape = len(space.cells), space.steps, len(space.operators)
     logits = torch.zeros(shape, device=device, requires_grad=True)
@@ -188,7 +192,9 @@ def _step(
     settings = config.search
     temperature = temperature_at(state.step, settings.steps, *settings.temperature)
     noise = gumbel_noise(state.logits, config.seed, state.step) if settings.mixture == "gumbel" else None
-    learning_rate = _cosine(settings.weight_learning_rate, state.step, settings.steps)
+    learning_rate = cosine(
+        settings.weight_learning_rate, settings.weight_learning_rate / 10, state.step, settings.steps
+    )
     # A function of the step alone, so that dropout in an operator of one's own neither repeats nor breaks a resume.
     torch.manual_seed(derive_seed(config.seed, "forward", state.step))
 
@@ -250,11 +256,6 @@ def _estimator(
     if "optimizer" in parameters:
         options["optimizer"] = torch.optim.SGD(weights, lr=learning_rate)
     return estimator, options
-
-
-def _cosine(start: float, step: int, steps: int) -> float:
-    """Let a learning rate fall from `start` to a tenth of it along a half cosine."""
-    return start * (0.55 + 0.45 * math.cos(math.pi * step / max(1, steps - 1)))
 
 
 def _by_name(probabilities: Tensor, operators: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -4,21 +4,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from ..data import (
-    CropStream,
-    PairBatch,
-    PairSource,
-    Splits,
-    SyntheticScenes,
-    check_pairs,
-    find_pairs,
-    make_splits,
-    stream_batches,
-)
-from ..runtime.progress import Progress
+from ..data import CropStream, PairBatch, PairSource, Splits, make_splits, open_source, stream_batches
 from .config import DataSection
 
-SCENE_SIZE = 128  # pixels, of the synthetic scenes
 VALIDATION_BATCHES = 8
 
 
@@ -35,14 +23,14 @@ def read_pairs(data: DataSection, seed: int) -> tuple[PairSource, Splits]:
     Raises:
         UserError: the folder or a file in it cannot be used, or there are too few pairs.
     """
-    source: PairSource
     root = data.root and data.root.expanduser()
-    if root is None:
-        source = SyntheticScenes(data.synthetic_pairs, max(SCENE_SIZE, data.crop), seed)
-    else:
-        pairs = find_pairs(root)
-        with Progress(len(pairs), "checking image pairs") as progress:
-            source = check_pairs(pairs, data.crop, cache_megabytes=data.cache_megabytes, progress=progress)
+    source = open_source(
+        root,
+        minimum_size=data.crop,
+        synthetic_pairs=data.synthetic_pairs,
+        seed=seed,
+        cache_megabytes=data.cache_megabytes,
+    )
     splits = make_splits(
         source.names,
         seed=seed,

@@ -64,7 +64,7 @@ def network_of(genotype):
         return nn.Conv2d(channels, channels, 1)
 
     if genotype.network == "fusion":
-        return FusionNetwork(genotype.channels, cells(None), genotype.norm, genotype.stem, build)
+        return FusionNetwork(genotype.channels, cells(None), genotype.norm, genotype.stem, genotype.head, build)
     branches = cells("first"), cells("second")
     return RefineNetwork(genotype.channels, *branches, genotype.norm, genotype.merge, build)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype, zoo_names
-from timfuse.operators import build_network, count_flops, count_parameters
+from timfuse.operators import build_network, count_flops, count_memory, count_parameters
 
 
 class Stacked(nn.Module):
@@ -97,3 +97,22 @@ def test_nothing_is_computed_and_nothing_changed(name):
     assert network.training
     for key, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[key])
+
+
+def test_memory_is_that_of_the_largest_moment():
+    layers = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(inplace=True),  # takes nothing
+        nn.Conv2d(4, 6, 1),  # 4 and 6 maps at a time
+        nn.Flatten(),  # a view
+        nn.Unflatten(1, (6, 8, 10)),
+        nn.Conv2d(6, 1, 1),  # 6 and 1
+    )
+    assert count_memory(layers, torch.rand(1, 1, 8, 10)) == 4 * 10 * 8 * 10
+    assert count_memory(layers.double(), torch.rand(3, 1, 8, 10, dtype=torch.float64)) == 3 * 8 * 10 * 8 * 10
+
+
+def test_memory_grows_with_the_pixels():
+    network = build_network(load_genotype("tim_light")).eval()
+    small, large = (count_memory(network, *torch.rand(2, 1, 1, size, size)) for size in (32, 64))
+    assert large == pytest.approx(4 * small, rel=0.05)

@@ -12,9 +12,9 @@ from timfuse.operators import FusionNetwork, RefineNetwork, build_network
 KINDS = ["successive", "multi_scale", "decomposition"]
 
 
-def fusion_genotype(kind, norm="batch", stem="full", channels=4):
+def fusion_genotype(kind, norm="batch", stem="full", channels=4, head="direct"):
     cells = (CellGenotype(kind, ("residual_k3_d1", "spatial_attention_k3")),)
-    return Genotype("test", "infrared-visible", "fusion", channels, cells, norm=norm, stem=stem)
+    return Genotype("test", "infrared-visible", "fusion", channels, cells, norm=norm, stem=stem, head=head)
 
 
 def refine_genotype(kind, merge, norm="batch"):
@@ -85,6 +85,30 @@ def test_the_half_stem_works_on_the_four_phases_of_each_source(randomise, normal
     for index in range(4):
         i, j = divmod(index, 2)
         torch.testing.assert_close(output[:, 0, i::2, j::2], small[:, index], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("stem", ["full", "half"])
+@torch.no_grad()
+def test_an_envelope_head_weighs_the_brighter_and_the_darker_source(randomise, normal, stem):
+    network = randomise(build_network(fusion_genotype("successive", stem=stem, head="envelope"))).eval()
+    images = normal(2, 1, 1, 9, 14)
+    upper, lower = images.amax(0), images.amin(0)
+    maps = []
+    network.head.register_forward_hook(lambda _, inputs, output: maps.append(output))
+    fused = network(*images)
+    if stem == "half":
+        maps[0] = torch.nn.functional.pixel_shuffle(maps[0], 2)
+    above, below, offset = (part[..., :9, :14] for part in maps[0].split(1, 1))
+    torch.testing.assert_close(fused, above * upper + below * lower + offset, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("stem", ["full", "half"])
+@torch.no_grad()
+def test_an_envelope_head_starts_close_to_the_maximum(stem):
+    torch.manual_seed(0)
+    images = torch.rand(2, 1, 1, 20, 30)
+    fused = build_network(fusion_genotype("successive", stem=stem, head="envelope", channels=16)).eval()(*images)
+    assert (fused - 0.9 * images.amax(0) - 0.1 * images.amin(0)).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("name", zoo_names())

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from timfuse.operators.sampling import BlurPool, ResidualDown, ResidualUp, SelectiveKernelFusion
+from timfuse.operators.sampling import BlurPool, ResidualDown, ResidualUp, SelectiveKernelFusion, shuffled, unshuffled
 
 
 @pytest.mark.parametrize("size", [(6, 8), (2, 4)])
@@ -54,3 +54,13 @@ def test_selective_kernel_fusion_weighs_each_channel_between_its_inputs(randomis
 def test_selective_kernel_fusion_of_equal_inputs_is_that_input(randomise, normal):
     x = normal(2, 5, 3, 4)
     torch.testing.assert_close(randomise(SelectiveKernelFusion(5, 3))([x] * 3), x, rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_shuffling_is_torchs(normal, factor):
+    x = normal(2, 3, 4 * factor, 5 * factor)
+    blocks = unshuffled(x, factor)
+    torch.testing.assert_close(blocks, F.pixel_unshuffle(x, factor), rtol=0, atol=0)
+    assert blocks.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(shuffled(blocks, factor), F.pixel_shuffle(blocks, factor), rtol=0, atol=0)
+    torch.testing.assert_close(shuffled(blocks, factor), x, rtol=0, atol=0)

@@ -1,4 +1,5 @@
 import errno
+import io
 import json
 import os
 import signal
@@ -7,9 +8,11 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from timfuse.runtime import history as history_module
 from timfuse.runtime.errors import UserError
@@ -120,6 +123,20 @@ def test_tensorboard_shows_each_step_once_after_a_resume(tmp_path):
     ]
     assert [event.value for event in events.Scalars("probability/a")] == [0.25] * 3
     assert sorted(events.Tags()["scalars"]) == ["loss", "probability/a"]
+
+
+def test_tensorboard_shows_images(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    picture = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    with History(tmp_path, None) as history:
+        history.log_image(5, "examples/one", picture)
+    events = accumulator.EventAccumulator(str(tmp_path))
+    events.Reload()
+    (event,) = events.Images("examples/one")
+    assert (event.step, event.height, event.width) == (5, 3, 4)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("L")), picture)
+    with History(tmp_path / "other", None, tensorboard=False) as history:
+        history.log_image(5, "examples/one", picture)
 
 
 def test_opening_tensorboard_prints_nothing_and_loads_no_tensorflow(tmp_path):

@@ -34,9 +34,13 @@ def finished(tmp_path):
         "genotype.yaml",
         "latency.yaml",
         "weights.safetensors",
+        "weights-last.safetensors",
+        "first_stage/genotype.yaml",
+        "first_stage/weights.safetensors",
         "history.jsonl",
         "events.out.tfevents.1.a",
     ):
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("old")
     (folder / "pictures").mkdir()
     (folder / "pictures" / "fused.png").write_text("old")
@@ -163,7 +167,7 @@ def test_an_overwriting_that_was_killed_can_be_repeated(finished, monkeypatch):
     # Nothing can be resumed from what is half deleted, and it is still known to be a run.
     assert not (finished / "checkpoint.pt").exists()
     start(finished, overwrite=True).close()
-    assert {path.name for path in finished.iterdir()} == {"config.yaml", ".lock", "pictures"}
+    assert {path.name for path in finished.iterdir()} == {"config.yaml", ".lock"}
 
 
 def test_two_processes_cannot_have_the_same_run(finished):

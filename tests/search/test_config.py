@@ -2,6 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from timfuse.bilevel import ESTIMATORS
+from timfuse.objectives.section import LossSection
 from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
 from timfuse.search import SearchConfig
@@ -26,8 +27,8 @@ def load(*settings):
         (["search.temperature=[1, 0]"], "search.temperature.1 = 0 must be greater than 0"),
         (["search.inner_loss.intensity=.nan"], "search.inner_loss.intensity = NaN must be a finite number"),
         (
-            [f"search.outer_loss.{term}=0" for term in ("intensity", "gradient", "ssim")],
-            "must have a weight above 0: intensity, gradient or ssim",
+            [f"search.outer_loss.{term}=0" for term in LossSection.model_fields],
+            "must have a weight above 0: intensity, gradient",
         ),
         (["latency.weight=.inf"], "latency.weight = Infinity must be a finite number"),
         (["latency.budget=5"], "must have a weight above 0 for the budget to count, for example latency.weight=1"),

@@ -53,6 +53,12 @@ def test_weights_that_diverge():
     assert guards.given == [warnings[0][1]]
 
 
+def test_a_negative_loss_may_fall_but_not_rise_far():
+    assert watch(fresh(), [-2 - step / 50 for step in range(STEPS)], deciding) == []
+    warnings = watch(fresh(), [-2.0] * 10 + [300.0] * 30, deciding)
+    assert [step for step, _ in warnings] == [10]
+
+
 def test_a_single_outlier_is_not_divergence():
     assert watch(fresh(), [1.0] * 20 + [50.0] + [1.0] * 19, deciding) == []
 

@@ -41,7 +41,16 @@ def counted(monkeypatch):
 
 def model(table, cells=("successive", "multi_scale"), norm="batch", stem="full", operators=OPERATORS):
     return LatencyModel(
-        table, cells=cells, operators=operators, channels=4, norm=norm, stem=stem, height=32, width=24, device=CPU
+        table,
+        cells=cells,
+        operators=operators,
+        channels=4,
+        norm=norm,
+        stem=stem,
+        head="direct",
+        height=32,
+        width=24,
+        device=CPU,
     )
 
 

@@ -1,0 +1,113 @@
+"""A network as it is used after training: the same output in fewer passes over memory."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .activation import PReLU
+from .folding import M, fold_batch_norm
+from .normalisation import GroupNorm
+from .pooling import GlobalMean
+from .primitives import NonLocal, Pointwise
+
+FEW_MAPS = 4  # with more outputs, the convolution itself is as fast
+
+
+class FewMaps(nn.Conv2d):
+    """A convolution with reflected borders to a few output maps, on a CPU as a matrix product and shifted sums.
+
+    Vector units work on eight or sixteen output maps at a time, so that a convolution to one map costs as much as one
+    to sixteen. The products of all pixels with every position of the kernel are enough to fill them.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, outputs, H, W)
+        if x.device.type != "cpu":
+            return super().forward(x)
+        height, width = x.shape[-2:]
+        kernel, (outputs, inputs) = self.kernel_size[0], self.weight.shape[:2]
+        pixels = F.pad(x, 4 * (kernel // 2,), mode="reflect").permute(0, 2, 3, 1)  # (N, H + 2, W + 2, C)
+        weight = self.weight.permute(2, 3, 0, 1).reshape(-1, inputs)  # (kernel kernel outputs, C)
+        products = (weight @ pixels.reshape(-1, inputs).T).view(kernel, kernel, outputs, *pixels.shape[:3])
+        total = products[0, 0, :, :, :height, :width]
+        total = total.clone() if self.bias is None else total + self.bias.view(-1, 1, 1, 1)
+        for row in range(kernel):
+            for column in range(kernel):
+                if row or column:
+                    total += products[row, column, :, :, row : row + height, column : column + width]
+        return total.transpose(0, 1)
+
+
+class PooledGroupNorm(nn.Module):
+    """Group normalisation whose statistics are means over the whole image, also where that comes in tiles.
+
+    Args:
+        norm: The group normalisation to stand for.
+    """
+
+    def __init__(self, norm: GroupNorm) -> None:
+        super().__init__()
+        self.norm = norm
+        self.pool = GlobalMean()
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        x = x - self._of_groups(self.pool(x))
+        deviation = (self._of_groups(self.pool(x * x)) + self.norm.eps).sqrt()
+        weight, bias = self.norm.weight.view(-1, 1, 1), self.norm.bias.view(-1, 1, 1)
+        y = x * (weight / deviation) + bias
+        return y if scale is None else y * scale
+
+    def _of_groups(self, means: Tensor) -> Tensor:  # (N, C, 1, 1), each map's mean -> its group's mean
+        groups = means.unflatten(1, (self.norm.num_groups, -1))
+        return groups.mean(2, keepdim=True).expand_as(groups).flatten(1, 2)
+
+
+def for_inference(network: M) -> M:
+    """Rewrite a network for use: normalisation folded, linear layers merged, activations in place.
+
+    Args:
+        network: A fusion or refine network.
+
+    Returns:
+        A copy in evaluation mode, without gradients, whose output differs by rounding only.
+    """
+    network = fold_batch_norm(network)
+    for module in list(network.modules()):
+        if isinstance(module, nn.Sequential):
+            for index in range(1, len(module)):
+                merged = _merged(module[index - 1], module[index])
+                if merged is not None:
+                    module[index - 1], module[index] = merged, nn.Identity()
+        for name, child in module.named_children():
+            # The non-local block reads the input of its activation again.
+            if isinstance(child, PReLU) and not isinstance(module, NonLocal):
+                setattr(module, name, nn.LeakyReLU(child.weight.item(), inplace=True))
+            elif isinstance(child, Pointwise):
+                setattr(module, name, _plain(child))
+            elif isinstance(child, GroupNorm):
+                setattr(module, name, PooledGroupNorm(child))
+    return network.eval().requires_grad_(False)
+
+
+def _plain(pointwise: Pointwise) -> nn.Conv2d:
+    """Take torch's own convolution, which is faster on several threads where no gradient is asked for."""
+    plain = nn.Conv2d(pointwise.in_channels, pointwise.out_channels, 1, bias=False)
+    plain.weight, plain.bias = pointwise.weight, pointwise.bias
+    return plain
+
+
+@torch.no_grad()
+def _merged(first: nn.Module, second: nn.Module) -> nn.Conv2d | None:
+    """Multiply the matrices of a convolution with reflected borders and of a 1x1 convolution right after it."""
+    if not (isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)):
+        return None
+    if first.padding_mode != "reflect" or second.kernel_size != (1, 1):
+        return None
+    assert first.bias is not None
+    assert second.bias is not None
+    kernel, outputs = first.kernel_size[0], second.out_channels
+    layer = FewMaps if outputs <= FEW_MAPS else nn.Conv2d
+    merged = layer(first.in_channels, outputs, kernel, padding=kernel // 2, padding_mode="reflect").to(first.weight)
+    mixing = second.weight.flatten(1).double()  # (outputs, maps between)
+    merged.weight.copy_(torch.einsum("om,mikl->oikl", mixing, first.weight.double()))
+    merged.bias = nn.Parameter((mixing @ first.bias.double() + second.bias.double()).to(merged.weight))
+    return merged
