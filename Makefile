@@ -1,25 +1,33 @@
-# make demo   search an architecture on synthetic scenes and show where the results are
+# make demo   find, train and use a network on synthetic scenes; ends with fused images and a page to look at
 # make dev    a development environment in .venv: the package from this folder, with the test tools
 # make test   build the wheel, install it into .venv-test and test what was installed
 # make lint   style and types, with the tools of .venv-test
 # make clean  remove everything that was built here; runs/ stays
 
 PYTHON ?= python3
-DEMO_RUN := runs/demo
+DEMO := runs/demo
+DEMO_PAIRS := --first $(DEMO)/pairs/ir --second $(DEMO)/pairs/vis
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 SOURCES := $(shell find . -path './.*' -prune -o -path ./tests -prune -o -path ./build -prune -o -path ./dist -prune \
-	-o -path ./runs -prune -o \( -name '*.py' -o -name '*.yaml' -o -name py.typed \) -print)
+	-o -path ./runs -prune -o \( -name '*.py' -o -name '*.yaml' -o -name '*.html' -o -name '*.safetensors' -o -name py.typed \) -print)
 
 # The tests are about what is installed, not about what happens to lie on the path.
 unexport PYTHONPATH
 
 .PHONY: demo dev test lint clean
 
+# The pairs that are fused are not among those that the network was found and trained on.
 demo: .venv/.installed
 	.venv/bin/timfuse search --config configs/search-demo.yaml --overwrite
-	@echo "The results are in $(DEMO_RUN): genotype.yaml and its drawing, weights.safetensors, history.jsonl."
-	@echo "Curves: .venv/bin/tensorboard --logdir $(DEMO_RUN)"
+	.venv/bin/timfuse train --config configs/train-demo.yaml --overwrite
+	.venv/bin/timfuse scenes -o $(DEMO)/pairs --seed 1
+	.venv/bin/timfuse fuse $(DEMO_PAIRS) -o $(DEMO)/found --network $(DEMO)/training --overwrite
+	.venv/bin/timfuse fuse $(DEMO_PAIRS) -o $(DEMO)/ivif --overwrite
+	.venv/bin/timfuse evaluate $(DEMO_PAIRS) --fused $(DEMO)/found $(DEMO)/ivif -o $(DEMO)/scores
+	.venv/bin/timfuse compare $(DEMO_PAIRS) --fused $(DEMO)/found $(DEMO)/ivif -o $(DEMO)/comparison
+	@echo "Look at $(DEMO)/comparison/page.html, and at the network that was found: $(DEMO)/search/pictures/network.svg"
+	@echo "Curves: .venv/bin/tensorboard --logdir $(DEMO)"
 
 dev: .venv/.developed
 
@@ -43,7 +51,7 @@ clean:
 	touch $@
 
 .venv/.developed: .venv/.installed
-	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,test]'
+	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,export,test]'
 	touch $@
 
 .venv-test/.tools: constraints.txt
@@ -59,5 +67,5 @@ dist/.built: .venv-test/.tools setup.cfg pyproject.toml README.md LICENSE $(SOUR
 
 .venv-test/.installed: dist/.built
 	.venv-test/bin/python -m pip uninstall --quiet --yes timfuse
-	.venv-test/bin/python $(PIP_INSTALL) "$$(echo dist/*.whl)[tensorboard,test]"
+	.venv-test/bin/python $(PIP_INSTALL) "$$(echo dist/*.whl)[tensorboard,export,test]"
 	touch $@

@@ -12,7 +12,7 @@ from .runtime.errors import UserError
 
 app = typer.Typer(
     name="timfuse",
-    help="Find, draw and import compact image-fusion networks.",
+    help="Find, train and use compact image-fusion networks.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -67,6 +67,165 @@ def search(
 
 
 @app.command()
+def train(
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", help="YAML file, or the name of a shipped one: train-demo, train-ivif."),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key of the config."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, to the bit.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+) -> None:
+    """Train a network on image pairs."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .finetune import TrainConfig
+    from .finetune import train as run_training
+    from .runtime.config import load_config
+
+    loaded = load_config(TrainConfig, config, settings or [])
+    training = run_training(loaded, resume=resume, overwrite=overwrite)
+    columns = list(training.scores["best"]["mean"])
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("validation", "method"):
+        table.add_column(heading, no_wrap=True)
+    for heading in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for data_set in training.scores["best"]:
+        for method, scores in training.scores.items():
+            table.add_row(data_set, method, *(f"{scores[data_set][name]:.3f}" for name in columns))
+    Console().print(table)
+    typer.echo(
+        f"weights   {loaded.run / 'weights.safetensors'} of step {training.best_step}; {loaded.run / 'genotype.yaml'}"
+    )
+    typer.echo(f"pictures  {loaded.run / 'pictures'}: examples.png, curves.svg")
+    typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
+
+
+@app.command()
+def fuse(
+    first: Annotated[str, typer.Option("--first", help="First sources: folder, file or glob pattern.")],
+    second: Annotated[str, typer.Option("--second", help="Second sources, with the same names.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the fused images; for one pair, a file.")],
+    network: Annotated[
+        str, typer.Option("--network", "-n", help="ivif, ivif-fast, or the folder of a run or of its weights.")
+    ] = "ivif",
+    resume: Annotated[bool, typer.Option("--resume", help="Skip the pairs that are fused already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace fused images.")] = False,
+    resize: Annotated[
+        str | None,
+        typer.Option("--resize", metavar="second", help="Resample second images to the size of their first."),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
+) -> None:
+    """Fuse pairs of images, of any size, 8 or 16 bits, grey or in colour."""
+    from .deploy import fuse_files, load
+
+    fuser = load(network, device)
+    files = fuse_files(fuser, first, second, output, resume=resume, overwrite=overwrite, resize=resize)
+    speed = f", {files.rate:.3g} images per second" if files.fused else ""
+    skipped = f"; {files.skipped} were there already" if files.skipped else ""
+    typer.echo(f"{files.fused} fused with {fuser.name} into {output}{speed}{skipped}")
+
+
+@app.command()
+def evaluate(
+    first: Annotated[str, typer.Option("--first", help="First sources: folder, file or glob pattern.")],
+    second: Annotated[str, typer.Option("--second", help="Second sources, with the same names.")],
+    fused: Annotated[
+        list[str],
+        typer.Option("--fused", metavar="[NAME=]FOLDER", help="A method's fused images; more folders may follow."),
+    ],
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=]FOLDER", help="The other methods.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for metrics.csv, summary.csv, table.md and table.tex.")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="Names joined by commas; default: the eleven of the field.")
+    ] = None,
+    trivial: Annotated[
+        bool, typer.Option("--trivial/--no-trivial", help="Score average, maximum and copies of the sources too.")
+    ] = True,
+) -> None:
+    """Score methods' fused images by the field's metrics: means, ranks, intervals."""
+    from rich.console import Console
+
+    from .data import match_pairs
+    from .deploy import evaluate as run_evaluation
+    from .deploy import find_methods, print_table, write_tables
+    from .objectives.metrics import FIELD_METRICS
+    from .runtime.files import make_folder
+    from .runtime.progress import Progress
+
+    pairs = match_pairs(first, second)
+    methods = find_methods([*fused, *(more or [])], pairs)
+    if output:
+        make_folder(output)
+    names = [name.strip() for name in metrics.split(",")] if metrics else FIELD_METRICS
+    with Progress(len(pairs), "scoring", unit="pairs") as progress:
+        evaluation = run_evaluation(pairs, methods, names, trivial=trivial, progress=progress)
+    # In a pipe or a file the table is as wide as it needs to be.
+    print_table(evaluation, Console(width=None if sys.stdout.isatty() else 1000))
+    for file in write_tables(evaluation, output) if output else []:
+        typer.echo(str(file))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Option("--first", help="First sources: folder, file or glob pattern.")],
+    second: Annotated[str, typer.Option("--second", help="Second sources, with the same names.")],
+    fused: Annotated[
+        list[str],
+        typer.Option("--fused", metavar="[NAME=]FOLDER", help="A method's fused images; more folders may follow."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .png or .html file, or a folder for sheet.png and page.html.")
+    ],
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME=]FOLDER", help="The other methods.", show_default=False)
+    ] = None,
+    names: Annotated[str | None, typer.Option("--names", help="The pairs to show, joined by commas.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Without names: so many pairs, spread evenly.")] = 6,
+    zoom: Annotated[
+        list[str] | None,
+        typer.Option("--zoom", metavar="X,Y,WIDTH,HEIGHT", help="Enlarge this region; default: where methods differ."),
+    ] = None,
+) -> None:
+    """Show sources and fused images side by side: a sheet, and a page with a slider."""
+    from .data import match_pairs
+    from .deploy import choose_pairs, find_methods, write_comparison
+    from .deploy.regions import parse_region
+
+    pairs = choose_pairs(match_pairs(first, second), names.split(",") if names else None, limit=limit)
+    methods = find_methods([*fused, *(more or [])], pairs)
+    for file in write_comparison(pairs, methods, output, zoom=[parse_region(text) for text in zoom or []]):
+        typer.echo(str(file))
+
+
+@app.command()
+def scenes(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Gets the folders ir/ and vis/.")],
+    count: Annotated[int, typer.Option("--count", min=1, help="How many pairs.")] = 6,
+    size: Annotated[str, typer.Option("--size", metavar="WIDTHxHEIGHT", help="In pixels.")] = "640x480",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the scenes.")] = 0,
+) -> None:
+    """Render synthetic infrared-visible pairs, to try things without data."""
+    from .data import write_scenes
+
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 32):
+        raise UserError(f"--size must be WIDTHxHEIGHT from 32x32 on, like 640x480, not {size!r}")
+    write_scenes(output, count, height=int(height), width=int(width), seed=seed)
+    typer.echo(f"{count} pairs in {output / 'ir'} and {output / 'vis'}")
+
+
+@app.command()
 def visualize(
     genotype: Annotated[str, typer.Argument(help="Genotype file, run folder or name in the zoo.")],
     output: Annotated[
@@ -74,7 +233,8 @@ def visualize(
         typer.Option("--output", "-o", help="Folder for the pictures; default: beside the genotype."),
     ] = None,
 ) -> None:
-    """Draw a network and its cells; for a run also how the operator probabilities went."""
+    """Draw a network and its cells; for a run also how operator probabilities or losses and metrics went."""
+    from .finetune.pictures import draw_curves
     from .genotypes import draw, load_genotype
     from .operators import build_network, parameter_sizes
     from .runtime.history import HISTORY_FILE, read_history
@@ -91,9 +251,11 @@ def visualize(
         if drawing.note:
             typer.echo(drawing.note)
     else:
-        typer.echo(f"{path} has no genotype yet: drawing the probabilities of the search so far")
+        typer.echo(f"{path} has no genotype yet: drawing its history so far")
     if history.is_file():
-        files += draw_probabilities(read_history(history), folder)
+        rows = read_history(history)
+        of_training = bool(rows) and "loss" in rows[0]  # a search has an inner and an outer loss
+        files += (draw_curves if of_training else draw_probabilities)(rows, folder)
     for file in files:
         typer.echo(str(file))
 
@@ -152,6 +314,25 @@ def import_weights(
     save_weights(output / "weights.safetensors", network.state_dict(), {"genotype": loaded.name})
     save_genotype(loaded, output / "genotype.yaml")
     typer.echo(f"{count_parameters(network):,} parameters in {output / 'weights.safetensors'}")
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Name of a shipped network or a run folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file, like model.onnx.")],
+) -> None:
+    """Write a trained network as ONNX, checked against PyTorch."""
+    import torch
+
+    from .deploy import export_onnx
+    from .runtime.device import device_name
+
+    done = export_onnx(run, output)
+    typer.echo(f"{output}: {done.size:,} bytes, opset {done.opset}, at most {done.difference:.0e} from PyTorch")
+    typer.echo(
+        f"640x480 pair: {1e3 * done.onnxruntime_seconds:.1f} ms in onnxruntime, {1e3 * done.pytorch_seconds:.1f} ms in "
+        f"PyTorch ({device_name(torch.device('cpu'))})"
+    )
 
 
 def _thread_died(died: threading.ExceptHookArgs) -> None:

@@ -17,10 +17,12 @@ from PIL import Image
 
 import timfuse
 from timfuse import cli
-from timfuse.genotypes import load_genotype, save_genotype, zoo_names
+from timfuse.deploy import shipped_names
+from timfuse.genotypes import CellGenotype, Genotype, load_genotype, save_genotype, zoo_names
+from timfuse.objectives.metrics import FIELD_METRICS
 from timfuse.operators import build_network
 from timfuse.runtime.checkpoint import load_checkpoint
-from timfuse.runtime.weights import load_into
+from timfuse.runtime.weights import load_into, save_weights
 from timfuse.search import recipe
 
 REFERENCE = Path(__file__).parent / "operators" / "reference"
@@ -31,7 +33,21 @@ space: {channels: 2, cells: [successive], steps: 1, operators: [residual_k3_d1, 
 search: {steps: 4, warmup: 1, checkpoint_every: 2}
 latency: {height: 16, width: 16}
 """
-PROGRESS = ("searching ", "checking image pairs: ", "measuring latency: ", "warning: ")
+TRAINING = """
+device: cpu
+data: {synthetic_pairs: 3, crop: 16, batch_size: 2}
+train: {steps: 3, warmup: 1, validate_every: 2}
+"""
+PROGRESS = (
+    "searching ",
+    "fusing: ",
+    "training ",
+    "checking image pairs: ",
+    "measuring latency: ",
+    "warning: ",
+    "scoring: ",
+    "drawing: ",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +124,39 @@ def test_a_search_from_pairs_to_a_genotype(run):
         assert Path(path).exists()
     load_into(build_network(genotype), Path("found/weights.safetensors"))
     assert genotype.provenance["data"]["root"] == "pairs"
+
+
+def test_a_training_from_a_search_to_a_table_of_scores(run, refused):
+    Path("training.yaml").write_text(TRAINING, encoding="utf-8")
+    assert run(*searching("run=found"))[0] == 0
+    command = [
+        "train",
+        "--config",
+        "training.yaml",
+        "--set",
+        "genotype=found",
+        "--set",
+        "init=found",
+        "--set",
+        "run=it",
+    ]
+    code, output, errors = run(*command)
+    assert code == 0
+    assert "validated: loss " in errors
+    table = [line.split() for line in output.splitlines()[:4]]
+    assert table[0] == ["validation", "method", "loss", "MI", "VIF", "Qabf", "SCD", "SSIM", "EN", "SD"]
+    assert [row[:2] for row in table[1:]] == [["mean", name] for name in ("best", "average", "maximum")]
+    assert max(map(len, output.splitlines()[:4])) <= 80
+    for path in ("it/weights.safetensors", "it/pictures", "it/history.jsonl"):
+        assert path in output
+        assert Path(path).exists()
+    assert "it holds a run; go on with --resume" in refused(*command)
+    assert run(*command, "--resume")[1] == output
+    shutil.rmtree("it/pictures")
+    assert run("visualize", "it")[0] == 0
+    assert {"network.svg", "curves.svg", "curves.png"} <= {path.name for path in Path("it/pictures").iterdir()}
+    Path("it/history.jsonl").write_text('{"step": 0, "loss": 1.0}\n')
+    assert "holds no validation yet" in refused("visualize", "it")
 
 
 def unpaired(root):
@@ -344,7 +393,7 @@ def test_drawing_a_run_finished_or_not(run, refused):
     Path("run/genotype.yaml").unlink()
     code, output, _ = run("visualize", "run")
     assert code == 0
-    assert output.startswith("run has no genotype yet: drawing the probabilities of the search so far")
+    assert output.startswith("run has no genotype yet: drawing its history so far")
     assert {path.name for path in Path("run/pictures").iterdir()} == {"probabilities.svg", "probabilities.png"}
     Path("run/history.jsonl").write_text("")
     code, _, errors = run("visualize", "run")
@@ -429,3 +478,121 @@ def test_importing_what_does_not_fit(refused):
     torch.save([1, 2], "list.pt")
     assert "list.pt holds no state dict" in refused("import", "list.pt", "-g", "tim", "-o", "out")
     assert not Path("out").exists()
+
+
+def fused(*names):
+    """Write pairs, and beside them the infrared images as if methods of these names had fused them."""
+    root = pairs(Path("scenes"), size=(64, 48))
+    for name in names:
+        shutil.copytree(root / "ir", root / name)
+    return ["--first", root / "ir", "--second", root / "vis"], [root / name for name in names]
+
+
+def test_evaluating_methods(run):
+    sources, (a, b) = fused("a", "b")
+    code, listed, _ = run("evaluate", *sources, "--fused", a, b, "--output", "scores")
+    assert code == 0
+    rows = [line.split() for line in listed.splitlines()]
+    assert [row[0] for row in rows[1:7]] == ["a", "b", "average", "maximum", "copy_first", "copy_second"]
+    assert rows[0][1:] == [*(f"{name}↑" for name in FIELD_METRICS), "rank"]
+    assert rows[1][1:] == rows[2][1:] == rows[5][1:]  # all three are the first source
+    assert [Path(line).name for line in listed.splitlines()[-4:]] == [
+        "metrics.csv",
+        "summary.csv",
+        "table.md",
+        "table.tex",
+    ]
+    assert Path("scores/metrics.csv").read_text().count("\n") == 1 + 6 * 4
+    code, repeated, _ = run("evaluate", *sources, "--fused", a, "--fused", b)
+    assert repeated.splitlines() == listed.splitlines()[:-4]
+    code, output, _ = run("evaluate", *sources, "--fused", f"net={a}", "--no-trivial", "--metrics", "MI, Qcv")
+    assert [line.split()[0] for line in output.splitlines()[:-1]] == ["method", "net"]
+    assert output.split()[1:3] == ["MI↑", "Qcv↓"]
+
+
+def test_evaluating_what_cannot_be_scored(refused):
+    sources, (a, b) = fused("a", "b")
+    assert "no metric MII; choose from EN, " in refused("evaluate", *sources, "--fused", a, "--metrics", "EN,MII")
+    assert "two methods are called a" in refused("evaluate", *sources, "--fused", a, f"a={b}")
+    Path("file").touch()
+    assert "cannot write file" in refused("evaluate", *sources, "--fused", a, "--output", "file")
+    Image.new("L", (9, 8)).save(a / "c.png")
+    line = refused("evaluate", *sources, "--fused", a, b)
+    assert f"scenes/ir/c.png is 64x48, {a / 'c.png'} is 9x8" in line
+    (b / "d.png").unlink()
+    line = refused("evaluate", *sources, "--fused", a, b)
+    assert f"{b} lacks the fused images of 1 of 4 pairs (d)" in line
+
+
+def test_comparing_methods(run, refused):
+    sources, (a, b) = fused("a", "b")
+    code, output, _ = run("compare", *sources, "--fused", a, b, "--output", "seen", "--limit", 2)
+    assert code == 0
+    assert output.split() == ["seen/sheet.png", "seen/page.html"]
+    code, output, _ = run(
+        "compare", *sources, "--fused", a, "-o", "one.png", "--names", "b,d", "--zoom", "1,2,8,6", "--zoom", "9,9,8,6"
+    )
+    assert code == 0
+    assert output.split() == ["one.png"]
+    assert Image.open("one.png").width < Image.open("seen/sheet.png").width
+    assert "no pair is called x" in refused("compare", *sources, "--fused", a, "-o", "o", "--names", "a,x")
+    assert "leaves a, which is 64x48" in refused("compare", *sources, "--fused", a, "-o", "o", "--zoom", "60,0,8,6")
+    assert "1,2,3 is no region" in refused("compare", *sources, "--fused", a, "-o", "o", "--zoom", "1,2,3")
+
+
+def network(folder):
+    """Write a network with fresh weights."""
+    genotype = Genotype("mine", "infrared-visible", "fusion", 4, (CellGenotype("successive", ("dilated_k3_d1",)),))
+    save_genotype(genotype, folder / "genotype.yaml")
+    save_weights(folder / "weights.safetensors", build_network(genotype).state_dict(), {})
+
+
+def fusing(*options, output="out"):
+    return ["fuse", "--first", "pairs/ir", "--second", "pairs/vis", "--network", "net", "-o", output, *options]
+
+
+def test_fusing_two_folders(run, refused):
+    network(Path("net"))
+    pairs(Path("pairs"))
+    code, output, errors = run(*fusing())
+    assert code == 0
+    assert output.startswith("4 fused with mine into out, ")
+    assert output.endswith(" images per second\n")
+    assert errors.splitlines()[-1].startswith("fusing: 4/4, ")
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
+    assert Image.open("out/a.png").size == (24, 20)
+    assert "out holds 4 of 4 fused images already; go on with --resume" in refused(*fusing())
+    assert run(*fusing("--resume"))[:2] == (0, "0 fused with mine into out; 4 were there already\n")
+    assert run(*fusing("--overwrite"))[1].startswith("4 fused")
+    single = ["--first", "pairs/ir/a.png", "--second", "pairs/vis/b.png", "-n", "net"]
+    assert run("fuse", *single, "-o", "one.tif")[0] == 0
+    assert Image.open("one.tif").size == (24, 20)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (unpaired, ["do not pair by name", "pairs/vis has 1 without a partner (b.png)"]),
+        (damaged, ["cannot read the image pairs/vis/c.png", "replace or remove it"]),
+        (two_sizes, ["the pair d has two sizes", "pairs/vis/d.png is 24x21", "--resize second"]),
+        (empty, ["pairs/ir holds no image"]),
+        (nothing, ["pairs/ir"]),
+    ],
+)
+def test_bad_pairs_to_fuse(refused, damage, words):
+    network(Path("net"))
+    damage(pairs(Path("pairs")))
+    line = refused(*fusing())
+    assert all(word in line for word in words), line
+
+
+def test_bad_requests_to_fuse(refused, run):
+    network(Path("net"))
+    pairs(Path("pairs"))
+    assert "no network 'nets': give the folder of a run" in refused(*fusing("--network", "nets"))
+    assert "unknown device abacus" in refused(*fusing("--device", "abacus"))
+    assert "--resize must be one of second" in refused(*fusing("--resize", "both"))
+    assert "tiny.yaml: a part of this path is a file" in refused(*fusing(output="tiny.yaml"))
+    code, output, _ = run("fuse", "--help")
+    assert code == 0
+    assert all(name in output for name in shipped_names())

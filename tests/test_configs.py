@@ -5,12 +5,16 @@ import torch
 
 import timfuse
 from timfuse.bilevel import ESTIMATORS
+from timfuse.finetune import TrainConfig, train
+from timfuse.genotypes import CellGenotype, Genotype, load_genotype, save_genotype
 from timfuse.operators import build_supernet
 from timfuse.runtime.config import config_hash, config_to_yaml, load_config
 from timfuse.search import SearchConfig, search
 
 CONFIGS = sorted((Path(timfuse.__file__).parent / "configs").glob("*.yaml"))
 SEARCHES = [path for path in CONFIGS if path.stem.startswith("search-")]
+TRAININGS = [path for path in CONFIGS if path.stem.startswith("train-")]
+MODELS = {**dict.fromkeys(SEARCHES, SearchConfig), **dict.fromkeys(TRAININGS, TrainConfig)}
 
 
 @pytest.fixture(autouse=True)
@@ -23,23 +27,24 @@ def _one_thread(monkeypatch, tmp_path):
 
 
 def test_there_are_configs_and_each_belongs_to_a_stage():
-    assert {"search-demo", "search-ivif", "search-latency"} <= {path.stem for path in CONFIGS}
-    assert CONFIGS == SEARCHES
+    assert {"search-demo", "search-ivif", "search-latency"} <= {path.stem for path in SEARCHES}
+    assert {"train-demo", "train-ivif", "train-refine-ivif"} <= {path.stem for path in TRAININGS}
+    assert set(MODELS) == set(CONFIGS)
 
 
-@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
-def test_a_shipped_config_loads_and_comes_back(path, tmp_path):
-    config = load_config(SearchConfig, path)
+@pytest.mark.parametrize(("path", "model"), MODELS.items(), ids=lambda value: getattr(value, "stem", ""))
+def test_a_shipped_config_loads_and_comes_back(path, model, tmp_path):
+    config = load_config(model, path)
     copy = tmp_path / "copy.yaml"
     copy.write_text(config_to_yaml(config), encoding="utf-8")
-    again = load_config(SearchConfig, copy)
+    again = load_config(model, copy)
     assert again == config
     assert config_hash(again) == config_hash(config)
-    assert load_config(SearchConfig, Path(path.stem)) == config
+    assert load_config(model, Path(path.stem)) == config
 
 
 def test_shipped_configs_write_into_folders_of_their_own():
-    runs = [load_config(SearchConfig, path).run for path in SEARCHES]
+    runs = [load_config(model, path).run for path, model in MODELS.items()]
     assert len(set(runs)) == len(runs)
 
 
@@ -54,6 +59,7 @@ def test_a_shipped_search_space_can_be_built(path):
         candidates=space.operators,
         norm=space.norm,
         stem=space.stem,
+        head=space.head,
     )
     shape = len(space.cells), space.steps, len(space.operators)
     with torch.no_grad():
@@ -79,3 +85,27 @@ def test_a_shipped_search_runs(path, tmp_path):
     genotype = search(config)
     assert [cell.kind for cell in genotype.cells] == list(config.space.cells)
     assert (tmp_path / "run" / "latency.yaml").is_file() == (config.latency.weight > 0)
+
+
+def test_what_a_shipped_training_starts_from_is_shipped_or_comes_from_a_shipped_run():
+    runs = {str(load_config(model, path).run) for path, model in MODELS.items()}
+    for path in TRAININGS:
+        config = load_config(TrainConfig, path)
+        assert config.genotype in runs or load_genotype(config.genotype)
+        assert {str(start) for start in (config.first_stage, config.init) if start} <= runs
+
+
+def test_the_shipped_trainings_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("timfuse.finetune.conclusion.draw_curves", lambda *arguments: None)
+    cell = CellGenotype("successive", ("residual_k3_d1",))
+    save_genotype(Genotype("demo", "infrared-visible", "fusion", 4, (cell,)), Path("runs/demo/search/genotype.yaml"))
+    settings = ["device=cpu", "data.synthetic_pairs=2", "data.crop=24", "train.steps=1", "train.warmup=0"]
+    for name, *more in (
+        ("train-ivif", "genotype=runs/demo/search"),
+        ("train-demo", "init=runs/train-ivif"),
+        ("train-refine-ivif",),
+    ):
+        config = load_config(TrainConfig, Path(name), [*settings, *more])
+        assert train(config).best_step == 0
+        assert (config.run / "weights.safetensors").is_file()

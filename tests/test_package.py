@@ -26,6 +26,8 @@ FLOORS = {
     "objectives": 3,
     "data": 3,
     "search": 4,
+    "finetune": 4,
+    "deploy": 4,
     "cli": 5,
     "__main__": 6,
 }

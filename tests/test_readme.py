@@ -2,16 +2,15 @@
 
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from timfuse import cli
-from timfuse.data import SyntheticScenes
+from timfuse.data import write_scenes
 from timfuse.genotypes import load_genotype
 from timfuse.operators import build_network
 
@@ -27,18 +26,15 @@ COMMANDS = [
 # What makes a search of the README short; everything else stays as the reader would have it.
 SHORT = ["search.steps=4", "search.warmup=2", "search.validate_every=4", "data.crop=16", "data.batch_size=1"]
 SHORT += ["latency.height=16", "latency.width=16", "space.channels=2"]
+SHORT_TRAINING = ["train.steps=4", "train.warmup=2", "train.validate_every=4", "data.crop=48", "data.batch_size=1"]
 
 
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
-    """A folder with a reader's image pairs in DIR and a state dict of the authors' code."""
+    """A folder with a reader's image pairs in DIR, fused images and a state dict of the authors' code."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    scenes = SyntheticScenes(6, 32, seed=0)
-    for side, folder in enumerate(("ir", "vis")):
-        (tmp_path / "DIR" / folder).mkdir(parents=True)
-        for index, name in enumerate(scenes.names):
-            Image.fromarray(np.asarray(scenes[index][side])).save(tmp_path / "DIR" / folder / f"{name}.png")
+    write_scenes(tmp_path / "DIR", 6, height=48, width=64, seed=0)
     from timfuse.operators.released import released_name
 
     network = build_network(load_genotype("tim_ivif"))
@@ -55,8 +51,10 @@ def test_the_readme_has_commands_and_examples():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs(command, reader, monkeypatch):
     words = shlex.split(command, comments=True)
-    if "search" in words:
-        words += [word for setting in SHORT for word in ("--set", setting)]
+    settings = {"search": SHORT, "train": SHORT_TRAINING}.get(words[1], [])
+    words += [word for setting in settings for word in ("--set", setting)]
+    if words[1] in ("evaluate", "compare"):
+        shutil.copytree("DIR/ir", "fused")
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as finished:
         cli.main()

@@ -1,0 +1,35 @@
+"""What a user does with a network: fuse images, evaluate, compare, export."""
+
+from .comparison import write_comparison
+from .evaluation import TRIVIAL, Evaluation, evaluate
+from .export import Export, export_onnx
+from .fuse_files import FusedFiles, fuse_files
+from .fuser import Fuser, load
+from .methods import find_methods
+from .network_folder import TrainedNetwork, load_network, shipped_names
+from .page import comparison_page
+from .rows import choose_pairs
+from .sheet import comparison_sheet
+from .table import print_table, write_tables
+
+__all__ = [
+    "TRIVIAL",
+    "Evaluation",
+    "Export",
+    "FusedFiles",
+    "Fuser",
+    "TrainedNetwork",
+    "choose_pairs",
+    "comparison_page",
+    "comparison_sheet",
+    "evaluate",
+    "export_onnx",
+    "find_methods",
+    "fuse_files",
+    "load",
+    "load_network",
+    "print_table",
+    "shipped_names",
+    "write_comparison",
+    "write_tables",
+]

@@ -1,0 +1,162 @@
+"""Scoring methods by image-fusion metrics: values for every image, means, ranks and bootstrap intervals."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..data import Pair, luma
+from ..objectives.metrics import FIELD_METRICS, METRICS, fusion_metrics
+from ..runtime.errors import UserError
+from ..runtime.progress import Progress
+from .methods import Methods, check_sizes, read_images
+
+Grey = NDArray[np.uint8]
+
+_CONFIDENCE = 0.95
+_TIE = 1e-9  # relative: what rounding makes of values that are equal by definition
+
+
+def _average(first: Grey, second: Grey) -> Grey:
+    return np.rint((first.astype(np.float32) + second) / 2).astype(np.uint8)
+
+
+TRIVIAL: dict[str, Callable[[Grey, Grey], Grey]] = {
+    "average": _average,
+    "maximum": np.maximum,
+    "copy_first": lambda first, second: first,
+    "copy_second": lambda first, second: second,
+}
+"""Methods that need no network. Each of them wins some metrics, so a table without them says little."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What metrics say of several methods on several images.
+
+    Args:
+        methods: Names of the methods.
+        images: Names of the images.
+        metrics: Names in `METRICS`.
+        values: (methods, images, metrics) float64.
+        trivial: Those of the methods that are there for comparison: ranked, but never marked as best.
+    """
+
+    methods: tuple[str, ...]
+    images: tuple[str, ...]
+    metrics: tuple[str, ...]
+    values: NDArray[np.float64]
+    trivial: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        assert self.values.shape == (len(self.methods), len(self.images), len(self.metrics))
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean over the images, (methods, metrics)."""
+        return self.values.mean(axis=1)
+
+    @property
+    def ranks(self) -> NDArray[np.float64]:
+        """Rank of each method's mean among all methods, 1 the best; equals share their average rank."""
+        better = self._is_better()
+        above, below = better.sum(axis=0), better.sum(axis=1)
+        return (1 + above + len(self.methods) - below) / 2
+
+    @property
+    def mean_rank(self) -> NDArray[np.float64]:
+        """Mean of the ranks over the metrics, (methods,)."""
+        return self.ranks.mean(axis=1)
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """1 for the best and 2 for the second best of the methods that are not trivial, else 0; (methods, metrics).
+
+        Equals share the better place. A method that competes with no other gets no place.
+        """
+        competing = np.array([method not in self.trivial for method in self.methods])
+        above = (self._is_better() & competing[:, None, None]).sum(axis=0)
+        placed = competing[:, None] & (above < 2) & (competing.sum() > 1)
+        return np.where(placed, above + 1, 0)
+
+    def interval(self, resamples: int = 2000, seed: int = 0) -> NDArray[np.float64]:
+        """Percentile bootstrap interval of the mean over images (Efron 1979), 95 %.
+
+        Args:
+            resamples: How many times the images are drawn with replacement.
+            seed: Of the draws; all methods and metrics see the same draws.
+
+        Returns:
+            Lower and upper ends, (2, methods, metrics).
+        """
+        methods, images, metrics = self.values.shape
+        # How often each image is drawn is all that a mean needs to know: (resamples, images).
+        counts = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
+        means = counts @ self.values.transpose(1, 0, 2).reshape(images, -1) / images
+        tail = (1 - _CONFIDENCE) / 2
+        return np.quantile(means, (tail, 1 - tail), axis=0).reshape(2, methods, metrics)
+
+    def of_image(self, index: int) -> "Evaluation":
+        """The evaluation of one image alone."""
+        image = self.images[index : index + 1]
+        return Evaluation(self.methods, image, self.metrics, self.values[:, index : index + 1], self.trivial)
+
+    def _is_better(self) -> NDArray[np.bool_]:
+        """Whether the mean of one method is better than that of another, (methods, methods, metrics)."""
+        sign = np.array([1.0 if METRICS[metric].higher_is_better else -1.0 for metric in self.metrics])
+        # A metric that is not defined for an image (NaN) is the worst result.
+        goodness = np.where(np.isnan(self.mean), -np.inf, self.mean * sign)
+        margin = _TIE * np.where(np.isfinite(self.mean), np.abs(self.mean), 0).max(axis=0)
+        with np.errstate(invalid="ignore"):  # of two infinities neither is better
+            return goodness[:, None] - goodness[None] > margin
+
+
+def evaluate(
+    pairs: Sequence[Pair],
+    methods: Methods,
+    metrics: Sequence[str] = FIELD_METRICS,
+    *,
+    trivial: bool = True,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score the fused images of several methods, as luma with 8 bits.
+
+    Args:
+        pairs: The source images, at least one pair.
+        methods: For each method's name its fused images, in the order of the pairs.
+        metrics: Names in `METRICS`.
+        trivial: Score the methods of `TRIVIAL` too, computed here.
+        progress: Advanced by one after each pair.
+
+    Returns:
+        The values; trivial methods come last.
+
+    Raises:
+        UserError: If a metric is unknown, a method has the name of a trivial one, a file cannot be read, or the
+            images of a pair differ in size or are too small for a metric.
+    """
+    unknown = [metric for metric in metrics if metric not in METRICS]
+    if unknown:
+        raise UserError(f"no metric {', '.join(unknown)}; choose from {', '.join(METRICS)}")
+    taken = [name for name in methods if trivial and name in TRIVIAL]
+    if taken:
+        raise UserError(f"{taken[0]} is the name of a trivial method; give another with NAME=FOLDER")
+    check_sizes(pairs, methods)
+    added = TRIVIAL if trivial else {}
+    names = (*methods, *added)
+    values = np.empty((len(names), len(pairs), len(metrics)))
+    for index, images in enumerate(read_images(pairs, methods)):
+        first, second, *fused = (luma(image).astype(np.uint8, copy=False) for image in images)
+        fused += [fuse(first, second) for fuse in added.values()]
+        batch = torch.from_numpy(np.stack(fused))[:, None]  # (methods, 1, H, W)
+        one, other = (torch.from_numpy(source)[None, None] for source in (first, second))  # (1, 1, H, W)
+        try:
+            scores = fusion_metrics(batch, one, other, metrics)
+        except UserError as error:
+            raise UserError(f"{pairs[index].name}: {error}") from None
+        values[:, index] = np.stack([scores[metric].numpy() for metric in metrics], axis=1)
+        if progress is not None:
+            progress.advance()
+    return Evaluation(names, tuple(pair.name for pair in pairs), tuple(metrics), values, frozenset(added))

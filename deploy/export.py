@@ -1,0 +1,233 @@
+"""A trained network as an ONNX file of any height, width and batch, checked in onnxruntime before it is kept."""
+
+import copy
+import json
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .. import __version__
+from ..genotypes import TASKS, Genotype
+from ..operators.inference import FewMaps
+from ..operators.primitives import NonLocal
+from ..runtime.errors import UserError
+from ..runtime.files import write_atomically
+from ..runtime.progress import Progress
+from .fuser import load
+
+OPSET = 18  # the oldest that the exporter writes, so that most runtimes read it
+TOLERANCE = 1e-4
+CHECKED_SHAPES = ((1, 37, 53), (2, 64, 47), (1, 480, 640))  # batch, height, width
+TIMED_SHAPE = (1, 480, 640)
+REPETITIONS = 5
+
+Images = NDArray[np.float32]  # (N, 1, H, W)
+Fuse = Callable[[Images, Images], Images]
+
+_COLOUR = "Fuses luma: of coloured sources take Y of YCbCr (ITU-R BT.601), and put Cb and Cr back around the fused Y."
+
+
+@dataclass(frozen=True)
+class Export:
+    """What an export ends with.
+
+    Args:
+        size: Of the file, in bytes.
+        opset: Version of the ONNX operators.
+        difference: Largest difference of onnxruntime's output from PyTorch's.
+        onnxruntime_seconds: Median time of a 640x480 pair on the CPU, with as many threads as PyTorch uses.
+        pytorch_seconds: The same in PyTorch.
+    """
+
+    size: int
+    opset: int
+    difference: float
+    onnxruntime_seconds: float
+    pytorch_seconds: float
+
+
+class _Clipped(nn.Module):
+    """A network whose output is clipped to [0, 1]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        fused: Tensor = self.network(first, second).clamp(0, 1)
+        return fused
+
+
+def export_onnx(run: str | Path, output: Path) -> Export:
+    """Write a network as an ONNX file, once onnxruntime has given PyTorch's output on several sizes.
+
+    The model's inputs `first` and `second` and its output `fused` are (N, 1, H, W) float32 in [0, 1] of any N, H and W.
+
+    Args:
+        run: Name of a shipped network or a run folder.
+        output: The file.
+
+    Returns:
+        Size, difference and times.
+
+    Raises:
+        UserError: There is no such network, it cannot be exported, its outputs differ by more than 1e-4, a package is
+            missing or the file cannot be written; no file is left.
+    """
+    onnx, onnxruntime = _packages()
+    trained = load(run, device="cpu").network
+    _refuse_non_local(trained, run)
+    network = _Clipped(trained).eval()
+    with Progress(1 + len(CHECKED_SHAPES) + REPETITIONS, "export") as progress:
+        model = _to_onnx(network)
+        _describe(onnx, model, trained.genotype)
+        content = model.SerializeToString()
+        progress.advance("written in ONNX")
+        in_runtime, in_pytorch = _in_onnxruntime(onnxruntime, content), _in_pytorch(network)
+        differences = []
+        for shape in CHECKED_SHAPES:
+            differences.append(_difference(in_runtime, in_pytorch, shape))
+            if not differences[-1] <= TOLERANCE:  # nor if it is not a number
+                raise UserError(
+                    f"{output} is not written: at {shape[2]}x{shape[1]} onnxruntime differs from PyTorch by "
+                    f"{differences[-1]:.2g}, more than {TOLERANCE:g}; try other versions of onnxruntime and torch"
+                )
+            progress.advance(f"checked at {shape[2]}x{shape[1]}")
+        pair = _pair(TIMED_SHAPE)
+        times = []
+        for _ in range(REPETITIONS):  # side by side, so that other work on the machine slows down both
+            times.append((_seconds(in_runtime, pair), _seconds(in_pytorch, pair)))
+            progress.advance("timed")
+    write_atomically(output, content)
+    runtime_seconds, pytorch_seconds = (statistics.median(column) for column in zip(*times, strict=True))
+    return Export(len(content), OPSET, max(differences), runtime_seconds, pytorch_seconds)
+
+
+def _packages() -> tuple[ModuleType, ModuleType]:
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401 -- torch's exporter is written with it
+    except ImportError as error:
+        raise UserError(f"export needs the package {error.name}; pip install timfuse[export]") from None
+    return onnx, onnxruntime
+
+
+def _refuse_non_local(network: nn.Module, run: str | Path) -> None:
+    for module in network.modules():
+        if isinstance(module, NonLocal):
+            raise UserError(
+                f"cannot export {run}: non_local_k{module.exit.kernel_size[0]} compares every pixel with every other, "
+                "in ONNX all at once and beyond any memory; choose a network without it"
+            )
+
+
+def _to_onnx(network: nn.Module) -> Any:
+    """Trace a network with unknown batch, height and width."""
+    axes = {0: "batch", 2: "height", 3: "width"}
+    images = _pair((2, 37, 53))  # a batch of one would be taken for a constant
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about what torch's own parts do
+            program = torch.onnx.export(
+                _plain(network),
+                tuple(torch.from_numpy(image) for image in images),
+                input_names=["first", "second"],
+                output_names=["fused"],
+                dynamic_shapes={"first": axes, "second": axes},
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+    finally:
+        logging.disable(disabled)
+    assert program is not None
+    return program.model_proto
+
+
+def _plain(network: nn.Module) -> nn.Module:
+    """Put torch's own convolution in the place of one that is written for torch on a CPU."""
+    network = copy.deepcopy(network)
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, FewMaps):
+                kernel = child.kernel_size[0]
+                convolution = nn.Conv2d(
+                    child.in_channels, child.out_channels, kernel, padding=kernel // 2, padding_mode="reflect"
+                )
+                convolution.load_state_dict(child.state_dict())
+                setattr(module, name, convolution.requires_grad_(False))
+    return network
+
+
+def _describe(onnx: ModuleType, model: Any, genotype: Genotype) -> None:
+    """Say in the model what it is, instead of how torch traced it."""
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.ClearField("metadata_props")
+    graph.ClearField("value_info")  # sizes in torch's notation, which runtimes work out for themselves
+    graph.output[0].type.CopyFrom(graph.input[0].type)
+    first, second = TASKS[genotype.task]
+    graph.name = genotype.name
+    model.producer_name, model.producer_version = "timfuse", __version__
+    onnx.helper.set_model_props(
+        model,
+        {
+            "name": genotype.name,
+            "task": genotype.task,
+            "first": first,
+            "second": second,
+            "colour": _COLOUR,
+            "provenance": json.dumps(genotype.provenance, ensure_ascii=False),
+        },
+    )
+    onnx.checker.check_model(model, full_check=True)
+
+
+def _pair(shape: tuple[int, int, int]) -> tuple[Images, Images]:
+    """Draw two images (N, 1, H, W) from the uniform distribution, the same at every call."""
+    batch, height, width = shape
+    first, second = np.random.default_rng(0).random((2, batch, 1, height, width), dtype=np.float32)
+    return first, second
+
+
+def _in_pytorch(network: nn.Module) -> Fuse:
+    def fuse(first: Images, second: Images) -> Images:
+        with torch.inference_mode():
+            return network(torch.from_numpy(first), torch.from_numpy(second)).numpy()
+
+    return fuse
+
+
+def _in_onnxruntime(onnxruntime: ModuleType, content: bytes) -> Fuse:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that wait in a loop would take the cores from PyTorch, whose turn it is next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return lambda first, second: session.run(None, {"first": first, "second": second})[0]
+
+
+def _difference(one: Fuse, other: Fuse, shape: tuple[int, int, int]) -> float:
+    pair = _pair(shape)
+    return float(np.abs(one(*pair) - other(*pair)).max())
+
+
+def _seconds(fuse: Fuse, pair: tuple[Images, Images]) -> float:
+    start = time.perf_counter()
+    fuse(*pair)
+    return time.perf_counter() - start

@@ -1,0 +1,163 @@
+"""Fusing image files: while one pair is fused, the next is read and the one before is written."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..data import SUFFIXES, Pair, Pixels, is_colour, match_pairs, read_pixels, to_pixels, write_pixels
+from ..genotypes.choices import check_choice
+from ..runtime.errors import UserError
+from ..runtime.files import make_folder
+from ..runtime.interruption import deferred_interrupt
+from ..runtime.progress import Progress
+from .fuser import Fuser
+
+# Of fused images in a folder: the second is for colour of 16 bits, which pillow cannot write as PNG.
+_SUFFIXES = (".png", ".tif")
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class FusedFiles(NamedTuple):
+    """What came of fusing files.
+
+    Attributes:
+        fused: How many pairs were fused.
+        skipped: How many had been fused before.
+        rate: Images per second over the last hundred, reading and writing included.
+    """
+
+    fused: int
+    skipped: int
+    rate: float
+
+
+def fuse_files(
+    fuser: Fuser,
+    first: str | Path,
+    second: str | Path,
+    output: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    resize: str | None = None,
+) -> FusedFiles:
+    """Fuse the image files of two sources, pair by pair.
+
+    Args:
+        fuser: Does the fusing.
+        first: A folder, a file or a glob pattern.
+        second: As `first`; in folders, images of one name make a pair.
+        output: A folder, for NAME.png of every pair (NAME.tif for colour of 16 bits); or, for one pair, an image file.
+        resume: Skip the pairs that have a fused image already.
+        overwrite: Replace fused images that are there already.
+        resize: "second" to resample second images to the size of their first; None to refuse pairs of two sizes.
+
+    Returns:
+        How many pairs were fused and skipped, and how fast.
+
+    Raises:
+        UserError: The files do not pair, a file cannot be read or written, the sizes of a pair differ, there are
+            fused images already, or the user pressed Ctrl-C. What was fused before that stays, and is whole.
+    """
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite exclude each other; choose one")
+    if resize is not None:
+        check_choice("--resize", resize, ("second",))
+    pairs = match_pairs(first, second)
+    _check_output(output, pairs)
+    done = set() if overwrite else {pair for pair in pairs if any(path.exists() for path in _targets(output, pair))}
+    if done and not resume:
+        raise UserError(
+            f"{output} holds {len(done)} of {len(pairs)} fused images already; go on with --resume, replace them with"
+            " --overwrite"
+        )
+    left = [pair for pair in pairs if pair not in done]
+    make_folder(output.parent if _is_file(output) else output)
+    with (
+        Progress(len(pairs), "fusing", start=len(done), unit="images") as progress,
+        deferred_interrupt() as interrupted,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        writing: Future[None] | None = None
+        for pair, images in zip(left, _ahead(lambda pair: _read(pair, resize), left), strict=True):
+            try:
+                fused = fuser(*images)
+            except UserError as error:
+                raise UserError(f"the pair {pair.name}: {error}") from None
+            if writing is not None:
+                writing.result()
+            deep_colour = fused.dtype == np.uint16 and fused.ndim == 3
+            writing = writer.submit(write_pixels, _targets(output, pair)[-1 if deep_colour else 0], fused)
+            progress.advance(pair.name)
+            if interrupted():
+                break
+        if writing is not None:
+            writing.result()
+        if progress.completed < len(pairs):
+            raise UserError(f"stopped after {progress.completed} of {len(pairs)} pairs; go on with --resume")
+        return FusedFiles(len(left), len(done), progress.rate)
+
+
+def _is_file(output: Path) -> bool:
+    return output.suffix.lower() in SUFFIXES and not output.is_dir()
+
+
+def _targets(output: Path, pair: Pair) -> list[Path]:
+    """The names that a fused image can have; the last one is for colour of 16 bits."""
+    return [output] if _is_file(output) else [output / f"{pair.name}{suffix}" for suffix in _SUFFIXES]
+
+
+def _check_output(output: Path, pairs: Sequence[Pair]) -> None:
+    """Refuse to write several images to one file, or over a source."""
+    if _is_file(output) and len(pairs) > 1:
+        raise UserError(f"{output} is one file for {len(pairs)} pairs; name a folder")
+    sources = {path.resolve() for pair in pairs for path in (pair.first, pair.second)}
+    for pair in pairs:
+        for target in _targets(output, pair):
+            if target.resolve() in sources:
+                raise UserError(f"{target} is a source, and would be replaced; choose another output")
+
+
+def _read(pair: Pair, resize: str | None) -> tuple[Pixels, Pixels]:
+    first, second = _plain(read_pixels(pair.first)), _plain(read_pixels(pair.second))
+    height, width = first.shape[:2]
+    if second.shape[:2] == (height, width):
+        return first, second
+    if resize is None:
+        raise UserError(
+            f"the pair {pair.name} has two sizes: {pair.first} is {width}x{height}, {pair.second} is"
+            f" {second.shape[1]}x{second.shape[0]}; resample the second with --resize second, if both show the same"
+            " section"
+        )
+    return first, _resampled(second, height, width)
+
+
+def _plain(pixels: Pixels) -> Pixels:
+    """Drop the equal channels of a grey image that was saved in colour; it would be saved so again."""
+    return pixels if pixels.ndim == 2 or is_colour(pixels) else pixels[..., 0]
+
+
+def _resampled(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Change the size of an image; the filter grows with the reduction, so that nothing is aliased."""
+    planes = torch.from_numpy(pixels.astype(np.float32)).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
+    resized = F.interpolate(planes[None], (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
+    full = int(np.iinfo(pixels.dtype).max)
+    return to_pixels(resized.div(full).reshape(height, width, *pixels.shape[2:]), pixels.dtype)
+
+
+def _ahead(function: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
+    """Apply a function to items, in a thread that is one item ahead."""
+    with ThreadPoolExecutor(1) as thread:
+        upcoming = [thread.submit(function, item) for item in items[:1]]
+        for item in items[1:]:
+            upcoming.append(thread.submit(function, item))
+            yield upcoming.pop(0).result()
+        for future in upcoming:
+            yield future.result()

@@ -1,0 +1,120 @@
+"""Where to look: the regions of a pair that a comparison enlarges."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..runtime.errors import UserError
+
+_SHARE = 0.2  # of the image's width
+_ASPECT = 4 / 3
+_SMALLEST = 8  # pixels
+_APART = 1.25  # distance between two regions, in their size
+_POSITIONS = 160  # tried along the longer side, at least
+
+
+class Region(NamedTuple):
+    """A rectangle of an image in pixels."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, upper, right and lower edge, as pillow takes them."""
+        return self.x, self.y, self.x + self.width, self.y + self.height
+
+
+def choose_regions(sources: Sequence[NDArray[np.uint8]], fused: Sequence[NDArray[np.uint8]]) -> list[Region]:
+    """Choose one region for the structure of each source, where the fused images differ most in what became of it.
+
+    Structure is what an image has above its mean over a neighbourhood as large as the region, so that neither a
+    sky of another brightness counts nor a shadow. A region scores the mean of the source's structure times the mean
+    of how far the fused images' structures are apart.
+
+    Args:
+        sources: The two sources, (H, W) luma.
+        fused: The fused images, (H, W) luma; where there is only one, its distance from the sources counts.
+
+    Returns:
+        The first source's region and the second's, which keep apart; fewer where there is no room or no difference.
+    """
+    height, width = sources[0].shape
+    size = _window(width, height)
+    # Coarse enough to be fast and to pass over noise.
+    stride = max(1, min(max(width, height) // _POSITIONS, *size))
+    images = F.avg_pool2d(torch.from_numpy(np.stack([*sources, *fused])).float()[:, None], stride)
+    window = size[1] // stride, size[0] // stride
+    structure = images - _neighbourhood_mean(images, window)  # (images, 1, rows, columns)
+    spread = (structure[2:] if len(fused) > 1 else structure).std(dim=0, correction=0, keepdim=True)
+    differ = F.avg_pool2d(spread, window, stride=1)
+    score = F.avg_pool2d(structure[:2].abs(), window, stride=1) * differ  # (2, 1, positions, positions)
+    regions: list[Region] = []
+    for scores in score[:, 0]:
+        row, column = divmod(int(scores.argmax()), scores.shape[1])
+        if scores[row, column] <= 0:
+            continue
+        x, y = min(column * stride, width - size[0]), min(row * stride, height - size[1])
+        regions.append(Region(x, y, *size))
+        # A window that begins closer would overlap with this one or touch it.
+        reach_x, reach_y = (math.ceil(_APART * side / stride) for side in size)
+        score[..., max(0, row - reach_y + 1) : row + reach_y, max(0, column - reach_x + 1) : column + reach_x] = -1
+    return regions
+
+
+def parse_region(text: str) -> Region:
+    """Read a region as `x,y,width,height` in pixels.
+
+    Args:
+        text: Four whole numbers.
+
+    Returns:
+        The region.
+
+    Raises:
+        UserError: If the text is something else.
+    """
+    parts = text.split(",")
+    if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts) or "0" in (parts[2], parts[3]):
+        raise UserError(f"{text} is no region; write X,Y,WIDTH,HEIGHT in pixels, such as 120,80,64,48")
+    return Region(*(int(part) for part in parts))
+
+
+def check_inside(region: Region, name: str, width: int, height: int) -> None:
+    """Refuse a region that leaves its image.
+
+    Args:
+        region: The region.
+        name: What to call the image in an error.
+        width: Of the image.
+        height: Of the image.
+
+    Raises:
+        UserError: If part of the region lies outside.
+    """
+    if region.x + region.width > width or region.y + region.height > height:
+        raise UserError(
+            f"the region {','.join(map(str, region))} leaves {name}, which is {width}x{height}; choose one inside"
+        )
+
+
+def _window(width: int, height: int) -> tuple[int, int]:
+    """Width and height of the regions of an image."""
+    wide = min(width, max(_SMALLEST, round(width * _SHARE)))
+    return wide, min(height, max(_SMALLEST, round(wide / _ASPECT)))
+
+
+def _neighbourhood_mean(images: Tensor, window: tuple[int, int]) -> Tensor:
+    """The mean over a window around each pixel, along one axis after the other."""
+    for around in ((window[0] // 2 * 2 + 1, 1), (1, window[1] // 2 * 2 + 1)):
+        padding = (around[0] // 2, around[1] // 2)
+        images = F.avg_pool2d(images, around, stride=1, padding=padding, count_include_pad=False)
+    return images

@@ -1,0 +1,221 @@
+"""Tables of an evaluation: for the terminal, as Markdown, as LaTeX and as CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..objectives.metrics import METRICS
+from ..runtime.files import write_atomically
+from .evaluation import Evaluation
+
+_STYLES = ("", "bold", "underline")  # by place
+_MARKDOWN = ("{}", "**{}**", "<ins>{}</ins>")
+_LATEX = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")
+_LATEX_ESCAPES = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\\": r"\textbackslash{}"}
+)
+
+
+def print_table(evaluation: Evaluation, console: Console) -> None:
+    """Print means, with the best and second best marked, and mean ranks; as many tables as the width asks for.
+
+    Args:
+        evaluation: What to print.
+        console: Where.
+    """
+    texts = mean_texts(evaluation)
+    space = console.width - max(map(len, (*evaluation.methods, "method"))) - len(" rank") - 1
+    blocks: list[list[int]] = [[]]
+    for column, heading in enumerate(headings(evaluation)):
+        width = max(len(heading), *(len(row[column]) for row in texts)) + 1
+        if blocks[-1] and width > space - sum(len(texts[0][other]) + 1 for other in blocks[-1]):
+            blocks.append([])
+        blocks[-1].append(column)
+    for columns in blocks:
+        console.print(_terminal_table(evaluation, columns))
+    console.print(f"mean over {_pairs(evaluation)}; {legend(evaluation)}", style="dim", highlight=False, soft_wrap=True)
+
+
+def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
+    """Write an evaluation as tables that people and programs read.
+
+    `metrics.csv` holds a row for each method and image, `summary.csv` a row for each method with mean, interval and
+    rank of every metric, `table.md` means, intervals and ranks, `table.tex` the means.
+
+    Args:
+        evaluation: What to write.
+        folder: Where; made if missing.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: If a file cannot be written.
+    """
+    contents = {
+        "metrics.csv": metrics_csv(evaluation),
+        "summary.csv": summary_csv(evaluation),
+        "table.md": markdown(evaluation),
+        "table.tex": latex(evaluation),
+    }
+    for name, content in contents.items():
+        write_atomically(folder / name, content)
+    return [folder / name for name in contents]
+
+
+def metrics_csv(evaluation: Evaluation) -> str:
+    """A row for each method and image with every metric."""
+    rows = (
+        [method, image, *values]
+        for method, images in zip(evaluation.methods, evaluation.values, strict=True)
+        for image, values in zip(evaluation.images, images, strict=True)
+    )
+    return _csv(["method", "image", *evaluation.metrics], rows)
+
+
+def summary_csv(evaluation: Evaluation) -> str:
+    """A row for each method: pairs, mean rank, and mean, interval and rank of every metric."""
+    heading = ["method", "trivial", "pairs", "mean_rank"]
+    for metric in evaluation.metrics:
+        heading += [metric, f"{metric}_low", f"{metric}_high", f"{metric}_rank"]
+    # Mean, low, high and rank beside each other: (methods, metrics, 4).
+    columns = np.stack([evaluation.mean, *evaluation.interval(), evaluation.ranks], axis=-1)
+    rows = (
+        [method, int(method in evaluation.trivial), len(evaluation.images), mean_rank, *values.ravel()]
+        for method, mean_rank, values in zip(evaluation.methods, evaluation.mean_rank, columns, strict=True)
+    )
+    return _csv(heading, rows)
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """Three tables: means with the best in bold and the second best underlined, intervals of the means, ranks."""
+    digits = decimals(evaluation)
+    low, high = evaluation.interval()
+    intervals = [
+        [f"{_number(a, n)} … {_number(b, n)}" for a, b, n in zip(lows, highs, digits, strict=True)]
+        for lows, highs in zip(low, high, strict=True)
+    ]
+    ranks = [[f"{rank:g}" for rank in row] for row in evaluation.ranks]
+    mean_ranks = [f"{rank:.2f}" for rank in evaluation.mean_rank]
+    names = [f"*{_escape(name)}*" if name in evaluation.trivial else _escape(name) for name in evaluation.methods]
+    metrics = headings(evaluation)
+    return "\n".join(
+        [
+            f"Mean over {_pairs(evaluation)}\n",
+            *_markdown_table(["method", *metrics, "rank"], names, _marked(evaluation, _MARKDOWN), mean_ranks),
+            f"\n{legend(evaluation)}\n\n95 % interval of the mean (bootstrap over the images)\n",
+            *_markdown_table(["method", *metrics], names, intervals),
+            "\nRank of the mean\n",
+            *_markdown_table(["method", *metrics, "mean"], names, ranks, mean_ranks),
+            "",
+        ]
+    )
+
+
+def latex(evaluation: Evaluation) -> str:
+    """The means as a LaTeX table for the package booktabs, the best in bold and the second best underlined."""
+    arrows = {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
+    metrics = [heading[:-1].translate(_LATEX_ESCAPES) + arrows[heading[-1]] for heading in headings(evaluation)]
+    rows = [
+        " & ".join([name.translate(_LATEX_ESCAPES), *cells, f"{rank:.2f}"]) + r" \\"
+        for name, cells, rank in zip(evaluation.methods, _marked(evaluation, _LATEX), evaluation.mean_rank, strict=True)
+    ]
+    first_trivial = sum(name not in evaluation.trivial for name in evaluation.methods)
+    if 0 < first_trivial < len(rows):
+        rows.insert(first_trivial, r"\midrule")
+    return "\n".join(
+        [
+            f"% Mean over {_pairs(evaluation)}; needs \\usepackage{{booktabs}}.",
+            rf"\begin{{tabular}}{{l{'r' * (len(metrics) + 1)}}}",
+            r"\toprule",
+            " & ".join(["Method", *metrics, "Rank"]) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def headings(evaluation: Evaluation) -> list[str]:
+    """The metrics' names, each with an arrow that tells which direction is better."""
+    return [f"{metric}{'↑' if METRICS[metric].higher_is_better else '↓'}" for metric in evaluation.metrics]
+
+
+def decimals(evaluation: Evaluation) -> list[int]:
+    """Digits after the point for each metric, so that its largest mean has four significant ones, at most four."""
+    largest = np.where(np.isfinite(evaluation.mean), np.abs(evaluation.mean), 0).max(axis=0)
+    return [max(0, min(4, 3 - math.floor(math.log10(value)))) if value > 0 else 4 for value in largest]
+
+
+def mean_texts(evaluation: Evaluation) -> list[list[str]]:
+    """The means as text, a list for each method."""
+    digits = decimals(evaluation)
+    return [[_number(value, n) for value, n in zip(row, digits, strict=True)] for row in evaluation.mean]
+
+
+def legend(evaluation: Evaluation) -> str:
+    """One line that says how to read the table."""
+    marks = "bold best, underlined second best; " if evaluation.places.any() else ""
+    names = [name for name in evaluation.methods if name in evaluation.trivial]
+    trivial = f"; trivial: {', '.join(names)}, ranked but not marked" if names else ""
+    return f"{marks}rank: mean rank over the {len(evaluation.metrics)} metrics, 1 is best{trivial}"
+
+
+def _terminal_table(evaluation: Evaluation, columns: Sequence[int]) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("method", no_wrap=True, overflow="ellipsis")
+    for column in columns:
+        table.add_column(headings(evaluation)[column], justify="right", no_wrap=True)
+    table.add_column("rank", justify="right", no_wrap=True)
+    texts, places = mean_texts(evaluation), evaluation.places
+    for index, name in enumerate(evaluation.methods):
+        cells = [Text(texts[index][column], style=_STYLES[places[index, column]]) for column in columns]
+        style = "dim" if name in evaluation.trivial else ""
+        table.add_row(Text(name), *cells, f"{evaluation.mean_rank[index]:.2f}", style=style)
+    return table
+
+
+def _marked(evaluation: Evaluation, forms: Sequence[str]) -> list[list[str]]:
+    return [
+        [forms[place].format(text) for text, place in zip(row, places, strict=True)]
+        for row, places in zip(mean_texts(evaluation), evaluation.places, strict=True)
+    ]
+
+
+def _markdown_table(
+    heading: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[str]], last: Sequence[str] | None = None
+) -> list[str]:
+    ends: Sequence[Sequence[str]] = [[]] * len(names) if last is None else [[end] for end in last]
+    lines = [[name, *row, *end] for name, row, end in zip(names, rows, ends, strict=True)]
+    return [f"| {' | '.join(line)} |" for line in (heading, [":--", *["--:"] * (len(heading) - 1)], *lines)]
+
+
+def _escape(name: str) -> str:
+    return "".join(f"\\{character}" if character in r"\`*_[]<>|~" else character for character in name)
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else "nan"
+
+
+def _pairs(evaluation: Evaluation) -> str:
+    count = len(evaluation.images)
+    return f"{count} pair{'s' * (count != 1)}"
+
+
+def _csv(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(heading)
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,293 @@
+"""The training, from a genotype and image pairs to weights: setup, the steps, conclusion."""
+
+import math
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..data import PairBatch
+from ..genotypes import Genotype, load_genotype
+from ..objectives import FusionLoss
+from ..operators import build_network
+from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint
+from ..runtime.config import config_to_yaml
+from ..runtime.device import select_device
+from ..runtime.errors import UserError
+from ..runtime.history import History
+from ..runtime.interruption import deferred_interrupt
+from ..runtime.memory import keep_freed_memory
+from ..runtime.progress import Progress
+from ..runtime.run_folder import RunFolder, open_run
+from ..runtime.schedules import cosine
+from ..runtime.seeds import seed_everything
+from ..runtime.weights import load_into, save_weights
+from .conclusion import Training, conclude, keep_best
+from .config import TrainConfig, TrainSection
+from .first_stage import FOLDER, fuse, keep_first_stage, load_first_stage
+from .pairs import TrainingPairs, open_pairs
+from .validation import validate
+
+HARMLESS = ("run", "data.workers", "data.cache_megabytes", "train.checkpoint_every")  # may differ on resuming
+
+
+def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> Training:
+    """Train a fusion network, or a refine network behind a trained fusion network, and write the run folder.
+
+    The weights that are validated and kept are the moving average of the trained ones; the best are those with the
+    lowest validation loss, averaged over the data sets.
+
+    Args:
+        config: what to train, on what and how; `config.run` is the folder.
+        resume: go on from the run's checkpoint, to the bit.
+        overwrite: replace the run that is in the folder.
+
+    Returns:
+        The genotype as written to `genotype.yaml`, and the scores of the best weights.
+
+    Raises:
+        UserError: the config, the data, the device or the run folder cannot be used, or a loss became non-finite.
+    """
+    keep_freed_memory()
+    device = select_device(config.device)
+    genotype = _genotype(config)
+    loss = _loss(config)
+    pairs = open_pairs(config.data, genotype.task, config.seed)
+    first_genotype, first_stage = _first_stage(config, genotype, resume)
+    seed_everything(config.seed)
+    state = _setup(config, genotype, device)
+    with ExitStack() as stack:
+        run = stack.enter_context(
+            open_run(
+                config.run, config_yaml=config_to_yaml(config), resume=resume, overwrite=overwrite, harmless=HARMLESS
+            )
+        )
+        if first_genotype is not None and first_stage is not None:
+            keep_first_stage(first_genotype, first_stage, run.path)
+            first_stage.to(device)
+        if run.resumes:
+            _restore(state, load_checkpoint(run.checkpoint), run.path)
+        history = stack.enter_context(History(run.path, state.step - 1 if run.resumes else None))
+        progress = stack.enter_context(Progress(config.train.steps, f"training {run.path.name}", start=state.step))
+        for note in filter(None, (run.note, history.note)):
+            progress.print(note)
+        _fit(config, state, genotype, first_stage, loss, pairs, run, history, progress)
+        return conclude(config, genotype, state.average.module, first_stage, loss, pairs, state.best_step)
+
+
+def _genotype(config: TrainConfig) -> Genotype:
+    genotype = load_genotype(config.genotype)
+    if genotype.network == "refine" and config.first_stage is None:
+        raise UserError(
+            f"{genotype.name} is a refine network: give first_stage, the run folder of the trained network it refines"
+        )
+    if genotype.network == "fusion" and config.first_stage is not None:
+        raise UserError(f"{genotype.name} is a fusion network, which has no first_stage; leave that out")
+    return replace(genotype, task=config.task or genotype.task)
+
+
+def _loss(config: TrainConfig) -> FusionLoss:
+    loss, crop = FusionLoss(**config.loss.model_dump()), config.data.crop
+    try:
+        loss(*torch.zeros(3, 1, 1, crop, crop))
+    except ValueError as error:
+        raise UserError(f"data.crop = {crop} is too small for this loss ({error}); choose a larger one") from None
+    return loss
+
+
+def _first_stage(config: TrainConfig, genotype: Genotype, resume: bool) -> tuple[Genotype | None, nn.Module | None]:
+    """Load the first stage of a refine network; a run keeps the one that it began with."""
+    if config.first_stage is None:
+        return None, None
+    own = config.run / FOLDER
+    return load_first_stage(own if resume and (own / "genotype.yaml").is_file() else config.first_stage.expanduser())
+
+
+@dataclass
+class _State:
+    """Everything that a training changes: what a checkpoint holds, beside the random generators."""
+
+    network: nn.Module
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler  # does nothing unless gradients are of half precision
+    precision: torch.dtype | None  # of the network's forward pass; None for its own
+    step: int = 0
+    best_loss: float = math.inf
+    best_step: int = -1
+
+
+def _setup(config: TrainConfig, genotype: Genotype, device: torch.device) -> _State:
+    settings = config.train
+    network = build_network(genotype).to(device)
+    if config.init is not None:
+        path = config.init.expanduser()
+        load_into(network, path / "weights.safetensors" if path.is_dir() else path)
+    precision = None if settings.precision == "float32" else _mixed_precision(device)
+    return _State(
+        network,
+        AveragedModel(network, multi_avg_fn=_moving_average(settings.ema), use_buffers=True).eval(),
+        torch.optim.AdamW(
+            network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        ),
+        torch.amp.GradScaler(device.type, enabled=precision is torch.float16),
+        precision,
+    )
+
+
+def _mixed_precision(device: torch.device) -> torch.dtype | None:
+    """Choose the type in which a device multiplies fastest; None where that is float32 itself."""
+    if device.type != "cuda":
+        return None
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def _moving_average(decay: float) -> Any:
+    """Make the update of an exponential moving average that forgets its beginning: min(decay, (1 + n) / (10 + n))."""
+
+    def update(averages: list[Tensor], values: list[Tensor], count: Tensor) -> None:
+        n = count.item()
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, values, count)
+
+    return update
+
+
+def _fit(
+    config: TrainConfig,
+    state: _State,
+    genotype: Genotype,
+    first_stage: nn.Module | None,
+    loss: FusionLoss,
+    pairs: TrainingPairs,
+    run: RunFolder,
+    history: History,
+    progress: Progress,
+) -> None:
+    """Run the steps that are left, with validations and checkpoints now and then and at the end."""
+    settings = config.train
+    device = next(state.network.parameters()).device
+    batches = pairs.batches(state.step, settings.steps, config.data.workers, device)
+    validated = ""
+    with deferred_interrupt() as interrupted:
+        while state.step < settings.steps:
+            row = _step(settings, state, first_stage, loss, next(batches))
+            last = state.step == settings.steps - 1
+            if (state.step + 1) % settings.validate_every == 0 or last:
+                row["validation"] = scores = _validate(config, state, genotype, first_stage, loss, pairs, history)
+                validated = ", validated: " + ", ".join(f"{name} {value:.3f}" for name, value in scores["mean"].items())
+            history.log(state.step, row)
+            state.step += 1
+            progress.advance(f"loss {row['loss']:.4f}{validated}")
+            stop = interrupted()
+            if state.step % settings.checkpoint_every == 0 or last or stop:
+                save_checkpoint(run.checkpoint, _captured(state))
+            if stop:
+                raise UserError(f"stopped before step {state.step}; go on with --resume")
+
+
+def _step(
+    settings: TrainSection, state: _State, first_stage: nn.Module | None, loss: FusionLoss, batch: PairBatch
+) -> dict[str, Any]:
+    """Update the weights and their average; return what to log."""
+    learning_rate = _learning_rate(settings, state.step)
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate
+    state.network.train()
+    with torch.autocast(batch.first.device.type, state.precision, enabled=state.precision is not None):
+        fused, *sides = fuse(state.network, first_stage, batch.first, batch.second)
+    value = loss(fused.float(), batch.first, batch.second)
+    for side, source in zip(sides, batch, strict=False):
+        value = value + settings.side_weight * (side.float() - source).abs().mean()
+    state.optimizer.zero_grad()
+    state.scaler.scale(value).backward()
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
+    loss_value, gradient_norm = torch.stack([value.detach(), norm]).tolist()
+    _check_finite(state.step, "loss", loss_value)
+    if not state.scaler.is_enabled():  # which passes over a step whose gradients overflow
+        _check_finite(state.step, "gradient", gradient_norm)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.average.update_parameters(state.network)
+    return {"loss": loss_value, "gradient_norm": gradient_norm, "learning_rate": learning_rate}
+
+
+def _learning_rate(settings: TrainSection, step: int) -> float:
+    """Rise in a line over the warm-up, then fall to a hundredth along a half cosine."""
+    highest, warmup = settings.learning_rate, settings.warmup
+    if step < warmup:
+        return highest * (step + 1) / warmup
+    return cosine(highest, highest / 100, step - warmup, settings.steps - warmup)
+
+
+def _validate(
+    config: TrainConfig,
+    state: _State,
+    genotype: Genotype,
+    first_stage: nn.Module | None,
+    loss: FusionLoss,
+    pairs: TrainingPairs,
+    history: History,
+) -> dict[str, dict[str, float]]:
+    """Score the averaged weights, keep them as the last ones and, if no others did better, as the best."""
+    network = state.average.module
+    device = next(network.parameters()).device
+    validation = validate(
+        lambda first, second: fuse(network, first_stage, first, second)[0],
+        pairs.validation,
+        loss,
+        device,
+        examples=config.train.images,
+    )
+    for name, image in validation.examples.items():
+        history.log_image(state.step, f"examples/{name}", image)
+    score = validation.scores["mean"]["loss"]
+    _check_finite(state.step, "validation loss", score)
+    save_weights(config.run / "weights-last.safetensors", network.state_dict(), {"genotype": genotype.name})
+    if score < state.best_loss:
+        state.best_loss, state.best_step = score, state.step
+        keep_best(config, genotype, network, pairs, state.step, validation.scores)
+    return validation.scores
+
+
+def _check_finite(step: int, name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise UserError(
+            f"step {step}: the {name} is not finite: {value}; lower train.learning_rate or train.clip and start anew"
+            " with --overwrite"
+        )
+
+
+def _captured(state: _State) -> dict[str, Any]:
+    return {
+        "step": state.step,
+        "network": state.network.state_dict(),
+        "average": state.average.state_dict(),
+        "optimizer": state.optimizer.state_dict(),
+        "scaler": state.scaler.state_dict(),
+        "best_loss": state.best_loss,
+        "best_step": state.best_step,
+        "rng": capture_rng(),
+    }
+
+
+def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
+    try:
+        state.network.load_state_dict(saved["network"])
+        state.average.load_state_dict(saved["average"])
+        state.optimizer.load_state_dict(saved["optimizer"])
+        state.scaler.load_state_dict(saved["scaler"])
+        state.best_loss, state.best_step = saved["best_loss"], saved["best_step"]
+        state.step = saved["step"]
+        restore_rng(saved["rng"])
+    except (KeyError, RuntimeError, ValueError, TypeError):
+        raise UserError(
+            f"the checkpoint in {run} is of another architecture or program; start anew with --overwrite"
+        ) from None

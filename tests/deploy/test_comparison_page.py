@@ -1,0 +1,143 @@
+"""The HTML page: whole in itself, well formed, and with the right data."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from timfuse.data import read_pixels
+from timfuse.deploy.comparison import write_comparison
+from timfuse.deploy.evaluation import evaluate
+from timfuse.deploy.page import comparison_page
+from timfuse.deploy.regions import Region
+from timfuse.runtime.errors import UserError
+
+VOID = {"meta", "link", "img", "br", "input", "hr"}
+
+
+class Structure(HTMLParser):
+    """Checks that tags nest and collects identifiers, attributes and the data."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.identifiers, self.attributes, self.data, self.title = [], [], [], "", ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.attributes += attributes
+        self.identifiers += [value for name, value in attributes if name == "id"]
+        if tag not in VOID:
+            self.open.append((tag, dict(attributes).get("id")))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] == ("script", "data"):
+            self.data += text
+        if self.open and self.open[-1][0] == "title":
+            self.title += text
+
+
+@pytest.fixture
+def page(pairs, methods):
+    return comparison_page(pairs, methods, evaluation=evaluate(pairs, methods, ("EN", "MI")), title="Rain & <fog>")
+
+
+def data_of(page):
+    return json.loads(Structure(page).data)
+
+
+def test_the_page_needs_nothing_but_itself(page):
+    structure = Structure(page)
+    assert not [value for name, value in structure.attributes if name in ("src", "href", "srcset", "data")]
+    assert not re.search(r"https?:|//[a-z]+\.|@import|url\(", page.replace("data:image", ""))
+    assert "default-src 'none'" in page
+    for pair in data_of(page)["pairs"]:
+        assert all(image.startswith("data:image/jpeg;base64,") for image in pair["images"])
+
+
+def test_the_page_is_well_formed_and_its_script_finds_what_it_looks_for(page):
+    structure = Structure(page)
+    assert structure.title == "Rain & <fog>"
+    assert len(set(structure.identifiers)) == len(structure.identifiers)
+    assert "{{" not in page
+    assert set(re.findall(r'\$\("([a-z-]+)"\)', page)) <= set(structure.identifiers)
+
+
+def test_the_page_holds_the_images(page, pairs, methods):
+    data = data_of(page)
+    assert data["labels"] == ["ir", "vis", "dark", "bright"]
+    for index, pair in enumerate(data["pairs"]):
+        files = (pairs[index].first, pairs[index].second, methods["dark"][index], methods["bright"][index])
+        for address, path in zip(pair["images"], files, strict=True):
+            image = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2])))
+            assert image.size == (pair["width"], pair["height"])
+            difference = np.asarray(image).astype(float) - read_pixels(path)
+            assert np.abs(difference).mean() < 3
+        for x, y, width, height in pair["regions"]:
+            assert 0 <= x < x + width <= 1 + 1e-9
+            assert 0 <= y < y + height <= 1 + 1e-9
+
+
+def test_large_images_are_reduced(tmp_path, pairs):
+    Image.new("L", (3200, 200)).save(tmp_path / "large.png")
+    pair = pairs[0]._replace(first=tmp_path / "large.png", second=tmp_path / "large.png")
+    shown = data_of(comparison_page([pair], {"m": [tmp_path / "large.png"]}))["pairs"][0]
+    image = Image.open(io.BytesIO(base64.b64decode(shown["images"][2].partition(",")[2])))
+    assert image.size == (1600, 100)
+    assert (shown["width"], shown["height"]) == (3200, 200)
+
+
+def test_the_page_shows_the_scores_of_all_and_of_each_pair(page, pairs, methods):
+    scores = data_of(page)["scores"]
+    evaluation = evaluate(pairs, methods, ("EN", "MI"))
+    assert scores["metrics"] == ["EN↑", "MI↑"]
+    assert [method["trivial"] for method in scores["methods"]] == [False, False, True, True, True, True]
+    assert scores["mean"]["places"] == evaluation.places.tolist()
+    assert float(scores["mean"]["texts"][0][1]) == pytest.approx(evaluation.mean[0, 1], abs=1e-3)
+    assert float(scores["pairs"][2]["texts"][1][0]) == pytest.approx(evaluation.values[1, 2, 0], abs=1e-3)
+
+
+def test_a_page_without_scores(pairs, methods):
+    assert data_of(comparison_page(pairs, methods))["scores"] is None
+
+
+def test_names_cannot_end_the_script(pairs, methods):
+    name = "</script><script>alert(1)</script>{{title}}"
+    page = comparison_page([pairs[0]._replace(name=name)], {name: methods["dark"][:1]})
+    data = data_of(page)
+    assert data["pairs"][0]["name"] == name
+    assert data["labels"][2] == name
+
+
+def test_zoom_is_what_the_page_offers(pairs, methods):
+    shown = data_of(comparison_page(pairs, methods, zoom=[Region(10, 20, 16, 12)]))["pairs"]
+    assert shown[0]["regions"] == [[10 / 64, 20 / 48, 16 / 64, 12 / 48]]
+    assert all(len(pair["regions"]) == 1 for pair in shown)
+
+
+@pytest.mark.parametrize(
+    ("output", "names"),
+    [("a.png", ["a.png"]), ("b.html", ["b.html"]), ("c", ["c/sheet.png", "c/page.html"])],
+)
+def test_the_output_decides_what_is_written(pairs, methods, tmp_path, output, names):
+    files = write_comparison(pairs, methods, tmp_path / "new" / output)
+    assert files == [tmp_path / "new" / name for name in names]
+    for file in files:
+        assert file.stat().st_size > 1000
+        if file.suffix == ".png":
+            assert Image.open(file).format == "PNG"
+
+
+def test_an_output_that_cannot_be_written(pairs, methods, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot write"):
+        write_comparison(pairs, methods, tmp_path / "file" / "a.png")

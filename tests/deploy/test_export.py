@@ -1,0 +1,179 @@
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from timfuse.cli import app
+from timfuse.deploy import export as export_module
+from timfuse.deploy.export import export_onnx
+from timfuse.genotypes import ALL_OPERATORS, OPERATOR_KINDS, CellGenotype, Genotype, parse_operator, save_genotype
+from timfuse.operators import build_network
+from timfuse.operators.normalisation import BatchNorm
+from timfuse.runtime.errors import UserError
+from timfuse.runtime.weights import save_weights
+
+onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+pytest.importorskip("onnxscript", reason="the extra export is not installed")
+
+SHAPES = ((1, 1, 1), (1, 37, 53), (2, 64, 96), (3, 5, 18), (1, 130, 7))  # batch, height, width
+SMALL = (CellGenotype("successive", ("residual_k3_d1", "identity")),)
+
+
+@pytest.fixture(autouse=True)
+def small_sizes(monkeypatch):
+    monkeypatch.setattr(export_module, "CHECKED_SHAPES", ((1, 37, 53), (2, 24, 32)))
+    monkeypatch.setattr(export_module, "TIMED_SHAPE", (1, 24, 32))
+
+
+def make_network(genotype):
+    """A network with statistics as after a training, whose images have contrast: clipped ones would all be equal."""
+    torch.manual_seed(0)
+    network = build_network(genotype)
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
+                tensor.uniform_(0.5, 1.5)
+    network.eval().requires_grad_(False)
+    if genotype.head == "envelope":
+        return network
+    outputs = []
+    hook = network.head[-1].register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    network(*torch.rand(2 if genotype.network == "fusion" else 3, 1, 1, 64, 64))
+    hook.remove()
+    last, scale = network.head[-1], 0.1 / outputs[0].std()
+    last.weight *= scale
+    last.bias.copy_((last.bias - outputs[0].mean()) * scale + 0.5)
+    return network
+
+
+def make_run(folder, genotype, network):
+    save_weights(folder / "weights.safetensors", network.state_dict(), {})
+    save_genotype(genotype, folder / "genotype.yaml")
+    return folder
+
+
+def fusion(*cells, **fields):
+    return Genotype("small", "mri-pet", "fusion", 4, cells, **fields)
+
+
+def assert_same(path, fuse):
+    """Compare with the network itself on more sizes than the export did, unclipped."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for batch, height, width in SHAPES:
+        first, second = torch.rand(2, batch, 1, height, width)
+        with torch.inference_mode():
+            expected = fuse(first, second).clamp(0, 1).numpy()
+        assert height * width == 1 or expected.std() > 0.02
+        (fused,) = session.run(["fused"], {"first": first.numpy(), "second": second.numpy()})
+        assert fused.shape == (batch, 1, height, width)
+        assert np.abs(fused - expected).max() < 1e-5
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    genotype = fusion(*SMALL, stem="half", provenance={"data": {"terms": "research only"}})
+    return make_run(tmp_path_factory.mktemp("small"), genotype, make_network(genotype))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [kind for kind in OPERATOR_KINDS if kind != "non_local"])
+def test_every_operator(kind, tmp_path):
+    operators = tuple(name for name in ALL_OPERATORS if parse_operator(name).kind == kind)
+    genotype = fusion(CellGenotype("successive", operators))
+    network = make_network(genotype)
+    export_onnx(make_run(tmp_path, genotype, network), tmp_path / "model.onnx")
+    assert_same(tmp_path / "model.onnx", network)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "norm", "stem", "head"),
+    [
+        ("successive", "group", "half", "envelope"),
+        ("multi_scale", "none", "full", "direct"),
+        ("decomposition", "batch", "full", "direct"),
+    ],
+)
+def test_every_cell_norm_stem_and_head(kind, norm, stem, head, tmp_path):
+    genotype = fusion(CellGenotype(kind, ("dilated_k3_d2",)), norm=norm, stem=stem, head=head)
+    network = make_network(genotype)
+    export_onnx(make_run(tmp_path, genotype, network), tmp_path / "model.onnx")
+    assert_same(tmp_path / "model.onnx", network)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("merge", ["gated", "concat"])
+def test_a_refine_network_with_its_first_stage(merge, tmp_path):
+    cells = tuple(CellGenotype("successive", ("separable_k3",), source) for source in ("first", "second"))
+    genotype = Genotype("refined", "mri-ct", "refine", 4, cells, merge=merge)
+    network = make_network(genotype)
+    first_genotype = fusion(*SMALL)
+    first_stage = make_network(first_genotype)
+    make_run(tmp_path / "first_stage", first_genotype, first_stage)
+    export_onnx(make_run(tmp_path, genotype, network), tmp_path / "model.onnx")
+    assert_same(tmp_path / "model.onnx", lambda first, second: network(first, second, first_stage(first, second))[-1])
+
+
+def test_the_model_says_what_it_is(small_run, tmp_path):
+    path = tmp_path / "new" / "model.onnx"
+    result = CliRunner().invoke(app, ["export", str(small_run), "-o", str(path)])
+    assert result.exit_code == 0, result.output
+    written, timed = result.stdout.splitlines()
+    assert written.startswith(f"{path}: {path.stat().st_size:,} bytes, opset 18, at most ")
+    assert re.match(r"640x480 pair: [\d.]+ ms in onnxruntime, [\d.]+ ms in PyTorch \(.*1 thread\)", timed)
+    model = onnx.load(path)
+    about = {entry.key: entry.value for entry in model.metadata_props}
+    assert (about["name"], about["task"], about["first"], about["second"]) == ("small", "mri-pet", "MRI", "PET")
+    assert "Cb and Cr" in about["colour"]
+    assert '"terms": "research only"' in about["provenance"]
+    assert model.opset_import[0].version == 18
+    for value in (*model.graph.input, *model.graph.output):
+        assert [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim] == [
+            "batch",
+            1,
+            "height",
+            "width",
+        ]
+    assert [value.name for value in model.graph.input] == ["first", "second"]
+    # How torch traced it, with the paths of this machine, is nobody's business and larger than the weights.
+    assert not re.search(rb"\.py|torch", path.read_bytes())
+
+
+def test_a_difference_leaves_no_file(small_run, tmp_path, monkeypatch):
+    def shifted(onnxruntime, content):
+        fuse = in_onnxruntime(onnxruntime, content)
+        return lambda first, second: fuse(first, second) + (2e-4 if len(first) == 2 else 0)
+
+    in_onnxruntime = export_module._in_onnxruntime
+    monkeypatch.setattr(export_module, "_in_onnxruntime", shifted)
+    path = tmp_path / "model.onnx"
+    path.write_text("what was there before")
+    with pytest.raises(UserError, match=r"model\.onnx is not written: at 32x24 .* differs from PyTorch by 0\.0002"):
+        export_onnx(small_run, path)
+    assert path.read_text() == "what was there before"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime", "onnxscript"])
+def test_a_missing_package(package, small_run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"needs the package {package}; pip install timfuse\[export\]"):
+        export_onnx(small_run, tmp_path / "model.onnx")
+
+
+def test_non_local_attention_is_refused(tmp_path):
+    genotype = fusion(CellGenotype("successive", ("identity", "non_local_k5")))
+    run = make_run(tmp_path, genotype, build_network(genotype))
+    with pytest.raises(UserError, match="non_local_k5 compares every pixel"):
+        export_onnx(run, tmp_path / "model.onnx")
+
+
+def test_an_unknown_network(tmp_path):
+    result = CliRunner().invoke(app, ["export", str(tmp_path / "nothing"), "-o", str(tmp_path / "model.onnx")])
+    assert isinstance(result.exception, UserError)
+    assert "nothing" in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
