@@ -23,8 +23,10 @@ from .pictures import LEVELS, Pictures
 from .sharpness import average_gradient, spatial_frequency
 from .similarity import multiscale_structural_similarity, structural_similarity
 
-# Pixels of the fused pictures that are worked on together: what a CPU's cache likes, and what keeps a GPU busy.
-_CPU_PIXELS, _GPU_PIXELS = 2**20, 2**24
+# Pixels of fused pictures that are worked on together: what a CPU's cache likes, and what keeps a GPU busy. Where the
+# pictures have one pair in common, sharing the work on it is worth more than the cache.
+_CPU_PIXELS, _GPU_PIXELS = 2**18, 2**24
+_MORE_OF_ONE_PAIR = 8
 _MOST_AT_ONCE = 64  # small ones, since a joint histogram takes a megabyte
 
 
@@ -71,8 +73,8 @@ def fusion_metrics(
 ) -> dict[str, Tensor]:
     """Score fused pictures against their sources.
 
-    All is computed on the device of the pictures. Metrics share the work they have in common, and several fused
-    pictures of one pair share the work on its sources.
+    All is computed on the device of the pictures, which must know float64. Metrics share the work they
+    have in common, and several fused pictures of one pair share the work on its sources.
 
     Args:
         fused: (N, 1, H, W) grey pictures as saved, in 0..255: uint8, or float, rounded to whole levels here.
@@ -104,6 +106,7 @@ def fusion_metrics(
             )
     fused, first, second = _levels(fused), _levels(first), _levels(second)
     pixels = _CPU_PIXELS if fused.device.type == "cpu" else _GPU_PIXELS
+    pixels *= _MORE_OF_ONE_PAIR if sources == 1 else 1
     chunk = min(max(1, pixels // (height * width)), _MOST_AT_ONCE)
     values: dict[str, list[Tensor]] = {name: [] for name in names}
     for start in range(0, count, chunk):
