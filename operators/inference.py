@@ -8,7 +8,7 @@ from .activation import PReLU
 from .folding import M, fold_batch_norm
 from .normalisation import GroupNorm
 from .pooling import GlobalMean
-from .primitives import NonLocal, Pointwise
+from .primitives import DENSE_SCALE, Dense, Depthwise, NonLocal, Pointwise
 
 FEW_MAPS = 4  # with more outputs, the convolution itself is as fast
 
@@ -35,6 +35,42 @@ class FewMaps(nn.Conv2d):
                 if row or column:
                     total += products[row, column, :, :, row : row + height, column : column + width]
         return total.transpose(0, 1)
+
+
+class DenseInParts(nn.Module):
+    """The dense operator with every depthwise convolution on one of its sources, and their groups summed by slices.
+
+    Convolving sources of C maps one by one stays in the cache where that of their concatenation does not, and a sum of
+    slices, slow backwards, is forwards faster than a matrix product.
+
+    Args:
+        dense: The operator to stand for.
+    """
+
+    def __init__(self, dense: Dense) -> None:
+        super().__init__()
+        self.first, self.second, self.third = dense.first, dense.second, dense.third
+        self.slope = dense.activation.weight.item()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x1 = F.leaky_relu_(self.first(x), self.slope)
+        x2 = self._layer(self.second, x, x1)
+        return torch.add(x, self._layer(self.third, x, x1, x2), alpha=DENSE_SCALE)
+
+    def _layer(self, convolution: Depthwise, *sources: Tensor) -> Tensor:
+        padding, dilation = convolution.padding, convolution.dilation
+        weights = convolution.weight.flatten(0, 1).unsqueeze(1).chunk(len(sources))  # for each source (C, 1, k, k)
+        maps = torch.cat(
+            [
+                F.conv2d(source, weight, None, 1, padding, dilation, groups=len(weight))
+                for source, weight in zip(sources, weights, strict=True)
+            ],
+            1,
+        )
+        total = maps[:, :: len(sources)]
+        for index in range(1, len(sources)):
+            total = total + maps[:, index :: len(sources)]
+        return F.leaky_relu_(total, self.slope)
 
 
 class PooledGroupNorm(nn.Module):
@@ -81,6 +117,8 @@ def for_inference(network: M) -> M:
             # The non-local block reads the input of its activation again.
             if isinstance(child, PReLU) and not isinstance(module, NonLocal):
                 setattr(module, name, nn.LeakyReLU(child.weight.item(), inplace=True))
+            elif isinstance(child, Dense):
+                setattr(module, name, DenseInParts(child))
             elif isinstance(child, Pointwise):
                 setattr(module, name, _plain(child))
             elif isinstance(child, GroupNorm):

@@ -39,7 +39,7 @@ def shuffled(x: Tensor, factor: int) -> Tensor:
         (N, C, factor H, factor W), channel after channel.
     """
     blocks = x.unflatten(1, (-1, factor, factor)).permute(0, 1, 4, 2, 5, 3)  # (N, C, H, factor, W, factor)
-    return blocks.reshape(len(x), blocks.shape[1], factor * x.shape[2], factor * x.shape[3])
+    return blocks.reshape(x.shape[0], blocks.shape[1], factor * x.shape[2], factor * x.shape[3])
 
 
 class BlurPool(nn.Module):

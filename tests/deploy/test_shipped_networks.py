@@ -1,0 +1,114 @@
+"""The networks that come with timfuse: small, documented, and as good as their model cards say."""
+
+import csv
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+import timfuse
+from timfuse.data import find_pairs
+from timfuse.deploy import evaluate, fuse_files, load, load_network, shipped_names
+from timfuse.deploy.network_folder import SHIPPED
+from timfuse.genotypes import load_genotype
+from timfuse.objectives.metrics import BASKET, METRICS
+from timfuse.operators import build_network, count_parameters
+
+TRIVIAL = {"average", "maximum", "copy_vis", "laplacian", "gff"}  # of the file of published methods
+SETS = ("tno", "roadscene", "msrs")
+
+
+def test_there_is_one_for_quality_and_one_for_speed():
+    assert shipped_names() == ("ivif", "ivif-fast")
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_a_shipped_network_is_small_and_has_a_card(name):
+    folder = SHIPPED / name
+    assert (folder / "weights.safetensors").stat().st_size < 1_000_000
+    network = build_network(load_genotype(folder))
+    assert count_parameters(network) <= 60_000
+    with safe_open(folder / "weights.safetensors", "pt") as file:
+        assert file.metadata() == {"genotype": name}
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for heading in ("## Data", "## Command", "## Metrics", "## Terms"):
+        assert heading in card
+    assert f"{count_parameters(network):,}" in card
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_the_zoo_has_the_architecture_of_a_shipped_network(name):
+    shipped, own = load_network(name).genotype, load_genotype(name)
+    assert (shipped.cells, shipped.channels, shipped.stem, shipped.head, shipped.norm) == (
+        own.cells,
+        own.channels,
+        own.stem,
+        own.head,
+        own.norm,
+    )
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_equal_sources_are_hardly_changed_and_warm_targets_stay(name):
+    scene = np.tile(np.linspace(40, 160, 96).astype(np.uint8), (80, 1))
+    warm = scene.copy()
+    warm[30:50, 40:56] = 240
+    fuser = timfuse.load(name)
+    assert np.abs(fuser(scene, scene).astype(int) - scene).mean() < 12
+    fused = fuser(warm, scene)
+    assert fused[34:46, 44:52].mean() > fused[34:46, 20:28].mean() + 60
+
+
+@pytest.fixture(scope="module")
+def published(shared):
+    """The means of published and trivial methods on the validation pairs, {set: {method: {metric: mean}}}."""
+    table = defaultdict(dict)
+    with (shared / "reference" / "peers-val.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if not row["method"].endswith("_raw"):  # which undoes the stretch that a method's own script applies
+                table[row["dataset"]][row["method"]] = {name: float(row[name]) for name in BASKET}
+    return table
+
+
+@pytest.fixture(scope="module")
+def ours(shared, tmp_path_factory):
+    """The means of ivif on the same pairs, {set: {metric: mean}}."""
+    means = {}
+    for name in SETS:
+        folder, output = shared / "data" / name, tmp_path_factory.mktemp(name)
+        pairs = find_pairs(folder, split="val")
+        for pair in pairs:
+            fuse_files(load("ivif"), pair.first, pair.second, output / f"{pair.name}.png")
+        evaluation = evaluate(pairs, {"ivif": [output / f"{pair.name}.png" for pair in pairs]}, BASKET, trivial=False)
+        means[name] = dict(zip(BASKET, evaluation.mean[0].tolist(), strict=True))
+    return means
+
+
+@pytest.mark.slow
+def test_ivif_ranks_first_among_published_and_trivial_methods(ours, published):
+    ranks = defaultdict(list)
+    for name in SETS:
+        rows = {**published[name], "ivif": ours[name]}
+        for metric in BASKET:
+            assert METRICS[metric].higher_is_better
+            for method, row in rows.items():
+                ranks[method].append(1 + sum(other[metric] > row[metric] for other in rows.values()))
+    means = {method: np.mean(values) for method, values in ranks.items()}
+    assert min(means, key=means.__getitem__) == "ivif"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["MI", "VIF", "Qabf"])
+@pytest.mark.parametrize("name", SETS)
+def test_ivif_is_above_every_published_network(ours, published, name, metric):
+    best = max(row[metric] for method, row in published[name].items() if method not in TRIVIAL)
+    assert ours[name][metric] > best
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["SCD", "SSIM"])
+@pytest.mark.parametrize("name", SETS)
+def test_ivif_is_above_the_median_of_the_published_networks(ours, published, name, metric):
+    median = np.median([row[metric] for method, row in published[name].items() if method not in TRIVIAL])
+    assert ours[name][metric] > median
