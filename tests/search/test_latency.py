@@ -114,7 +114,7 @@ def test_one_hot_probabilities_cost_what_the_table_says(counted):
             probabilities[0, :, first] = probabilities[1, :, second] = 1
             at_full = table[f"{OPERATORS[first]} 4 32 24 batch"]
             at_scales = sum(table[f"{OPERATORS[second]} {shape} batch"] for shape in ("4 32 24", "8 16 12", "16 8 6"))
-            expected = table["rest of successive multi_scale 4 batch full 32 24"] + 2 * at_full + 2 * at_scales
+            expected = table["rest of successive multi_scale 4 batch full direct 32 24"] + 2 * at_full + 2 * at_scales
             assert latency.expected(probabilities).item() == pytest.approx(expected)
 
 

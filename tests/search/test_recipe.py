@@ -229,7 +229,7 @@ def test_every_operator_can_be_searched(tiny):
 def test_latency_pulls_towards_cheap_operators(tiny, monkeypatch):
     times = {"residual_k3_d1": 50.0, "spatial_attention_k3": 1.0}
     table = {f"{name} 2 16 16 batch": time for name, time in times.items()}
-    table["rest of successive 2 batch full 16 16"] = 10.0
+    table["rest of successive 2 batch full direct 16 16"] = 10.0
     monkeypatch.setattr(recipe, "load_table", lambda path, device: dict(table))
     space = {"operators": list(times)}
     rows = {}
