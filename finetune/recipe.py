@@ -55,7 +55,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     keep_freed_memory()
     device = select_device(config.device)
     genotype = _genotype(config)
-    loss = _loss(config)
+    loss = config.loss.loss(config.data.crop)
     pairs = open_pairs(config.data, genotype.task, config.seed)
     first_genotype, first_stage = _first_stage(config, genotype, resume)
     seed_everything(config.seed)
@@ -88,15 +88,6 @@ def _genotype(config: TrainConfig) -> Genotype:
     if genotype.network == "fusion" and config.first_stage is not None:
         raise UserError(f"{genotype.name} is a fusion network, which has no first_stage; leave that out")
     return replace(genotype, task=config.task or genotype.task)
-
-
-def _loss(config: TrainConfig) -> FusionLoss:
-    loss, crop = FusionLoss(**config.loss.model_dump()), config.data.crop
-    try:
-        loss(*torch.zeros(3, 1, 1, crop, crop))
-    except ValueError as error:
-        raise UserError(f"data.crop = {crop} is too small for this loss ({error}); choose a larger one") from None
-    return loss
 
 
 def _first_stage(config: TrainConfig, genotype: Genotype, resume: bool) -> tuple[Genotype | None, nn.Module | None]:

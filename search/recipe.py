@@ -57,6 +57,8 @@ def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = Fals
     """
     keep_freed_memory()
     device = select_device(config.device)
+    for section in (config.search.outer_loss, config.search.inner_loss):
+        section.loss(config.data.crop)  # before anything is read, measured or written
     source, splits = read_pairs(config.data, config.seed)
     streams = Streams(config.data, source, splits, config.seed, device)
     yaml = config_to_yaml(config)

@@ -223,6 +223,7 @@ def test_bad_pairs(refused, damage, words):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        (["search.outer_loss.fidelity=1"], ["data.crop = 16 is too small for this loss", "choose a larger one"]),
         (["search.stepz=3"], ["unknown key search.stepz", "did you mean search.steps?"]),
         (["search.steps=many"], ["search.steps", '"many"', "must be an integer"]),
         (["search.steps"], ["--set search.steps", "write it as key=value"]),
