@@ -21,7 +21,7 @@ _BITS_PER_SAMPLE = 258  # the TIFF tag
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG, pillow's "L" and kornia's rgb_to_ycbcr
 _JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
 _SAVING: dict[str, dict[str, Any]] = {
-    # Level 1 takes a fifth of the time of pillow's default and makes files that are an eighth larger.
+    # Level 1 takes less than half the time of level 6, pillow's default, for files that are about a sixth larger.
     ".png": {"format": "PNG", "compress_level": 1},
     ".jpg": _JPEG,
     ".jpeg": _JPEG,

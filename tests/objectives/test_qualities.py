@@ -13,6 +13,7 @@ from timfuse.objectives import (
     correlation_of_differences,
     edge_transfer,
     mutual_information,
+    structural_similarity,
     visual_fidelity,
 )
 from timfuse.objectives.metrics import fusion_metrics
@@ -86,7 +87,7 @@ def test_the_sum_of_uncorrelated_sources_has_the_largest_correlation_of_differen
     assert correlation_of_differences((across + down) / 2, across, down) < exact
 
 
-@pytest.mark.parametrize("name", ["fidelity", "edges", "differences", "information"])
+@pytest.mark.parametrize("name", ["structure", "fidelity", "edges", "differences", "information"])
 def test_qualities_see_the_image_as_it_will_be_saved(pair: tuple[Tensor, Tensor], name: str) -> None:
     first, second = (image.float() for image in pair)
     fused = 2 * torch.maximum(first, second) - 0.4
@@ -98,3 +99,14 @@ def test_the_range_term_is_the_mean_distance_to_the_unit_interval() -> None:
     fused = torch.tensor([-0.5, 0.2, 0.8, 1.25]).view(1, 1, 2, 2)
     loss = FusionLoss(intensity=0, gradient=0, ssim=0, range=2.0)
     assert loss(fused, fused, fused).item() == pytest.approx(2 * 0.75 / 4)
+
+
+def test_what_is_poor_in_correlation_and_information_counts_more(pair: tuple[Tensor, Tensor]) -> None:
+    first, second = pair
+    fused = torch.maximum(first, second)
+    terms = FusionLoss(structure=1, differences=1, information=1).terms(fused, first, second)
+    similarity = structural_similarity(fused, torch.stack([first, second]))
+    torch.testing.assert_close(terms["structure"], 1 - similarity.mean())
+    torch.testing.assert_close(terms["differences"], (2 - QUALITIES["SCD"](fused, first, second)).square().mean())
+    information = QUALITIES["MI"](fused, first, second)
+    torch.testing.assert_close(terms["information"], -torch.log(information + 0.01).mean())
