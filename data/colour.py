@@ -26,24 +26,23 @@ def is_colour(pixels: Pixels) -> bool:
     return not (np.array_equal(red, green) and np.array_equal(green, blue))
 
 
-def chroma_source(task: str, first: Pixels, second: Pixels) -> str:
+def chroma_source(colour: str, first: Pixels, second: Pixels) -> str:
     """Choose where the chroma of a fused image comes from.
 
     Args:
-        task: A key of `genotypes.TASKS`.
+        colour: Which source carries the colour: "first", "second" or "both", as `Genotype.colour_source` says.
         first: (H, W) or (H, W, 3).
         second: (H, W) or (H, W, 3).
 
     Returns:
-        "both" for multi-exposure and multi-focus; for the other tasks, where one source has the colour, "second" if
-        that is coloured, else "first"; "grey" where no source is coloured.
+        `colour`, but the other source where the one that carries the colour is grey; "grey" where both are.
     """
-    coloured = is_colour(first), is_colour(second)
-    if not any(coloured):
+    coloured = {"first": is_colour(first), "second": is_colour(second)}
+    if not any(coloured.values()):
         return "grey"
-    if task in ("multi-exposure", "multi-focus"):
-        return "both"
-    return "second" if coloured[1] else "first"
+    if colour == "both" or coloured[colour]:
+        return colour
+    return "second" if colour == "first" else "first"
 
 
 def luma_of(pixels: Pixels) -> Tensor:

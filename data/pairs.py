@@ -2,7 +2,7 @@
 
 import glob
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..genotypes.choices import check_choice
@@ -22,15 +22,23 @@ class Pair(NamedTuple):
 _Found = dict[str, list[Path]]  # by name; several files where several fit
 
 
-def find_pairs(root: Path, task: str = "infrared-visible", split: str | None = None) -> list[Pair]:
-    """Find the pairs of a data set in whichever of its task's `LAYOUTS` it lies on disk.
+def find_pairs(
+    root: Path,
+    task: str = "infrared-visible",
+    split: str | None = None,
+    *,
+    folders: tuple[str, str] | None = None,
+) -> list[Pair]:
+    """Find the pairs of a data set in whichever of its task's `LAYOUTS` it lies on disk, or in two folders of it.
 
     Args:
         root: The folder of the data set.
-        task: A key of `genotypes.TASKS`.
+        task: A key of `genotypes.TASKS`; with `folders` any name.
         split: The part of the set to take: the folder of this name in `root` or below the two folders, or else the
             pairs that `<split>.txt` in `root` names. None takes all pairs, of a set that is divided into folders
             those of `train`.
+        folders: The folders below `root` that hold the first and the second source, where they are not to be looked
+            for in the task's layouts.
 
     Returns:
         The pairs, sorted by name.
@@ -39,15 +47,19 @@ def find_pairs(root: Path, task: str = "infrared-visible", split: str | None = N
         UserError: If the task is unknown, the folder does not exist, holds no pairs of this task or more than one kind
             of them, there is no such part, a file has no partner or two files share a name.
     """
-    check_choice("task", task, LAYOUTS)
+    if folders is None:
+        check_choice("task", task, LAYOUTS)
+    layouts = LAYOUTS[task] if folders is None else (_layout_of(folders),)
     if not root.is_dir():
         raise UserError(f"the data folder {root} does not exist; check the path")
-    parts = [part for layout in LAYOUTS[task] for part in divided(layout, split or "train")]
-    whole = _search(root, LAYOUTS[task])
+    parts = [part for layout in layouts for part in divided(layout, split or "train")]
+    whole = _search(root, layouts)
     part = _search(root, parts) if split is not None or whole is None else None
     found = part or whole
     if found is None:
-        raise UserError(_nothing_found(root, task, parts if split else LAYOUTS[task]))
+        if folders is not None:
+            _check_folders(root, [*layouts, *parts])
+        raise UserError(_nothing_found(root, task, parts if split else layouts))
     if split is None or part is not None:
         return _join(root, *found)
     names = root / f"{split}.txt"
@@ -136,6 +148,29 @@ def read_names(path: Path, known: set[str]) -> list[str]:
     if missing:
         raise UserError(f"{path} names {_few(missing)}, of which there is no image; correct the list")
     return sorted(names)
+
+
+def _layout_of(folders: tuple[str, str]) -> Layout:
+    """The layout of a set whose two folders are named."""
+    for folder in folders:
+        path = PurePosixPath(folder)
+        if path.is_absolute() or ".." in path.parts or "*" in folder or "NAME" in folder:
+            raise UserError(f"{folder!r} cannot be a folder of a source; name one below the data folder, like 'ir'")
+    first, second = (str(PurePosixPath(folder) / "NAME") for folder in folders)
+    if first == second:
+        raise UserError(f"both sources are said to lie in {folders[0]!r}; name two folders")
+    return first, second
+
+
+def _check_folders(root: Path, layouts: Sequence[Layout]) -> None:
+    """Tell which of the two folders that a user named is missing or empty in all of these layouts."""
+    for side in zip(*layouts, strict=True):
+        if not any(find_images(root, pattern) for pattern in side):
+            paths = [root / PurePosixPath(pattern).parent for pattern in side]
+            for path in paths:
+                if path.is_dir():
+                    raise UserError(f"{path} holds no image; put {', '.join(SUFFIXES)} files there")
+            raise UserError(f"the folder {paths[0]} does not exist; check its name")
 
 
 def _search(root: Path, layouts: Sequence[Layout]) -> tuple[_Found, _Found] | None:

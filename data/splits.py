@@ -1,5 +1,7 @@
 """The disjoint parts of a data set: for network weights, for the architecture of a search, for validation."""
 
+import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,9 @@ from ..runtime.errors import UserError
 from .pairs import read_names
 
 _BLOCKS = 20
+_SHORTEST_RUN = 3  # names; in shorter ones hardly a frame is further from the next run than from its own
+_SLICE = re.compile("[1-9][0-9]{3,5}")  # a patient's number and a slice's of three digits; frames are padded with zeros
+_FRAME = re.compile("(.*?)([0-9]+)[A-Za-z]?", re.DOTALL)  # a video's or a series' name and a number, as in 00004N
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,47 @@ def make_splits(
         return tuple(position[name] for name in sorted(part))
 
     return Splits(weight=positions(inner), architecture=positions(outer), validation=positions(held_out))
+
+
+def scene_blocks(names: Sequence[str]) -> list[list[int]]:
+    """Group pairs that look alike, judging by their names, so that two draws can be kept from sharing a scene.
+
+    Names such as 12034 throughout, of the Harvard sets, are slice 034 of patient 12: one block for each patient.
+    Else names that agree up to a number at their end are frames of one video or a series, which is cut in the order
+    of the numbers into blocks of up to a twentieth of all names, but up to three names in any case.
+    A name without a number belongs to the series of that name (Window and Window2), or is a scene by itself.
+
+    Args:
+        names: Name of each pair in the source.
+
+    Returns:
+        The positions of each block's pairs, none empty; at least two blocks where there are two names.
+    """
+    positions = range(len(names))
+    if all(_SLICE.fullmatch(name) for name in names):
+        patients = _grouped(positions, [name[:-3] for name in names])
+        if len(patients) > 1:
+            return patients
+    frames = [_FRAME.fullmatch(name) for name in names]
+    numbers = [-1 if frame is None else int(frame[2]) for frame in frames]
+    ordered = sorted(positions, key=lambda index: (numbers[index], names[index]))
+    series = _grouped(ordered, [name if frame is None else frame[1] for name, frame in zip(names, frames, strict=True)])
+    longest = max(_SHORTEST_RUN, math.ceil(len(names) / _BLOCKS))
+    blocks = [run for group in series for run in _runs(group, math.ceil(len(group) / longest))]
+    return _runs(blocks[0], 2) if len(blocks) == 1 and len(names) > 1 else blocks
+
+
+def _grouped(positions: Sequence[int], keys: Sequence[str]) -> list[list[int]]:
+    """Group positions by their key, the groups sorted by key, each in the order in which its positions come."""
+    groups: dict[str, list[int]] = {key: [] for key in sorted(set(keys))}
+    for index in positions:
+        groups[keys[index]].append(index)
+    return list(groups.values())
+
+
+def _runs(positions: list[int], count: int) -> list[list[int]]:
+    """Cut positions into runs of about the same length."""
+    return [run.tolist() for run in np.array_split(np.array(positions), count)]
 
 
 def _deal(names: list[str], fraction: float, rng: np.random.Generator, rest: int) -> tuple[list[str], list[str]]:

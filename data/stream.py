@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from ..runtime.errors import UserError
 from ..runtime.seeds import derive_seed
 from .images import Pixels, unit_range
+
+T = TypeVar("T")
 
 
 class PairSource(Protocol):
@@ -61,6 +63,48 @@ class Window:
         return image[self.top : self.top + self.size, self.left : self.left + self.size][rows, columns]
 
 
+def cut_crops(source: PairSource, pairs: Sequence[int], crop: int, rng: np.random.Generator) -> PairBatch:
+    """Cut one random window out of each pair.
+
+    Args:
+        source: Holds the pairs.
+        pairs: Their positions, N.
+        crop: Height and width of the windows in pixels; no image may be smaller.
+        rng: Draws the windows.
+
+    Returns:
+        The batch, in the order of `pairs`.
+    """
+    crops: list[list[NDArray[np.float32]]] = [[], []]
+    for index in pairs:
+        images = source[index]
+        height, width = images[0].shape
+        window = Window.draw(height, width, crop, rng)
+        for side, image in zip(crops, images, strict=True):
+            side.append(unit_range(window.cut(image)))
+    first, second = (torch.from_numpy(np.stack(side)).unsqueeze(1) for side in crops)
+    return PairBatch(first, second)
+
+
+class JoinedPairs:
+    """Several sources as one, their pairs one source after the other.
+
+    Args:
+        sources: The sources, at least one.
+    """
+
+    def __init__(self, sources: Sequence[PairSource]) -> None:
+        self.names = tuple(name for source in sources for name in source.names)
+        self._places = [(source, index) for source in sources for index in range(len(source))]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
+        source, place = self._places[index]
+        return source[place]
+
+
 class CropStream(Dataset[PairBatch]):
     """Batches of random crops, indexed by training step: item `step` is the whole batch of that step.
 
@@ -106,16 +150,7 @@ class CropStream(Dataset[PairBatch]):
         return [self.indices[orders[epoch][place]] for epoch, place in epochs]
 
     def __getitem__(self, step: int) -> PairBatch:
-        rng = self._rng("crops", step)
-        crops: list[list[NDArray[np.float32]]] = [[], []]
-        for index in self.pairs_of(step):
-            images = self.source[index]
-            height, width = images[0].shape
-            window = Window.draw(height, width, self.crop, rng)
-            for side, image in zip(crops, images, strict=True):
-                side.append(unit_range(window.cut(image)))
-        first, second = (torch.from_numpy(np.stack(side)).unsqueeze(1) for side in crops)
-        return PairBatch(first, second)
+        return cut_crops(self.source, self.pairs_of(step), self.crop, self._rng("crops", step))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         return self._rng("order", epoch).permutation(len(self.indices))
@@ -124,24 +159,24 @@ class CropStream(Dataset[PairBatch]):
         return np.random.default_rng(derive_seed(self._seed, self._name, purpose, number))
 
 
-class _Carrier(Dataset[PairBatch | UserError]):
+class _Carrier(Dataset[T | UserError]):
     """Hands a user's error over as a value, since a loader's worker would wrap it in its own traceback."""
 
-    def __init__(self, stream: CropStream) -> None:
+    def __init__(self, stream: Dataset[T]) -> None:
         self.stream = stream
 
-    def __getitem__(self, step: int) -> PairBatch | UserError:
+    def __getitem__(self, step: int) -> T | UserError:
         try:
             return self.stream[step]
         except UserError as error:
             return error
 
 
-def stream_batches(stream: CropStream, start: int, stop: int, workers: int = 0) -> Iterator[PairBatch]:
+def stream_batches(stream: Dataset[T], start: int, stop: int, workers: int = 0) -> Iterator[T]:
     """Yield the batches of steps `start` to `stop` (excluded); the number of workers changes the speed alone.
 
     Args:
-        stream: The stream.
+        stream: Its item `step` is what a step needs, as in `CropStream`.
         start: The first step; a resumed run passes the step it stopped at.
         stop: The step after the last.
         workers: Processes that prepare batches ahead; 0 prepares them here.
@@ -165,7 +200,7 @@ def stream_batches(stream: CropStream, start: int, stop: int, workers: int = 0) 
     for batch in loader:
         if isinstance(batch, UserError):
             raise batch
-        yield cast(PairBatch, batch)
+        yield cast(T, batch)
 
 
 def _as_it_is(item: Any) -> Any:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import __version__
-from ..genotypes import TASKS, Genotype
+from ..genotypes import Genotype
 from ..operators.inference import FewMaps
 from ..operators.primitives import NonLocal
 from ..runtime.errors import UserError
@@ -180,7 +180,7 @@ def _describe(onnx: ModuleType, model: Any, genotype: Genotype) -> None:
         part.ClearField("metadata_props")
     graph.ClearField("value_info")  # sizes in torch's notation, which runtimes work out for themselves
     graph.output[0].type.CopyFrom(graph.input[0].type)
-    first, second = TASKS[genotype.task]
+    first, second = genotype.source_words
     graph.name = genotype.name
     model.producer_name, model.producer_version = "timfuse", __version__
     onnx.helper.set_model_props(

@@ -45,6 +45,7 @@ class Fuser:
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.name, self.task = network.genotype.name, network.genotype.task
+        self._colour = network.genotype.colour_source
         probe = torch.zeros(1, 1, _PROBE, _PROBE, device=device)
         self._pixels = max(pass_pixels, pass_bytes * _PROBE**2 // count_memory(self.network, probe, probe))
 
@@ -93,7 +94,7 @@ class Fuser:
         dtype = min(first.dtype, second.dtype, key=lambda dtype: dtype.itemsize)
         channels = (3,) if 3 in (first.ndim, second.ndim) else ()
         fused = np.empty((*first.shape[:2], *channels), dtype)
-        chroma = chroma_source(self.task, first, second)
+        chroma = chroma_source(self._colour, first, second)
 
         def read(area: Area) -> tuple[Tensor, ...]:
             return tuple(luma_of(source[area])[None, None].to(self.device) for source in (first, second))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..data import CropStream, PairBatch, PairSource, Pixels, hold_out, open_source, stream_batches, unit_range
+from ..data import CropStream, JoinedPairs, PairBatch, PairSource, hold_out, open_source, stream_batches, unit_range
 from ..objectives.metrics import BASKET, METRICS
 from .config import DataSection
 
@@ -87,7 +87,7 @@ def open_pairs(data: DataSection, task: str, seed: int) -> TrainingPairs:
         shares += [share / len(training)] * len(training)
         sources.append(source)
     stream = CropStream(
-        _Joined(sources),
+        JoinedPairs(sources),
         indices,
         batch_size=data.batch_size,
         crop=data.crop,
@@ -96,21 +96,6 @@ def open_pairs(data: DataSection, task: str, seed: int) -> TrainingPairs:
         shares=shares if len(sources) > 1 else None,
     )
     return TrainingPairs(stream, tuple(validation), len(indices))
-
-
-class _Joined:
-    """Several sources as one, their pairs one source after the other."""
-
-    def __init__(self, sources: Sequence[PairSource]) -> None:
-        self.names = tuple(name for source in sources for name in source.names)
-        self._places = [(source, index) for source in sources for index in range(len(source))]
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
-        source, place = self._places[index]
-        return source[place]
 
 
 def _names(roots: Sequence[Path | None]) -> list[str]:

@@ -23,7 +23,7 @@ from ..runtime.interruption import deferred_interrupt
 from ..runtime.memory import keep_freed_memory
 from ..runtime.progress import Progress
 from ..runtime.run_folder import RunFolder, open_run
-from ..runtime.schedules import cosine
+from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import seed_everything
 from ..runtime.weights import load_into, save_weights
 from .conclusion import Training, conclude, keep_best
@@ -87,7 +87,9 @@ def _genotype(config: TrainConfig) -> Genotype:
         )
     if genotype.network == "fusion" and config.first_stage is not None:
         raise UserError(f"{genotype.name} is a fusion network, which has no first_stage; leave that out")
-    return replace(genotype, task=config.task or genotype.task)
+    if config.task is None or config.task == genotype.task:
+        return genotype
+    return replace(genotype, task=config.task, sources=None, colour=None)
 
 
 def _first_stage(config: TrainConfig, genotype: Genotype, resume: bool) -> tuple[Genotype | None, nn.Module | None]:
@@ -187,7 +189,7 @@ def _step(
     settings: TrainSection, state: _State, first_stage: nn.Module | None, loss: FusionLoss, batch: PairBatch
 ) -> dict[str, Any]:
     """Update the weights and their average; return what to log."""
-    learning_rate = _learning_rate(settings, state.step)
+    learning_rate = warmed_cosine(settings.learning_rate, state.step, settings.steps, settings.warmup)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate
     state.network.train()
@@ -208,14 +210,6 @@ def _step(
     state.scaler.update()
     state.average.update_parameters(state.network)
     return {"loss": loss_value, "gradient_norm": gradient_norm, "learning_rate": learning_rate}
-
-
-def _learning_rate(settings: TrainSection, step: int) -> float:
-    """Rise in a line over the warm-up, then fall to a hundredth along a half cosine."""
-    highest, warmup = settings.learning_rate, settings.warmup
-    if step < warmup:
-        return highest * (step + 1) / warmup
-    return cosine(highest, highest / 100, step - warmup, settings.steps - warmup)
 
 
 def _validate(

@@ -14,7 +14,7 @@ SCHEMA = 1
 GENOTYPE_FILE = "genotype.yaml"
 
 _REQUIRED = ("schema", "name", "task", "network", "channels", "cells")
-_OPTIONAL = ("norm", "stem", "head", "merge", "provenance")
+_OPTIONAL = ("norm", "stem", "head", "merge", "sources", "colour", "provenance")
 _CELL_REQUIRED = ("kind", "operators")
 _CELL_OPTIONAL = ("source",)
 
@@ -78,6 +78,8 @@ def save_genotype(genotype: Genotype, path: Path) -> None:
         "schema": SCHEMA,
         "name": genotype.name,
         "task": genotype.task,
+        **({} if genotype.sources is None else {"sources": list(genotype.sources)}),
+        **({} if genotype.colour is None else {"colour": genotype.colour}),
         "network": genotype.network,
         "channels": genotype.channels,
         "norm": genotype.norm,
@@ -112,6 +114,8 @@ def _from_plain(data: object) -> Genotype:
     _check_schema(mapping)
     _check_keys("", mapping, _REQUIRED, _OPTIONAL)
     fields = {key: value for key, value in mapping.items() if key not in ("schema", "cells")}
+    if fields.get("sources") is not None:
+        fields["sources"] = tuple(_list("sources", fields["sources"]))
     cells = []
     for index, item in enumerate(_list("cells", mapping["cells"])):
         key = f"cells[{index}]"

@@ -1,12 +1,13 @@
 """What an architecture is: a genotype, its cells, and what each of their fields may be."""
 
+import re
 from dataclasses import dataclass, field
 
 from ..runtime.errors import UserError
 from .choices import check_choice
 from .operator_names import parse_operator
 
-# The two sources of each task, in words: what `first` and `second` stand for.
+# The two sources of each task that timfuse knows, in words: what `first` and `second` stand for.
 TASKS: dict[str, tuple[str, str]] = {
     "infrared-visible": ("infrared", "visible"),
     "mri-ct": ("MRI", "CT"),
@@ -22,11 +23,15 @@ CELL_KINDS: dict[str, str] = {
     "decomposition": "decomposition",
 }
 SOURCES = ("first", "second")
+COLOURS = (*SOURCES, "both")
 NETWORKS = ("fusion", "refine")
 NORMS = ("batch", "group", "none")
 STEMS = ("full", "half")
 HEADS = ("direct", "envelope")
 MERGES = ("gated", "concat")
+
+_BOTH_COLOURED = ("multi-exposure", "multi-focus")
+_TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Genotype:
 
     Args:
         name: One line of text.
-        task: A key of `TASKS`.
+        task: A key of `TASKS`, or a name of the user's own: up to 40 letters, digits, '-', '_' and '.'.
         network: "fusion" (two sources to one image) or "refine" (that image again, with both sources).
         channels: C, feature maps between stem and head, even, at least 2.
         cells: The cells in order, at least one (in a refine network, at least one per source).
@@ -59,6 +64,8 @@ class Genotype:
         head: "direct" for a head that paints the fused image, or "envelope" for one that weighs the brighter and the
             darker source at each pixel and adds an offset (fusion networks only).
         merge: "gated" or "concat", how a refine network joins its branches; None in a fusion network.
+        sources: What `first` and `second` of the user's own task stand for, in words; None for a key of `TASKS`.
+        colour: "first", "second" or "both", which source carries the colour; None for what is usual in the task.
         provenance: Where the genotype comes from: texts, numbers, truth values, lists and mappings of those.
 
     Raises:
@@ -74,12 +81,14 @@ class Genotype:
     stem: str = "full"
     head: str = "direct"
     merge: str | None = None
+    sources: tuple[str, str] | None = None
+    colour: str | None = None
     provenance: dict[str, object] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip() or not self.name.isprintable():
+        if not _is_line(self.name):
             raise UserError(f"name must be one line of text, not {self.name!r}; put it in quotes if it is a text")
-        check_choice("task", self.task, TASKS)
+        self._check_task()
         check_choice("network", self.network, NETWORKS)
         if type(self.channels) is not int or self.channels < 2 or self.channels % 2:
             raise UserError(f"channels must be an even whole number from 2 on, like 48, not {self.channels!r}")
@@ -98,6 +107,32 @@ class Genotype:
             raise UserError(f"provenance must be a mapping, like 'seed: 0', not {self.provenance!r}")
         _check_plain("provenance", self.provenance)
 
+    @property
+    def source_words(self) -> tuple[str, str]:
+        """What `first` and `second` stand for, in words."""
+        return self.sources or TASKS[self.task]
+
+    @property
+    def colour_source(self) -> str:
+        """Which source carries the colour: "first", "second" or "both"."""
+        return self.colour or ("both" if self.task in _BOTH_COLOURED else "second")
+
+    def _check_task(self) -> None:
+        if self.sources is None:
+            check_choice("task", self.task, TASKS)
+        else:
+            if not isinstance(self.task, str) or not _TASK_NAME.fullmatch(self.task):
+                raise UserError(
+                    "task must be up to 40 letters, digits, '-', '_' and '.', the first a letter or digit, "
+                    f"not {self.task!r}"
+                )
+            if self.task in TASKS:
+                raise UserError(f"sources must be left out for {self.task}, which has its own; or name a new task")
+            if not isinstance(self.sources, tuple) or len(self.sources) != 2 or not all(map(_is_line, self.sources)):
+                raise UserError(f"sources must be two texts of one line, like [xray, neutron], not {self.sources!r}")
+        if self.colour is not None:
+            check_choice("colour", self.colour, COLOURS)
+
     def _check_refine(self) -> None:
         check_choice("merge", self.merge, MERGES)
         if self.stem != "full":
@@ -107,6 +142,10 @@ class Genotype:
         for source in SOURCES:
             if not any(cell.source == source for cell in self.cells):
                 raise UserError(f"cells must hold at least one cell with source: {source} in a refine network")
+
+
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
 def _check_cell(key: str, cell: CellGenotype, network: str) -> None:

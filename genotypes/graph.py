@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import networkx
 
-from .genotype import SOURCES, TASKS, CellGenotype, Genotype
+from .genotype import SOURCES, CellGenotype, Genotype
 from .operator_names import parse_operator
 
 
@@ -103,7 +103,7 @@ class _Builder:
         self.node(f"{source}_output", "output", f"{source.capitalize()} side image", [head])
 
     def sources(self) -> list[str]:
-        words = TASKS[self.genotype.task]
+        words = self.genotype.source_words
         return [self.node(name, "source", _capitalised(word), []) for name, word in zip(SOURCES, words, strict=True)]
 
     def branch(self, source: str, inputs: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import networkx
 
-from .genotype import CELL_KINDS, SOURCES, TASKS, Genotype
+from .genotype import CELL_KINDS, SOURCES, Genotype
 from .graph import cell_subgraph, genotype_graph
 
 PNG_DPI = 160
@@ -108,7 +108,7 @@ def cell_picture(genotype: Genotype, index: int, parameters: Mapping[str, int] |
         elif before in inside and after not in inside:
             graph.add_edge(before, "output")
     source = genotype.cells[index].source
-    branch = "" if source is None else f"{TASKS[genotype.task][SOURCES.index(source)]} branch"
+    branch = "" if source is None else f"{genotype.source_words[SOURCES.index(source)]} branch"
     facts = [branch, f"{genotype.channels} channels", _total(graph)]
     title = f"{genotype.name} · cell {index + 1}"
     return Picture(graph, title, _joined(facts), {index: _frame(genotype, network, index)})

@@ -18,7 +18,7 @@ class DataSection(Section):
     """Where pairs come from and how they are cut.
 
     Attributes:
-        root: folder with the two image folders; None for the embedded synthetic scenes.
+        root: folder with the two image folders; None for the embedded synthetic pairs.
         synthetic_pairs: how many scenes to make where `root` is None.
         crop: height and width of the training crops, in pixels.
         batch_size: crops in a batch, the same for weights and architecture.

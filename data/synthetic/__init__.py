@@ -1,7 +1,21 @@
-"""Synthetic street scenes seen by an infrared and a visible camera."""
+"""Synthetic pairs of every fusion task: street scenes, heads, exposures and focus, rendered and never downloaded."""
 
+from .exposures import make_exposures
 from .files import write_scenes
+from .focus import make_focus
 from .objects import ObjectClass
+from .phantoms import make_phantom
 from .scenes import Scene, SyntheticScenes, make_scene
+from .tasks import SyntheticPairs
 
-__all__ = ["ObjectClass", "Scene", "SyntheticScenes", "make_scene", "write_scenes"]
+__all__ = [
+    "ObjectClass",
+    "Scene",
+    "SyntheticPairs",
+    "SyntheticScenes",
+    "make_exposures",
+    "make_focus",
+    "make_phantom",
+    "make_scene",
+    "write_scenes",
+]

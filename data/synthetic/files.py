@@ -1,25 +1,37 @@
-"""Synthetic scenes as image files, in the layout of a data set."""
+"""Synthetic pairs as image files, in the layout of a data set."""
 
 from pathlib import Path
 
+from ...genotypes.choices import check_choice
 from ..images import write_pixels
-from .scenes import make_scene
+from ..layouts import LAYOUTS
+from .tasks import make_pair, pair_name
 
 
-def write_scenes(folder: Path, count: int, *, height: int, width: int, seed: int) -> None:
-    """Write aligned infrared and visible images of synthetic scenes.
+def write_scenes(
+    folder: Path, count: int, *, task: str = "infrared-visible", height: int, width: int, seed: int
+) -> tuple[Path, Path]:
+    """Write aligned synthetic images of a task, in colour where its sources have colour.
 
     Args:
-        folder: Gets `ir/scene_00000.png`, `vis/scene_00000.png` and so on; files of these names are replaced.
-        count: How many scenes.
+        folder: Gets `ir/scene_00000.png`, `vis/scene_00000.png` and so on, or the folders that come first in the
+            task's `LAYOUTS`; files of these names are replaced.
+        count: How many pairs.
+        task: A key of `genotypes.TASKS`.
         height: In pixels, at least 32.
         width: In pixels, at least 32.
-        seed: Chooses the scenes.
+        seed: Chooses the pairs.
+
+    Returns:
+        The folders of the first and of the second images.
 
     Raises:
-        UserError: If a file cannot be written.
+        UserError: If there is no such task or a file cannot be written.
     """
+    check_choice("task", task, LAYOUTS)
+    first, second = ((folder / pattern).parent for pattern in LAYOUTS[task][0])
     for index in range(count):
-        scene = make_scene([seed, index], height=height, width=width)
-        for side, pixels in (("ir", scene.first), ("vis", scene.second)):
-            write_pixels(folder / side / f"scene_{index:05d}.png", pixels)
+        pair = make_pair(task, seed, index, height=height, width=width)
+        for side, pixels in zip((first, second), pair, strict=True):
+            write_pixels(side / f"{pair_name(task, index)}.png", pixels)
+    return first, second

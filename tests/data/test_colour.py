@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from timfuse.data import Pixels, chroma_source, colour_like, is_colour, luma_of, to_pixels
-from timfuse.genotypes import TASKS
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (24, 37), dtype=np.uint8)
@@ -38,13 +37,19 @@ def test_colour_is_a_difference_between_channels() -> None:
         assert is_colour(almost)
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_which_chroma(task: str) -> None:
-    both = "both" if task in ("multi-exposure", "multi-focus") else None
-    assert chroma_source(task, GREY, RGB) == (both or "second")
-    assert chroma_source(task, RGB, OTHER) == (both or "second")
-    assert chroma_source(task, RGB, LIKE_GREY) == (both or "first")
-    assert chroma_source(task, GREY, LIKE_GREY) == "grey"
+@pytest.mark.parametrize(
+    ("colour", "chroma"),
+    [
+        ("first", ("first", "second", "first")),
+        ("second", ("first", "second", "second")),
+        ("both", ("both", "both", "both")),
+    ],
+)
+def test_which_chroma(colour: str, chroma: tuple[str, str, str]) -> None:
+    assert chroma_source(colour, RGB, LIKE_GREY) == chroma[0]
+    assert chroma_source(colour, GREY, RGB) == chroma[1]
+    assert chroma_source(colour, RGB, OTHER) == chroma[2]
+    assert chroma_source(colour, GREY, LIKE_GREY) == "grey"
 
 
 @pytest.mark.parametrize("pixels", [GREY, LIKE_GREY, RGB, DEEP])

@@ -73,6 +73,59 @@ def test_bad_folders(root: Path, tmp_path: Path) -> None:
         find_pairs(tmp_path / "new")
 
 
+@pytest.mark.parametrize("folders", [("xray", "beam/neutron"), ("./xray/", "beam//neutron")])
+def test_named_folders_hold_the_pairs_whatever_the_task(root: Path, folders: tuple[str, str]) -> None:
+    touch(root, "xray/x.png", "beam/neutron/x.tif", "xray/y.png", "beam/neutron/y.tif")
+    expected = [Pair(name, root / f"xray/{name}.png", root / f"beam/neutron/{name}.tif") for name in "xy"]
+    for task in ("xray-neutron", "infrared-visible"):
+        assert find_pairs(root, task, folders=folders) == expected
+    (root / "val.txt").write_text("y\n")
+    assert find_pairs(root, "xray-neutron", "val", folders=folders) == expected[1:]
+    assert names(find_pairs(root, folders=("vis", "ir"))) == ["a", "b", "c"]
+    touch(root, "xray/orphan.png")
+    with pytest.raises(UserError, match=r"xray/orphan\.png without a partner"):
+        find_pairs(root, "xray-neutron", folders=folders)
+
+
+def test_an_image_of_both_sources_in_the_data_folder_itself(tmp_path: Path) -> None:
+    touch(tmp_path, "x.png", "sub/x.png")
+    pairs = find_pairs(tmp_path, "mine", folders=(".", "sub"))
+    assert pairs == [Pair("x", tmp_path / "x.png", tmp_path / "sub/x.png")]
+
+
+@pytest.mark.parametrize("files", ["{part}/xray/x.png {part}/neutron/x.png", "xray/{part}/x.png neutron/{part}/x.png"])
+def test_named_folders_of_a_divided_set(tmp_path: Path, files: str) -> None:
+    for part in ("train", "test"):
+        touch(tmp_path, *files.format(part=part).replace("x.png", f"{part}.png").split())
+    folders = ("xray", "neutron")
+    assert names(find_pairs(tmp_path, "mine", "test", folders=folders)) == ["test"]
+    assert names(find_pairs(tmp_path, "mine", folders=folders)) == ["train"]
+
+
+@pytest.mark.parametrize("split", [None, "train"])
+def test_bad_named_folders(root: Path, split: str | None) -> None:
+    with pytest.raises(UserError, match=r"the folder .*/xray does not exist; check its name"):
+        find_pairs(root, "mine", split, folders=("ir", "xray"))
+    (root / "xray").mkdir()
+    with pytest.raises(UserError, match=r"/xray holds no image; put \.png"):
+        find_pairs(root, "mine", split, folders=("xray", "ir"))
+    touch(root, "xray/other.png")
+    (root / "train.txt").write_text("a\n")
+    with pytest.raises(UserError, match=r"ir/a\.png.* without a partner"):
+        find_pairs(root, "mine", split, folders=("xray", "ir"))
+    with pytest.raises(UserError, match="both sources are said to lie in 'ir/'; name two folders"):
+        find_pairs(root, "mine", split, folders=("ir/", "ir"))
+    for folder in (str(root / "ir"), "../ir", "i*", "NAME"):
+        with pytest.raises(UserError, match="cannot be a folder of a source; name one below the data folder"):
+            find_pairs(root, "mine", split, folders=("vis", folder))
+
+
+def test_named_folders_are_halves_of_different_parts(tmp_path: Path) -> None:
+    touch(tmp_path, "xray/x.png", "train/neutron/x.png")
+    with pytest.raises(UserError, match=r"holds no mine pairs; looked for xray/NAME \+ neutron/NAME and found xray/N"):
+        find_pairs(tmp_path, "mine", folders=("xray", "neutron"))
+
+
 def test_two_layouts_in_one_folder_are_ambiguous(root: Path) -> None:
     touch(root, "infrared/a.png", "visible/a.png")
     with pytest.raises(UserError, match=r"as ir/NAME \+ vis/NAME and as infrared/NAME \+ visible/NAME; move"):

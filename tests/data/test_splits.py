@@ -1,4 +1,4 @@
-"""Splits are disjoint, reproducible and keep neighbouring frames together."""
+"""Splits and blocks are disjoint, reproducible and keep neighbouring frames together."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timfuse.data import hold_out, make_splits
+from timfuse.data import find_pairs, hold_out, make_splits, scene_blocks
 from timfuse.runtime.errors import UserError
 
 
@@ -101,3 +101,80 @@ def test_real_lists(shared: Path) -> None:
     names = sorted(path.stem for path in (folder / "ir").iterdir())
     splits = make_splits(names, seed=0, folder=folder)
     assert (len(splits.weight), len(splits.architecture), len(splits.validation)) == (87, 86, 23)
+
+
+def blocks_of(*names: str) -> list[list[str]]:
+    return [[names[index] for index in block] for block in scene_blocks(names)]
+
+
+FRAMES = st.builds("{}{:05d}{}".format, st.sampled_from(["", "FLIR_", "FLIR_video_", "a 1_"]), st.integers(0, 10**5),
+                   st.sampled_from(["", "N", "D"]))  # fmt: skip
+SLICES = st.builds("{}{:03d}".format, st.integers(1, 12), st.integers(0, 40))
+SCENES = st.text(max_size=6) | st.sampled_from(["Arno", "Window", "Window2", "1", "01", "1a"])
+
+
+@given(names=st.lists(FRAMES, unique=True) | st.lists(SLICES, unique=True) | st.lists(FRAMES | SLICES | SCENES))
+def test_every_pair_is_in_exactly_one_block(names: list[str]) -> None:
+    blocks = scene_blocks(names)
+    assert all(blocks)
+    assert sorted(index for block in blocks for index in block) == list(range(len(names)))
+    assert len(blocks) >= min(2, len(names))
+
+
+@given(names=st.lists(FRAMES | SLICES | SCENES, unique=True), data=st.data())
+def test_blocks_do_not_depend_on_the_order_of_the_source(names: list[str], data: st.DataObject) -> None:
+    assert blocks_of(*data.draw(st.permutations(names))) == blocks_of(*names)
+
+
+@given(names=st.lists(SLICES, min_size=1, unique=True))
+def test_patients_are_blocks(names: list[str]) -> None:
+    patients = {name[:-3] for name in names}
+    if len(patients) > 1:
+        assert sorted({name[:-3] for name in block} for block in blocks_of(*names)) == [{p} for p in sorted(patients)]
+
+
+@given(numbers=st.lists(st.integers(0, 10**5), min_size=1, unique=True), padded=st.booleans())
+def test_frames_are_dealt_in_stretches(numbers: list[int], padded: bool) -> None:
+    names = {f"video_{number:06d}" if padded else f"video_{number}": number for number in numbers}
+    blocks = blocks_of(*names)
+    assert [names[name] for block in blocks for name in block] == sorted(numbers)
+    assert len(blocks) <= 20
+    sizes = [len(block) for block in blocks]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_blocks_of_names_of_several_kinds() -> None:
+    assert blocks_of("Arno", "Cave", "Land") == [["Arno"], ["Cave"], ["Land"]]
+    assert blocks_of("Window2", "Window", "WindowTrim", "Cave") == [["Cave"], ["Window", "Window2"], ["WindowTrim"]]
+    assert blocks_of("uk_01", "s-2", "s-10", "s-3", "s-1") == [["s-1", "s-2"], ["s-3", "s-10"], ["uk_01"]]
+    assert blocks_of("00003N", "00001D", "00002D", "00010N") == [["00001D", "00002D"], ["00003N", "00010N"]]
+
+
+def test_one_patient_alone_and_frames_past_999_are_cut_into_stretches() -> None:
+    assert blocks_of("12001", "12002", "12003", "12004") == [["12001", "12002"], ["12003", "12004"]]
+    assert blocks_of("00998", "00999", "01000", "01001") == [["00998", "00999"], ["01000", "01001"]]
+    assert blocks_of("1700000000123", "1700000001123") == [["1700000000123"], ["1700000001123"]]  # times, no patients
+
+
+def test_two_alike_are_parted_where_there_is_nothing_else() -> None:
+    assert blocks_of("Window", "Window2") == [["Window"], ["Window2"]]
+    assert blocks_of("Window") == [["Window"]]
+    assert blocks_of() == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "task", "count"),
+    [
+        ("roadscene", "infrared-visible", 20),
+        ("medical/mri-ct", "mri-ct", 7),
+        ("medical/mri-pet", "mri-pet", 2),
+        ("medical/mri-spect", "mri-spect", 11),
+        ("mef", "multi-exposure", 49),
+        ("mff", "multi-focus", 13),
+    ],
+)
+def test_blocks_of_real_sets(shared: Path, folder: str, task: str, count: int) -> None:
+    blocks = blocks_of(*(pair.name for pair in find_pairs(shared / "data" / folder, task, "train")))
+    assert len(blocks) == count
+    if task.startswith("mri"):
+        assert all(len({name[:-3] for name in block}) == 1 for block in blocks)

@@ -99,6 +99,16 @@ def test_the_task_decides_about_colour(tmp_path, write_network, fusion_genotype)
     assert all(np.abs(fused - shift.clip(0, 1)).max() > 0.01 for shift in shifts)
 
 
+def test_a_task_of_the_users_own_names_the_source_of_its_colour(tmp_path, write_network, fusion_genotype):
+    own = {"task": "xray-neutron", "sources": ("X-ray", "neutron")}
+    first, second = array((9, 12, 3), "float32"), array((9, 12, 3), "float32", 1)
+    for colour, source in (("first", first), ("second", second), (None, second)):
+        fuser = load(write_network(tmp_path / str(colour), fusion_genotype(**own, colour=colour)), "cpu")
+        new = expected_luma(fuser, first, second)
+        expected = (unit(source) + (new - luma(source))[..., None]).clip(0, 1)
+        np.testing.assert_allclose(fuser(first, second), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("modes", "result"),
     [

@@ -275,7 +275,6 @@ def test_mixed_precision_keeps_the_loss_and_the_weights_in_float32(tiny, genotyp
         ({"data": {"root": "nothing"}}, "the data folder nothing does not exist; check the path"),
         ({"device": "tpu"}, "unknown device tpu"),
         ({"loss": {"fidelity": 1.0}}, "data.crop = 16 is too small for this loss (a window of"),
-        ({"task": "mri-ct"}, "there are no synthetic scenes for mri-ct; give the folder of a data set as data.root"),
         (
             {"train": {**SHORT, "learning_rate": 1e30, "clip": 1e30}},
             "is not finite: nan; lower train.learning_rate or train.clip and start anew with --overwrite",

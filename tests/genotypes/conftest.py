@@ -6,7 +6,13 @@ from hypothesis import strategies as st
 from timfuse.genotypes import ALL_OPERATORS, CELL_KINDS, TASKS, CellGenotype, Genotype, genotype_graph
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
+WORDS = st.text(st.characters(codec="latin-1", exclude_categories=["C", "Z"]), min_size=1, max_size=20)  # are drawn
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20)
+KNOWN_TASKS = st.tuples(st.sampled_from(list(TASKS)), st.none())
+OWN_TASKS = st.tuples(
+    st.from_regex("[A-Za-z0-9][A-Za-z0-9._-]{0,39}", fullmatch=True).filter(lambda task: task not in TASKS),
+    st.tuples(WORDS, WORDS),
+)
 PLAIN = st.recursive(
     SCALARS,
     lambda item: st.lists(item, max_size=3) | st.dictionaries(st.text(max_size=9), item, max_size=3),
@@ -25,9 +31,12 @@ def genotypes(draw, max_cells=3, max_operators=3):
     else:
         extra = st.lists(st.sampled_from(["first", "second"]), max_size=max_cells - 1)
         sources = draw(extra.flatmap(lambda more: st.permutations(["first", "second", *more])))
+    task, words = draw(KNOWN_TASKS | OWN_TASKS)
     return Genotype(
         name=draw(NAMES),
-        task=draw(st.sampled_from(list(TASKS))),
+        task=task,
+        sources=words,
+        colour=draw(st.sampled_from([None, "first", "second", "both"])),
         network=network,
         channels=2 * draw(st.integers(1, 64)),
         cells=tuple(CellGenotype(draw(kinds), draw(operators), source) for source in sources),

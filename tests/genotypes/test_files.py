@@ -36,6 +36,23 @@ def test_a_saved_genotype_comes_back_exactly(data, any_genotype):
         assert path.read_bytes() == first
 
 
+def test_a_task_of_the_users_own(tmp_path):
+    path = tmp_path / "genotype.yaml"
+    own = "task: xray-neutron\nsources: [X-ray, neutron]\ncolour: first\n"
+    path.write_text(GOOD.replace("task: mri-ct\n", own))
+    genotype = load_genotype(path)
+    assert (genotype.task, genotype.sources, genotype.colour) == ("xray-neutron", ("X-ray", "neutron"), "first")
+    save_genotype(genotype, path)
+    assert own in path.read_text()
+
+
+def test_a_known_task_is_written_without_sources_and_colour(tmp_path):
+    path = tmp_path / "genotype.yaml"
+    path.write_text(GOOD.replace("task: mri-ct\n", "task: mri-ct\nsources: null\n"))
+    save_genotype(load_genotype(path), path)
+    assert not {"sources:", "colour:"} & set(path.read_text().split())
+
+
 def test_operators_are_written_on_one_line(tmp_path):
     save_genotype(load_genotype("tim"), tmp_path / "genotype.yaml")
     text = (tmp_path / "genotype.yaml").read_text()
@@ -76,6 +93,12 @@ def test_a_name_from_the_zoo_goes_before_a_file_of_that_name(tmp_path, monkeypat
         ("    operators:", "    operator:", "unknown key cells[0].operator (did you mean 'operators'?)"),
         ("task: mri-ct\n", "", "the key task is missing"),
         ("    operators: [residual_k3_d1]\n", "", "the key cells[0].operators is missing"),
+        ("task: mri-ct", "task: xray-neutron", "task must be one of infrared-visible"),
+        ("task: mri-ct", "task: xray-neutron\nsources: xray", "sources must be a list"),
+        ("task: mri-ct", "task: xray-neutron\nsources: [1, 2]", "sources must be two texts"),
+        ("task: mri-ct", "task: mri-ct\nsources: [MRI, CT]", "sources must be left out for mri-ct"),
+        ("task: mri-ct", "task: mri-ct\ncolour: [second]", "colour must be one of first, second, both"),
+        ("task: mri-ct", "task: mri-ct\ncolor: second", "unknown key color (did you mean 'colour'?)"),
         ("[residual_k3_d1]", "residual_k3_d1", "cells[0].operators must be a list"),
         ("[residual_k3_d1]", "[residual_k3_d1, 3]", "cells[0].operators[1]: 3 is not the id"),
         ("channels: 16", "channels: sixteen", "channels must be an even whole number"),

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from timfuse.genotypes import CellGenotype, Genotype, load_genotype
+from timfuse.genotypes import TASKS, CellGenotype, Genotype, load_genotype
 from timfuse.runtime.errors import UserError
 
 CELL = CellGenotype("successive", ("residual_k3_d1",))
 FUSION = Genotype("a", "mri-ct", "fusion", 8, (CELL,))
 BRANCHES = (replace(CELL, source="first"), replace(CELL, source="second"))
+OWN = replace(FUSION, task="xray-neutron", sources=("X-ray", "neutron"))
 REFINE = Genotype("b", "mri-ct", "refine", 8, BRANCHES, merge="concat")
 
 
@@ -21,6 +22,18 @@ REFINE = Genotype("b", "mri-ct", "refine", 8, BRANCHES, merge="concat")
         (FUSION, {"name": True}, "put it in quotes"),
         (FUSION, {"task": "mri-tc"}, "task must be one of infrared-visible, mri-ct, "),
         (FUSION, {"task": "mri-tc"}, "did you mean 'mri-ct'?"),
+        (FUSION, {"task": "xray-neutron"}, "task must be one of infrared-visible, mri-ct, "),
+        (FUSION, {"sources": ("MRI", "CT")}, "sources must be left out for mri-ct"),
+        (FUSION, {"colour": "third"}, "colour must be one of first, second, both, not 'third'"),
+        (OWN, {"task": "xray/neutron"}, "task must be up to 40 letters, digits, '-', '_' and '.', the first a letter"),
+        (OWN, {"task": ".."}, "not '..'"),
+        (OWN, {"task": "x" * 41}, "task must be up to 40 letters"),
+        (OWN, {"task": "x\n"}, "task must be up to 40 letters"),
+        (OWN, {"task": 3}, "not 3"),
+        (OWN, {"sources": ("xray",)}, "sources must be two texts of one line, like [xray, neutron], not ('xray',)"),
+        (OWN, {"sources": ("xray", 3)}, "sources must be two texts"),
+        (OWN, {"sources": ("xray", " ")}, "sources must be two texts"),
+        (OWN, {"sources": "xy"}, "sources must be two texts"),
         (
             FUSION,
             {"network": "fuse"},
@@ -64,3 +77,17 @@ def test_a_wrong_field_is_named(genotype, changes, told):
 
 def test_genotypes_can_be_keys():
     assert {load_genotype("tim"): 1}[load_genotype("tim")] == 1
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_known_task_knows_its_sources_and_its_colour(task):
+    genotype = replace(FUSION, task=task)
+    assert genotype.source_words == TASKS[task]
+    assert genotype.colour_source == ("both" if task in ("multi-exposure", "multi-focus") else "second")
+    assert replace(genotype, colour="first").colour_source == "first"
+
+
+def test_a_task_of_the_users_own():
+    assert OWN.source_words == ("X-ray", "neutron")
+    assert OWN.colour_source == "second"
+    assert replace(OWN, colour="both").colour_source == "both"

@@ -1,5 +1,7 @@
 """The graph of a genotype: one way from the sources to the output, every operator, every parameter once."""
 
+from dataclasses import replace
+
 import networkx
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from timfuse.genotypes import genotype_graph, load_genotype, parse_operator, zoo_names
+from timfuse.genotypes.picture import cell_picture
 from timfuse.operators.networks import FusionNetwork, RefineNetwork
 
 COPIES = {"successive": 1, "multi_scale": 3, "decomposition": 2}
@@ -99,6 +102,14 @@ def test_modules_are_told_apart_by_whole_names():
 
 def test_without_parameters_there_are_no_counts():
     assert set(dict(genotype_graph(load_genotype("tim")).nodes(data="parameters")).values()) == {None}
+
+
+def test_the_sources_have_the_words_of_the_users_own_task():
+    own = replace(load_genotype("tim_ivif"), task="xray-neutron", sources=("X-ray", "neutron"))
+    graph = genotype_graph(own)
+    assert [graph.nodes[node]["label"] for node in ("first", "second")] == ["X-ray", "Neutron"]
+    branches = [cell_picture(own, index).subtitle.split(" · ")[0] for index in range(4)]
+    assert branches == ["X-ray branch"] * 2 + ["neutron branch"] * 2
 
 
 def test_the_blend_takes_the_mask_of_the_first_branch():
