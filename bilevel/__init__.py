@@ -28,12 +28,14 @@ weight decay 2.5, validation loss 15.9
 
 from collections.abc import Callable
 
+from .adaptation import Adaptation, OptimizerFactory, adapt, layers_of, restored
 from .conjugate_gradient import conjugate_gradient
 from .finite_difference import finite_difference
 from .first_order import first_order
 from .gauss_newton import gauss_newton
 from .hypergradient import Hypergradient, NonFiniteError
 from .inner_loop import InnerLoop, inner_loop
+from .meta_gradients import META_GRADIENTS, MetaGradient, anil, fomaml, imaml, maml, reptile
 from .neumann import neumann
 from .problem import BilevelProblem
 from .unrolled import unrolled
@@ -49,15 +51,27 @@ ESTIMATORS: dict[str, Callable[..., Hypergradient]] = {
 
 __all__ = [
     "ESTIMATORS",
+    "META_GRADIENTS",
+    "Adaptation",
     "BilevelProblem",
     "Hypergradient",
     "InnerLoop",
+    "MetaGradient",
     "NonFiniteError",
+    "OptimizerFactory",
+    "adapt",
+    "anil",
     "conjugate_gradient",
     "finite_difference",
     "first_order",
+    "fomaml",
     "gauss_newton",
+    "imaml",
     "inner_loop",
+    "layers_of",
+    "maml",
     "neumann",
+    "reptile",
+    "restored",
     "unrolled",
 ]

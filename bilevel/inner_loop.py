@@ -35,11 +35,12 @@ class InnerLoop:
         """The current weights w_k, one per parameter of the original module that requires grad."""
         return tuple(parameter for parameter in self.module.fast_params if parameter.requires_grad)
 
-    def step(self, loss: Tensor) -> Gradients:
+    def step(self, loss: Tensor, rates: Tensor | None = None) -> Gradients:
         """Replace the weights by those after one optimiser step, on the tape.
 
         Args:
             loss: Scalar, computed with ``module``.
+            rates: (param groups,), learning rates in place of the optimiser's, which may be on the tape themselves.
 
         Returns:
             The raw gradient of the loss by ``parameters`` as they were, on the tape, zeros where it has none.
@@ -51,7 +52,8 @@ class InnerLoop:
             seen.extend(gradients)
             return gradients
 
-        self._optimizer.step(loss, grad_callback=see)
+        override = None if rates is None else {"lr": list(rates.unbind())}
+        self._optimizer.step(loss, override=override, grad_callback=see)
         return tuple(
             torch.zeros_like(parameter) if gradient is None else gradient
             for parameter, gradient in zip(before, seen, strict=True)
@@ -162,6 +164,8 @@ def _refuse_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer) -> No
             if group.get(setting):
                 raise UserError(f"optimizer {kind} with {setting}=True cannot be differentiated: leave it False")
         if isinstance(group["lr"], Tensor) and group["lr"].requires_grad:
-            raise UserError(f"optimizer {kind} with a learnt lr would lose its gradient: pass a float")
+            raise UserError(
+                f"optimizer {kind} with a learnt lr would lose its gradient: pass a float, and the rates to step"
+            )
         if any(id(parameter) not in known for parameter in group["params"]):
             raise UserError(f"optimizer {kind} holds a parameter that is not in the module: build it from the module")

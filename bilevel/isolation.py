@@ -25,12 +25,7 @@ def isolated(problem: BilevelProblem) -> Iterator[Evaluate]:
     Passes write to copies that stand in for the buffers, so that the buffers themselves are never written to
     and the graph of a pass stays valid whatever the next pass does. Gradients are enabled inside.
     """
-    parts = list(problem.module.modules())
-    slots = [
-        (part._buffers, name, buffer) for part in parts for name, buffer in part._buffers.items() if buffer is not None
-    ]
-    parameters = [parameter for part in parts for parameter in part._parameters.values() if parameter is not None]
-    devices = {tensor.device for tensor in (*parameters, *problem.outer_parameters)}
+    devices = {tensor.device for tensor in (*problem.module.parameters(), *problem.outer_parameters)}
     cuda = [device for device in devices if device.type == "cuda"]
     host_state = torch.get_rng_state()
     cuda_states = [torch.cuda.get_rng_state(device) for device in cuda]
@@ -44,21 +39,34 @@ def isolated(problem: BilevelProblem) -> Iterator[Evaluate]:
         rewind()
         if module is not None:
             return loss(module, batch)  # a copy, which has its own buffers
-        # By identity, so that a buffer which several parts share stays shared.
-        copies = {id(buffer): buffer.detach().clone() for _, _, buffer in slots}
-        for buffers, name, buffer in slots:
-            buffers[name] = copies[id(buffer)]
-        try:
+        with copied_buffers(problem.module):
             return loss(problem.module, batch)
-        finally:
-            for buffers, name, buffer in slots:
-                buffers[name] = buffer
 
     try:
         with torch.enable_grad():
             yield evaluate
     finally:
         rewind()
+
+
+@contextmanager
+def copied_buffers(module: nn.Module) -> Iterator[None]:
+    """Let copies stand in for a module's buffers, which themselves are neither written to nor replaced inside."""
+    slots = [
+        (part._buffers, name, buffer)
+        for part in module.modules()
+        for name, buffer in part._buffers.items()
+        if buffer is not None
+    ]
+    # By identity, so that a buffer which several parts share stays shared.
+    copies = {id(buffer): buffer.detach().clone() for _, _, buffer in slots}
+    for buffers, name, buffer in slots:
+        buffers[name] = copies[id(buffer)]
+    try:
+        yield
+    finally:
+        for buffers, name, buffer in slots:
+            buffers[name] = buffer
 
 
 @contextmanager

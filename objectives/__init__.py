@@ -8,17 +8,23 @@ from .gradients import gradient_magnitude, sobel
 from .information import mutual_information
 from .saliency import histogram_saliency, saliency_weights
 from .similarity import structural_similarity
+from .targets import exposed_target, functional_target, sharper_target
+from .tasks import TASK_LOSSES
 
 __all__ = [
+    "TASK_LOSSES",
     "FusionLoss",
     "correlation_of_differences",
     "edge_transfer",
+    "exposed_target",
+    "functional_target",
     "gradient_loss",
     "gradient_magnitude",
     "histogram_saliency",
     "intensity_loss",
     "mutual_information",
     "saliency_weights",
+    "sharper_target",
     "sobel",
     "ssim_loss",
     "structural_similarity",

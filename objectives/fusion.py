@@ -1,5 +1,6 @@
 """The unsupervised losses of image fusion and their weighted sum."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +13,15 @@ from .gradients import gradient_magnitude
 from .information import mutual_information
 from .saliency import saliency_weights
 from .similarity import structural_similarity
+from .targets import exposed_target, functional_target, sharper_target
 
 _FLAT = 0.01  # bits, so that a flat image has a logarithm
+_TARGETS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "brighter": torch.maximum,
+    "exposed": exposed_target,
+    "sharper": sharper_target,
+    "functional": functional_target,
+}
 
 
 def intensity_loss(fused: Tensor, first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
@@ -74,6 +82,9 @@ class FusionLoss:
     The first three terms are TIM's and DetFusion's. By default they pull about equally hard at the average of the
     sources: measured there on street scenes, the norms of their unweighted gradients stand as 1 : 6 : 20.
 
+    The next four draw the image to one that is made of the sources without a network, each for tasks of which that much
+    is known: bones are white in CT, one source is better exposed, in focus, or shows activity.
+
     The others are what fusion is judged by, made differentiable; some are negative, and so may the sum be. They pull
     against each other: copying one source has the most information and fidelity, averaging the best structure, adding
     both the best correlation of differences. Linear in the last two, training falls to one side or the other; with the
@@ -84,6 +95,10 @@ class FusionLoss:
         intensity: Weight of `intensity_loss`, at least 0.
         gradient: Weight of `gradient_loss`, at least 0.
         ssim: Weight of `ssim_loss`, at least 0. A term of weight 0 is not computed.
+        brighter: Weight of the mean distance to the brighter source at each pixel.
+        exposed: Weight of the mean distance to `exposed_target`.
+        sharper: Weight of the mean distance to `sharper_target`.
+        functional: Weight of the mean distance to `functional_target`.
         structure: Weight of 1 minus the mean of both sources' `structural_similarity`, neither weighted by saliency.
         fidelity: Weight of minus the sum of both sources' `visual_fidelity`.
         edges: Weight of minus the `edge_transfer`.
@@ -100,6 +115,10 @@ class FusionLoss:
     intensity: float = 1.0
     gradient: float = 0.2
     ssim: float = 0.05
+    brighter: float = 0.0
+    exposed: float = 0.0
+    sharper: float = 0.0
+    functional: float = 0.0
     structure: float = 0.0
     fidelity: float = 0.0
     edges: float = 0.0
@@ -116,7 +135,8 @@ class FusionLoss:
         """Compute the terms whose weight is not 0.
 
         Args:
-            fused: (N, 1, H, W), H and W at least 41 for `fidelity`, 6 for `ssim` and `structure`.
+            fused: (N, 1, H, W), H and W at least 41 for `fidelity`, 17 for `sharper`, 6 for `ssim`
+                and `structure`.
             first: (N, 1, H, W) in [0, 1].
             second: (N, 1, H, W) in [0, 1].
 
@@ -132,6 +152,11 @@ class FusionLoss:
             terms["gradient"] = gradient_loss(fused, first, second)
         if self.ssim:
             terms["ssim"] = ssim_loss(fused, first, second, weights)
+        for name, target in _TARGETS.items():
+            if getattr(self, name):
+                with torch.no_grad():
+                    wanted = target(first, second)
+                terms[name] = (fused - wanted).abs().mean()
         saved, sources = fused.clamp(0, 1), torch.stack([first, second])
         if self.structure:
             terms["structure"] = 1 - structural_similarity(saved, sources).mean()

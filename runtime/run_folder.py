@@ -24,6 +24,7 @@ RUN_FILES = (
     CHECKPOINT_FILE,
     "genotype.yaml",
     "latency.yaml",
+    "rates.yaml",
     "weights.safetensors",
     "weights-last.safetensors",
     "first_stage/genotype.yaml",

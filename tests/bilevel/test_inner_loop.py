@@ -57,6 +57,16 @@ class Cubic(nn.Module):
         return (a * self.w**3).sum() / 3
 
 
+class TwoCubics(nn.ModuleList):
+    """Two layers, each with the same inner loss."""
+
+    def __init__(self) -> None:
+        super().__init__([Cubic(), Cubic()])
+
+    def forward(self, a: Tensor) -> Tensor:
+        return self[0](a) + self[1](a)
+
+
 @pytest.fixture
 def a():
     return torch.tensor([0.7, 0.2, -0.4], dtype=torch.float64, requires_grad=True)
@@ -75,6 +85,25 @@ def test_steps_and_their_derivatives_equal_the_closed_form(kind, closed_form, se
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=0)
         derivatives = torch.autograd.grad(actual.sin().sum(), (a, module.w))
     wanted = torch.autograd.grad(expected.sin().sum(), (a, module.w))
+    torch.testing.assert_close(derivatives, wanted, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize(("kind", "closed_form", "settings"), CASES)
+def test_rates_replace_those_of_the_optimizer_and_are_on_the_tape(kind, closed_form, settings, a):
+    module = TwoCubics()
+    roots = torch.tensor([0.3, 0.5], dtype=torch.float64, requires_grad=True)
+    rates = roots.square()  # on the tape, and no leaf
+    groups = [{"params": list(part.parameters())} for part in module]
+    expected = [
+        closed_form(part.w, [lambda w: a * w**2] * 3, **{**settings, "lr": rate})
+        for part, rate in zip(module, roots.square(), strict=True)
+    ]
+    with inner_loop(module, kind(groups, **settings)) as loop:
+        for _ in range(3):
+            loop.step(loop.module(a), rates)
+        torch.testing.assert_close(loop.parameters, tuple(expected), rtol=1e-12, atol=0)
+        derivatives = torch.autograd.grad(sum(w.sin().sum() for w in loop.parameters), (a, roots))
+    wanted = torch.autograd.grad(sum(w.sin().sum() for w in expected), (a, roots))
     torch.testing.assert_close(derivatives, wanted, rtol=1e-10, atol=1e-14)
 
 

@@ -9,10 +9,13 @@ from torch import Tensor
 from timfuse.data import SyntheticScenes, unit_range
 from timfuse.objectives import (
     FusionLoss,
+    exposed_target,
+    functional_target,
     gradient_loss,
     gradient_magnitude,
     intensity_loss,
     saliency_weights,
+    sharper_target,
     ssim_loss,
     structural_similarity,
 )
@@ -116,3 +119,41 @@ def test_descent_finds_a_fused_image_better_than_either_source() -> None:
         schedule.step()
     end = loss(fused, first, second).item()
     assert end < min(start, loss(first, first, second).item(), loss(second, first, second).item())
+
+
+TARGETS = {
+    "brighter": torch.maximum,
+    "exposed": exposed_target,
+    "sharper": sharper_target,
+    "functional": functional_target,
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@given(seed=st.integers(0, 500))
+def test_a_target_s_term_is_the_mean_distance_to_it(name: str, seed: int) -> None:
+    fused, first, second = images(seed, height=17, width=20)
+    loss, target = FusionLoss(0, 0, 0, **{name: 2.0}), TARGETS[name](first, second)
+    assert list(loss.terms(fused, first, second)) == [name]
+    torch.testing.assert_close(loss(fused, first, second), 2 * (fused - target).abs().mean())
+    assert loss(target, first, second) == 0
+    assert loss((target + 0.1).clamp(0, 2), first, second).item() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_no_gradient_flows_into_a_target(name: str) -> None:
+    fused, first, second = images(8, height=17, width=20).requires_grad_().unbind()
+    value = FusionLoss(0, 0, 0, **{name: 1.0})(fused, first, second)
+    gradients = torch.autograd.grad(value, (fused, first, second), allow_unused=True)
+    assert gradients[1] is None
+    assert gradients[2] is None
+    target = TARGETS[name](first, second)
+    torch.testing.assert_close(gradients[0], torch.sign(fused - target) / fused.numel())
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_derivatives_of_a_target_s_term(name: str) -> None:
+    fused, first, second = images(9, batch=1, height=17, width=17)
+    fused.requires_grad_()
+    loss = FusionLoss(0, 0, 0, **{name: 1.0})
+    assert torch.autograd.gradcheck(lambda image: loss(image, first, second), fused)
