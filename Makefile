@@ -1,4 +1,4 @@
-# make demo   find, train and use a network on synthetic scenes; ends with fused images and a page to look at
+# make demo   find, meta-train, adapt and use a network on synthetic pairs; ends with fused images and a page to look at
 # make dev    a development environment in .venv: the package from this folder, with the test tools
 # make test   build the wheel, install it into .venv-test and test what was installed
 # make lint   style and types, with the tools of .venv-test
@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 DEMO := runs/demo
-DEMO_PAIRS := --first $(DEMO)/pairs/ir --second $(DEMO)/pairs/vis
+DEMO_PAIRS := --first $(DEMO)/pairs/near --second $(DEMO)/pairs/far
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 SOURCES := $(shell find . -path './.*' -prune -o -path ./tests -prune -o -path ./build -prune -o -path ./dist -prune \
@@ -20,12 +20,14 @@ unexport PYTHONPATH
 # The pairs that are fused are not among those that the network was found and trained on.
 demo: .venv/.installed
 	.venv/bin/timfuse search --config configs/search-demo.yaml --overwrite
-	.venv/bin/timfuse train --config configs/train-demo.yaml --overwrite
-	.venv/bin/timfuse scenes -o $(DEMO)/pairs --seed 1
-	.venv/bin/timfuse fuse $(DEMO_PAIRS) -o $(DEMO)/found --network $(DEMO)/training --overwrite
-	.venv/bin/timfuse fuse $(DEMO_PAIRS) -o $(DEMO)/ivif --overwrite
-	.venv/bin/timfuse evaluate $(DEMO_PAIRS) --fused $(DEMO)/found $(DEMO)/ivif -o $(DEMO)/scores
-	.venv/bin/timfuse compare $(DEMO_PAIRS) --fused $(DEMO)/found $(DEMO)/ivif -o $(DEMO)/comparison
+	.venv/bin/timfuse meta-init --config configs/meta-init-demo.yaml --overwrite
+	.venv/bin/timfuse adapt $(DEMO)/meta-init --task multi-focus --steps 50 -o $(DEMO)/adapted --overwrite
+	.venv/bin/timfuse scenes --task multi-focus -o $(DEMO)/pairs --size 320x240 --seed 1
+	.venv/bin/timfuse fuse $(DEMO_PAIRS) -o $(DEMO)/before --network $(DEMO)/meta-init --overwrite
+	.venv/bin/timfuse fuse $(DEMO_PAIRS) -o $(DEMO)/fused --network $(DEMO)/adapted --overwrite
+	.venv/bin/timfuse evaluate $(DEMO_PAIRS) --fused before=$(DEMO)/before adapted=$(DEMO)/fused -o $(DEMO)/scores
+	.venv/bin/timfuse compare $(DEMO_PAIRS) --fused before=$(DEMO)/before adapted=$(DEMO)/fused -o $(DEMO)/comparison \
+		--picture $(DEMO)/adapted/pictures/adaptation.png --picture $(DEMO)/meta-init/pictures/adaptation.png
 	@echo "Look at $(DEMO)/comparison/page.html, and at the network that was found: $(DEMO)/search/pictures/network.svg"
 	@echo "Curves: .venv/bin/tensorboard --logdir $(DEMO)"
 

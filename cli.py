@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -106,6 +107,83 @@ def train(
     typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
 
 
+@app.command(name="meta-init")
+def meta_init(
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", help="YAML file, or the name of a shipped one: meta-init-demo, meta-init."),
+    ],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key of the config."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, to the bit.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+) -> None:
+    """Train one initialisation from which a network adapts to every fusion task."""
+    from .meta_init import MetaInitConfig, meta_initialise
+    from .runtime.config import load_config
+
+    loaded = load_config(MetaInitConfig, config, settings or [])
+    done = meta_initialise(loaded, resume=resume, overwrite=overwrite)
+    if done.curves:  # empty in a process of torchrun that does not lead
+        _print_curves("validation loss after steps", list(done.curves.items()))
+        typer.echo(f"weights   {loaded.run / 'weights.safetensors'} of step {done.best_step}, and rates.yaml")
+        typer.echo(f"pictures  {loaded.run / 'pictures'}: adaptation.svg, curves.svg")
+        typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
+
+
+@app.command()
+def adapt(
+    initialisation: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a meta-initialisation.")],
+    task: Annotated[str, typer.Option("--task", help="What is fused: mri-ct, multi-focus, ..., or a task of the run.")],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder with the pairs; without it, synthetic ones.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 20,
+    pairs: Annotated[int, typer.Option("--pairs", min=0, help="Training pairs to adapt on; 0 for all.")] = 8,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder of the network; default: runs/adapt-TASK.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", metavar="KEY=VALUE", help="seed, device, sources, colour, loss.NAME."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the network in the folder.")] = False,
+) -> None:
+    """Adapt an initialisation to a task, on a few pairs and in seconds."""
+    import json
+
+    from .meta_init import AdaptConfig, adapt_to_task
+    from .runtime.config import load_config
+
+    run = output or Path("runs") / f"adapt-{task}"
+    options = {"init": str(initialisation), "task": task, "steps": steps, "pairs": pairs, "run": str(run)}
+    if data is not None:
+        options["data"] = str(data)
+    given = [f"{key}={json.dumps(value)}" for key, value in options.items()]
+    done = adapt_to_task(load_config(AdaptConfig, None, [*(settings or []), *given]), overwrite=overwrite)
+    _print_curves("validation loss after steps", [(task, done.curve), ("from random weights", done.fresh)])
+    typer.echo(f"{steps} steps on {done.pairs} pairs in {done.seconds:.1f} s: {run / 'weights.safetensors'}")
+    typer.echo(f"pictures  {run / 'pictures'}: adaptation.svg")
+    typer.echo(f"fuse      timfuse fuse --network {run} --first ... --second ... -o fused")
+
+
+def _print_curves(title: str, rows: Sequence[tuple[str, Mapping[int, float]]]) -> None:
+    """Print one line for each curve: its values by number of steps."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(title, no_wrap=True)
+    for count in rows[0][1]:
+        table.add_column(str(count), justify="right", no_wrap=True)
+    for name, curve in rows:
+        table.add_row(name, *(f"{value:.4f}" for value in curve.values()))
+    # In a pipe or a file the table is as wide as it needs to be.
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+
+
 @app.command()
 def fuse(
     first: Annotated[str, typer.Option("--first", help="First sources: folder, file or glob pattern.")],
@@ -196,6 +274,9 @@ def compare(
         list[str] | None,
         typer.Option("--zoom", metavar="X,Y,WIDTH,HEIGHT", help="Enlarge this region; default: where methods differ."),
     ] = None,
+    pictures: Annotated[
+        list[Path] | None, typer.Option("--picture", help="An image, such as curves, to show below on the page.")
+    ] = None,
 ) -> None:
     """Show sources and fused images side by side: a sheet, and a page with a slider."""
     from .data import match_pairs
@@ -204,25 +285,30 @@ def compare(
 
     pairs = choose_pairs(match_pairs(first, second), names.split(",") if names else None, limit=limit)
     methods = find_methods([*fused, *(more or [])], pairs)
-    for file in write_comparison(pairs, methods, output, zoom=[parse_region(text) for text in zoom or []]):
+    regions = [parse_region(text) for text in zoom or []]
+    for file in write_comparison(pairs, methods, output, zoom=regions, pictures=pictures or []):
         typer.echo(str(file))
 
 
 @app.command()
 def scenes(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Gets the folders ir/ and vis/.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Gets two folders, such as ir/ and vis/.")],
+    task: Annotated[
+        str,
+        typer.Option("--task", "-t", help="Also mri-ct, mri-pet, mri-spect, multi-exposure, multi-focus."),
+    ] = "infrared-visible",
     count: Annotated[int, typer.Option("--count", min=1, help="How many pairs.")] = 6,
     size: Annotated[str, typer.Option("--size", metavar="WIDTHxHEIGHT", help="In pixels.")] = "640x480",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the scenes.")] = 0,
 ) -> None:
-    """Render synthetic infrared-visible pairs, to try things without data."""
+    """Render synthetic pairs of a task, to try things without data."""
     from .data import write_scenes
 
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 32):
         raise UserError(f"--size must be WIDTHxHEIGHT from 32x32 on, like 640x480, not {size!r}")
-    write_scenes(output, count, height=int(height), width=int(width), seed=seed)
-    typer.echo(f"{count} pairs in {output / 'ir'} and {output / 'vis'}")
+    first, second = write_scenes(output, count, task=task, height=int(height), width=int(width), seed=seed)
+    typer.echo(f"{count} pairs in {first} and {second}")
 
 
 @app.command()
@@ -236,6 +322,7 @@ def visualize(
     """Draw a network and its cells; for a run also how operator probabilities or losses and metrics went."""
     from .finetune.pictures import draw_curves
     from .genotypes import draw, load_genotype
+    from .meta_init.pictures import draw_training
     from .operators import build_network, parameter_sizes
     from .runtime.history import HISTORY_FILE, read_history
     from .search.pictures import draw_probabilities
@@ -254,8 +341,13 @@ def visualize(
         typer.echo(f"{path} has no genotype yet: drawing its history so far")
     if history.is_file():
         rows = read_history(history)
-        of_training = bool(rows) and "loss" in rows[0]  # a search has an inner and an outer loss
-        files += (draw_curves if of_training else draw_probabilities)(rows, folder)
+        known = rows[0] if rows else {}
+        if "query" in known:  # of a meta-initialisation, by task
+            files += draw_training(rows, folder)
+        elif "loss" in known:  # of a training; a search has an inner and an outer one
+            files += draw_curves(rows, folder)
+        else:
+            files += draw_probabilities(rows, folder)
     for file in files:
         typer.echo(str(file))
 

@@ -15,7 +15,13 @@ from .sheet import comparison_sheet
 
 
 def write_comparison(
-    pairs: Sequence[Pair], methods: Methods, output: Path, *, zoom: Sequence[Region] = (), title: str = "Fused images"
+    pairs: Sequence[Pair],
+    methods: Methods,
+    output: Path,
+    *,
+    zoom: Sequence[Region] = (),
+    pictures: Sequence[Path] = (),
+    title: str = "Fused images",
 ) -> list[Path]:
     """Write the picture sheet and the page, the latter with the metrics of the pairs that it shows.
 
@@ -24,6 +30,7 @@ def write_comparison(
         methods: For each method's name its fused images, in the order of the pairs.
         output: A .png file for the sheet alone, a .html file for the page alone, or a folder for both.
         zoom: Regions to enlarge in every pair; by default two per pair, where the methods differ most.
+        pictures: Image files to show at the end of the page, such as the curves of a training.
         title: Heading of the page.
 
     Returns:
@@ -46,5 +53,8 @@ def write_comparison(
         else:
             with Progress(len(pairs), "scoring", unit="pairs") as progress:
                 evaluation = evaluate(pairs, methods, progress=progress)
-            write_atomically(path, comparison_page(pairs, methods, evaluation=evaluation, zoom=zoom, title=title))
+            page = comparison_page(
+                pairs, methods, evaluation=evaluation, zoom=zoom, pictures=pictures, title=title
+            )
+            write_atomically(path, page)
     return wanted

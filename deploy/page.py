@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data import Pair
+from ..data import Pair, read_pixels
 from .evaluation import Evaluation
 from .methods import Methods
 from .regions import Region
@@ -31,6 +31,7 @@ def comparison_page(
     *,
     evaluation: Evaluation | None = None,
     zoom: Sequence[Region] = (),
+    pictures: Sequence[Path] = (),
     title: str = "Fused images",
 ) -> str:
     """Make a page on which any two of the sources and the fused images lie under a slider.
@@ -42,13 +43,14 @@ def comparison_page(
         methods: For each method's name its fused images, in the order of the pairs.
         evaluation: Metrics to show below the images.
         zoom: Regions to offer for every pair; by default two per pair, where the methods differ most.
+        pictures: Image files to show at the end, such as the curves of a training.
         title: Heading of the page.
 
     Returns:
         The HTML text.
 
     Raises:
-        UserError: As `rows.read_rows`.
+        UserError: As `rows.read_rows`, or a picture cannot be read.
     """
     data = {
         "labels": labels(pairs, methods),
@@ -60,6 +62,7 @@ def comparison_page(
     parts = {
         "title": html.escape(title),
         "note": note,
+        "pictures": "".join(map(_figure, pictures)),
         # A script element ends at the first "</", whatever it holds.
         "data": json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
@@ -83,6 +86,15 @@ def _data_address(pixels: NDArray[np.uint8]) -> str:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _figure(path: Path) -> str:
+    """Put a picture below the images, as its file is: curves would not stand JPEG."""
+    pixels = read_pixels(path)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f'<figure class="card"><img src="{address}" alt="{html.escape(path.stem)}"></figure>'
 
 
 def _scores(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:

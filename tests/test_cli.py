@@ -597,3 +597,28 @@ def test_bad_requests_to_fuse(refused, run):
     code, output, _ = run("fuse", "--help")
     assert code == 0
     assert all(name in output for name in shipped_names())
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "second", "modes"),
+    [
+        ("infrared-visible", "ir/scene_00000", "vis/scene_00000", ["L", "L"]),
+        ("mri-ct", "mri/101008", "ct/101008", ["L", "L"]),
+        ("mri-spect", "mri/101008", "spect/101008", ["L", "RGB"]),
+        ("multi-exposure", "under/scene_00000", "over/scene_00000", ["RGB", "RGB"]),
+        ("multi-focus", "near/scene_00000", "far/scene_00000", ["RGB", "RGB"]),
+    ],
+)
+def test_synthetic_pairs_of_every_task(run, task, first, second, modes):
+    code, output, _ = run("scenes", "--task", task, "-o", "made", "--count", "2", "--size", "48x40")
+    folders = [Path("made") / Path(name).parent for name in (first, second)]
+    assert (code, output) == (0, f"2 pairs in {folders[0]} and {folders[1]}\n")
+    images = [Image.open(f"made/{name}.png") for name in (first, second)]
+    assert [image.size for image in images] == [(48, 40)] * 2
+    assert [image.mode for image in images] == modes
+    assert [len(list(folder.iterdir())) for folder in folders] == [2, 2]
+
+
+def test_bad_requests_for_synthetic_pairs(refused):
+    assert "task must be one of infrared-visible, " in refused("scenes", "--task", "multi-focal", "-o", "made")
+    assert "--size must be WIDTHxHEIGHT from 32x32 on" in refused("scenes", "--size", "31x40", "-o", "made")

@@ -26,6 +26,7 @@ FLOORS = {
     "objectives": 3,
     "data": 3,
     "search": 4,
+    "meta_init": 4,
     "finetune": 4,
     "deploy": 4,
     "cli": 5,

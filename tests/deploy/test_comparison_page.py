@@ -141,3 +141,12 @@ def test_an_output_that_cannot_be_written(pairs, methods, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot write"):
         write_comparison(pairs, methods, tmp_path / "file" / "a.png")
+
+
+def test_pictures_come_along_as_they_are(pairs, methods, tmp_path):
+    curves = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(curves).save(tmp_path / "curves.png")
+    page = comparison_page(pairs, methods, pictures=[tmp_path / "curves.png"])
+    assert Structure(page).open == []
+    (address,) = re.findall(r'<figure class="card"><img src="data:image/png;base64,([^"]+)" alt="curves">', page)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(base64.b64decode(address)))), curves)

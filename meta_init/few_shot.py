@@ -1,0 +1,166 @@
+"""Few-shot adaptation: from an initialisation and a few pairs of a task to a network that fuses."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import __version__
+from ..data import PairBatch, cut_crops
+from ..genotypes import TASKS, Genotype, load_genotype, save_genotype
+from ..operators import build_network
+from ..runtime.config import config_hash, config_to_yaml, load_config
+from ..runtime.device import select_device
+from ..runtime.errors import UserError
+from ..runtime.memory import keep_freed_memory
+from ..runtime.progress import Progress
+from ..runtime.run_folder import CONFIG_FILE, open_run
+from ..runtime.seeds import derive_seed, seed_everything
+from ..runtime.weights import load_into, save_weights
+from .config import AdaptConfig, MetaInitConfig, TaskSection, check_task
+from .episodes import Episode, validation_query
+from .pictures import draw_adaptation
+from .rates import RATES_FILE, adaptation_of, adapting_layers, load_rates
+from .tasks import Task, open_task
+from .validation import Curve, adapt_and_score
+
+_SCORED = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 800, 1200, 2000, 3000, 5000, 8000)
+
+
+class Adapted(NamedTuple):
+    """What an adaptation ends with.
+
+    Attributes:
+        genotype: With its provenance, as in `genotype.yaml`.
+        curve: By number of steps, the validation loss after them.
+        fresh: The same from random weights, at the learning rate that the meta-initialisation began with.
+        pairs: How many pairs it adapted on.
+        seconds: How long it took, without reading and checking.
+    """
+
+    genotype: Genotype
+    curve: Curve
+    fresh: Curve
+    pairs: int
+    seconds: float
+
+
+def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
+    """Adapt an initialisation to a task on a few pairs of it; write a run folder that can be fused with.
+
+    Args:
+        config: what to adapt, to what and how long; `config.run` is the folder.
+        overwrite: replace the run that is in the folder.
+
+    Returns:
+        The genotype and how the validation loss went.
+
+    Raises:
+        UserError: there is no such initialisation or task, or the data, the device or the run folder cannot be used.
+    """
+    keep_freed_memory()
+    device = select_device(config.device)
+    folder = config.init.expanduser()
+    trained = _trained(folder)
+    section = _section(config, trained)
+    loss = section.fusion_loss(config.task, trained.data.crop)
+    root = config.data and config.data.expanduser()
+    task = open_task(
+        config.task, [root], weight=1.0, loss=loss, sources=section.sources, data=trained.data, seed=config.seed
+    )
+    seed_everything(config.seed)
+    origin = load_genotype(folder)
+    genotype = replace(
+        origin,
+        name=config.run.resolve().name,
+        task=config.task,
+        sources=None if config.task in TASKS else section.sources,
+        colour=section.colour,
+    )
+    network, fresh_network = (build_network(genotype).to(device) for _ in range(2))
+    load_into(network, folder / "weights.safetensors")
+    pairs = _spread(task, config.pairs)
+    episode = _episode(config, trained, task, pairs).to(device)
+    scored = [*(count for count in _SCORED if count < config.steps), config.steps]
+    with (
+        open_run(config.run, config_yaml=config_to_yaml(config), resume=False, overwrite=overwrite),
+        Progress(config.steps, f"adapting to {config.task}") as progress,
+    ):
+        begun = time.monotonic()
+        layers = adapting_layers(network, trained)
+        adaptation = adaptation_of(layers, load_rates(folder, layers).to(device), trained.inner)
+        curve = adapt_and_score(network, adaptation, loss, episode, scored, progress)
+        seconds = time.monotonic() - begun
+        _check_finite(curve)
+        fresh = _fresh_curve(fresh_network, trained, task, episode, scored)
+        save_weights(config.run / "weights.safetensors", network.state_dict(), {"genotype": genotype.name})
+        curves = {"meta-initialisation": {config.task: curve}, "random weights": {config.task: fresh}}
+        draw_adaptation(curves, config.run / "pictures")
+        provenance: dict[str, object] = {
+            "timfuse": __version__,
+            "seed": config.seed,
+            "config_hash": config_hash(config),
+            "data": {"root": str(root) if root else "synthetic pairs", "pairs": len(pairs)},
+            "init": str(config.init),
+            "steps": config.steps,
+            "validation_loss": {f"after {count}": value for count, value in curve.items()},
+            "initialisation": origin.provenance,
+        }
+        genotype = replace(genotype, provenance=provenance)
+        save_genotype(genotype, config.run / "genotype.yaml")
+    return Adapted(genotype, curve, fresh, len(pairs), seconds)
+
+
+def _trained(folder: Path) -> MetaInitConfig:
+    """Read how an initialisation was trained."""
+    if not (folder / CONFIG_FILE).is_file() or not (folder / RATES_FILE).is_file():
+        raise UserError(f"{folder} holds no meta-initialisation; give the folder of a `timfuse meta-init` run")
+    return load_config(MetaInitConfig, folder / CONFIG_FILE)
+
+
+def _section(config: AdaptConfig, trained: MetaInitConfig) -> TaskSection:
+    """Put together what is known of the task: by the initialisation, and what the user says now."""
+    known = trained.used_tasks.get(config.task, TaskSection())
+    said = {name: value for name in ("sources", "colour", "loss") if (value := getattr(config, name)) is not None}
+    section = known.model_copy(update=said)
+    try:
+        check_task(config.task, section.sources)
+    except ValueError as error:
+        raise UserError(f"{error}") from None
+    return section
+
+
+def _spread(task: Task, count: int) -> list[int]:
+    """Take so many training pairs at equal distances, since neighbours look alike; 0 for all."""
+    training = sorted(task.training)
+    places = np.linspace(0, len(training) - 1, min(count or len(training), len(training))).round().astype(int)
+    return [training[place] for place in places]
+
+
+def _episode(config: AdaptConfig, trained: MetaInitConfig, task: Task, pairs: list[int]) -> Episode:
+    """Cut a batch for each step, and the query batch of the validation pairs."""
+    data = trained.data
+    rng = np.random.default_rng(derive_seed(config.seed, "adaptation", task.name))
+
+    def batch() -> PairBatch:
+        drawn = rng.choice(pairs, data.support, replace=len(pairs) < data.support).tolist()
+        return cut_crops(task.source, drawn, data.crop, rng)
+
+    support = tuple(batch() for _ in range(config.steps))
+    return Episode(support, validation_query(task, data.crop, config.seed))
+
+
+def _fresh_curve(network: nn.Module, trained: MetaInitConfig, task: Task, episode: Episode, scored: list[int]) -> Curve:
+    layers = adapting_layers(network, trained)
+    rates = torch.full((len(layers),), trained.inner.learning_rate, device=episode.query.first.device)
+    return adapt_and_score(network, adaptation_of(layers, rates, trained.inner), task.loss, episode, scored)
+
+
+def _check_finite(curve: Curve) -> None:
+    for count, value in curve.items():
+        if not np.isfinite(value):
+            raise UserError(f"the validation loss is not finite after {count} steps; give fewer with --steps")

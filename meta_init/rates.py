@@ -1,0 +1,98 @@
+"""The inner learning rates of an initialisation: how its layers adapt, and the file that says so."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..bilevel import Adaptation, OptimizerFactory, layers_of
+from ..runtime.errors import UserError
+from ..runtime.files import write_atomically
+from ..runtime.yaml_text import dump_yaml, parse_yaml
+from .config import InnerSection, MetaInitConfig
+
+RATES_FILE = "rates.yaml"
+
+_OPTIMIZERS: dict[str, OptimizerFactory] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": partial(torch.optim.AdamW, weight_decay=1e-4),
+}
+
+
+def adapting_layers(network: nn.Module, config: MetaInitConfig) -> dict[str, list[nn.Parameter]]:
+    """List the layers that adapt to a task.
+
+    Args:
+        network: The network.
+        config: Of the meta-initialisation.
+
+    Returns:
+        Their parameters by name: all layers, under anil those of one part.
+
+    Raises:
+        UserError: There is no part of this name, or it is the whole network.
+    """
+    every = layers_of(network)
+    if config.meta.algorithm != "anil":
+        return every
+    chosen = layers_of(network, config.inner.layers)
+    if not chosen or len(chosen) == len(every):
+        parts = sorted({name.partition(".")[0] for name in every})
+        raise UserError(f"inner.layers = {config.inner.layers!r} must name a part of the network: {', '.join(parts)}")
+    return chosen
+
+
+def adaptation_of(layers: Mapping[str, list[nn.Parameter]], rates: Tensor, inner: InnerSection) -> Adaptation:
+    """Say how layers adapt.
+
+    Args:
+        layers: Parameters of each layer by name.
+        rates: (layers,), learning rates.
+        inner: Names the optimiser.
+
+    Returns:
+        The adaptation.
+    """
+    return Adaptation(tuple(layers.values()), rates, _OPTIMIZERS[inner.optimizer])
+
+
+def save_rates(folder: Path, layers: Mapping[str, list[nn.Parameter]], rates: Tensor) -> None:
+    """Write `rates.yaml`.
+
+    Args:
+        folder: The run folder.
+        layers: The layers that adapt.
+        rates: (layers,), their learning rates.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    write_atomically(folder / RATES_FILE, dump_yaml(dict(zip(layers, rates.tolist(), strict=True))))
+
+
+def load_rates(folder: Path, layers: Mapping[str, list[nn.Parameter]]) -> Tensor:
+    """Read `rates.yaml`.
+
+    Args:
+        folder: The run folder.
+        layers: The layers that adapt.
+
+    Returns:
+        (layers,), their learning rates.
+
+    Raises:
+        UserError: The file cannot be read or is of another network.
+    """
+    path = folder / RATES_FILE
+    try:
+        rates = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"cannot read {path}; name the folder of a finished meta-initialisation") from None
+    if not isinstance(rates, dict) or list(rates) != list(layers):
+        raise UserError(f"{path} does not name the layers of the network beside it; get both from one run")
+    if not all(type(rate) is float and 0 < rate < float("inf") for rate in rates.values()):
+        raise UserError(f"{path} must hold a positive number for each layer")
+    return torch.tensor(list(rates.values()))
