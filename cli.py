@@ -135,12 +135,14 @@ def meta_init(
 
 @app.command()
 def adapt(
-    initialisation: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a meta-initialisation.")],
+    initialisation: Annotated[
+        str, typer.Argument(metavar="RUN", help="Folder of a meta-initialisation, or all-tasks, which comes along.")
+    ],
     task: Annotated[str, typer.Option("--task", help="What is fused: mri-ct, multi-focus, ..., or a task of the run.")],
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder with the pairs; without it, synthetic ones.")
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Optimiser steps.")] = 20,
+    steps: Annotated[int, typer.Option("--steps", min=1, max=2000, help="Optimiser steps.")] = 20,
     pairs: Annotated[int, typer.Option("--pairs", min=0, help="Training pairs to adapt on; 0 for all.")] = 8,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the network; default: runs/adapt-TASK.")
@@ -158,12 +160,18 @@ def adapt(
     from .runtime.config import load_config
 
     run = output or Path("runs") / f"adapt-{task}"
-    options = {"init": str(initialisation), "task": task, "steps": steps, "pairs": pairs, "run": str(run)}
+    options: dict[str, str | int] = {
+        "init": initialisation,
+        "task": task,
+        "steps": steps,
+        "pairs": pairs,
+        "run": str(run),
+    }
     if data is not None:
         options["data"] = str(data)
     given = [f"{key}={json.dumps(value)}" for key, value in options.items()]
     done = adapt_to_task(load_config(AdaptConfig, None, [*(settings or []), *given]), overwrite=overwrite)
-    _print_curves("validation loss after steps", [(task, done.curve), ("from random weights", done.fresh)])
+    _print_curves("validation loss after steps", [(task, done.curve), ("random weights, Adam", done.fresh)])
     typer.echo(f"{steps} steps on {done.pairs} pairs in {done.seconds:.1f} s: {run / 'weights.safetensors'}")
     typer.echo(f"pictures  {run / 'pictures'}: adaptation.svg")
     typer.echo(f"fuse      timfuse fuse --network {run} --first ... --second ... -o fused")

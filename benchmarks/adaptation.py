@@ -2,13 +2,13 @@
 
 Run: python -m benchmarks.adaptation DIR PART... (from the root of the repository, with timfuse installed; DIR holds
 the folders that configs/meta-init.yaml names). Parts: main (3 seeds; multi-focus is held out), left-out (each other
-task held out in turn, trained for a sixth of the steps), algorithms (all five, of the same small cost). Trainings are
-kept in runs/adaptation, so that a stopped benchmark goes on where it was; tables go to benchmarks/results.
+task held out in turn, in small trainings), algorithms (all five, small and of equal cost). Trainings are kept in
+runs/adaptation, so that a stopped benchmark goes on where it was; tables go to benchmarks/results.
 
-All adapt by Adam on the same support batches, new crops of the same 4 pairs in every step, and are scored on the same
-crops of validation pairs. The meta-initialisation brings its own learning rates. The others get the learning rate of a
-grid (one for all layers and tasks) with the lowest mean loss over tasks and seeds: pooled pre-training one for each
-number of steps that it is scored after, random weights that for 100 steps.
+All adapt on the same support batches, new crops of the same 4 training pairs in every step, and are scored on the same
+crops of validation pairs. The meta-initialisation brings its optimiser and learning rates. The others get those of a
+grid (gradient descent or Adam, one rate for all layers and tasks) with the lowest mean loss over the tasks: pooled
+pre-training over 1, 5 and 20 steps of all seeds, random weights after 100 steps of the first.
 """
 
 import csv
@@ -16,6 +16,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,11 +30,11 @@ from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
 from timfuse.runtime.weights import load_into
 
-SEEDS, EPISODES = 3, 4
+SEEDS, EPISODES = 3, 3
 STEPS = (0, 1, 5, 20, 100)
-RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3)
-FRESH_RATES = (1e-3, 2e-3, 5e-3)
-SMALL = 6  # the fraction of steps of a small training
+POOLED_GRID = [("adam", 2e-4), ("adam", 5e-4), ("adam", 1e-3), ("sgd", 1e-3), ("sgd", 3e-3), ("sgd", 1e-2)]
+FRESH_GRID = [("adam", 1e-3), ("adam", 2e-3), ("adam", 5e-3), ("sgd", 1e-2), ("sgd", 3e-2), ("sgd", 1e-1)]
+SMALL = ["meta.pretrain=700", "meta.steps=100", "meta.warmup=20", "meta.validate_every=100"]
 RUNS, RESULTS = Path("runs/adaptation"), Path(__file__).parent / "results"
 # Network passes of one episode with k support batches: a pass is one forward and one backward, as is half of a Hessian
 # product, of which iMAML takes 5 over all support batches.
@@ -45,6 +46,7 @@ PASSES: dict[str, Callable[[int], float]] = {
     "imaml": lambda k: 2 * k + 1 + 5 * 2 * k,
 }
 
+Plain = tuple[str, float]  # an optimiser and its learning rate
 Scores = dict[str, list[Curve]]  # by task, the curve of each seed
 
 
@@ -61,37 +63,50 @@ def passes(config: MetaInitConfig) -> int:
     return round(meta.pretrain + sum(cost(stream.length(step)) for step in range(meta.pretrain, meta.all_steps)))
 
 
+def train(config: MetaInitConfig) -> None:
+    """Train an initialisation, unless that was done before."""
+    finished = config.run / "genotype.yaml"
+    if not finished.is_file() or "adaptation" not in load_genotype(finished).provenance:
+        meta_initialise(config, resume=True)
+
+
 def pooled(config: MetaInitConfig) -> list[str]:
     """Say how to train without episodes, by as many passes."""
     count = passes(config)
-    return ["inner.steps=0", "meta.pretrain=0", f"meta.steps={count}", f"meta.validate_every={count // 10}"]
+    rate = f"meta.learning_rate={config.meta.pretrain_learning_rate}"
+    return ["inner.steps=0", "meta.pretrain=0", f"meta.steps={count}", rate, f"meta.validate_every={count // 10}"]
 
 
-def small(data: Path, settings: Sequence[str], algorithm: str = "") -> list[str]:
-    """Say how to train for a fraction of the passes; another algorithm than the config's gets the same number."""
-    meta = configure(data, "", 0, settings).meta
-    own = algorithm or meta.algorithm
-    every = [f"meta.pretrain={meta.pretrain // SMALL}", f"meta.algorithm={own}"]
-    whole = passes(configure(data, "", 0, [*settings, "meta.pretrain=0", f"meta.steps={meta.steps // SMALL}"]))
-    mean = (
-        passes(configure(data, "", 0, [*settings, "meta.pretrain=0", "meta.steps=200", f"meta.algorithm={own}"])) / 200
-    )
-    steps = max(30, round(whole / mean))
-    return [*settings, *every, f"meta.steps={steps}", "meta.warmup=20", f"meta.validate_every={max(10, steps // 4)}"]
+def small(data: Path, algorithm: str) -> list[str]:
+    """Say how to train a little by an algorithm, with as many passes as FOMAML has in it."""
+    settings = [*SMALL, f"meta.algorithm={algorithm}"]
+    config = configure(data, "", 0, settings)
+    wanted, steps = passes(configure(data, "", 0, SMALL)), config.meta.steps
+    while passes(configure(data, "", 0, [*settings, f"meta.steps={steps}"])) > wanted and steps > 25:
+        steps -= 1
+    return [*settings, f"meta.steps={steps}"]
 
 
 def adapt(
-    config: MetaInitConfig, trials: Sequence[Trial], rate: float | None, *, fresh: bool = False
+    config: MetaInitConfig,
+    trials: Sequence[Trial],
+    plain: Plain | None = None,
+    *,
+    fresh: bool = False,
+    steps: Sequence[int] = STEPS,
 ) -> dict[str, Curve]:
-    """Score the adaptation to every task; without a rate, by the initialisation's own."""
+    """Score the adaptation to every task: by an optimiser with one rate, or else by the initialisation's own."""
     torch.manual_seed(config.seed)
     network = build_network(load_genotype(config.genotype))
     if not fresh:
         load_into(network, config.run / "weights.safetensors")
-    layers = adapting_layers(network, config)
-    rates = load_rates(config.run, layers) if rate is None else torch.full((len(layers),), rate)
-    adaptation = adaptation_of(layers, rates, config.inner)
-    return {trial.task.name: adaptation_curve(network, adaptation, trial, STEPS) for trial in trials}
+    layers, inner = adapting_layers(network, config), config.inner
+    if plain is None:
+        rates = load_rates(config.run, layers)
+    else:
+        inner, rates = inner.model_copy(update={"optimizer": plain[0]}), torch.full((len(layers),), plain[1])
+    adaptation = adaptation_of(layers, rates, inner)
+    return {trial.task.name: adaptation_curve(network, adaptation, trial, steps) for trial in trials}
 
 
 def trials_of(config: MetaInitConfig) -> list[Trial]:
@@ -102,38 +117,41 @@ def trials_of(config: MetaInitConfig) -> list[Trial]:
     )
 
 
-def mean_of(curves: Sequence[dict[str, Curve]], count: int) -> float:
-    """Average over seeds and tasks the loss after so many steps."""
-    return statistics.fmean(curve[count] for row in curves for curve in row.values())
-
-
-def compare(data: Path, name: str, seeds: int, settings: Sequence[str]) -> dict[str, Scores]:
-    """Train and score the three starts."""
+def compare(data: Path, name: str, seeds: int, settings: Sequence[str]) -> tuple[dict[str, Scores], list[str]]:
+    """Train and score the three starts; return the scores and what was chosen for the others."""
     configs = [configure(data, f"{name}-meta", seed, settings) for seed in range(seeds)]
     baselines = [
         configure(data, f"{name}-pooled", seed, [*settings, *pooled(config)]) for seed, config in enumerate(configs)
     ]
     for config in (*configs, *baselines):
-        meta_initialise(config, resume=True)
+        train(config)
     trials = [trials_of(config) for config in configs]
-    rows: dict[str, list[dict[str, Curve]]] = {
-        "meta-initialisation": [adapt(config, trial, None) for config, trial in zip(configs, trials, strict=True)]
+
+    def scores(starts: Sequence[MetaInitConfig], **options: Any) -> list[dict[str, Curve]]:
+        return [adapt(start, trial, **options) for start, trial in zip(starts, trials, strict=False)]
+
+    def best(starts: Sequence[MetaInitConfig], grid: Sequence[Plain], steps: Sequence[int], *, fresh: bool) -> Plain:
+        tried = {plain: scores(starts, plain=plain, fresh=fresh, steps=steps) for plain in grid}
+
+        def mean(plain: Plain) -> float:
+            return statistics.fmean(curve[count] for row in tried[plain] for curve in row.values() for count in steps)
+
+        return min(grid, key=mean)
+
+    pooled_by = best(baselines, POOLED_GRID, (1, 5, 20), fresh=False)
+    fresh_by = best(configs[:1], FRESH_GRID, (100,), fresh=True)
+    rows = {
+        "meta-initialisation": scores(configs),
+        "pooled": scores(baselines, plain=pooled_by),
+        "random weights": scores(configs, plain=fresh_by, fresh=True),
     }
-    grid = {
-        rate: [adapt(config, trial, rate) for config, trial in zip(baselines, trials, strict=True)] for rate in RATES
-    }
-    best = {count: min(RATES, key=lambda rate: mean_of(grid[rate], count)) for count in STEPS}
-    rows["pooled"] = [
-        {task: {count: grid[best[count]][seed][task][count] for count in STEPS} for task in grid[RATES[0]][seed]}
-        for seed in range(seeds)
+    notes = [
+        f"network passes for each task: {', '.join(str(passes(config)) for config in configs)}; pooled "
+        f"{', '.join(str(passes(config)) for config in baselines)}",
+        f"pooled adapts by {pooled_by[0]}, rate {pooled_by[1]}; random weights by {fresh_by[0]}, rate {fresh_by[1]}",
     ]
-    fresh = {
-        rate: [adapt(config, trial, rate, fresh=True) for config, trial in zip(configs, trials, strict=True)]
-        for rate in FRESH_RATES
-    }
-    rows["random weights"] = fresh[min(FRESH_RATES, key=lambda rate: mean_of(fresh[rate], STEPS[-1]))]
-    print(f"pooled: learning rates {best}")
-    return {method: {task: [row[task] for row in seeded] for task in seeded[0]} for method, seeded in rows.items()}
+    methods = {method: {task: [row[task] for row in seeded] for task in seeded[0]} for method, seeded in rows.items()}
+    return methods, notes
 
 
 def table(methods: dict[str, Scores], tasks: Sequence[str]) -> list[list[str]]:
@@ -170,9 +188,7 @@ def write(name: str, title: str, lines: Sequence[Sequence[str]], notes: Sequence
     RESULTS.mkdir(exist_ok=True)
     head, *body = (f"| {' | '.join(line)} |" for line in lines)
     rule = f"|{'---|' * len(lines[0])}"
-    text = "\n".join(
-        [f"# {title}", "", f"`python -m {' '.join(['benchmarks.adaptation', 'DIR', name])}`", "", head, rule]
-    )
+    text = "\n".join([f"# {title}", "", f"`python -m benchmarks.adaptation DIR {name}`", "", head, rule])
     text = "\n".join([text, *body, "", *(f"- {note}" for note in notes), ""])
     (RESULTS / f"adaptation-{name}.md").write_text(text, encoding="utf-8")
     with (RESULTS / f"adaptation-{name}.csv").open("w", encoding="utf-8", newline="") as file:
@@ -182,10 +198,10 @@ def write(name: str, title: str, lines: Sequence[Sequence[str]], notes: Sequence
 
 def main_part(data: Path) -> None:
     """Print the table of all tasks, multi-focus held out."""
-    methods = compare(data, "main", SEEDS, [])
+    methods, notes = compare(data, "main", SEEDS, [])
     tasks = list(methods["pooled"])
     title = f"Validation loss after steps of adaptation, {SEEDS} seeds; multi-focus was never trained on"
-    write("main", title, table(methods, tasks), verdicts(methods, tasks))
+    write("main", title, table(methods, tasks), [*verdicts(methods, tasks), *notes])
 
 
 def left_out_part(data: Path) -> None:
@@ -194,8 +210,8 @@ def left_out_part(data: Path) -> None:
     notes = []
     for task, section in configure(data, "", 0, []).used_tasks.items():
         if section.weight:
-            settings = small(data, [f"tasks.{task}.weight=0", "tasks.multi-focus.weight=1"])
-            methods = compare(data, f"without-{task}", 1, settings)
+            settings = [*SMALL, f"tasks.{task}.weight=0", "tasks.multi-focus.weight=1"]
+            methods, _ = compare(data, f"without-{task}", 1, settings)
             lines += table(methods, [task])[bool(lines) :]
             own, other = (methods[method][task][0][5] for method in ("meta-initialisation", "pooled"))
             notes.append(f"{task} held out: {own:.4f} against {other:.4f} after 5 steps")
@@ -206,9 +222,9 @@ def algorithms_part(data: Path) -> None:
     """Compare the five algorithms at the same small number of passes."""
     methods: dict[str, Scores] = {}
     for algorithm in PASSES:
-        config = configure(data, f"small-{algorithm}", 0, small(data, [], algorithm))
-        meta_initialise(config, resume=True)
-        methods[algorithm] = {task: [curve] for task, curve in adapt(config, trials_of(config), None).items()}
+        config = configure(data, f"small-{algorithm}", 0, small(data, algorithm))
+        train(config)
+        methods[algorithm] = {task: [curve] for task, curve in adapt(config, trials_of(config)).items()}
     lines = [["algorithm", "tasks", *(f"{count} steps" for count in STEPS)]]
     for algorithm, scores in methods.items():
         for label, tasks in (

@@ -15,11 +15,11 @@ from ..runtime.history import HISTORY_FILE, read_history
 from ..runtime.weights import load_into, save_weights
 from .config import MetaInitConfig
 from .pictures import draw_adaptation, draw_training
-from .rates import adaptation_of, adapting_layers, load_rates, save_rates
+from .rates import adaptation_of, adapting_layers, load_rates, plain_adaptation, save_rates
 from .tasks import Task
 from .validation import Curve, adaptation_curve, make_trials
 
-EPISODES = 4
+EPISODES = 2
 STEPS = (0, 1, 2, 3, 5, 8, 12, 20)
 
 
@@ -30,7 +30,7 @@ class MetaInitialisation(NamedTuple):
         genotype: With its provenance, as in `genotype.yaml`.
         best_step: The step after which it had its best weights.
         curves: By task, the validation loss after some steps of adaptation from the best weights.
-        fresh: The same from random weights.
+        fresh: The same from random weights, by `plain_adaptation`.
     """
 
     genotype: Genotype
@@ -100,13 +100,11 @@ def conclude(
     adaptation = adaptation_of(layers, load_rates(run, layers).to(device), config.inner)
     torch.manual_seed(config.seed)
     fresh_network = build_network(genotype).to(device)
-    fresh_layers = adapting_layers(fresh_network, config)
-    same = torch.full((len(fresh_layers),), config.inner.learning_rate, device=device)
-    fresh_adaptation = adaptation_of(fresh_layers, same, config.inner)
+    fresh_adaptation = plain_adaptation(fresh_network)
     trials = make_trials(tasks, config.data, steps=STEPS[-1], episodes=EPISODES, seed=config.seed, device=device)
     curves = {trial.task.name: adaptation_curve(network, adaptation, trial, STEPS) for trial in trials}
     fresh = {trial.task.name: adaptation_curve(fresh_network, fresh_adaptation, trial, STEPS) for trial in trials}
-    draw_adaptation({"meta-initialisation": curves, "random weights": fresh}, run / "pictures")
+    draw_adaptation({"meta-initialisation": curves, "random weights, Adam": fresh}, run / "pictures")
     draw_training(read_history(run / HISTORY_FILE), run / "pictures")
     scores = {name: {f"after {count}": value for count, value in curve.items()} for name, curve in curves.items()}
     genotype = replace(genotype, provenance=genotype.provenance | {"adaptation": scores})

@@ -72,6 +72,7 @@ class InnerSection(Section):
         steps: K, most optimiser steps in an episode, each of which draws its number of them from 1 to K, so that the
             initialisation is good after every number; 0 for plain training on all tasks at once throughout.
         optimizer: "sgd" or "adam"; for algorithms without second derivatives also "adamw".
+        momentum: of gradient descent; with it, more steps than were trained for lead further.
         learning_rate: of every layer, to begin with.
         learn_rates: whether each layer learns its own rate (maml, fomaml and anil).
         layers: name of the part of the network that adapts under anil.
@@ -80,8 +81,9 @@ class InnerSection(Section):
     """
 
     steps: Annotated[int, Field(ge=0)] = 5
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
-    learning_rate: Positive = 5e-4
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.7
+    learning_rate: Positive = 3e-3
     learn_rates: bool = True
     layers: str = "head"
     strength: Positive = 10.0
@@ -94,9 +96,10 @@ class MetaSection(Section):
     Attributes:
         algorithm: "maml", "fomaml", "reptile", "anil" or "imaml".
         pretrain: steps of plain training on all tasks at once, before those with episodes; each is one pass for a task.
+        pretrain_learning_rate: the largest in that part, of the weights; in either part it rises over the warm-up and
+            falls to a hundredth along a half cosine.
         steps: how many with episodes.
-        learning_rate: the largest, of the weights; in either part it rises over the warm-up and falls to a hundredth
-            along a half cosine.
+        learning_rate: the largest in that part, of the weights.
         rate_learning_rate: the largest of the logarithms of the inner learning rates.
         warmup: steps over which the learning rates rise.
         clip: largest norm of the gradient.
@@ -105,11 +108,12 @@ class MetaSection(Section):
     """
 
     algorithm: Literal["maml", "fomaml", "reptile", "anil", "imaml"] = "fomaml"
-    pretrain: Annotated[int, Field(ge=0)] = 3000
-    steps: Count = 700
-    learning_rate: Positive = 4e-3
-    rate_learning_rate: Positive = 3e-2
-    warmup: Annotated[int, Field(ge=0)] = 50
+    pretrain: Annotated[int, Field(ge=0)] = 5100
+    pretrain_learning_rate: Positive = 4e-3
+    steps: Count = 250
+    learning_rate: Positive = 1.2e-3
+    rate_learning_rate: Positive = 4e-2
+    warmup: Annotated[int, Field(ge=0)] = 25
     clip: Positive = 1.0
     validate_every: Count = 250
     checkpoint_every: Count = 100
@@ -180,26 +184,26 @@ class AdaptConfig(Section):
         run: the folder of the adapted network.
         seed: of everything random.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        init: the run folder of the meta-initialisation.
+        init: the run folder of a meta-initialisation, or the name of one that comes with timfuse.
         task: name of the task: one of timfuse's own, one that the initialisation was trained on, or with `sources` any.
         data: folder of its pairs; None for synthetic ones.
         sources: as in `TaskSection`; None for what the initialisation knows of the task.
         colour: likewise.
         loss: likewise.
-        steps: optimiser steps.
+        steps: optimiser steps; for more than 2,000 give the initialisation to `timfuse train` as its `init`.
         pairs: how many training pairs to adapt on, spread over the data set; 0 for all.
     """
 
     run: Path
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "auto"
-    init: Path
+    init: str
     task: str
     data: Path | None = None
     sources: tuple[str, str] | None = None
     colour: Literal["first", "second", "both"] | None = None
     loss: LossSection | None = None
-    steps: Count = 20
+    steps: Annotated[int, Field(ge=1, le=2000)] = 20
     pairs: Annotated[int, Field(ge=0)] = 8
 
 
@@ -217,5 +221,5 @@ def check_task(name: str, sources: tuple[str, str] | None) -> None:
         raise ValueError(
             f"unknown task {name!r}{nearest(name, TASKS)}: use {', '.join(TASKS)}, or name the sources of your own"
         )
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise ValueError(f"a task's name must be of letters, digits, '-', '_' and '.', not {name!r}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", name):
+        raise ValueError(f"a task's name must be of up to 40 letters, digits, '-', '_' and '.', not {name!r}")

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import nn
 
 from .. import __version__
 from ..data import PairBatch, cut_crops
 from ..genotypes import TASKS, Genotype, load_genotype, save_genotype
+from ..genotypes.choices import nearest
 from ..operators import build_network
 from ..runtime.config import config_hash, config_to_yaml, load_config
 from ..runtime.device import select_device
@@ -24,11 +23,13 @@ from ..runtime.weights import load_into, save_weights
 from .config import AdaptConfig, MetaInitConfig, TaskSection, check_task
 from .episodes import Episode, validation_query
 from .pictures import draw_adaptation
-from .rates import RATES_FILE, adaptation_of, adapting_layers, load_rates
+from .rates import RATES_FILE, adaptation_of, adapting_layers, load_rates, plain_adaptation
 from .tasks import Task, open_task
 from .validation import Curve, adapt_and_score
 
-_SCORED = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 800, 1200, 2000, 3000, 5000, 8000)
+SHIPPED = Path(__file__).parent / "initialisations"
+
+_SCORED = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 800, 1200)
 
 
 class Adapted(NamedTuple):
@@ -37,7 +38,7 @@ class Adapted(NamedTuple):
     Attributes:
         genotype: With its provenance, as in `genotype.yaml`.
         curve: By number of steps, the validation loss after them.
-        fresh: The same from random weights, at the learning rate that the meta-initialisation began with.
+        fresh: The same from random weights, by `plain_adaptation`.
         pairs: How many pairs it adapted on.
         seconds: How long it took, without reading and checking.
     """
@@ -64,7 +65,7 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
     """
     keep_freed_memory()
     device = select_device(config.device)
-    folder = config.init.expanduser()
+    folder = find_initialisation(config.init)
     trained = _trained(folder)
     section = _section(config, trained)
     loss = section.fusion_loss(config.task, trained.data.crop)
@@ -83,6 +84,8 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
     )
     network, fresh_network = (build_network(genotype).to(device) for _ in range(2))
     load_into(network, folder / "weights.safetensors")
+    layers = adapting_layers(network, trained)
+    adaptation = adaptation_of(layers, load_rates(folder, layers).to(device), trained.inner)
     pairs = _spread(task, config.pairs)
     episode = _episode(config, trained, task, pairs).to(device)
     scored = [*(count for count in _SCORED if count < config.steps), config.steps]
@@ -91,21 +94,19 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
         Progress(config.steps, f"adapting to {config.task}") as progress,
     ):
         begun = time.monotonic()
-        layers = adapting_layers(network, trained)
-        adaptation = adaptation_of(layers, load_rates(folder, layers).to(device), trained.inner)
         curve = adapt_and_score(network, adaptation, loss, episode, scored, progress)
         seconds = time.monotonic() - begun
         _check_finite(curve)
-        fresh = _fresh_curve(fresh_network, trained, task, episode, scored)
+        fresh = adapt_and_score(fresh_network, plain_adaptation(fresh_network), loss, episode, scored)
         save_weights(config.run / "weights.safetensors", network.state_dict(), {"genotype": genotype.name})
-        curves = {"meta-initialisation": {config.task: curve}, "random weights": {config.task: fresh}}
+        curves = {"meta-initialisation": {config.task: curve}, "random weights, Adam": {config.task: fresh}}
         draw_adaptation(curves, config.run / "pictures")
         provenance: dict[str, object] = {
             "timfuse": __version__,
             "seed": config.seed,
             "config_hash": config_hash(config),
             "data": {"root": str(root) if root else "synthetic pairs", "pairs": len(pairs)},
-            "init": str(config.init),
+            "init": config.init,
             "steps": config.steps,
             "validation_loss": {f"after {count}": value for count, value in curve.items()},
             "initialisation": origin.provenance,
@@ -113,6 +114,37 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
         genotype = replace(genotype, provenance=provenance)
         save_genotype(genotype, config.run / "genotype.yaml")
     return Adapted(genotype, curve, fresh, len(pairs), seconds)
+
+
+def shipped_initialisations() -> tuple[str, ...]:
+    """List the meta-initialisations that come with timfuse, sorted."""
+    folders = SHIPPED.iterdir() if SHIPPED.is_dir() else ()
+    return tuple(sorted(folder.name for folder in folders if (folder / RATES_FILE).is_file()))
+
+
+def find_initialisation(name_or_path: str) -> Path:
+    """Find the folder of a meta-initialisation.
+
+    Args:
+        name_or_path: A name that `shipped_initialisations` lists, which goes first, or the folder of a run.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: There is no such initialisation.
+    """
+    names = shipped_initialisations()
+    if name_or_path in names:
+        return SHIPPED / name_or_path
+    folder = Path(name_or_path).expanduser()
+    if not folder.is_dir():
+        known = f", or {', '.join(names)}" if names else ""
+        raise UserError(
+            f"no meta-initialisation {name_or_path!r}{nearest(name_or_path, names)}: give the folder of a "
+            f"`timfuse meta-init` run{known}"
+        )
+    return folder
 
 
 def _trained(folder: Path) -> MetaInitConfig:
@@ -152,12 +184,6 @@ def _episode(config: AdaptConfig, trained: MetaInitConfig, task: Task, pairs: li
 
     support = tuple(batch() for _ in range(config.steps))
     return Episode(support, validation_query(task, data.crop, config.seed))
-
-
-def _fresh_curve(network: nn.Module, trained: MetaInitConfig, task: Task, episode: Episode, scored: list[int]) -> Curve:
-    layers = adapting_layers(network, trained)
-    rates = torch.full((len(layers),), trained.inner.learning_rate, device=episode.query.first.device)
-    return adapt_and_score(network, adaptation_of(layers, rates, trained.inner), task.loss, episode, scored)
 
 
 def _check_finite(curve: Curve) -> None:

@@ -1,13 +1,13 @@
 """The inner learning rates of an initialisation: how its layers adapt, and the file that says so."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..bilevel import Adaptation, OptimizerFactory, layers_of
+from ..bilevel import Adaptation, layers_of
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
 from ..runtime.yaml_text import dump_yaml, parse_yaml
@@ -15,7 +15,7 @@ from .config import InnerSection, MetaInitConfig
 
 RATES_FILE = "rates.yaml"
 
-_OPTIMIZERS: dict[str, OptimizerFactory] = {
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": partial(torch.optim.AdamW, weight_decay=1e-4),
@@ -56,7 +56,21 @@ def adaptation_of(layers: Mapping[str, list[nn.Parameter]], rates: Tensor, inner
     Returns:
         The adaptation.
     """
-    return Adaptation(tuple(layers.values()), rates, _OPTIMIZERS[inner.optimizer])
+    options = {"momentum": inner.momentum} if inner.optimizer == "sgd" else {}
+    return Adaptation(tuple(layers.values()), rates, partial(_OPTIMIZERS[inner.optimizer], **options))
+
+
+def plain_adaptation(network: nn.Module) -> Adaptation:
+    """Say how a network with random weights would be trained, to compare with: all layers by Adam at a rate of 2e-3.
+
+    Args:
+        network: The network.
+
+    Returns:
+        The adaptation.
+    """
+    layers, device = layers_of(network), next(network.parameters()).device
+    return Adaptation(tuple(layers.values()), torch.full((len(layers),), 2e-3, device=device), torch.optim.Adam)
 
 
 def save_rates(folder: Path, layers: Mapping[str, list[nn.Parameter]], rates: Tensor) -> None:

@@ -75,7 +75,12 @@ def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: 
             _restore(state, load_checkpoint(config.run / CHECKPOINT_FILE), config.run)
         if report is not None:
             report.start(state.step)
-        _fit(config, state, genotype, tasks, ranks, report)
+        try:
+            _fit(config, state, genotype, tasks, ranks, report)
+        except UserError:
+            if report is None:  # the leading process tells of it
+                raise SystemExit(2) from None
+            raise
         if report is None:
             return MetaInitialisation(genotype, state.best_step, {}, {})
         return conclude(config, state.network, tasks, state.best_step, device)
@@ -208,27 +213,34 @@ def _step(
     rows = weights[0].new_zeros(len(own), sum(part.numel() for part in parts))
     state.network.train()
     for row, (task, episode) in zip(rows, own, strict=True):
-        estimate = _meta_gradient(config, state, task, episode)
+        try:
+            estimate = _meta_gradient(config, state, task, episode)
+        except NonFiniteError:  # told after the processes have met again, so that none waits for this one
+            row.fill_(math.nan)
+            continue
         by_log_rates = state.rates * (0 if estimate.rates is None else estimate.rates)
         losses = row.new_tensor([estimate.query_loss, estimate.support_loss])
         row.copy_(flatten([*estimate.initial, by_log_rates, *_statistics(estimate.buffers), losses]))
     table = ranks.gather(rows, len(trained))
+    query, support = table[:, -2:].T.tolist()
+    _check_finite(state.step, trained, query)
     shares = table.new_tensor([task.weight for task in trained])
     # Summed over the tasks in their order, whoever computed them.
     means = unflatten((table * (shares / shares.sum()).unsqueeze(1)).sum(0), parts)
     for parameter, gradient in zip((*weights, state.log_rates), means, strict=False):
         parameter.grad = gradient
+    if plain:  # the optimiser is to begin with the rates when they begin to be learnt
+        state.log_rates.grad = None
     with torch.no_grad():
         for buffer, mean in zip(buffers, means[len(weights) + 1 : -1], strict=True):
             buffer.copy_(mean)
     norm = nn.utils.clip_grad_norm_(weights, settings.clip)
     part = (state.step, settings.pretrain) if plain else (state.step - settings.pretrain, settings.steps)
     factor = warmed_cosine(1.0, *part, settings.warmup)
-    highest = settings.learning_rate, settings.rate_learning_rate
+    highest = settings.pretrain_learning_rate if plain else settings.learning_rate, settings.rate_learning_rate
     for group, learning_rate in zip(state.optimizer.param_groups, highest, strict=True):
         group["lr"] = learning_rate * factor
     state.optimizer.step()
-    query, support = table[:, -2:].T.tolist()
     loss, gradient_norm, rate = torch.stack([means[-1][0], norm, state.log_rates.detach().mean().exp()]).tolist()
     return {
         "loss": loss,
@@ -236,7 +248,7 @@ def _step(
         "support": {task.name: value for task, value in zip(trained, support, strict=True)},
         "gradient_norm": gradient_norm,
         "rate": rate,
-        "learning_rate": settings.learning_rate * factor,
+        "learning_rate": highest[0] * factor,
     }
 
 
@@ -247,13 +259,16 @@ def _meta_gradient(config: MetaInitConfig, state: _State, task: Task, episode: E
     adaptation = adaptation_of(state.layers, state.rates.requires_grad_(learnt), inner)
     options = {"strength": inner.strength, "iterations": inner.iterations} if algorithm == "imaml" else {}
     loss = partial(pair_loss, task.loss)
-    try:
-        return META_GRADIENTS[algorithm](state.network, loss, episode.support, episode.query, adaptation, **options)
-    except NonFiniteError as error:
-        raise UserError(
-            f"step {state.step}, task {task.name}: {error}; lower inner.learning_rate or meta.learning_rate and start"
-            " anew with --overwrite"
-        ) from None
+    return META_GRADIENTS[algorithm](state.network, loss, episode.support, episode.query, adaptation, **options)
+
+
+def _check_finite(step: int, tasks: Sequence[Task], losses: Sequence[float]) -> None:
+    for task, loss in zip(tasks, losses, strict=True):
+        if not math.isfinite(loss):
+            raise UserError(
+                f"step {step}, task {task.name}: the loss or its gradient is not finite; lower inner.learning_rate or"
+                " meta.learning_rate and start anew with --overwrite"
+            )
 
 
 def _statistics(buffers: Iterable[Tensor]) -> list[Tensor]:

@@ -36,7 +36,7 @@ class Ranks:
     def gather(self, rows: Tensor, total: int) -> Tensor:
         """Put the rows of all processes together, in the order of the items that they were computed from.
 
-        Adding zeros changes no number, so the result has the bits that one process alone would have.
+        Adding zeros changes no number but the sign of a zero, so the result is what one process alone would have.
 
         Args:
             rows: (own, ...) of the items that `share` gave this process.

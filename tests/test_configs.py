@@ -6,15 +6,22 @@ import torch
 import timfuse
 from timfuse.bilevel import ESTIMATORS
 from timfuse.finetune import TrainConfig, train
-from timfuse.genotypes import CellGenotype, Genotype, load_genotype, save_genotype
-from timfuse.operators import build_supernet
+from timfuse.genotypes import TASKS, CellGenotype, Genotype, load_genotype, save_genotype
+from timfuse.meta_init import MetaInitConfig, meta_initialise
+from timfuse.operators import build_network, build_supernet
 from timfuse.runtime.config import config_hash, config_to_yaml, load_config
+from timfuse.runtime.weights import save_weights
 from timfuse.search import SearchConfig, search
 
 CONFIGS = sorted((Path(timfuse.__file__).parent / "configs").glob("*.yaml"))
 SEARCHES = [path for path in CONFIGS if path.stem.startswith("search-")]
 TRAININGS = [path for path in CONFIGS if path.stem.startswith("train-")]
-MODELS = {**dict.fromkeys(SEARCHES, SearchConfig), **dict.fromkeys(TRAININGS, TrainConfig)}
+INITIALISATIONS = [path for path in CONFIGS if path.stem.startswith("meta-init")]
+MODELS = {
+    **dict.fromkeys(SEARCHES, SearchConfig),
+    **dict.fromkeys(TRAININGS, TrainConfig),
+    **dict.fromkeys(INITIALISATIONS, MetaInitConfig),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +36,7 @@ def _one_thread(monkeypatch, tmp_path):
 def test_there_are_configs_and_each_belongs_to_a_stage():
     assert {"search-demo", "search-ivif", "search-latency"} <= {path.stem for path in SEARCHES}
     assert {"train-demo", "train-ivif", "train-refine-ivif"} <= {path.stem for path in TRAININGS}
+    assert {"meta-init", "meta-init-demo"} == {path.stem for path in INITIALISATIONS}
     assert set(MODELS) == set(CONFIGS)
 
 
@@ -93,6 +101,10 @@ def test_what_a_shipped_training_starts_from_is_shipped_or_comes_from_a_shipped_
         config = load_config(TrainConfig, path)
         assert config.genotype in runs or load_genotype(config.genotype)
         assert {str(start) for start in (config.first_stage, config.init) if start} <= runs
+    for path in INITIALISATIONS:
+        initialisation = load_config(MetaInitConfig, path)
+        assert initialisation.genotype in runs or load_genotype(initialisation.genotype)
+        assert initialisation.init is None or str(initialisation.init) in runs
 
 
 def test_the_shipped_trainings_run(tmp_path, monkeypatch):
@@ -109,3 +121,36 @@ def test_the_shipped_trainings_run(tmp_path, monkeypatch):
         config = load_config(TrainConfig, Path(name), [*settings, *more])
         assert train(config).best_step == 0
         assert (config.run / "weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize("path", INITIALISATIONS, ids=lambda path: path.stem)
+def test_a_shipped_meta_initialisation_runs(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("draw_adaptation", "draw_training"):
+        monkeypatch.setattr(f"timfuse.meta_init.conclusion.{name}", lambda *arguments: [])
+    monkeypatch.setattr("timfuse.meta_init.conclusion.STEPS", (0, 1))
+    monkeypatch.setattr("timfuse.meta_init.conclusion.EPISODES", 1)
+    genotype = Genotype("demo", "infrared-visible", "fusion", 4, (CellGenotype("successive", ("residual_k3_d1",)),))
+    save_genotype(genotype, Path("runs/demo/search/genotype.yaml"))
+    save_weights(Path("runs/demo/search/weights.safetensors"), build_network(genotype).state_dict(), {})
+    settings = [
+        "device=cpu",
+        "genotype=runs/demo/search",
+        "data.synthetic_pairs=9",
+        "data.crop=24",
+        "inner.steps=1",
+        "meta.pretrain=1",
+        "meta.steps=1",
+        "meta.warmup=0",
+    ]
+    config = load_config(MetaInitConfig, path, settings)
+    assert set(config.used_tasks) == set(TASKS)
+    assert set(meta_initialise(config).curves) == set(TASKS)
+    assert (config.run / "rates.yaml").is_file()
+
+
+def test_the_folders_of_the_shipped_meta_initialisation_are_there(shared):
+    config = load_config(MetaInitConfig, Path("meta-init"), [f"data.root={shared / 'data'}"])
+    for section in config.used_tasks.values():
+        for root in section.root if isinstance(section.root, tuple) else (section.root,):
+            assert (config.data.root / root).is_dir()

@@ -12,7 +12,9 @@ import torch
 from timfuse import cli
 from timfuse.data import write_scenes
 from timfuse.genotypes import load_genotype
+from timfuse.meta_init import MetaInitConfig, meta_initialise
 from timfuse.operators import build_network
+from timfuse.runtime.config import load_config
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
@@ -26,6 +28,8 @@ COMMANDS = [
 # What makes a search of the README short; everything else stays as the reader would have it.
 SHORT = ["search.steps=4", "search.warmup=2", "search.validate_every=4", "data.crop=16", "data.batch_size=1"]
 SHORT += ["latency.height=16", "latency.width=16", "space.channels=2"]
+SHORT_META_INIT = ["meta.pretrain=2", "meta.steps=2", "meta.warmup=1", "meta.validate_every=2", "inner.steps=1"]
+SHORT_META_INIT += ["data.crop=32", "data.support=1", "data.query=1"]
 SHORT_TRAINING = ["train.steps=4", "train.warmup=2", "train.validate_every=4", "data.crop=48", "data.batch_size=1"]
 
 
@@ -35,6 +39,9 @@ def reader(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     write_scenes(tmp_path / "DIR", 6, height=48, width=64, seed=0)
+    for name, task in load_config(MetaInitConfig, Path("meta-init")).used_tasks.items():
+        for root in task.root if isinstance(task.root, tuple) else [task.root]:
+            write_scenes(tmp_path / "DIR" / root, 6, task=name, height=48, width=64, seed=0)
     from timfuse.operators.released import released_name
 
     network = build_network(load_genotype("tim_ivif"))
@@ -51,10 +58,12 @@ def test_the_readme_has_commands_and_examples():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs(command, reader, monkeypatch):
     words = shlex.split(command, comments=True)
-    settings = {"search": SHORT, "train": SHORT_TRAINING}.get(words[1], [])
+    settings = {"search": SHORT, "train": SHORT_TRAINING, "meta-init": SHORT_META_INIT}.get(words[1], [])
     words += [word for setting in settings for word in ("--set", setting)]
     if words[1] in ("evaluate", "compare"):
         shutil.copytree("DIR/ir", "fused")
+    if words[1] == "adapt":
+        meta_initialise(load_config(MetaInitConfig, Path("meta-init"), [*SHORT_META_INIT, "data.root=DIR"]))
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as finished:
         cli.main()

@@ -10,8 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import Dataset
 
-from timfuse.data import CropStream, PairBatch, Pixels, Window, stream_batches
+from timfuse.data import CropStream, JoinedPairs, PairBatch, Pixels, Window, cut_crops, stream_batches
 from timfuse.runtime.errors import UserError
 
 SIZE = 24
@@ -133,3 +134,43 @@ def test_pairs_are_drawn_by_their_shares() -> None:
     assert [counts[index] / 4000 for index in (0, 2, 3)] == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
     assert drawn.pairs_of(5) == stream(4, batch_size=50, shares=[2, 0, 4, 2]).pairs_of(5)
     assert equal(stream_batches(drawn, 2, 4, workers=1), list(stream_batches(drawn, 0, 4))[2:])
+
+
+class Marked(Coordinates):
+    """Its images are flat and say which source and pair they are of."""
+
+    def __init__(self, count: int, mark: int) -> None:
+        super().__init__(count)
+        self.names = tuple(f"{mark}-{index}" for index in range(count))
+        self.mark = mark
+
+    def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        flat = np.zeros((SIZE, SIZE), np.uint8)
+        return flat + np.uint8(self.mark), flat + np.uint8(index)
+
+
+def test_joined_sources_follow_each_other() -> None:
+    joined = JoinedPairs([Marked(2, 7), Marked(1, 8), Marked(3, 9)])
+    assert len(joined) == 6
+    assert joined.names == ("7-0", "7-1", "8-0", "9-0", "9-1", "9-2")
+    assert [tuple(int(image[0, 0]) for image in joined[index]) for index in range(6)] == [
+        (7, 0), (7, 1), (8, 0), (9, 0), (9, 1), (9, 2)
+    ]  # fmt: skip
+
+
+def test_crops_are_in_the_order_of_the_pairs_and_in_the_unit_range() -> None:
+    batch = cut_crops(JoinedPairs([Marked(2, 51), Marked(1, 255)]), [2, 0, 2, 1], 5, np.random.default_rng(0))
+    assert batch.first.shape == batch.second.shape == (4, 1, 5, 5)
+    assert batch.first[:, 0, 0, 0].tolist() == pytest.approx([1, 0.2, 1, 0.2])
+    assert (255 * batch.second[:, 0, 0, 0]).tolist() == pytest.approx([0, 0, 0, 1])
+
+
+def test_any_kind_of_item_is_streamed() -> None:
+    class Squares(Dataset[tuple[int, str]]):
+        def __getitem__(self, step: int) -> tuple[int, str]:
+            return step**2, f"{step}"
+
+    for workers in (0, 1):
+        assert list(stream_batches(Squares(), 2, 5, workers)) == [(4, "2"), (9, "3"), (16, "4")]

@@ -19,6 +19,7 @@ from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.runtime.run_folder import CONFIG_FILE, RUN_FILES
+from timfuse.runtime.schedules import warmed_cosine
 from timfuse.runtime.weights import load_into, load_weights
 
 CPU = torch.device("cpu")
@@ -130,15 +131,10 @@ def test_the_moving_average_follows_its_formula():
     assert average.item() == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_learning_rate_rises_and_falls_to_a_hundredth(tiny):
-    settings = tiny(train={"steps": 100, "warmup": 10, "learning_rate": 1.0}).train
-    rates = [recipe._learning_rate(settings, step) for step in range(100)]
-    assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert rates[10] == 1
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] == pytest.approx(0.01)
-    flat = recipe._learning_rate(tiny(train={"steps": 1, "warmup": 0, "learning_rate": 0.5}).train, 0)
-    assert flat == 0.5
+def test_the_learning_rate_rises_and_falls_to_a_hundredth(finished):
+    config, _ = finished
+    rates = [row["learning_rate"] for row in read_history(config.run / "history.jsonl")]
+    assert rates == pytest.approx([warmed_cosine(5e-3, step, 25, 3) for step in range(25)])
 
 
 def test_provenance_says_how_and_from_what(finished):
