@@ -22,6 +22,13 @@ app = typer.Typer(
 )
 _debug = False
 
+# What every command that runs a config takes.
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key of the config.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, to the bit.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")]
+
 
 def _version(show: bool) -> None:
     if show:
@@ -46,12 +53,9 @@ def search(
         Path,
         typer.Option("--config", "-c", help="YAML file, or the name of a shipped one: search-demo, search-ivif."),
     ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key of the config."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, to the bit.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    settings: Settings = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Search an architecture on image pairs."""
     from .runtime.config import load_config
@@ -73,12 +77,9 @@ def train(
         Path,
         typer.Option("--config", "-c", help="YAML file, or the name of a shipped one: train-demo, train-ivif."),
     ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key of the config."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, to the bit.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    settings: Settings = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train a network on image pairs."""
     from rich.console import Console
@@ -113,12 +114,9 @@ def meta_init(
         Path,
         typer.Option("--config", "-c", help="YAML file, or the name of a shipped one: meta-init-demo, meta-init."),
     ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key of the config."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder, to the bit.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run in the folder.")] = False,
+    settings: Settings = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train one initialisation from which a network adapts to every fusion task."""
     from .meta_init import MetaInitConfig, meta_initialise

@@ -53,8 +53,6 @@ def write_comparison(
         else:
             with Progress(len(pairs), "scoring", unit="pairs") as progress:
                 evaluation = evaluate(pairs, methods, progress=progress)
-            page = comparison_page(
-                pairs, methods, evaluation=evaluation, zoom=zoom, pictures=pictures, title=title
-            )
+            page = comparison_page(pairs, methods, evaluation=evaluation, zoom=zoom, pictures=pictures, title=title)
             write_atomically(path, page)
     return wanted

@@ -1,6 +1,5 @@
 """The pictures of a training: how the losses and metrics went, and examples of what the network fuses."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..data import write_pixels
 from ..runtime.errors import UserError
-from ..runtime.files import write_atomically
+from ..runtime.figures import save_figure
 
 _TRAINED, _VALIDATED, _REFERENCES = "#B8C4D0", "#0072B2", ("#D55E00", "#009E73", "#CC79A7")
 _COLUMNS = 4
@@ -91,11 +90,4 @@ def draw_curves(
         panel.set_xlabel("step")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
-    files = []
-    for form, metadata in (("svg", {"Date": None}), ("png", {})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-        path = folder / f"curves.{form}"
-        write_atomically(path, buffer.getvalue())
-        files.append(path)
-    return files
+    return save_figure(figure, folder / "curves")

@@ -14,7 +14,7 @@ from ..data import PairBatch
 from ..genotypes import Genotype, load_genotype
 from ..objectives import FusionLoss
 from ..operators import build_network
-from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint
+from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, restoring, save_checkpoint
 from ..runtime.config import config_to_yaml
 from ..runtime.device import select_device
 from ..runtime.errors import UserError
@@ -264,7 +264,7 @@ def _captured(state: _State) -> dict[str, Any]:
 
 
 def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
-    try:
+    with restoring(run):
         state.network.load_state_dict(saved["network"])
         state.average.load_state_dict(saved["average"])
         state.optimizer.load_state_dict(saved["optimizer"])
@@ -272,7 +272,3 @@ def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
         state.best_loss, state.best_step = saved["best_loss"], saved["best_step"]
         state.step = saved["step"]
         restore_rng(saved["rng"])
-    except (KeyError, RuntimeError, ValueError, TypeError):
-        raise UserError(
-            f"the checkpoint in {run} is of another architecture or program; start anew with --overwrite"
-        ) from None

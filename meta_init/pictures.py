@@ -1,12 +1,11 @@
 """The pictures of a meta-initialisation: how it adapts to each task, and how it came to."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..runtime.errors import UserError
-from ..runtime.files import write_atomically
+from ..runtime.figures import save_figure
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 _COLUMNS = 3
@@ -80,11 +79,4 @@ def _draw(panels: Mapping[str, Mapping[str, Mapping[int, float]]], stem: Path, a
     axes[0].set_ylabel("loss")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
-    files = []
-    for form, metadata in (("svg", {"Date": None}), ("png", {})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-        path = stem.with_suffix(f".{form}")
-        write_atomically(path, buffer.getvalue())
-        files.append(path)
-    return files
+    return save_figure(figure, stem)

@@ -16,7 +16,7 @@ from ..bilevel.gradients import flatten, unflatten
 from ..data import stream_batches
 from ..genotypes import Genotype, load_genotype
 from ..operators import build_network
-from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint
+from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, restoring, save_checkpoint
 from ..runtime.config import config_to_yaml
 from ..runtime.device import select_device
 from ..runtime.distribution import Ranks, open_ranks
@@ -313,7 +313,7 @@ def _captured(state: _State) -> dict[str, Any]:
 
 
 def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
-    try:
+    with restoring(run):
         state.network.load_state_dict(saved["network"])
         with torch.no_grad():
             state.log_rates.copy_(saved["log_rates"])
@@ -321,7 +321,3 @@ def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
         state.best_loss, state.best_step = saved["best_loss"], saved["best_step"]
         state.step = saved["step"]
         restore_rng(saved["rng"])
-    except (KeyError, RuntimeError, ValueError, TypeError):
-        raise UserError(
-            f"the checkpoint in {run} is of another architecture or program; start anew with --overwrite"
-        ) from None

@@ -3,6 +3,8 @@
 import random
 import zipfile
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise UserError(f"{path} is not a checkpoint of a run; start the run anew with --overwrite")
     return state
+
+
+@contextmanager
+def restoring(run: Path) -> Iterator[None]:
+    """Say in one line what it means if the contents of a checkpoint do not fit the state that they go into.
+
+    Args:
+        run: The run folder.
+
+    Raises:
+        UserError: An entry is missing or of another kind or shape.
+    """
+    try:
+        yield
+    except (KeyError, RuntimeError, ValueError, TypeError):
+        raise UserError(
+            f"the checkpoint in {run} is of another architecture or program; start anew with --overwrite"
+        ) from None
 
 
 def capture_rng() -> dict[str, Any]:

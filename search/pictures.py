@@ -1,13 +1,12 @@
 """How the operator probabilities of each edge went over a search, as a picture."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..genotypes import parse_operator
 from ..runtime.errors import UserError
-from ..runtime.files import write_atomically
+from ..runtime.figures import save_figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; a second round is dashed.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
@@ -71,11 +70,4 @@ def draw_probabilities(history: Sequence[dict[str, Any]], folder: Path) -> list[
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     for line in legend.get_lines():  # the first panel's leaders are no one's leaders here
         line.set(linewidth=1.5, alpha=1.0)
-    files = []
-    for form, metadata in (("svg", {"Date": None}), ("png", {})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
-        path = folder / f"probabilities.{form}"
-        write_atomically(path, buffer.getvalue())
-        files.append(path)
-    return files
+    return save_figure(figure, folder / "probabilities")

@@ -19,7 +19,7 @@ from ..genotypes import Genotype
 from ..objectives import FusionLoss
 from ..objectives.section import LossSection
 from ..operators import FusionNetwork, build_supernet
-from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint
+from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, restoring, save_checkpoint
 from ..runtime.config import config_to_yaml
 from ..runtime.device import select_device
 from ..runtime.errors import UserError
@@ -287,7 +287,7 @@ def _captured(state: _State) -> dict[str, Any]:
 
 
 def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
-    try:
+    with restoring(run):
         state.supernet.load_state_dict(saved["supernet"])
         with torch.no_grad():
             state.logits.copy_(saved["logits"])
@@ -296,7 +296,3 @@ def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
         state.guards.load_state_dict(saved["guards"])
         state.step = saved["step"]
         restore_rng(saved["rng"])
-    except (KeyError, RuntimeError, ValueError, TypeError):
-        raise UserError(
-            f"the checkpoint in {run} is of another architecture or program; start anew with --overwrite"
-        ) from None
