@@ -5,10 +5,11 @@ the folders that configs/meta-init.yaml names). Parts: main (3 seeds; multi-focu
 task held out in turn, in small trainings), algorithms (all five, small and of equal cost). Trainings are kept in
 runs/adaptation, so that a stopped benchmark goes on where it was; tables go to benchmarks/results.
 
-All adapt on the same support batches, new crops of the same 4 training pairs in every step, and are scored on the same
-crops of validation pairs. The meta-initialisation brings its optimiser and learning rates. The others get those of a
-grid (gradient descent or Adam, one rate for all layers and tasks) with the lowest mean loss over the tasks: pooled
-pre-training over 1, 5 and 20 steps of all seeds, random weights after 100 steps of the first.
+Both trained starts begin with the same plain training on all tasks at once, the base; then one goes on with episodes,
+the other with plain training for as many network passes. All adapt on the same support batches, new crops of the same
+4 training pairs in every step, and are scored on the same crops of validation pairs. The meta-initialisation brings its
+learning rates. The others get an optimiser and one rate for all layers and tasks, those of a grid with the lowest mean
+loss over the tasks: pooled pre-training over 1, 5 and 20 steps of all seeds, random weights after 100 of the first.
 """
 
 import csv
@@ -30,11 +31,11 @@ from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
 from timfuse.runtime.weights import load_into
 
-SEEDS, EPISODES = 3, 3
+SEEDS, EPISODES = 3, 2
 STEPS = (0, 1, 5, 20, 100)
-POOLED_GRID = [("adam", 2e-4), ("adam", 5e-4), ("adam", 1e-3), ("sgd", 1e-3), ("sgd", 3e-3), ("sgd", 1e-2)]
-FRESH_GRID = [("adam", 1e-3), ("adam", 2e-3), ("adam", 5e-3), ("sgd", 1e-2), ("sgd", 3e-2), ("sgd", 1e-1)]
-SMALL = ["meta.pretrain=700", "meta.steps=100", "meta.warmup=20", "meta.validate_every=100"]
+POOLED_GRID = [("adam", 2e-4), ("adam", 5e-4), ("adam", 1e-3), ("sgd", 1e-3), ("sgd", 1e-2)]
+FRESH_GRID = [("adam", 1e-3), ("adam", 2e-3), ("adam", 5e-3), ("sgd", 3e-2)]
+SMALL = ["meta.pretrain=400", "meta.steps=60", "meta.warmup=5", "meta.validate_every=30"]
 RUNS, RESULTS = Path("runs/adaptation"), Path(__file__).parent / "results"
 # Network passes of one episode with k support batches: a pass is one forward and one backward, as is half of a Hessian
 # product, of which iMAML takes 5 over all support batches.
@@ -70,27 +71,24 @@ def train(config: MetaInitConfig) -> None:
         meta_initialise(config, resume=True)
 
 
-def pooled(config: MetaInitConfig) -> list[str]:
-    """Say how to train without episodes, by as many passes."""
-    count = passes(config)
+def plain(config: MetaInitConfig, count: int) -> list[str]:
+    """Say how to train without episodes, by so many passes for each task."""
     rate = f"meta.learning_rate={config.meta.pretrain_learning_rate}"
     return ["inner.steps=0", "meta.pretrain=0", f"meta.steps={count}", rate, f"meta.validate_every={count // 10}"]
 
 
-def small(data: Path, algorithm: str) -> list[str]:
-    """Say how to train a little by an algorithm, with as many passes as FOMAML has in it."""
-    settings = [*SMALL, f"meta.algorithm={algorithm}"]
-    config = configure(data, "", 0, settings)
-    wanted, steps = passes(configure(data, "", 0, SMALL)), config.meta.steps
-    while passes(configure(data, "", 0, [*settings, f"meta.steps={steps}"])) > wanted and steps > 25:
-        steps -= 1
-    return [*settings, f"meta.steps={steps}"]
+def base(data: Path, name: str, seed: int, settings: Sequence[str]) -> list[str]:
+    """Train what meta-initialisation and pooled pre-training both start from; say how to start from it."""
+    whole = configure(data, "", seed, settings)
+    config = configure(data, f"{name}-base", seed, [*settings, *plain(whole, whole.meta.pretrain)])
+    train(config)
+    return [*settings, f"init={config.run}", "meta.pretrain=0"]
 
 
 def adapt(
     config: MetaInitConfig,
     trials: Sequence[Trial],
-    plain: Plain | None = None,
+    by: Plain | None = None,
     *,
     fresh: bool = False,
     steps: Sequence[int] = STEPS,
@@ -101,40 +99,45 @@ def adapt(
     if not fresh:
         load_into(network, config.run / "weights.safetensors")
     layers, inner = adapting_layers(network, config), config.inner
-    if plain is None:
+    if by is None:
         rates = load_rates(config.run, layers)
     else:
-        inner, rates = inner.model_copy(update={"optimizer": plain[0]}), torch.full((len(layers),), plain[1])
+        inner, rates = inner.model_copy(update={"optimizer": by[0]}), torch.full((len(layers),), by[1])
     adaptation = adaptation_of(layers, rates, inner)
     return {trial.task.name: adaptation_curve(network, adaptation, trial, steps) for trial in trials}
 
 
-def trials_of(config: MetaInitConfig) -> list[Trial]:
-    """Cut the batches of the trials, which no training has seen."""
-    tasks = open_tasks(config.data, config.used_tasks, config.seed)
+def trials_of(config: MetaInitConfig, only: str | None = None) -> list[Trial]:
+    """Cut the batches of the trials, which no training has seen; of all tasks or only one."""
+    named = {name: task for name, task in config.used_tasks.items() if only in (None, name)}
+    tasks = open_tasks(config.data, named, config.seed)
     return make_trials(
         tasks, config.data, steps=STEPS[-1], episodes=EPISODES, seed=1000 + config.seed, device=torch.device("cpu")
     )
 
 
-def compare(data: Path, name: str, seeds: int, settings: Sequence[str]) -> tuple[dict[str, Scores], list[str]]:
-    """Train and score the three starts; return the scores and what was chosen for the others."""
-    configs = [configure(data, f"{name}-meta", seed, settings) for seed in range(seeds)]
+def compare(
+    data: Path, name: str, seeds: int, settings: Sequence[str], only: str | None = None
+) -> tuple[dict[str, Scores], list[str]]:
+    """Train and score the three starts, on all tasks or only one; return also what was chosen for the others."""
+    started = [base(data, name, seed, settings) for seed in range(seeds)]
+    configs = [configure(data, f"{name}-meta", seed, start) for seed, start in enumerate(started)]
     baselines = [
-        configure(data, f"{name}-pooled", seed, [*settings, *pooled(config)]) for seed, config in enumerate(configs)
+        configure(data, f"{name}-pooled", seed, [*start, *plain(config, passes(config))])
+        for seed, (start, config) in enumerate(zip(started, configs, strict=True))
     ]
     for config in (*configs, *baselines):
         train(config)
-    trials = [trials_of(config) for config in configs]
+    trials = [trials_of(config, only) for config in configs]
 
     def scores(starts: Sequence[MetaInitConfig], **options: Any) -> list[dict[str, Curve]]:
         return [adapt(start, trial, **options) for start, trial in zip(starts, trials, strict=False)]
 
     def best(starts: Sequence[MetaInitConfig], grid: Sequence[Plain], steps: Sequence[int], *, fresh: bool) -> Plain:
-        tried = {plain: scores(starts, plain=plain, fresh=fresh, steps=steps) for plain in grid}
+        tried = {by: scores(starts, by=by, fresh=fresh, steps=steps) for by in grid}
 
-        def mean(plain: Plain) -> float:
-            return statistics.fmean(curve[count] for row in tried[plain] for curve in row.values() for count in steps)
+        def mean(by: Plain) -> float:
+            return statistics.fmean(curve[count] for row in tried[by] for curve in row.values() for count in steps)
 
         return min(grid, key=mean)
 
@@ -142,12 +145,15 @@ def compare(data: Path, name: str, seeds: int, settings: Sequence[str]) -> tuple
     fresh_by = best(configs[:1], FRESH_GRID, (100,), fresh=True)
     rows = {
         "meta-initialisation": scores(configs),
-        "pooled": scores(baselines, plain=pooled_by),
-        "random weights": scores(configs, plain=fresh_by, fresh=True),
+        "pooled": scores(baselines, by=pooled_by),
+        "random weights": scores(configs, by=fresh_by, fresh=True),
     }
+    spent, spent_by_pooled = (
+        ", ".join(str(passes(load_config(MetaInitConfig, config.run / "config.yaml"))) for config in trained)
+        for trained in (configs, baselines)
+    )
     notes = [
-        f"network passes for each task: {', '.join(str(passes(config)) for config in configs)}; pooled "
-        f"{', '.join(str(passes(config)) for config in baselines)}",
+        f"network passes for each task after the base: {spent}; pooled {spent_by_pooled}",
         f"pooled adapts by {pooled_by[0]}, rate {pooled_by[1]}; random weights by {fresh_by[0]}, rate {fresh_by[1]}",
     ]
     methods = {method: {task: [row[task] for row in seeded] for task in seeded[0]} for method, seeded in rows.items()}
@@ -211,18 +217,31 @@ def left_out_part(data: Path) -> None:
     for task, section in configure(data, "", 0, []).used_tasks.items():
         if section.weight:
             settings = [*SMALL, f"tasks.{task}.weight=0", "tasks.multi-focus.weight=1"]
-            methods, _ = compare(data, f"without-{task}", 1, settings)
+            methods, _ = compare(data, f"without-{task}", 1, settings, only=task)
             lines += table(methods, [task])[bool(lines) :]
             own, other = (methods[method][task][0][5] for method in ("meta-initialisation", "pooled"))
             notes.append(f"{task} held out: {own:.4f} against {other:.4f} after 5 steps")
     write("left-out", "Validation loss on a task that was held out, one seed, small trainings", lines, notes)
 
 
+def lasting(steps: int) -> list[str]:
+    """Say how many episodes to train by."""
+    return [f"meta.steps={steps}", f"meta.validate_every={max(1, steps // 2)}"]
+
+
 def algorithms_part(data: Path) -> None:
-    """Compare the five algorithms at the same small number of passes."""
+    """Compare the five algorithms, from one base and at the same small number of passes."""
+    start = base(data, "small", 0, SMALL)
+    wanted = passes(configure(data, "", 0, start))
     methods: dict[str, Scores] = {}
     for algorithm in PASSES:
-        config = configure(data, f"small-{algorithm}", 0, small(data, algorithm))
+        settings = [*start, f"meta.algorithm={algorithm}"]
+        steps = next(
+            count
+            for count in range(1000)
+            if passes(configure(data, "", 0, [*settings, *lasting(count + 6)])) >= wanted
+        )
+        config = configure(data, f"small-{algorithm}", 0, [*settings, *lasting(steps + 6)])
         train(config)
         methods[algorithm] = {task: [curve] for task, curve in adapt(config, trials_of(config)).items()}
     lines = [["algorithm", "tasks", *(f"{count} steps" for count in STEPS)]]

@@ -72,7 +72,6 @@ class InnerSection(Section):
         steps: K, most optimiser steps in an episode, each of which draws its number of them from 1 to K, so that the
             initialisation is good after every number; 0 for plain training on all tasks at once throughout.
         optimizer: "sgd" or "adam"; for algorithms without second derivatives also "adamw".
-        momentum: of gradient descent; with it, more steps than were trained for lead further.
         learning_rate: of every layer, to begin with.
         learn_rates: whether each layer learns its own rate (maml, fomaml and anil).
         layers: name of the part of the network that adapts under anil.
@@ -81,9 +80,8 @@ class InnerSection(Section):
     """
 
     steps: Annotated[int, Field(ge=0)] = 5
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.7
-    learning_rate: Positive = 3e-3
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: Positive = 7e-4
     learn_rates: bool = True
     layers: str = "head"
     strength: Positive = 10.0
@@ -103,19 +101,19 @@ class MetaSection(Section):
         rate_learning_rate: the largest of the logarithms of the inner learning rates.
         warmup: steps over which the learning rates rise.
         clip: largest norm of the gradient.
-        validate_every: steps between two validations.
+        validate_every: steps with episodes between two validations; plain training is validated at its end.
         checkpoint_every: steps between two checkpoints.
     """
 
     algorithm: Literal["maml", "fomaml", "reptile", "anil", "imaml"] = "fomaml"
-    pretrain: Annotated[int, Field(ge=0)] = 5100
+    pretrain: Annotated[int, Field(ge=0)] = 6100
     pretrain_learning_rate: Positive = 4e-3
-    steps: Count = 250
-    learning_rate: Positive = 1.2e-3
-    rate_learning_rate: Positive = 4e-2
-    warmup: Annotated[int, Field(ge=0)] = 25
+    steps: Count = 500
+    learning_rate: Positive = 1.5e-3
+    rate_learning_rate: Positive = 2.5e-2
+    warmup: Annotated[int, Field(ge=0)] = 50
     clip: Positive = 1.0
-    validate_every: Count = 250
+    validate_every: Count = 50
     checkpoint_every: Count = 100
 
     @model_validator(mode="after")

@@ -1,13 +1,13 @@
 """The inner learning rates of an initialisation: how its layers adapt, and the file that says so."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..bilevel import Adaptation, layers_of
+from ..bilevel import Adaptation, OptimizerFactory, layers_of
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
 from ..runtime.yaml_text import dump_yaml, parse_yaml
@@ -15,7 +15,7 @@ from .config import InnerSection, MetaInitConfig
 
 RATES_FILE = "rates.yaml"
 
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+_OPTIMIZERS: dict[str, OptimizerFactory] = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adamw": partial(torch.optim.AdamW, weight_decay=1e-4),
@@ -56,8 +56,7 @@ def adaptation_of(layers: Mapping[str, list[nn.Parameter]], rates: Tensor, inner
     Returns:
         The adaptation.
     """
-    options = {"momentum": inner.momentum} if inner.optimizer == "sgd" else {}
-    return Adaptation(tuple(layers.values()), rates, partial(_OPTIMIZERS[inner.optimizer], **options))
+    return Adaptation(tuple(layers.values()), rates, _OPTIMIZERS[inner.optimizer])
 
 
 def plain_adaptation(network: nn.Module) -> Adaptation:

@@ -184,7 +184,8 @@ def _fit(
             episodes = [(task, episode.to(device)) for task, episode in zip(own, next(drawn), strict=True)]
             row = _step(config, state, trained, episodes, ranks)
             last = state.step == settings.all_steps - 1
-            if report is not None and ((state.step + 1) % settings.validate_every == 0 or last):
+            done = state.step + 1 - settings.pretrain
+            if report is not None and (last or (done >= 0 and done % settings.validate_every == 0)):
                 row["validation"] = scores = _validate(config, state, genotype, trained, trials)
                 validated = f", validated: {scores['mean']['loss']:.4f}"
             state.step += 1
