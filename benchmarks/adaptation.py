@@ -237,9 +237,7 @@ def algorithms_part(data: Path) -> None:
     for algorithm in PASSES:
         settings = [*start, f"meta.algorithm={algorithm}"]
         steps = next(
-            count
-            for count in range(1000)
-            if passes(configure(data, "", 0, [*settings, *lasting(count + 6)])) >= wanted
+            count for count in range(1000) if passes(configure(data, "", 0, [*settings, *lasting(count + 6)])) >= wanted
         )
         config = configure(data, f"small-{algorithm}", 0, [*settings, *lasting(steps + 6)])
         train(config)
