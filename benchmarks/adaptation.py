@@ -148,12 +148,16 @@ def compare(
         "pooled": scores(baselines, by=pooled_by),
         "random weights": scores(configs, by=fresh_by, fresh=True),
     }
-    spent, spent_by_pooled = (
-        ", ".join(str(passes(load_config(MetaInitConfig, config.run / "config.yaml"))) for config in trained)
-        for trained in (configs, baselines)
-    )
+    spent = {
+        label: ", ".join(str(passes(load_config(MetaInitConfig, run / "config.yaml"))) for run in runs)
+        for label, runs in (
+            ("base", [config.init for config in configs if config.init]),
+            ("then episodes", [config.run for config in configs]),
+            ("or plain", [config.run for config in baselines]),
+        )
+    }
     notes = [
-        f"network passes for each task after the base: {spent}; pooled {spent_by_pooled}",
+        f"network passes for each task: {'; '.join(f'{label} {counts}' for label, counts in spent.items())}",
         f"pooled adapts by {pooled_by[0]}, rate {pooled_by[1]}; random weights by {fresh_by[0]}, rate {fresh_by[1]}",
     ]
     methods = {method: {task: [row[task] for row in seeded] for task in seeded[0]} for method, seeded in rows.items()}
