@@ -153,7 +153,7 @@ def test_bad_adaptations(refused, initialised, folders, genotype):
     assert "unknown task 'mri-tc' (did you mean 'mri-ct'?)" in refused(*known, "mri-tc")
     assert "holds no infrared-visible pairs" in refused(*known, "infrared-visible")
     line = refused("adapt", "nowhere", "--data", data, "--task", "mri-ct")
-    assert line == "no meta-initialisation 'nowhere': give the folder of a `timfuse meta-init` run"
+    assert line == "no meta-initialisation 'nowhere': give the folder of a `timfuse meta-init` run, or all-tasks"
     line = refused("adapt", folders, "--data", data, "--task", "mri-ct")
     assert line.endswith("holds no meta-initialisation; give the folder of a `timfuse meta-init` run")
     assert "unknown key pears" in refused(*known, "mri-ct", "--set", "pears=3")
