@@ -135,8 +135,7 @@ def test_functional_counts_half_at_a_tenth():
     torch.testing.assert_close(functional_target(anatomy, activity), torch.full_like(anatomy, 0.45))
 
 
-@pytest.mark.parametrize("target", [sharper_target, functional_target])
-def test_the_smallest_images(target):
-    target(*torch.rand(2, 1, 1, 17, 17))
+def test_the_smallest_images():
+    sharper_target(*torch.rand(2, 1, 1, 17, 17))
     with pytest.raises(ValueError, match="17 pixels, not 16"):
-        target(*torch.rand(2, 1, 1, 17, 16))
+        sharper_target(*torch.rand(2, 1, 1, 17, 16))
