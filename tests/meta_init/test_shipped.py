@@ -1,5 +1,7 @@
 """The initialisation that comes with timfuse adapts, and says where it comes from."""
 
+import re
+
 import pytest
 
 from timfuse.genotypes import load_genotype
@@ -20,7 +22,7 @@ def test_its_card_names_data_and_command_and_no_path_of_a_machine(name):
     assert "timfuse meta-init --config configs/meta-init.yaml" in card
     assert "roadscene" in card.lower()
     for file in ("config.yaml", "genotype.yaml", "README.md"):
-        assert "/work" not in (SHIPPED / name / file).read_text(encoding="utf-8")
+        assert not re.search(r"[ :=]/\w", (SHIPPED / name / file).read_text(encoding="utf-8"))
     assert load_genotype(SHIPPED / name).provenance["algorithm"] == "fomaml"
 
 
