@@ -6,7 +6,7 @@ from .images import SUFFIXES, Pixels, luma, read_luma, read_pixels, unit_range, 
 from .layouts import LAYOUTS
 from .pairs import Pair, find_pairs, match_fused, match_pairs, read_names
 from .sources import open_source
-from .splits import Splits, hold_out, make_splits, scene_blocks
+from .splits import Splits, hold_out, make_splits, scene_blocks, spread
 from .stream import CropStream, JoinedPairs, PairBatch, PairSource, Window, cut_crops, stream_batches
 from .synthetic import (
     Scene,
@@ -55,6 +55,7 @@ __all__ = [
     "read_names",
     "read_pixels",
     "scene_blocks",
+    "spread",
     "stream_batches",
     "to_pixels",
     "unit_range",

@@ -140,6 +140,20 @@ def scene_blocks(names: Sequence[str]) -> list[list[int]]:
     return _runs(blocks[0], 2) if len(blocks) == 1 and len(names) > 1 else blocks
 
 
+def spread(positions: Sequence[int], count: int) -> tuple[int, ...]:
+    """Take at most so many of the positions, at equal distances, since neighbours look alike.
+
+    Args:
+        positions: To take from, in the order of the pairs' names.
+        count: How many to take.
+
+    Returns:
+        The positions that were taken, in their order.
+    """
+    places = np.linspace(0, len(positions) - 1, min(count, len(positions))).round().astype(int)
+    return tuple(positions[place] for place in places)
+
+
 def _grouped(positions: Sequence[int], keys: Sequence[str]) -> list[list[int]]:
     """Group positions by their key, the groups sorted by key, each in the order in which its positions come."""
     groups: dict[str, list[int]] = {key: [] for key in sorted(set(keys))}

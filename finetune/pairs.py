@@ -5,10 +5,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
-from ..data import CropStream, JoinedPairs, PairBatch, PairSource, hold_out, open_source, stream_batches, unit_range
+from ..data import (
+    CropStream,
+    JoinedPairs,
+    PairBatch,
+    PairSource,
+    hold_out,
+    open_source,
+    spread,
+    stream_batches,
+    unit_range,
+)
 from ..objectives.metrics import BASKET, METRICS
 from .config import DataSection
 
@@ -81,7 +90,7 @@ def open_pairs(data: DataSection, task: str, seed: int) -> TrainingPairs:
             cache_megabytes=data.cache_megabytes,
         )
         training, held_out = hold_out(source.names, seed=seed, folder=root, validation=data.validation)
-        validation.append(ValidationSet(name, source, _spread(held_out, data.validation_pairs)))
+        validation.append(ValidationSet(name, source, spread(held_out, data.validation_pairs)))
         start = sum(len(earlier) for earlier in sources)
         indices += [start + index for index in training]
         shares += [share / len(training)] * len(training)
@@ -102,9 +111,3 @@ def _names(roots: Sequence[Path | None]) -> list[str]:
     """Name each data set by its folder; by its whole path where two folders have one name."""
     names = ["synthetic" if root is None else root.resolve().name for root in roots]
     return [name if names.count(name) == 1 else str(root) for name, root in zip(names, roots, strict=True)]
-
-
-def _spread(indices: Sequence[int], count: int) -> tuple[int, ...]:
-    """Take at most `count` of the indices at equal distances, since neighbours look alike."""
-    places = np.linspace(0, len(indices) - 1, min(count, len(indices))).round().astype(int)
-    return tuple(indices[place] for place in places)

@@ -31,7 +31,7 @@ HEADS = ("direct", "envelope")
 MERGES = ("gated", "concat")
 
 _BOTH_COLOURED = ("multi-exposure", "multi-focus")
-_TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Genotype:
         if self.sources is None:
             check_choice("task", self.task, TASKS)
         else:
-            if not isinstance(self.task, str) or not _TASK_NAME.fullmatch(self.task):
+            if not isinstance(self.task, str) or not TASK_NAME.fullmatch(self.task):
                 raise UserError(
                     "task must be up to 40 letters, digits, '-', '_' and '.', the first a letter or digit, "
                     f"not {self.task!r}"

@@ -1,6 +1,5 @@
 """What a user can set for a meta-initialisation and an adaptation; configs/meta-init*.yaml are instances of it."""
 
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -9,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ..genotypes import TASKS
 from ..genotypes.choices import nearest
+from ..genotypes.genotype import TASK_NAME
 from ..objectives import TASK_LOSSES, FusionLoss
 from ..objectives.section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
@@ -219,5 +219,5 @@ def check_task(name: str, sources: tuple[str, str] | None) -> None:
         raise ValueError(
             f"unknown task {name!r}{nearest(name, TASKS)}: use {', '.join(TASKS)}, or name the sources of your own"
         )
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", name):
+    if not TASK_NAME.fullmatch(name):
         raise ValueError(f"a task's name must be of up to 40 letters, digits, '-', '_' and '.', not {name!r}")

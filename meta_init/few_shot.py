@@ -1,6 +1,7 @@
 """Few-shot adaptation: from an initialisation and a few pairs of a task to a network that fuses."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import __version__
-from ..data import PairBatch, cut_crops
+from ..data import PairBatch, cut_crops, spread
 from ..genotypes import TASKS, Genotype, load_genotype, save_genotype
 from ..genotypes.choices import nearest
 from ..operators import build_network
@@ -86,7 +87,8 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
     load_into(network, folder / "weights.safetensors")
     layers = adapting_layers(network, trained)
     adaptation = adaptation_of(layers, load_rates(folder, layers).to(device), trained.inner)
-    pairs = _spread(task, config.pairs)
+    training = sorted(task.training)
+    pairs = spread(training, config.pairs or len(training))
     episode = _episode(config, trained, task, pairs).to(device)
     scored = [*(count for count in _SCORED if count < config.steps), config.steps]
     with (
@@ -166,14 +168,7 @@ def _section(config: AdaptConfig, trained: MetaInitConfig) -> TaskSection:
     return section
 
 
-def _spread(task: Task, count: int) -> list[int]:
-    """Take so many training pairs at equal distances, since neighbours look alike; 0 for all."""
-    training = sorted(task.training)
-    places = np.linspace(0, len(training) - 1, min(count or len(training), len(training))).round().astype(int)
-    return [training[place] for place in places]
-
-
-def _episode(config: AdaptConfig, trained: MetaInitConfig, task: Task, pairs: list[int]) -> Episode:
+def _episode(config: AdaptConfig, trained: MetaInitConfig, task: Task, pairs: Sequence[int]) -> Episode:
     """Cut a batch for each step, and the query batch of the validation pairs."""
     data = trained.data
     rng = np.random.default_rng(derive_seed(config.seed, "adaptation", task.name))
