@@ -62,10 +62,11 @@ def _draw(panels: Mapping[str, Mapping[str, Mapping[int, float]]], stem: Path, a
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    lines = -(-len(panels) // _COLUMNS)
-    figure = Figure(figsize=(3.2 * _COLUMNS, 2.3 * lines + 0.5), layout="constrained")
+    columns = min(_COLUMNS, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(1 + 2.9 * columns, 2.3 * lines + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(lines, _COLUMNS, squeeze=False).flatten()
+    axes = figure.subplots(lines, columns, squeeze=False).flatten()
     for panel, (task, curves) in zip(axes, panels.items(), strict=False):
         for colour, (name, curve) in zip(_COLOURS, curves.items(), strict=False):
             panel.plot(list(curve), list(curve.values()), ".-", color=colour, label=name)
@@ -73,6 +74,7 @@ def _draw(panels: Mapping[str, Mapping[str, Mapping[int, float]]], stem: Path, a
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_xlabel(across, fontsize=8)
+        panel.xaxis.get_major_locator().set_params(integer=True)
         panel.tick_params(labelsize=8)
     for panel in axes[len(panels) :]:
         panel.set_visible(False)
