@@ -49,6 +49,9 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
 }
 """The layouts of each task of `genotypes.TASKS`; the comments name sets that come so."""
 
+MASKS = ("label/NAME", "labels/NAME", "segmentation_labels/NAME")  # FMB; MSRS
+"""Where the class masks of pairs lie, in the form of half a `Layout`."""
+
 
 def divided(layout: Layout, part: str) -> list[Layout]:
     """List the layouts of one part of a set, such as `train`: its folder may stand at any depth above the names.

@@ -95,12 +95,12 @@ def match_pairs(first: str | Path, second: str | Path) -> list[Pair]:
     return [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
 
 
-def match_fused(folder: Path, pairs: Sequence[Pair]) -> list[Path]:
+def find_fused(folder: Path, names: Sequence[str]) -> list[Path]:
     """Find the fused image of each pair by name; the extensions may differ, and other images are passed over.
 
     Args:
         folder: The fused images of one method.
-        pairs: The pairs.
+        names: Of the pairs.
 
     Returns:
         One file for each pair, in their order.
@@ -111,13 +111,37 @@ def match_fused(folder: Path, pairs: Sequence[Pair]) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"the folder of fused images {folder} does not exist; check the path")
     images = _named(folder)
-    missing = [pair.name for pair in pairs if pair.name not in images]
+    missing = [name for name in names if name not in images]
     if missing:
         raise UserError(
-            f"{folder} lacks the fused images of {len(missing)} of {len(pairs)} pairs ({_few(missing)}); "
+            f"{folder} lacks the fused images of {len(missing)} of {len(names)} pairs ({_few(missing)}); "
             "fuse these too, under the names of their pairs"
         )
-    return [images[pair.name] for pair in pairs]
+    return [images[name] for name in names]
+
+
+def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
+    """Tell apart the names and folders of methods as users give them: NAME=FOLDER, or FOLDER for its own name.
+
+    Args:
+        arguments: One for each method; a folder whose name has an equals sign in it is still a folder.
+
+    Returns:
+        The folders by name, in their order.
+
+    Raises:
+        UserError: If two methods have one name.
+    """
+    folders: dict[str, Path] = {}
+    for text in arguments:
+        named = "=" in text and not Path(text).is_dir()
+        name, _, folder = text.partition("=") if named else ("", "", text)
+        path = Path(folder).expanduser()
+        name = name or path.resolve().name
+        if name in folders:
+            raise UserError(f"two methods are called {name}; name them with NAME=FOLDER")
+        folders[name] = path
+    return folders
 
 
 def read_names(path: Path, known: set[str]) -> list[str]:

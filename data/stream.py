@@ -105,12 +105,46 @@ class JoinedPairs:
         return source[place]
 
 
-class CropStream(Dataset[PairBatch]):
-    """Batches of random crops, indexed by training step: item `step` is the whole batch of that step.
+class PairOrder:
+    """Which pairs come in which step, and the generators of a stream: functions of its seed and name alone.
 
     Pairs are drawn without replacement: each epoch is a new permutation of all pairs, epochs follow each
     other without a gap, and a batch may reach over the border of two. With `shares` they are drawn with
     replacement instead.
+
+    Args:
+        indices: The positions to draw from, at least one.
+        batch_size: N, pairs in a batch.
+        seed: The run's seed.
+        name: Name of the stream; streams of one seed and different names are independent.
+        shares: How often each of `indices` comes, relative to the others; None for all equally often.
+    """
+
+    def __init__(
+        self, indices: Sequence[int], *, batch_size: int, seed: int, name: str, shares: Sequence[float] | None = None
+    ) -> None:
+        self._indices, self._batch_size = tuple(indices), batch_size
+        self._seed, self._name = seed, name
+        self._probabilities = None if shares is None else np.array(shares) / np.sum(shares)
+
+    def pairs_of(self, step: int) -> list[int]:
+        """Return the N positions of a step's batch."""
+        if self._probabilities is not None:
+            return self.rng("order", step).choice(self._indices, self._batch_size, p=self._probabilities).tolist()
+        start, count = step * self._batch_size, len(self._indices)
+        epochs = [divmod(place, count) for place in range(start, start + self._batch_size)]
+        orders = {epoch: self.rng("order", epoch).permutation(count) for epoch in {epoch for epoch, _ in epochs}}
+        return [self._indices[orders[epoch][place]] for epoch, place in epochs]
+
+    def rng(self, purpose: str, number: int) -> np.random.Generator:
+        """Return the generator of a purpose, such as the crops, in a step or an epoch."""
+        return np.random.default_rng(derive_seed(self._seed, self._name, purpose, number))
+
+
+class CropStream(Dataset[PairBatch]):
+    """Batches of random crops, indexed by training step: item `step` is the whole batch of that step.
+
+    The order of the pairs is that of `PairOrder`.
 
     Args:
         source: Where pairs come from.
@@ -137,26 +171,14 @@ class CropStream(Dataset[PairBatch]):
         self.indices = tuple(indices)
         self.batch_size = batch_size
         self.crop = crop
-        self._seed, self._name = seed, name
-        self._probabilities = None if shares is None else np.array(shares) / np.sum(shares)
+        self._order = PairOrder(indices, batch_size=batch_size, seed=seed, name=name, shares=shares)
 
     def pairs_of(self, step: int) -> list[int]:
         """Return the positions in `source` of the pairs in a step's batch."""
-        if self._probabilities is not None:
-            return self._rng("order", step).choice(self.indices, self.batch_size, p=self._probabilities).tolist()
-        start = step * self.batch_size
-        epochs = [divmod(place, len(self.indices)) for place in range(start, start + self.batch_size)]
-        orders = {epoch: self._order(epoch) for epoch in {epoch for epoch, _ in epochs}}
-        return [self.indices[orders[epoch][place]] for epoch, place in epochs]
+        return self._order.pairs_of(step)
 
     def __getitem__(self, step: int) -> PairBatch:
-        return cut_crops(self.source, self.pairs_of(step), self.crop, self._rng("crops", step))
-
-    def _order(self, epoch: int) -> NDArray[np.int64]:
-        return self._rng("order", epoch).permutation(len(self.indices))
-
-    def _rng(self, purpose: str, number: int) -> np.random.Generator:
-        return np.random.default_rng(derive_seed(self._seed, self._name, purpose, number))
+        return cut_crops(self.source, self.pairs_of(step), self.crop, self._order.rng("crops", step))
 
 
 class _Carrier(Dataset[T | UserError]):

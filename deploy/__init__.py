@@ -1,12 +1,13 @@
 """What a user does with a network: fuse images, evaluate, compare, export."""
 
+from ..operators.shipped import shipped_names
 from .comparison import write_comparison
 from .evaluation import TRIVIAL, Evaluation, evaluate
 from .export import Export, export_onnx
 from .fuse_files import FusedFiles, fuse_files
 from .fuser import Fuser, load
 from .methods import find_methods
-from .network_folder import TrainedNetwork, load_network, shipped_names
+from .network_folder import TrainedNetwork, load_network
 from .page import comparison_page
 from .rows import choose_pairs
 from .sheet import comparison_sheet

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data import Pair, match_fused, read_pixels
+from ..data import Pair, find_fused, named_folders, read_pixels
 from ..runtime.errors import UserError
 
 Methods: TypeAlias = Mapping[str, Sequence[Path]]
@@ -28,16 +28,8 @@ def find_methods(folders: Sequence[str], pairs: Sequence[Pair]) -> dict[str, lis
     Raises:
         UserError: If two methods have one name, or a folder is missing or lacks images.
     """
-    methods: dict[str, list[Path]] = {}
-    for text in folders:
-        named = "=" in text and not Path(text).is_dir()
-        name, _, folder = text.partition("=") if named else ("", "", text)
-        path = Path(folder).expanduser()
-        name = name or path.resolve().name
-        if name in methods:
-            raise UserError(f"two methods are called {name}; name them with NAME=FOLDER")
-        methods[name] = match_fused(path, pairs)
-    return methods
+    names = [pair.name for pair in pairs]
+    return {name: find_fused(folder, names) for name, folder in named_folders(folders).items()}
 
 
 def check_sizes(pairs: Sequence[Pair], methods: Methods) -> None:

@@ -1,7 +1,7 @@
 """Synthetic pairs of every fusion task: street scenes, heads, exposures and focus, rendered and never downloaded."""
 
 from .exposures import make_exposures
-from .files import write_scenes
+from .files import MASK_CLASSES, SCENE_CLASSES, write_scenes
 from .focus import make_focus
 from .objects import ObjectClass
 from .phantoms import make_phantom
@@ -9,6 +9,8 @@ from .scenes import Scene, SyntheticScenes, make_scene
 from .tasks import SyntheticPairs
 
 __all__ = [
+    "MASK_CLASSES",
+    "SCENE_CLASSES",
     "ObjectClass",
     "Scene",
     "SyntheticPairs",

@@ -2,16 +2,31 @@
 
 from pathlib import Path
 
+import torch
+
 from ...genotypes.choices import check_choice
-from ..images import write_pixels
+from ..boxes import write_boxes
+from ..class_names import write_class_names
+from ..images import Pixels, write_pixels
 from ..layouts import LAYOUTS
+from ..objects import Objects
+from .objects import ObjectClass
+from .scenes import Scene, make_scene
 from .tasks import make_pair, pair_name
+
+SCENE_CLASSES = tuple(kind.name.lower() for kind in ObjectClass)
+"""Names of the classes of a scene's boxes."""
+MASK_CLASSES = ("background", *SCENE_CLASSES)
+"""Names of the classes of a scene's mask."""
 
 
 def write_scenes(
     folder: Path, count: int, *, task: str = "infrared-visible", height: int, width: int, seed: int
 ) -> tuple[Path, Path]:
     """Write aligned synthetic images of a task, in colour where its sources have colour.
+
+    Infrared-visible scenes come with their labels: `boxes/scene_00000.txt` and `label/scene_00000.png`, with the names
+    of their classes in `classes.txt` and `label-classes.txt`.
 
     Args:
         folder: Gets `ir/scene_00000.png`, `vis/scene_00000.png` and so on, or the folders that come first in the
@@ -30,8 +45,25 @@ def write_scenes(
     """
     check_choice("task", task, LAYOUTS)
     first, second = ((folder / pattern).parent for pattern in LAYOUTS[task][0])
+    labelled = task == "infrared-visible"
     for index in range(count):
-        pair = make_pair(task, seed, index, height=height, width=width)
+        name = pair_name(task, index)
+        if labelled:
+            scene = make_scene([seed, index], height=height, width=width)
+            _write_labels(folder, name, scene)
+            pair: tuple[Pixels, Pixels] = scene.first, scene.second
+        else:
+            pair = make_pair(task, seed, index, height=height, width=width)
         for side, pixels in zip((first, second), pair, strict=True):
-            write_pixels(side / f"{pair_name(task, index)}.png", pixels)
+            write_pixels(side / f"{name}.png", pixels)
+    if labelled:
+        write_class_names(folder / "classes.txt", SCENE_CLASSES)
+        write_class_names(folder / "label-classes.txt", MASK_CLASSES)
     return first, second
+
+
+def _write_labels(folder: Path, name: str, scene: Scene) -> None:
+    objects = Objects(torch.from_numpy(scene.boxes), torch.from_numpy(scene.classes))
+    height, width = scene.mask.shape
+    write_boxes(folder / "boxes" / f"{name}.txt", objects, height=height, width=width)
+    write_pixels(folder / "label" / f"{name}.png", scene.mask)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from timfuse.data import Pair, find_pairs, match_fused, match_pairs
+from timfuse.data import Pair, find_fused, find_pairs, match_pairs
 from timfuse.runtime.errors import UserError
 
 
@@ -202,10 +202,10 @@ def test_what_is_not_there_says_so(root: Path) -> None:
 
 def test_fused_images_are_matched_by_stem(root: Path) -> None:
     touch(root, "out/b.jpg", "out/a.png", "out/c.png", "out/sheet.png")
-    pairs = find_pairs(root)
-    assert match_fused(root / "out", pairs) == [root / "out" / file for file in ("a.png", "b.jpg", "c.png")]
+    names = [pair.name for pair in find_pairs(root)]
+    assert find_fused(root / "out", names) == [root / "out" / file for file in ("a.png", "b.jpg", "c.png")]
     touch(root, "other/b.png")
     with pytest.raises(UserError, match=r"other lacks the fused images of 2 of 3 pairs \(a, c\); fuse"):
-        match_fused(root / "other", pairs)
+        find_fused(root / "other", names)
     with pytest.raises(UserError, match=r"nowhere does not exist"):
-        match_fused(root / "nowhere", pairs)
+        find_fused(root / "nowhere", names)
