@@ -1,4 +1,4 @@
-# make demo   find, meta-train, adapt and use a network on synthetic pairs; ends with fused images and a page to look at
+# make demo   find, meta-train, adapt, finetune and use networks on synthetic pairs; ends with fused images and a page
 # make dev    a development environment in .venv: the package from this folder, with the test tools
 # make test   build the wheel, install it into .venv-test and test what was installed
 # make lint   style and types, with the tools of .venv-test
@@ -22,12 +22,14 @@ demo: .venv/.installed
 	.venv/bin/timfuse search --config configs/search-demo.yaml --overwrite
 	.venv/bin/timfuse meta-init --config configs/meta-init-demo.yaml --overwrite
 	.venv/bin/timfuse adapt $(DEMO)/meta-init --task multi-focus --steps 50 -o $(DEMO)/adapted --overwrite
+	.venv/bin/timfuse finetune --config configs/finetune-demo.yaml --overwrite
 	.venv/bin/timfuse scenes --task multi-focus -o $(DEMO)/pairs --size 320x240 --seed 1
 	.venv/bin/timfuse fuse $(DEMO_PAIRS) -o $(DEMO)/before --network $(DEMO)/meta-init --overwrite
 	.venv/bin/timfuse fuse $(DEMO_PAIRS) -o $(DEMO)/fused --network $(DEMO)/adapted --overwrite
 	.venv/bin/timfuse evaluate $(DEMO_PAIRS) --fused before=$(DEMO)/before adapted=$(DEMO)/fused -o $(DEMO)/scores
 	.venv/bin/timfuse compare $(DEMO_PAIRS) --fused before=$(DEMO)/before adapted=$(DEMO)/fused -o $(DEMO)/comparison \
-		--picture $(DEMO)/adapted/pictures/adaptation.png --picture $(DEMO)/meta-init/pictures/adaptation.png
+		--picture $(DEMO)/adapted/pictures/adaptation.png --picture $(DEMO)/meta-init/pictures/adaptation.png \
+		--picture $(DEMO)/finetune/pictures/examples.png
 	@echo "Look at $(DEMO)/comparison/page.html, and at the network that was found: $(DEMO)/search/pictures/network.svg"
 	@echo "Curves: .venv/bin/tensorboard --logdir $(DEMO)"
 
@@ -49,11 +51,11 @@ clean:
 
 .venv/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard]'
+	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,tasks]'
 	touch $@
 
 .venv/.developed: .venv/.installed
-	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,export,test]'
+	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,tasks,export,test]'
 	touch $@
 
 .venv-test/.tools: constraints.txt
@@ -69,5 +71,5 @@ dist/.built: .venv-test/.tools setup.cfg pyproject.toml README.md LICENSE $(SOUR
 
 .venv-test/.installed: dist/.built
 	.venv-test/bin/python -m pip uninstall --quiet --yes timfuse
-	.venv-test/bin/python $(PIP_INSTALL) "$$(echo dist/*.whl)[tensorboard,export,test]"
+	.venv-test/bin/python $(PIP_INSTALL) "$$(echo dist/*.whl)[tensorboard,tasks,export,test]"
 	touch $@

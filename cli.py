@@ -54,6 +54,15 @@ def search(
         typer.Option("--config", "-c", help="YAML file, or the name of a shipped one: search-demo, search-ivif."),
     ],
     settings: Settings = None,
+    outer_loss: Annotated[
+        str | None,
+        typer.Option(
+            "--outer-loss",
+            metavar="fusion|detection|segmentation",
+            help="What scores the architecture: the fusion loss, or a network for a task on labelled pairs, which the "
+            "section `downstream` of the config describes. Default: what the config says.",
+        ),
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -62,11 +71,16 @@ def search(
     from .search import SearchConfig
     from .search import search as run_search
 
-    loaded = load_config(SearchConfig, config, settings or [])
+    settings = settings or []
+    if outer_loss is not None:
+        settings = [*settings, "downstream=null" if outer_loss == "fusion" else f"downstream.kind={outer_loss}"]
+    loaded = load_config(SearchConfig, config, settings)
     genotype = run_search(loaded, resume=resume, overwrite=overwrite)
     for index, cell in enumerate(genotype.cells):
         typer.echo(f"cell {index + 1} ({cell.kind}): {', '.join(cell.operators)}")
     typer.echo(f"genotype  {loaded.run / 'genotype.yaml'}")
+    if loaded.downstream is not None:
+        typer.echo(f"network   {loaded.run / 'task'}, for {loaded.downstream.kind}")
     typer.echo(f"pictures  {loaded.run / 'pictures'}: network.svg, cell_*.svg, probabilities.svg")
     typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
 
@@ -191,6 +205,75 @@ def _print_curves(title: str, rows: Sequence[tuple[str, Mapping[int, float]]]) -
 
 
 @app.command()
+def finetune(
+    config: Annotated[
+        Path,
+        typer.Option(
+            "--config",
+            "-c",
+            help="YAML file, or the name of a shipped one: finetune-detection, finetune-segmentation, ...",
+        ),
+    ],
+    settings: Settings = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Adapt a fusion network to detection or segmentation, and train the task's network with it."""
+    from .finetune.guided import FinetuneConfig
+    from .finetune.guided import finetune as run_finetuning
+    from .runtime.config import load_config
+
+    loaded = load_config(FinetuneConfig, config, settings or [])
+    done = run_finetuning(loaded, resume=resume, overwrite=overwrite)
+    for name, score in done.scores.items():
+        typer.echo(f"{name:<18} {score:.4f}" + (f", before {done.fusion_loss_before:.4f}" * (name == "loss")))
+    if loaded.guidance.strategy == "lagrangian":
+        typer.echo(f"promise            {'kept' if done.promise_kept else 'broken'}: {loaded.guidance.tolerance:.0%}")
+    typer.echo(f"weights   {loaded.run / 'weights.safetensors'} and {loaded.run / 'task'}, of step {done.best_step}")
+    typer.echo(f"pictures  {loaded.run / 'pictures'}: examples.png, curves.svg")
+    typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
+
+
+@app.command(name="evaluate-task")
+def evaluate_task(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of `timfuse finetune` runs.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Labelled pairs to score on; without it, the validation pairs of the runs."),
+    ] = None,
+    fused: Annotated[
+        list[str] | None,
+        typer.Option("--fused", metavar="[NAME=]FOLDER", help="Another method's images of all pairs, training too."),
+    ] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="Train and score on the sources and their average too.")
+    ] = True,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for scores.csv, table.md and what is trained to compare.")
+    ] = Path("runs/evaluate-task"),
+) -> None:
+    """Score detection or segmentation on fused images, sources and other methods' images, by one harness."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from .data import named_folders
+    from .finetune.guided import evaluate_task as run_evaluation
+    from .finetune.guided.evaluation import columns_of, shown
+
+    methods = run_evaluation(runs, data, output, fused=named_folders(fused or []), baselines=baselines)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    for heading in columns_of(methods):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for method in methods:
+        table.add_row(method.name, *(shown(method, score) for score in columns_of(methods)))
+    # In a pipe or a file the table is as wide as it needs to be.
+    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+    for file in ("scores.csv", "table.md"):
+        typer.echo(str(output / file))
+
+
+@app.command()
 def fuse(
     first: Annotated[str, typer.Option("--first", help="First sources: folder, file or glob pattern.")],
     second: Annotated[str, typer.Option("--second", help="Second sources, with the same names.")],
@@ -199,21 +282,28 @@ def fuse(
         str, typer.Option("--network", "-n", help="ivif, ivif-fast, or the folder of a run or of its weights.")
     ] = "ivif",
     resume: Annotated[bool, typer.Option("--resume", help="Skip the pairs that are fused already.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace fused images.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace fused images and labels.")] = False,
     resize: Annotated[
         str | None,
         typer.Option("--resize", metavar="second", help="Resample second images to the size of their first."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="Folder for what the network's task network finds in the fused images."),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
 ) -> None:
     """Fuse pairs of images, of any size, 8 or 16 bits, grey or in colour."""
-    from .deploy import fuse_files, load
+    from .deploy import fuse_files, load, load_labeller
 
     fuser = load(network, device)
-    files = fuse_files(fuser, first, second, output, resume=resume, overwrite=overwrite, resize=resize)
+    labeller = load_labeller(network, labels, fuser.device) if labels else None
+    files = fuse_files(fuser, first, second, output, resume=resume, overwrite=overwrite, resize=resize, labels=labeller)
     speed = f", {files.rate:.3g} images per second" if files.fused else ""
     skipped = f"; {files.skipped} were there already" if files.skipped else ""
     typer.echo(f"{files.fused} fused with {fuser.name} into {output}{speed}{skipped}")
+    if labels:
+        typer.echo(f"what {network} finds in them is in {labels}")
 
 
 @app.command()
@@ -298,7 +388,7 @@ def compare(
 
 @app.command()
 def scenes(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Gets two folders, such as ir/ and vis/.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Gets folders, such as ir/ and vis/.")],
     task: Annotated[
         str,
         typer.Option("--task", "-t", help="Also mri-ct, mri-pet, mri-spect, multi-exposure, multi-focus."),
@@ -307,14 +397,15 @@ def scenes(
     size: Annotated[str, typer.Option("--size", metavar="WIDTHxHEIGHT", help="In pixels.")] = "640x480",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the scenes.")] = 0,
 ) -> None:
-    """Render synthetic pairs of a task, to try things without data."""
+    """Render synthetic pairs of a task, infrared-visible ones with boxes and masks, to try things without data."""
     from .data import write_scenes
 
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 32):
         raise UserError(f"--size must be WIDTHxHEIGHT from 32x32 on, like 640x480, not {size!r}")
     first, second = write_scenes(output, count, task=task, height=int(height), width=int(width), seed=seed)
-    typer.echo(f"{count} pairs in {first} and {second}")
+    labels = f", with labels in {output / 'boxes'} and {output / 'label'}" if task == "infrared-visible" else ""
+    typer.echo(f"{count} pairs in {first} and {second}{labels}")
 
 
 @app.command()
@@ -325,7 +416,8 @@ def visualize(
         typer.Option("--output", "-o", help="Folder for the pictures; default: beside the genotype."),
     ] = None,
 ) -> None:
-    """Draw a network and its cells; for a run also how operator probabilities or losses and metrics went."""
+    """Draw a network and its cells; for a run also how operator probabilities or losses and scores went."""
+    from .finetune.guided.pictures import draw_finetuning
     from .finetune.pictures import draw_curves
     from .genotypes import draw, load_genotype
     from .meta_init.pictures import draw_training
@@ -337,8 +429,10 @@ def visualize(
     history = path / HISTORY_FILE
     folder = output or (path / "pictures" if path.is_dir() else path.with_name(f"{path.stem}-pictures"))
     files: list[Path] = []
+    reference: float | None = None
     if not history.is_file() or (path / "genotype.yaml").is_file():
         loaded = load_genotype(genotype)
+        reference = loaded.provenance.get("fusion_loss_before")
         drawing = draw(loaded, folder, parameter_sizes(build_network(loaded)))
         files += drawing.files
         if drawing.note:
@@ -352,6 +446,8 @@ def visualize(
             files += draw_training(rows, folder)
         elif "loss" in known:  # of a training; a search has an inner and an outer one
             files += draw_curves(rows, folder)
+        elif "task_loss" in known or "stream_loss" in known:  # of a finetuning for a task
+            files += draw_finetuning(rows, folder, reference)
         else:
             files += draw_probabilities(rows, folder)
     for file in files:

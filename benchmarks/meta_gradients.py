@@ -23,10 +23,10 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from benchmarks.supernet import interleaved, peak_bytes, ratio
 from timfuse.bilevel import META_GRADIENTS, Adaptation, MetaGradient, layers_of
 from timfuse.data import SyntheticScenes, unit_range
-from timfuse.deploy.network_folder import SHIPPED, WEIGHTS_FILE
 from timfuse.genotypes import load_genotype
 from timfuse.objectives import TASK_LOSSES
 from timfuse.operators import build_network
+from timfuse.operators.shipped import SHIPPED, WEIGHTS_FILE
 from timfuse.runtime.memory import keep_freed_memory
 from timfuse.runtime.weights import load_into
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
@@ -87,21 +88,22 @@ def read_boxes(path: Path, classes: int, *, height: int, width: int) -> tuple[Ob
     return Objects(torch.from_numpy(boxes), torch.from_numpy(ids.astype(np.int64))), clipped
 
 
-def write_boxes(path: Path, objects: Objects, *, height: int, width: int) -> None:
-    """Write what `read_boxes` reads.
+def write_boxes(path: Path, objects: Objects, *, height: int, width: int, scores: Tensor | None = None) -> None:
+    """Write what `read_boxes` reads; or, with scores, what a detector found, which is not read for the truth.
 
     Args:
         path: The text file; missing folders above it are made.
         objects: In the image.
         height: Of the image in pixels.
         width: Of the image in pixels.
+        scores: (K,) in [0, 1], to end the lines with; None where boxes are no detections.
 
     Raises:
         UserError: If the file cannot be written.
     """
     corners = objects.boxes.double() / torch.tensor([width, height, width, height])
-    centres, sizes = (corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]
-    rows = torch.cat([centres, sizes], dim=1).tolist()
+    columns = [(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]]
+    rows = torch.cat(columns if scores is None else [*columns, scores.double()[:, None]], dim=1).tolist()
     lines = [
         f"{kind} " + " ".join(f"{value:.8f}" for value in row) + "\n"
         for kind, row in zip(objects.classes.tolist(), rows, strict=True)

@@ -6,6 +6,7 @@ from .evaluation import TRIVIAL, Evaluation, evaluate
 from .export import Export, export_onnx
 from .fuse_files import FusedFiles, fuse_files
 from .fuser import Fuser, load
+from .labels import Labeller, load_labeller
 from .methods import find_methods
 from .network_folder import TrainedNetwork, load_network
 from .page import comparison_page
@@ -19,6 +20,7 @@ __all__ = [
     "Export",
     "FusedFiles",
     "Fuser",
+    "Labeller",
     "TrainedNetwork",
     "choose_pairs",
     "comparison_page",
@@ -28,6 +30,7 @@ __all__ = [
     "find_methods",
     "fuse_files",
     "load",
+    "load_labeller",
     "load_network",
     "print_table",
     "shipped_names",

@@ -16,6 +16,7 @@ from ..runtime.files import make_folder
 from ..runtime.interruption import deferred_interrupt
 from ..runtime.progress import Progress
 from .fuser import Fuser
+from .labels import Found, Labeller
 
 # Of fused images in a folder: the second is for colour of 16 bits, which pillow cannot write as PNG.
 _SUFFIXES = (".png", ".tif")
@@ -47,6 +48,7 @@ def fuse_files(
     resume: bool = False,
     overwrite: bool = False,
     resize: str | None = None,
+    labels: Labeller | None = None,
 ) -> FusedFiles:
     """Fuse the image files of two sources, pair by pair.
 
@@ -55,31 +57,41 @@ def fuse_files(
         first: A folder, a file or a glob pattern.
         second: As `first`; in folders, images of one name make a pair.
         output: A folder, for NAME.png of every pair (NAME.tif for colour of 16 bits); or, for one pair, an image file.
-        resume: Skip the pairs that have a fused image already.
-        overwrite: Replace fused images that are there already.
+        resume: Skip the pairs that have a fused image already, and labels where these are wanted; a pair that has one
+            without the other is fused anew.
+        overwrite: Replace fused images and labels that are there already.
         resize: "second" to resample second images to the size of their first; None to refuse pairs of two sizes.
+        labels: Also writes what it finds in each fused image; None to write images only.
 
     Returns:
         How many pairs were fused and skipped, and how fast.
 
     Raises:
         UserError: The files do not pair, a file cannot be read or written, the sizes of a pair differ, there are
-            fused images already, or the user pressed Ctrl-C. What was fused before that stays, and is whole.
+            fused images or labels already, or the user pressed Ctrl-C. What was fused before that stays, and is whole.
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
     if resize is not None:
         check_choice("--resize", resize, ("second",))
     pairs = match_pairs(first, second)
-    _check_output(output, pairs)
-    done = set() if overwrite else {pair for pair in pairs if any(path.exists() for path in _targets(output, pair))}
-    if done and not resume:
-        raise UserError(
-            f"{output} holds {len(done)} of {len(pairs)} fused images already; go on with --resume, replace them with"
-            " --overwrite"
-        )
+    _check_output(output, pairs, labels)
+    there = [
+        (output, "fused images", {pair for pair in pairs if any(path.exists() for path in _targets(output, pair))})
+    ]
+    if labels is not None:
+        there.append((labels.folder, "labels", {pair for pair in pairs if labels.label(pair.name).exists()}))
+    for folder, kind, present in there:
+        if present and not (resume or overwrite):
+            raise UserError(
+                f"{folder} holds {len(present)} of {len(pairs)} {kind} already; go on with --resume, replace them with"
+                " --overwrite"
+            )
+    done = set() if overwrite else set.intersection(*(present for *_, present in there))
     left = [pair for pair in pairs if pair not in done]
     make_folder(output.parent if _is_file(output) else output)
+    if labels is not None:
+        labels.write_classes(overwrite=overwrite)
     with (
         Progress(len(pairs), "fusing", start=len(done), unit="images") as progress,
         deferred_interrupt() as interrupted,
@@ -89,12 +101,12 @@ def fuse_files(
         for pair, images in zip(left, _ahead(lambda pair: _read(pair, resize), left), strict=True):
             try:
                 fused = fuser(*images)
+                found = None if labels is None else labels.find(fused)
             except UserError as error:
                 raise UserError(f"the pair {pair.name}: {error}") from None
             if writing is not None:
                 writing.result()
-            deep_colour = fused.dtype == np.uint16 and fused.ndim == 3
-            writing = writer.submit(write_pixels, _targets(output, pair)[-1 if deep_colour else 0], fused)
+            writing = writer.submit(_write, output, pair, fused, labels, found)
             progress.advance(pair.name)
             if interrupted():
                 break
@@ -114,15 +126,20 @@ def _targets(output: Path, pair: Pair) -> list[Path]:
     return [output] if _is_file(output) else [output / f"{pair.name}{suffix}" for suffix in _SUFFIXES]
 
 
-def _check_output(output: Path, pairs: Sequence[Pair]) -> None:
-    """Refuse to write several images to one file, or over a source."""
+def _check_output(output: Path, pairs: Sequence[Pair], labels: Labeller | None) -> None:
+    """Refuse to write two images to one file, or over a source."""
     if _is_file(output) and len(pairs) > 1:
         raise UserError(f"{output} is one file for {len(pairs)} pairs; name a folder")
     sources = {path.resolve() for pair in pairs for path in (pair.first, pair.second)}
     for pair in pairs:
-        for target in _targets(output, pair):
+        images = _targets(output, pair)
+        of_labels = [] if labels is None else [labels.label(pair.name), labels.picture(pair.name)]
+        for target in [*images, *of_labels]:
             if target.resolve() in sources:
                 raise UserError(f"{target} is a source, and would be replaced; choose another output")
+        for target in of_labels:
+            if target.resolve() in [image.resolve() for image in images]:
+                raise UserError(f"{target} would be the fused image and a file of its labels; choose another output")
 
 
 def _read(pair: Pair, resize: str | None) -> tuple[Pixels, Pixels]:
@@ -137,6 +154,13 @@ def _read(pair: Pair, resize: str | None) -> tuple[Pixels, Pixels]:
             " section"
         )
     return first, _resampled(second, height, width)
+
+
+def _write(output: Path, pair: Pair, fused: Pixels, labels: Labeller | None, found: Found | None) -> None:
+    deep_colour = fused.dtype == np.uint16 and fused.ndim == 3
+    write_pixels(_targets(output, pair)[-1 if deep_colour else 0], fused)
+    if labels is not None and found is not None:
+        labels.write(pair.name, fused, found)
 
 
 def _plain(pixels: Pixels) -> Pixels:

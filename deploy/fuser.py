@@ -103,7 +103,7 @@ class Fuser:
             pixels = to_pixels(colour_like(luma[0, 0].clamp(0, 1).cpu(), first[area], second[area], chroma), dtype)
             fused[area] = pixels if pixels.ndim == fused.ndim else pixels[..., None]
 
-        run_tiles(self.network, self._tiles(*first.shape[:2]), self.network.multiple, read, write)
+        run_tiles(self.network, self._tiles(*first.shape[:2]), read, write)
         return fused
 
     def _fuse_tensors(self, first: Tensor, second: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ class Fuser:
             fused[..., area[0], area[1]] = luma.clamp(0, 1).to(fused)
 
         tiles = self._tiles(first.shape[-2], first.shape[-1], samples=len(fused))
-        run_tiles(self.network, tiles, self.network.multiple, read, write)
+        run_tiles(self.network, tiles, read, write)
         return fused.view(first.shape)
 
     def _tiles(self, height: int, width: int, samples: int = 1) -> list[Tile]:

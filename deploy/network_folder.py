@@ -4,32 +4,41 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ..downstream.streams import FOLDER as STREAMS
+from ..downstream.streams import GuidingStreams, load_streams
 from ..genotypes import Genotype, load_genotype
-from ..genotypes.choices import nearest
 from ..operators import build_network, receptive_field
 from ..operators.inference import for_inference
 from ..operators.networks import SIZE_MULTIPLE
+from ..operators.shipped import GENOTYPE_FILE, WEIGHTS_FILE, find_network
 from ..runtime.errors import UserError
 from ..runtime.weights import load_into
 
-SHIPPED = Path(__file__).parent / "networks"
-GENOTYPE_FILE, WEIGHTS_FILE, FIRST_STAGE = "genotype.yaml", "weights.safetensors", "first_stage"
+FIRST_STAGE = "first_stage"
 
 
 class TrainedNetwork(nn.Module):
-    """A fusion network, or a refine network after its first stage, rewritten for inference.
+    """A network that fuses two sources, or a refine network after its first stage, rewritten for inference.
 
     Args:
         genotype: Of the network.
         network: With its weights.
         first_stage: What a refine network refines the output of.
+        streams: Whose attention modulates a network that is not a refine network.
     """
 
-    def __init__(self, genotype: Genotype, network: nn.Module, first_stage: "TrainedNetwork | None" = None) -> None:
+    def __init__(
+        self,
+        genotype: Genotype,
+        network: nn.Module,
+        first_stage: "TrainedNetwork | None" = None,
+        streams: GuidingStreams | None = None,
+    ) -> None:
         super().__init__()
         self.genotype = genotype
         self.network = for_inference(network)
         self.first_stage = first_stage
+        self.streams = None if streams is None else for_inference(streams.attention_alone())
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Fuse two aligned luma images.
@@ -41,29 +50,27 @@ class TrainedNetwork(nn.Module):
         Returns:
             The fused image (N, 1, H, W), not clipped.
         """
-        if self.first_stage is None:
-            fused: Tensor = self.network(first, second)
-        else:
+        fused: Tensor
+        if self.first_stage is not None:
             _, _, fused = self.network(first, second, self.first_stage(first, second))
+        elif self.streams is not None:
+            fused = self.network(first, second, attention=self.streams.attention(first, second))
+        else:
+            fused = self.network(first, second)
         return fused
 
     @property
     def reach(self) -> int | None:
         """The distance in pixels over which it looks (see `receptive_field`), None if that is the whole image."""
-        own, before = receptive_field(self.genotype), 0 if self.first_stage is None else self.first_stage.reach
+        own = receptive_field(self.genotype)
+        before = next((part.reach for part in (self.first_stage, self.streams) if part is not None), 0)
         return None if own is None or before is None else own + before
 
     @property
     def multiple(self) -> int:
         """The number of pixels to a multiple of which it pads heights and widths."""
         stem = 2 * SIZE_MULTIPLE if self.genotype.stem == "half" else SIZE_MULTIPLE
-        return stem if self.first_stage is None else max(stem, self.first_stage.multiple)
-
-
-def shipped_names() -> tuple[str, ...]:
-    """List the trained networks that come with timfuse, sorted."""
-    folders = SHIPPED.iterdir() if SHIPPED.is_dir() else ()
-    return tuple(sorted(folder.name for folder in folders if (folder / GENOTYPE_FILE).is_file()))
+        return max([stem, *(part.multiple for part in (self.first_stage, self.streams) if part is not None)])
 
 
 def load_network(name_or_path: str | Path) -> TrainedNetwork:
@@ -71,7 +78,8 @@ def load_network(name_or_path: str | Path) -> TrainedNetwork:
 
     Args:
         name_or_path: A name that `shipped_names` lists, or a folder with a `genotype.yaml` and its
-            `weights.safetensors`, such as a run's; that of a refine network also has them in `first_stage/`.
+            `weights.safetensors`, such as a run's; that of a refine network also has them in `first_stage/`, that of
+            a network that the attention of detectors modulates has these in `streams/`.
             A shipped name goes first; write "./ivif" for a folder of that name.
 
     Returns:
@@ -80,24 +88,21 @@ def load_network(name_or_path: str | Path) -> TrainedNetwork:
     Raises:
         UserError: There is no such network, or its files are not whole or do not belong together.
     """
-    names = shipped_names()
-    if str(name_or_path) in names and not isinstance(name_or_path, Path):
-        return _load(SHIPPED / name_or_path)
-    folder = Path(name_or_path).expanduser()
-    if folder.is_dir():
-        return _load(folder)
-    known = f", or one of {', '.join(names)}" if names else ""
-    raise UserError(
-        f"no network {str(name_or_path)!r}{nearest(str(name_or_path), names)}: give the folder of a run{known}"
-    )
+    return _load(find_network(name_or_path))
 
 
 def _load(folder: Path) -> TrainedNetwork:
     genotype = load_genotype(folder)
     network = build_network(genotype)
     load_into(network, folder / WEIGHTS_FILE)
-    if genotype.network == "fusion":
-        return TrainedNetwork(genotype, network)
+    streams = load_streams(folder) if (folder / STREAMS).is_dir() else None
+    if genotype.network != "refine":
+        return TrainedNetwork(genotype, network, streams=streams)
+    if streams is not None:
+        raise UserError(
+            f"{folder} holds a refine network, which no attention modulates; remove {folder / STREAMS}, or put it into "
+            f"{folder / FIRST_STAGE}"
+        )
     if not (folder / FIRST_STAGE / GENOTYPE_FILE).is_file():
         raise UserError(
             f"{folder} holds a refine network without what it refines; put the first stage's {GENOTYPE_FILE} and"

@@ -82,7 +82,6 @@ def _up(value: int, multiple: int) -> int:
 def run_tiles(
     network: nn.Module,
     tiles: Sequence[Tile],
-    multiple: int,
     read: Callable[[Area], tuple[Tensor, ...]],
     write: Callable[[Area, Tensor], None],
 ) -> None:
@@ -91,14 +90,13 @@ def run_tiles(
     Args:
         network: Maps images (N, 1, H, W) to one of the same shape.
         tiles: As `plan_tiles` makes them with the network's receptive field as margin.
-        multiple: To which the network pads heights and widths.
         read: Gives the inputs of an area.
         write: Takes the output (N, 1, h, w) of an area.
     """
     if len(tiles) == 1:
         write(tiles[0].area, network(*read(tiles[0].area)))
         return
-    means = _WholeMeans(multiple)
+    means = _WholeMeans()
     hooks = [
         module.register_forward_hook(means.answer) for module in network.modules() if isinstance(module, GlobalMean)
     ]
@@ -121,14 +119,9 @@ class _UnknownMeanError(Exception):
 
 
 class _WholeMeans:
-    """Answers the means that a network asks for, in the order of asking, with those of the whole image.
+    """Answers the means that a network asks for, in the order of asking, with those of the whole image."""
 
-    Args:
-        multiple: To which the network pads heights and widths.
-    """
-
-    def __init__(self, multiple: int) -> None:
-        self.multiple = multiple
+    def __init__(self) -> None:
         self.known: list[Tensor] = []
         self.total: Tensor | None = None
         self.pixels = 0
@@ -161,5 +154,6 @@ class _WholeMeans:
     def _scaled(self, axis: int, length: int) -> slice:
         """Find the tile's area in maps that are smaller, and that hold what the network adds to the image's end."""
         crop, size = self.tile.crop[axis], self.shape[axis]
-        scale = _up(size, self.multiple) // length
+        # Halved some times; of a network's parts, one may pad the tile to another multiple than the next.
+        scale = 1 << (math.ceil(size / length) - 1).bit_length()
         return slice(crop.start // scale, length if crop.stop == size else crop.stop // scale)

@@ -20,7 +20,7 @@ def draw_examples(examples: Mapping[str, NDArray[np.uint8]], folder: Path) -> li
     """Put pictures below each other, pixel by pixel.
 
     Args:
-        examples: by name, (H, W) of any sizes; none at all draws nothing.
+        examples: by name, all (H, W) or all (H, W, 3), of any sizes; none at all draws nothing.
         folder: where examples.png goes.
 
     Returns:
@@ -33,7 +33,8 @@ def draw_examples(examples: Mapping[str, NDArray[np.uint8]], folder: Path) -> li
         return []
     images = list(examples.values())
     width = max(image.shape[1] for image in images)
-    sheet = np.full((sum(image.shape[0] + _GAP for image in images) - _GAP, width), 255, np.uint8)
+    height = sum(image.shape[0] + _GAP for image in images) - _GAP
+    sheet = np.full((height, width, *images[0].shape[2:]), 255, np.uint8)
     top = 0
     for image in images:
         sheet[top : top + image.shape[0], : image.shape[1]] = image

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from ..data import PairBatch
 from ..genotypes import Genotype, load_genotype
 from ..objectives import FusionLoss
 from ..operators import build_network
+from ..runtime.averaging import moving_average
 from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, restoring, save_checkpoint
 from ..runtime.config import config_to_yaml
 from ..runtime.device import select_device
@@ -85,8 +86,8 @@ def _genotype(config: TrainConfig) -> Genotype:
         raise UserError(
             f"{genotype.name} is a refine network: give first_stage, the run folder of the trained network it refines"
         )
-    if genotype.network == "fusion" and config.first_stage is not None:
-        raise UserError(f"{genotype.name} is a fusion network, which has no first_stage; leave that out")
+    if genotype.network != "refine" and config.first_stage is not None:
+        raise UserError(f"{genotype.name} is no refine network, and so has no first_stage; leave that out")
     if config.task is None or config.task == genotype.task:
         return genotype
     return replace(genotype, task=config.task, sources=None, colour=None)
@@ -123,7 +124,7 @@ def _setup(config: TrainConfig, genotype: Genotype, device: torch.device) -> _St
     precision = None if settings.precision == "float32" else _mixed_precision(device)
     return _State(
         network,
-        AveragedModel(network, multi_avg_fn=_moving_average(settings.ema), use_buffers=True).eval(),
+        moving_average(network, settings.ema),
         torch.optim.AdamW(
             network.parameters(),
             lr=settings.learning_rate,
@@ -140,16 +141,6 @@ def _mixed_precision(device: torch.device) -> torch.dtype | None:
     if device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-def _moving_average(decay: float) -> Any:
-    """Make the update of an exponential moving average that forgets its beginning: min(decay, (1 + n) / (10 + n))."""
-
-    def update(averages: list[Tensor], values: list[Tensor], count: Tensor) -> None:
-        n = count.item()
-        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, values, count)
-
-    return update
 
 
 def _fit(

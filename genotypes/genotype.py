@@ -24,7 +24,7 @@ CELL_KINDS: dict[str, str] = {
 }
 SOURCES = ("first", "second")
 COLOURS = (*SOURCES, "both")
-NETWORKS = ("fusion", "refine")
+NETWORKS = ("fusion", "refine", "detfusion")
 NORMS = ("batch", "group", "none")
 STEMS = ("full", "half")
 HEADS = ("direct", "envelope")
@@ -56,14 +56,17 @@ class Genotype:
     Args:
         name: One line of text.
         task: A key of `TASKS`, or a name of the user's own: up to 40 letters, digits, '-', '_' and '.'.
-        network: "fusion" (two sources to one image) or "refine" (that image again, with both sources).
-        channels: C, feature maps between stem and head, even, at least 2.
-        cells: The cells in order, at least one (in a refine network, at least one per source).
-        norm: "batch", "group" or "none", the normalisation after pointwise convolutions.
+        network: "fusion" (two sources to one image through cells), "refine" (that image again, with both sources) or
+            "detfusion" (two sources to one image, without cells: DetFusion's own).
+        channels: C, feature maps between stem and head, even, at least 2; of a detfusion network those of each layer of
+            an encoder.
+        cells: The cells in order, at least one (in a refine network, at least one per source); none in a detfusion
+            network.
+        norm: "batch", "group" or "none", the normalisation after pointwise convolutions; "none" in a detfusion network.
         stem: "full", or "half" to work at half the height and width (fusion networks only).
         head: "direct" for a head that paints the fused image, or "envelope" for one that weighs the brighter and the
-            darker source at each pixel and adds an offset (fusion networks only).
-        merge: "gated" or "concat", how a refine network joins its branches; None in a fusion network.
+            darker source at each pixel and adds an offset (not in refine networks).
+        merge: "gated" or "concat", how a refine network joins its branches; None in the others.
         sources: What `first` and `second` of the user's own task stand for, in words; None for a key of `TASKS`.
         colour: "first", "second" or "both", which source carries the colour; None for what is usual in the task.
         provenance: Where the genotype comes from: texts, numbers, truth values, lists and mappings of those.
@@ -95,14 +98,18 @@ class Genotype:
         check_choice("norm", self.norm, NORMS)
         check_choice("stem", self.stem, STEMS)
         check_choice("head", self.head, HEADS)
-        if not self.cells:
+        if self.network == "detfusion":
+            self._check_detfusion()
+        elif not self.cells:
             raise UserError("cells must hold at least one cell, with its kind and operators")
         for index, cell in enumerate(self.cells):
             _check_cell(f"cells[{index}]", cell, self.network)
         if self.network == "refine":
             self._check_refine()
         elif self.merge is not None:
-            raise UserError(f"merge must be left out of a fusion network, not {self.merge!r}; it joins refine branches")
+            raise UserError(
+                f"merge must be left out of a {self.network} network, not {self.merge!r}; it joins refine branches"
+            )
         if not isinstance(self.provenance, dict):
             raise UserError(f"provenance must be a mapping, like 'seed: 0', not {self.provenance!r}")
         _check_plain("provenance", self.provenance)
@@ -142,6 +149,13 @@ class Genotype:
         for source in SOURCES:
             if not any(cell.source == source for cell in self.cells):
                 raise UserError(f"cells must hold at least one cell with source: {source} in a refine network")
+
+    def _check_detfusion(self) -> None:
+        if self.cells:
+            raise UserError("cells must be an empty list in a detfusion network, which has none")
+        for name, value in (("norm", "none"), ("stem", "full")):
+            if getattr(self, name) != value:
+                raise UserError(f"{name} must be {value} in a detfusion network, not {getattr(self, name)!r}")
 
 
 def _is_line(value: object) -> bool:

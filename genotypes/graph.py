@@ -28,6 +28,8 @@ def genotype_graph(genotype: Genotype, parameters: Mapping[str, int] | None = No
     builder = _Builder(genotype)
     if genotype.network == "fusion":
         builder.fusion_network()
+    elif genotype.network == "detfusion":
+        builder.detfusion_network()
     else:
         builder.refine_network()
     if parameters is not None:
@@ -77,6 +79,18 @@ class _Builder:
         for index, cell in enumerate(self.genotype.cells):
             node = self.cell(f"cells.{index}", index, cell, node)
         node = self.node("head", "head", "Head", [node], detail="back to full size" if half else "", module="head")
+        self.fused_image(node)
+
+    def detfusion_network(self) -> None:
+        detail = f"four layers, {self.channels(4)}"
+        encoders = [
+            self.node(f"{name}_encoder", "stem", "Dense encoder", [source], detail=detail, module=f"{name}_encoder")
+            for name, source in zip(SOURCES, self.sources(), strict=True)
+        ]
+        merged = self.node("merge", "merge", "Concatenate", encoders, detail=self.channels(8))
+        self.fused_image(self.node("decoder", "head", "Decoder", [merged], detail="four layers", module="decoder"))
+
+    def fused_image(self, node: str) -> None:
         if self.genotype.head == "envelope":
             # Of the sources' maximum and minimum; their edges would cross the whole picture.
             node = self.node("envelope", "merge", "Envelope", [node], detail="u · max + l · min + o")

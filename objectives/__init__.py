@@ -1,5 +1,6 @@
 """What good means: fusion losses and the saliency weights of the sources."""
 
+from .content import object_content_loss
 from .correlation import correlation_of_differences
 from .edges import edge_transfer
 from .fidelity import visual_fidelity
@@ -23,6 +24,7 @@ __all__ = [
     "histogram_saliency",
     "intensity_loss",
     "mutual_information",
+    "object_content_loss",
     "saliency_weights",
     "sharper_target",
     "sobel",

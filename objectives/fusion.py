@@ -126,12 +126,12 @@ class FusionLoss:
     information: float = 0.0
     range: float = 0.0
 
-    def __call__(self, fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Return the weighted sum, a scalar; the images are (N, 1, H, W) in [0, 1]."""
-        terms = self.terms(fused, first, second)
+    def __call__(self, fused: Tensor, first: Tensor, second: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Return the weighted sum, a scalar; the arguments are those of `terms`."""
+        terms = self.terms(fused, first, second, weights)
         return sum((getattr(self, name) * value for name, value in terms.items()), start=fused.new_zeros(()))
 
-    def terms(self, fused: Tensor, first: Tensor, second: Tensor) -> dict[str, Tensor]:
+    def terms(self, fused: Tensor, first: Tensor, second: Tensor, weights: Tensor | None = None) -> dict[str, Tensor]:
         """Compute the terms whose weight is not 0.
 
         Args:
@@ -139,19 +139,21 @@ class FusionLoss:
                 and `structure`.
             first: (N, 1, H, W) in [0, 1].
             second: (N, 1, H, W) in [0, 1].
+            weights: Of the two sources in `intensity` and `ssim`, broadcastable to (2, N, 1, H, W); None for
+                `saliency_weights`.
 
         Returns:
             Each term by the name of its weight, before weighting.
         """
         terms = {}
         if self.intensity or self.ssim:
-            weights = saliency_weights(first, second)
+            of_sources = saliency_weights(first, second) if weights is None else weights
         if self.intensity:
-            terms["intensity"] = intensity_loss(fused, first, second, weights)
+            terms["intensity"] = intensity_loss(fused, first, second, of_sources)
         if self.gradient:
             terms["gradient"] = gradient_loss(fused, first, second)
         if self.ssim:
-            terms["ssim"] = ssim_loss(fused, first, second, weights)
+            terms["ssim"] = ssim_loss(fused, first, second, of_sources)
         for name, target in _TARGETS.items():
             if getattr(self, name):
                 with torch.no_grad():

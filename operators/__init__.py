@@ -2,6 +2,7 @@
 
 from .build import build_network, build_operator, build_supernet, inherited_weights
 from .counting import count_flops, count_memory, count_parameters, parameter_sizes
+from .detfusion import DetFusionNetwork
 from .folding import fold_batch_norm
 from .inference import for_inference
 from .networks import FusionNetwork, RefineNetwork
@@ -9,6 +10,7 @@ from .receptive_field import receptive_field
 from .released import convert_released
 
 __all__ = [
+    "DetFusionNetwork",
     "FusionNetwork",
     "RefineNetwork",
     "build_network",

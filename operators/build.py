@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..genotypes import Genotype, parse_operator
+from .detfusion import DetFusionNetwork
 from .mixture import MixedOperator
 from .networks import FusionNetwork, RefineNetwork
 from .primitives import build_primitive
@@ -37,24 +38,26 @@ def build_operator(name: str, channels: int, norm: str = "batch") -> nn.Module:
     return _channels_last(build_primitive(parsed.kind, channels, parsed.kernel or 1, parsed.dilation or 1, norm))
 
 
-def build_network(genotype: Genotype) -> FusionNetwork | RefineNetwork:
+def build_network(genotype: Genotype) -> FusionNetwork | DetFusionNetwork | RefineNetwork:
     """Build the network that a genotype describes, with fresh weights in channels-last layout.
 
     Args:
         genotype: what to build.
 
     Returns:
-        A `FusionNetwork`, called as network(first, second), or a `RefineNetwork`, called as
+        A `FusionNetwork` or `DetFusionNetwork`, called as network(first, second), or a `RefineNetwork`, called as
         network(first, second, fused).
     """
 
     def build(name: str, channels: int) -> nn.Module:
         return build_operator(name, channels, genotype.norm)
 
-    network: FusionNetwork | RefineNetwork
+    network: FusionNetwork | DetFusionNetwork | RefineNetwork
     if genotype.network == "fusion":
         cells = [(cell.kind, cell.operators) for cell in genotype.cells]
         network = FusionNetwork(genotype.channels, cells, genotype.norm, genotype.stem, genotype.head, build)
+    elif genotype.network == "detfusion":
+        network = DetFusionNetwork(genotype.channels, genotype.head)
     else:
         first, second = (
             [(cell.kind, cell.operators) for cell in genotype.cells if cell.source == source]

@@ -28,7 +28,7 @@ def count_flops(network: nn.Module, height: int, width: int, inputs: int = 2) ->
     only shapes pass through the network.
 
     Args:
-        network: a fusion network (`inputs` 2) or a refine network (`inputs` 3).
+        network: a network on two sources (`inputs` 2) or a refine network (`inputs` 3).
         height: of the images, in pixels.
         width: of the images, in pixels.
         inputs: number of single-channel images the network takes.

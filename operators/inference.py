@@ -101,7 +101,7 @@ def for_inference(network: M) -> M:
     """Rewrite a network for use: normalisation folded, linear layers merged, activations in place.
 
     Args:
-        network: A fusion or refine network.
+        network: A network that fuses, or one that guides it.
 
     Returns:
         A copy in evaluation mode, without gradients, whose output differs by rounding only.

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .activation import PReLU
+from .borders import padded, reflected
 from .cells import CELLS, OperatorBuilder
+from .envelope import enveloped, start_near_maximum
 from .normalisation import build_norm
 from .sampling import shuffled, unshuffled
 
@@ -16,16 +18,12 @@ SIZE_MULTIPLE = 4  # the multi-scale cell halves height and width twice
 CellSpecification = tuple[str, Sequence[str]]  # kind of cell, ids of its operators
 
 
-def _reflected(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect" if kernel > 1 else "zeros")
-
-
 def _head(channels: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        _reflected(channels, channels),
+        reflected(channels, channels),
         PReLU(),
-        _reflected(channels, channels // 2),
-        _reflected(channels // 2, outputs, 1),
+        reflected(channels, channels // 2),
+        reflected(channels // 2, outputs, 1),
     )
 
 
@@ -33,21 +31,6 @@ def _cells(
     specifications: Sequence[CellSpecification], channels: int, norm: str, build: OperatorBuilder
 ) -> nn.ModuleList:
     return nn.ModuleList(CELLS[kind](channels, operators, norm, build) for kind, operators in specifications)
-
-
-@torch.no_grad()
-def _start_near_maximum(last: nn.Module, area: int) -> None:
-    """Make an envelope head begin near 0.9 max(A, B) + 0.1 min(A, B): its last layer's weights small, its biases so."""
-    assert isinstance(last, nn.Conv2d)
-    assert last.bias is not None
-    last.weight.mul_(0.1)
-    last.bias.copy_(torch.tensor([0.9, 0.1, 0.0]).repeat_interleave(area))
-
-
-def _padded(images: Tensor, multiple: int) -> Tensor:
-    """Grow (N, K, H, W) on the right and at the bottom to multiples of `multiple` by repeating the last pixels."""
-    height, width = images.shape[-2:]
-    return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 class FusionNetwork(nn.Module):
@@ -71,38 +54,48 @@ class FusionNetwork(nn.Module):
         self.shrink = 2 if stem == "half" else 1
         area = self.shrink**2
         self.stem = nn.Sequential(
-            _reflected(2 * area, 2 * channels), PReLU(), _reflected(2 * channels, channels), PReLU()
+            reflected(2 * area, 2 * channels), PReLU(), reflected(2 * channels, channels), PReLU()
         )
         self.cells = _cells(cells, channels, norm, build)
         self.head = _head(channels, 3 * area if head == "envelope" else area)
         self.envelope = head == "envelope"
         if self.envelope:
-            _start_near_maximum(self.head[-1], area)
+            start_near_maximum(self.head[-1], area)
 
-    def forward(self, first: Tensor, second: Tensor, probabilities: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        first: Tensor,
+        second: Tensor,
+        probabilities: Tensor | None = None,
+        *,
+        attention: Tensor | None = None,
+    ) -> Tensor:
         """Fuse two aligned luma images.
 
         Args:
             first: (N, 1, H, W) in [0, 1], any H and W.
             second: (N, 1, H, W) in [0, 1].
             probabilities: (cells, steps, candidates) for a supernet, None for a derived network.
+            attention: (N, 1, H, W) in [0, 1], where the objects are: the features before the head are multiplied by
+                1 + attention. None leaves them as they are.
 
         Returns:
             The fused image (N, 1, H, W), not clipped.
         """
         height, width = first.shape[-2:]
-        sources = _padded(torch.cat((first, second), 1), SIZE_MULTIPLE * self.shrink)
+        multiple = SIZE_MULTIPLE * self.shrink
+        sources = padded(torch.cat((first, second), 1), multiple)
         x = unshuffled(sources, self.shrink) if self.shrink > 1 else sources
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         for index, cell in enumerate(self.cells):
             x = cell(x, None if probabilities is None else probabilities[index])
+        if attention is not None:
+            x = x * (1 + F.avg_pool2d(padded(attention, multiple), self.shrink))
         x = self.head(x)
         if self.shrink > 1:
             x = shuffled(x, self.shrink)
         if self.envelope:
-            upper, lower, offset = x.split(1, 1)
-            a, b = sources.split(1, 1)
-            x = upper * torch.maximum(a, b) + lower * torch.minimum(a, b) + offset
+            x = enveloped(x, *sources.split(1, 1))
         return x[..., :height, :width]
 
 
@@ -138,15 +131,15 @@ class RefineNetwork(nn.Module):
         self.gate = nn.Conv2d(3, 1, 1, bias=False) if merge == "gated" else None
         merged = channels if merge == "gated" else 2 * channels
         self.head = nn.Sequential(
-            _reflected(merged, channels), _reflected(channels, channels // 2), _reflected(channels // 2, 1, 1)
+            reflected(merged, channels), reflected(channels, channels // 2), reflected(channels // 2, 1, 1)
         )
 
     @staticmethod
     def _stem(channels: int, norm: str) -> nn.Sequential:
         return nn.Sequential(
-            _reflected(2, 2 * channels),
+            reflected(2, 2 * channels),
             PReLU(),
-            _reflected(2 * channels, channels),
+            reflected(2 * channels, channels),
             build_norm(norm, channels),
             PReLU(),
         )
@@ -163,7 +156,7 @@ class RefineNetwork(nn.Module):
             The side images of the first and of the second branch, and the refined image, each (N, 1, H, W).
         """
         height, width = first.shape[-2:]
-        images = _padded(torch.cat((first, second, fused), 1), SIZE_MULTIPLE)
+        images = padded(torch.cat((first, second, fused), 1), SIZE_MULTIPLE)
         x_first = self.first_stem(images[:, [0, 2]])
         x_second = self.second_stem(images[:, [1, 2]])
         for cell in self.first_cells:

@@ -6,6 +6,7 @@ from .cells import GUIDED_RADII
 Interval = tuple[int, int]  # first and last index of pixels along one axis
 
 _PERIOD = 8  # phases of the output that can differ: two halvings in the multi-scale cell, one in the half stem
+_DETFUSION = 4 + 4  # the 3x3 convolutions of encoder and decoder
 _RESIDUAL_RADIUS = 4 + 2 + 2  # of the decomposition cell's residual module: 5x5, 3x3 and 3x3 of dilation 2
 
 
@@ -23,6 +24,8 @@ def receptive_field(genotype: Genotype) -> int | None:
         The distance in pixels, or None for a network with a non-local operator, in which every pixel reaches every
         other.
     """
+    if genotype.network == "detfusion":
+        return _DETFUSION
     operators = [parse_operator(name) for cell in genotype.cells for name in cell.operators]
     if any(operator.kind == "non_local" for operator in operators):
         return None

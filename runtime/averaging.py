@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:
     """Make an exponential moving average that forgets its beginning: after n updates its decay is (1 + n) / (10 + n).
@@ -15,8 +17,8 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
         The average, in evaluation mode; call `update_parameters(network)` after each step.
     """
 
-    def update(averages: list[Tensor], values: list[Tensor], count: Tensor) -> None:
-        n = count.item()
+    def update(averages: Tensors, values: Tensors, count: Tensor | int) -> None:
+        n = int(count)
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averages, values, count)
 
     return AveragedModel(network, multi_avg_fn=update, use_buffers=True).eval()

@@ -78,14 +78,14 @@ class History:
         Args:
             step: The step.
             name: What TensorBoard calls it.
-            image: (H, W).
+            image: (H, W), or (H, W, 3).
 
         Raises:
             UserError: If the event cannot be written.
         """
         if self._events:
             try:
-                self._events.add_image(name, image, step, dataformats="HW")
+                self._events.add_image(name, image, step, dataformats="HW" if image.ndim == 2 else "HWC")
             except OSError as error:
                 raise cannot_write(self.path, error) from error
 

@@ -1,15 +1,19 @@
 """The end of a search: the derived network, what it measures, and the files that hold it."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
 from .. import __version__
 from ..data import Splits
+from ..downstream import keep_task_network
 from ..genotypes import CellGenotype, Genotype, draw, save_genotype
 from ..objectives import FusionLoss
+from ..objectives.section import LossSection
 from ..operators import (
     FusionNetwork,
     build_network,
@@ -26,14 +30,18 @@ from .config import SearchConfig, SearchSection
 from .discretise import choose, reasons
 from .latency import measure_network
 from .pictures import draw_probabilities
-from .streams import Streams
+from .scorer import Scorer
+from .streams import Batch, Streams
 from .validation import mean_losses, recalibrate
 
 RECALIBRATION_BATCHES = 20
 
 
 def validation_losses(
-    settings: SearchSection, fuse: Callable[[Tensor, Tensor], Tensor], streams: Streams
+    settings: SearchSection,
+    fuse: Callable[[Tensor, Tensor], Tensor],
+    streams: Streams,
+    scorer: Scorer | None = None,
 ) -> dict[str, float]:
     """Average both losses of a search over the validation batches.
 
@@ -41,15 +49,26 @@ def validation_losses(
         settings: holds the losses.
         fuse: makes the fused images of first and second.
         streams: holds the batches.
+        scorer: whose loss is the outer one; None for that of the settings.
 
     Returns:
         `inner_loss` and `outer_loss`.
     """
     losses = {
-        "inner_loss": FusionLoss(**settings.inner_loss.model_dump()),
-        "outer_loss": FusionLoss(**settings.outer_loss.model_dump()),
+        "inner_loss": _of_batches(settings.inner_loss),
+        "outer_loss": _of_batches(settings.outer_loss) if scorer is None else scorer.loss,
     }
-    return mean_losses(lambda batch: fuse(batch.first, batch.second), streams.validation(), losses)
+    with nullcontext() if scorer is None else scorer.evaluating():
+        return mean_losses(lambda batch: fuse(batch.first, batch.second), streams.validation(), losses)
+
+
+def _of_batches(section: LossSection) -> Callable[[Tensor, Any], Tensor]:
+    loss = FusionLoss(**section.model_dump())
+
+    def evaluate(fused: Tensor, batch: Batch) -> Tensor:
+        return loss(fused, batch.first, batch.second)
+
+    return evaluate
 
 
 def conclude(
@@ -59,6 +78,7 @@ def conclude(
     streams: Streams,
     splits: Splits,
     warnings: list[str],
+    scorer: Scorer | None,
 ) -> Genotype:
     """Derive the network, measure it and write everything that belongs to it; the genotype comes last.
 
@@ -69,6 +89,7 @@ def conclude(
         streams: the batches.
         splits: which pairs were for what.
         warnings: what the guards said on the way.
+        scorer: what scored the architecture, if not fusion alone.
 
     Returns:
         The genotype with its provenance, as in `genotype.yaml`.
@@ -92,8 +113,8 @@ def conclude(
     network.load_state_dict(inherited_weights(supernet, choices))
     recalibrate(network, streams.weight(0, RECALIBRATION_BATCHES))
     network.eval()
-    mixture = validation_losses(config.search, partial(supernet, probabilities=probabilities), streams)
-    derived = validation_losses(config.search, network, streams)
+    mixture = validation_losses(config.search, partial(supernet, probabilities=probabilities), streams, scorer)
+    derived = validation_losses(config.search, network, streams, scorer)
     height, width = config.latency.height, config.latency.width
     provenance: dict[str, object] = {
         "timfuse": __version__,
@@ -105,6 +126,7 @@ def conclude(
             "architecture_pairs": len(splits.architecture),
             "validation_pairs": len(splits.validation),
         },
+        **({} if scorer is None else {"outer_loss": scorer.provenance}),
         "estimator": config.search.estimator,
         "step": config.search.steps,
         "parameters": count_parameters(network),
@@ -129,5 +151,7 @@ def conclude(
     save_weights(run / "weights.safetensors", network.state_dict(), {"genotype": genotype.name})
     draw(genotype, run / "pictures", parameter_sizes(network))
     draw_probabilities(read_history(run / HISTORY_FILE), run / "pictures")
+    if scorer is not None:
+        keep_task_network(scorer.network, run)
     save_genotype(genotype, run / "genotype.yaml")
     return genotype

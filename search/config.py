@@ -1,13 +1,12 @@
 """What a user can set for a search, with defaults; configs/search-*.yaml are instances of it."""
 
-import inspect
-import math
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..bilevel import ESTIMATORS
+from ..bilevel.options import Estimator, check_estimator_options
+from ..downstream.section import TaskSection
 from ..genotypes import parse_operator
 from ..objectives.section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
@@ -18,7 +17,8 @@ class DataSection(Section):
     """Where pairs come from and how they are cut.
 
     Attributes:
-        root: folder with the two image folders; None for the embedded synthetic pairs.
+        root: folder with the two image folders, and the labels of a downstream task; None for the embedded synthetic
+            pairs.
         synthetic_pairs: how many scenes to make where `root` is None.
         crop: height and width of the training crops, in pixels.
         batch_size: crops in a batch, the same for weights and architecture.
@@ -93,19 +93,17 @@ class SearchSection(Section):
         mixture: "softmax", or "gumbel" for straight-through samples of one operator.
         temperature: of the mixture at the first and, decaying geometrically, at the last step.
         weight_learning_rate: of Adam, at the first step; decays to a tenth along a half cosine.
-        weight_clip: largest norm of the weight gradient.
+        weight_clip: largest norm of the weight gradient, and of that of a task network.
         architecture_learning_rate: of Adam on the logits.
         inner_loss: trains the weights, on the weight pairs.
-        outer_loss: scores the architecture, on the architecture pairs.
+        outer_loss: scores the architecture, on the architecture pairs, unless a downstream task does.
         checkpoint_every: steps between two checkpoints.
         validate_every: steps between two validations.
     """
 
     steps: Count = 2000
     warmup: Annotated[int, Field(ge=0)] = 200
-    estimator: Literal[
-        "first_order", "gauss_newton", "finite_difference", "unrolled", "neumann", "conjugate_gradient"
-    ] = "gauss_newton"
+    estimator: Estimator = "gauss_newton"
     estimator_options: dict[str, int | float] = Field(default_factory=dict)
     mixture: Literal["softmax", "gumbel"] = "softmax"
     temperature: tuple[Positive, Positive] = (1.0, 0.2)
@@ -121,15 +119,7 @@ class SearchSection(Section):
     def _consistent(self) -> Self:
         if self.warmup >= self.steps:
             raise ValueError(f"must leave steps for the architecture: warmup {self.warmup} >= steps {self.steps}")
-        parameters = inspect.signature(ESTIMATORS[self.estimator]).parameters.values()
-        known = {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "optimizer"}
-        for name, value in self.estimator_options.items():
-            key = f"search.estimator_options.{name}"
-            if name not in known:
-                raise UserError(f"{key}: {self.estimator} has no such setting; it has {', '.join(known) or 'none'}")
-            if value < 0 or math.isnan(value) or (known[name] is int and type(value) is not int):
-                kind = "a whole number" if known[name] is int else "a number"
-                raise UserError(f"{key} = {value} must be {kind} from 0 on")
+        check_estimator_options(self.estimator, self.estimator_options, "search.estimator_options")
         return self
 
 
@@ -168,6 +158,8 @@ class SearchConfig(Section):
         space: the networks to choose from.
         search: the bilevel optimisation.
         latency: how time on this device counts.
+        downstream: the task network whose loss on the fused images scores the architecture instead of
+            `search.outer_loss`; it learns along, from the first step on. None for fusion alone.
     """
 
     run: Path = Path("runs/search")
@@ -178,3 +170,10 @@ class SearchConfig(Section):
     space: SpaceSection = SpaceSection()
     search: SearchSection = SearchSection()
     latency: LatencySection = LatencySection()
+    downstream: TaskSection | None = None
+
+    @model_validator(mode="after")
+    def _task_network_has_enough_to_normalise(self) -> Self:
+        if self.downstream is not None and self.data.batch_size == 1 and self.data.crop <= 32:
+            raise ValueError("must have data.batch_size above 1 or data.crop above 32 for a task network to learn")
+        return self

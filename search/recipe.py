@@ -1,9 +1,8 @@
 """The search, from image pairs to a genotype: setup, the bilevel loop, conclusion."""
 
-import inspect
 import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bilevel import ESTIMATORS, BilevelProblem, NonFiniteError
+from ..bilevel import ESTIMATORS, BilevelProblem, NonFiniteError, first_order
 from ..bilevel.isolation import isolated
-from ..data import PairBatch
+from ..bilevel.options import complete_options
+from ..data import LabelledBatch, Splits
 from ..genotypes import Genotype
 from ..objectives import FusionLoss
 from ..objectives.section import LossSection
@@ -35,7 +35,8 @@ from .config import SearchConfig
 from .guards import Guards
 from .latency import LatencyModel, latency_term, load_table, save_table, table_path
 from .relaxation import entropy, gumbel_noise, relax, temperature_at
-from .streams import Streams, read_pairs
+from .scorer import Scorer
+from .streams import Batch, LabelledStreams, Streams, read_labelled_pairs, read_pairs
 
 HARMLESS = ("run", "data.workers", "data.cache_megabytes", "search.checkpoint_every")  # may differ on resuming
 PROBABILITY_EVERY = 10  # steps between two records of all operator probabilities
@@ -43,6 +44,11 @@ PROBABILITY_EVERY = 10  # steps between two records of all operator probabilitie
 
 def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = False) -> Genotype:
     """Search a fusion network and write the run folder.
+
+    With a downstream task the architecture is scored by the loss of a task network on the fused images, while the
+    weights are trained by the fusion loss all the same. The task network learns along: in the warm-up by a pass on
+    images that the supernet fuses for it, which costs one more of the supernet's forward passes; afterwards as a part
+    of the outer variables, by the pass that scores the architecture.
 
     Args:
         config: what to search, on what and how; `config.run` is the folder.
@@ -59,8 +65,7 @@ def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = Fals
     device = select_device(config.device)
     for section in (config.search.outer_loss, config.search.inner_loss):
         section.loss(config.data.crop)  # before anything is read, measured or written
-    source, splits = read_pairs(config.data, config.seed)
-    streams = Streams(config.data, source, splits, config.seed, device)
+    streams, splits, scorer = _open_data(config, device)
     yaml = config_to_yaml(config)
     with ExitStack() as stack:
         run = stack.enter_context(
@@ -68,7 +73,7 @@ def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = Fals
         )
         latency = _latency_model(config, run.path, device)
         seed_everything(config.seed)  # after the measurements, which draw random inputs only where the cache lacks them
-        state = _setup(config, device)
+        state = _setup(config, device, scorer)
         if run.resumes:
             _restore(state, load_checkpoint(run.checkpoint), run.path)
         history = stack.enter_context(History(run.path, state.step - 1 if run.resumes else None))
@@ -78,7 +83,19 @@ def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = Fals
             progress.print(note)
         _fit(config, state, streams, latency, run, history, progress)
         probabilities = relax(state.logits.detach(), config.search.temperature[1])
-        return conclude(config, state.supernet, probabilities, streams, splits, state.guards.given)
+        return conclude(config, state.supernet, probabilities, streams, splits, state.guards.given, scorer)
+
+
+def _open_data(config: SearchConfig, device: torch.device) -> tuple[Streams, Splits, Scorer | None]:
+    """Read the pairs and, for a downstream task, their labels, and build the network that learns from them."""
+    data, task = config.data, config.downstream
+    if task is None:
+        source, splits = read_pairs(data, config.seed)
+        return Streams(data, source, splits, config.seed, device), splits, None
+    labelled, splits = read_labelled_pairs(data, task.labels, config.seed)
+    seed_everything(config.seed)
+    scorer = Scorer(task, labelled.classes, device)
+    return LabelledStreams(data, labelled, splits, config.seed, device, task.labels), splits, scorer
 
 
 def _latency_model(config: SearchConfig, run: Path, device: torch.device) -> LatencyModel | None:
@@ -115,10 +132,11 @@ class _State:
     weight_optimizer: torch.optim.Optimizer
     architecture_optimizer: torch.optim.Optimizer
     guards: Guards
+    scorer: Scorer | None  # of a search by a downstream task
     step: int = 0
 
 
-def _setup(config: SearchConfig, device: torch.device) -> _State:
+def _setup(config: SearchConfig, device: torch.device, scorer: Scorer | None = None) -> _State:
     space, settings = config.space, config.search
     supernet = build_supernet(
         channels=space.channels,
@@ -137,6 +155,7 @@ def _setup(config: SearchConfig, device: torch.device) -> _State:
         torch.optim.Adam(supernet.parameters(), lr=settings.weight_learning_rate),
         torch.optim.Adam([logits], lr=settings.architecture_learning_rate, betas=(0.5, 0.999)),
         Guards(space.operators, settings.steps, settings.warmup),
+        scorer,
     )
 
 
@@ -150,14 +169,16 @@ def _fit(
     progress: Progress,
 ) -> None:
     """Run the steps that are left, with a checkpoint now and then and at the end."""
-    settings = config.search
+    settings, scorer = config.search, state.scorer
+    first = settings.warmup if scorer is None else 0  # step to use architecture pairs
     weight_batches = streams.weight(state.step, settings.steps)
-    architecture_batches = streams.architecture(max(0, state.step - settings.warmup), settings.steps - settings.warmup)
+    architecture_batches = streams.architecture(max(0, state.step - first), settings.steps - first)
     try:
         with deferred_interrupt() as interrupted:
             while state.step < settings.steps:
-                architecture_batch = next(architecture_batches) if state.step >= settings.warmup else None
-                row = _step(config, state, latency, next(weight_batches), architecture_batch)
+                architecture_batch = next(architecture_batches) if state.step >= first else None
+                with nullcontext() if scorer is None else scorer.forgetting_failures():
+                    row = _step(config, state, latency, next(weight_batches), architecture_batch)
                 probabilities = relax(state.logits.detach(), row["temperature"])
                 for warning in state.guards.observe(state.step, row["inner_loss"], probabilities):
                     progress.print(f"warning: {warning}")
@@ -166,7 +187,7 @@ def _fit(
                     row["probability"] = _by_name(probabilities, config.space.operators)
                 if (state.step + 1) % settings.validate_every == 0 or last:
                     supernet = partial(state.supernet, probabilities=probabilities)
-                    row["validation"] = validation_losses(settings, supernet, streams)
+                    row["validation"] = validation_losses(settings, supernet, streams, scorer)
                 history.log(state.step, row)
                 state.step += 1
                 progress.advance(_status(row["inner_loss"], probabilities, config.space.operators))
@@ -177,9 +198,10 @@ def _fit(
                     raise UserError(f"stopped before step {state.step}; go on with --resume")
     except NonFiniteError as error:
         save_checkpoint(run.checkpoint, _captured(state))
+        task_rate = "" if scorer is None else "downstream.learning_rate, "
         raise UserError(
-            f"step {state.step}: {error}; the state before it is in {run.checkpoint}; lower"
-            " search.weight_learning_rate or search.weight_clip and start anew with --overwrite"
+            f"step {state.step}: {error}; the state before it is in {run.checkpoint}; lower {task_rate}"
+            "search.weight_learning_rate or search.weight_clip and start anew with --overwrite"
         ) from None
 
 
@@ -187,38 +209,95 @@ def _step(
     config: SearchConfig,
     state: _State,
     latency: LatencyModel | None,
-    weight_batch: PairBatch,
-    architecture_batch: PairBatch | None,
+    weight_batch: Batch,
+    architecture_batch: Batch | None,
 ) -> dict[str, Any]:
-    """Update the weights and, given a batch for it, the architecture; return what to log."""
-    settings = config.search
+    """Update the weights and, given a batch for it, the architecture and what scores it; return what to log.
+
+    In the warm-up a task network alone learns from that batch.
+    """
+    settings, scorer = config.search, state.scorer
+    searching = architecture_batch is not None and (scorer is None or state.step >= settings.warmup)
+    # A function of the step alone, so that dropout in an operator of one's own neither repeats nor breaks a resume.
+    torch.manual_seed(derive_seed(config.seed, "forward", state.step))
+    row = _differentiate(config, state, weight_batch, architecture_batch, searching)
+    norm = torch.nn.utils.clip_grad_norm_(state.supernet.parameters(), settings.weight_clip).item()
+    for name, value in (("inner loss", row["inner_loss"]), ("weight gradient", norm)):
+        if not math.isfinite(value):
+            raise NonFiniteError(f"the {name} is not finite: {value}")
+    row["weight_gradient_norm"] = norm
+    for group in state.weight_optimizer.param_groups:
+        group["lr"] = row["weight_learning_rate"]
+    state.weight_optimizer.step()
+    if scorer is not None:
+        row["task_gradient_norm"] = torch.nn.utils.clip_grad_norm_(scorer.parameters, settings.weight_clip).item()
+        scorer.step(cosine(1.0, 0.1, state.step, settings.steps))
+    temperature = row["temperature"]
+    if searching:
+        if latency is not None:
+            milliseconds = latency.expected(relax(state.logits, temperature))
+            cost = latency_term(milliseconds, config.latency.weight, config.latency.budget)
+            # Once, and to the hypergradient: inside F or f it would be counted again by the estimator's correction.
+            cost.backward()
+            row["latency_ms"] = milliseconds.item()
+        state.architecture_optimizer.step()
+    row["entropy"] = entropy(relax(state.logits.detach(), temperature)).item()
+    return row
+
+
+def _differentiate(
+    config: SearchConfig, state: _State, weight_batch: Batch, architecture_batch: Batch | None, searching: bool
+) -> dict[str, Any]:
+    """Set the gradients of a step; return what to log of them."""
+    settings, scorer = config.search, state.scorer
     temperature = temperature_at(state.step, settings.steps, *settings.temperature)
     noise = gumbel_noise(state.logits, config.seed, state.step) if settings.mixture == "gumbel" else None
     learning_rate = cosine(
         settings.weight_learning_rate, settings.weight_learning_rate / 10, state.step, settings.steps
     )
-    # A function of the step alone, so that dropout in an operator of one's own neither repeats nor breaks a resume.
-    torch.manual_seed(derive_seed(config.seed, "forward", state.step))
 
-    def loss_of(section: LossSection) -> Callable[[torch.nn.Module, PairBatch], Tensor]:
+    def fuse(supernet: torch.nn.Module, batch: Batch, logits: Tensor) -> Tensor:
+        fused: Tensor = supernet(batch.first, batch.second, relax(logits, temperature, noise))
+        return fused
+
+    def loss_of(section: LossSection) -> Callable[[torch.nn.Module, Batch], Tensor]:
         loss = FusionLoss(**section.model_dump())
 
-        def evaluate(supernet: torch.nn.Module, batch: PairBatch) -> Tensor:
-            fused = supernet(batch.first, batch.second, relax(state.logits, temperature, noise))
-            return loss(fused, batch.first, batch.second)
+        def evaluate(supernet: torch.nn.Module, batch: Batch) -> Tensor:
+            return loss(fuse(supernet, batch, state.logits), batch.first, batch.second)
 
         return evaluate
+
+    def task_loss(supernet: torch.nn.Module, batch: LabelledBatch) -> Tensor:
+        assert scorer is not None
+        logits = state.logits.view_as(state.logits)
+        logits.register_hook(direct.append)
+        with torch.set_grad_enabled(searching):  # in the warm-up the images are taken as they are
+            fused = fuse(supernet, batch, logits)
+        return scorer.loss(fused, batch)
 
     weights = list(state.supernet.parameters())
     row: dict[str, Any] = {"temperature": temperature, "weight_learning_rate": learning_rate}
     f_w: Sequence[Tensor] | None = None
-    problem = BilevelProblem(state.supernet, [state.logits], loss_of(settings.outer_loss), loss_of(settings.inner_loss))
+    direct: list[Tensor] = []  # gradient of the task's loss by the logits, the weights being constant
+    outer = [state.logits] if scorer is None else [state.logits, *scorer.parameters]
+    outer_loss = loss_of(settings.outer_loss) if scorer is None else task_loss
+    problem = BilevelProblem(state.supernet, outer, outer_loss, loss_of(settings.inner_loss))
     if architecture_batch is not None:
-        estimator, options = _estimator(config, learning_rate, weights)
+        estimator, options = first_order, {}
+        if searching:
+            estimator = ESTIMATORS[settings.estimator]
+            options = complete_options(settings.estimator, settings.estimator_options, learning_rate, weights)
         estimate = estimator(problem, architecture_batch, weight_batch, **options)
         row |= estimate.diagnostics
         f_w = estimate.inner
-        (state.logits.grad,) = estimate.outer
+        for variable, gradient in zip(outer, estimate.outer, strict=True):
+            variable.grad = gradient
+        if scorer is not None:
+            # Of the logits alone: the gradients of all outer variables are nearly all the task network's.
+            row.pop("ratio", None)
+            if direct and (norm := direct[0].norm().item()) > 0:
+                row["ratio"] = estimate.outer[0].norm().item() / norm
     if f_w is None:
         with isolated(problem) as evaluate:
             inner_loss = evaluate(problem.inner_loss, weight_batch)
@@ -226,38 +305,7 @@ def _step(
         row["inner_loss"] = inner_loss.item()
     for weight, gradient in zip(weights, f_w, strict=True):
         weight.grad = gradient
-    norm = torch.nn.utils.clip_grad_norm_(weights, settings.weight_clip).item()
-    for name, value in (("inner loss", row["inner_loss"]), ("weight gradient", norm)):
-        if not math.isfinite(value):
-            raise NonFiniteError(f"the {name} is not finite: {value}")
-    row["weight_gradient_norm"] = norm
-    for group in state.weight_optimizer.param_groups:
-        group["lr"] = learning_rate
-    state.weight_optimizer.step()
-    if architecture_batch is not None:
-        if latency is not None:
-            milliseconds = latency.expected(relax(state.logits, temperature))
-            cost = latency_term(milliseconds, config.latency.weight, config.latency.budget)
-            # Once, and to the hypergradient: inside F or f it would be counted again by the estimator's correction.
-            state.logits.grad = estimate.outer[0] + torch.autograd.grad(cost, state.logits)[0]
-            row["latency_ms"] = milliseconds.item()
-        state.architecture_optimizer.step()
-    row["entropy"] = entropy(relax(state.logits.detach(), temperature)).item()
     return row
-
-
-def _estimator(
-    config: SearchConfig, learning_rate: float, weights: Sequence[Tensor]
-) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Look up the estimator; what models the inner steps takes their learning rate unless the user set one."""
-    estimator = ESTIMATORS[config.search.estimator]
-    options: dict[str, Any] = dict(config.search.estimator_options)
-    parameters = inspect.signature(estimator).parameters
-    if "learning_rate" in parameters:
-        options.setdefault("learning_rate", learning_rate)
-    if "optimizer" in parameters:
-        options["optimizer"] = torch.optim.SGD(weights, lr=learning_rate)
-    return estimator, options
 
 
 def _by_name(probabilities: Tensor, operators: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -275,6 +323,7 @@ def _status(loss: float, probabilities: Tensor, operators: Sequence[str]) -> str
 
 
 def _captured(state: _State) -> dict[str, Any]:
+    scored = {} if state.scorer is None else {"scorer": state.scorer.state_dict()}
     return {
         "step": state.step,
         "supernet": state.supernet.state_dict(),
@@ -282,6 +331,7 @@ def _captured(state: _State) -> dict[str, Any]:
         "weight_optimizer": state.weight_optimizer.state_dict(),
         "architecture_optimizer": state.architecture_optimizer.state_dict(),
         "guards": state.guards.state_dict(),
+        **scored,
         "rng": capture_rng(),
     }
 
@@ -294,5 +344,7 @@ def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
         state.weight_optimizer.load_state_dict(saved["weight_optimizer"])
         state.architecture_optimizer.load_state_dict(saved["architecture_optimizer"])
         state.guards.load_state_dict(saved["guards"])
+        if state.scorer is not None:
+            state.scorer.load_state_dict(saved["scorer"])
         state.step = saved["step"]
         restore_rng(saved["rng"])

@@ -1,13 +1,32 @@
 """The pairs of a search: read and checked, dealt out, and cut into the three streams of batches."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 import torch
+from torch.utils.data import Dataset
 
-from ..data import CropStream, PairBatch, PairSource, Splits, make_splits, open_source, stream_batches
+from ..data import (
+    CropStream,
+    LabelledBatch,
+    LabelledSource,
+    LabelledStream,
+    Labels,
+    PairBatch,
+    PairSource,
+    Splits,
+    make_splits,
+    open_labelled,
+    open_source,
+    stream_batches,
+)
+from ..runtime.errors import UserError
 from .config import DataSection
 
 VALIDATION_BATCHES = 8
+SCALE = (0.75, 1.5)  # by which labelled pairs are made larger, at random
+
+Batch = PairBatch | LabelledBatch
 
 
 def read_pairs(data: DataSection, seed: int) -> tuple[PairSource, Splits]:
@@ -41,6 +60,45 @@ def read_pairs(data: DataSection, seed: int) -> tuple[PairSource, Splits]:
     return source, splits
 
 
+def read_labelled_pairs(data: DataSection, labels: Labels, seed: int) -> tuple[LabelledSource, Splits]:
+    """Do as `read_pairs` for a search that needs labels.
+
+    The parts are those that `read_pairs` deals out; pairs without a label are then left out of them.
+
+    Args:
+        data: where pairs come from.
+        labels: which labels.
+        seed: the run's seed.
+
+    Returns:
+        The labelled pairs and which of them are for what.
+
+    Raises:
+        UserError: as for `read_pairs`, or the pairs have no such labels.
+    """
+    root = data.root and data.root.expanduser()
+    source = open_labelled(
+        root,
+        labels,
+        minimum_size=data.crop,
+        synthetic_pairs=data.synthetic_pairs,
+        seed=seed,
+        cache_megabytes=data.cache_megabytes,
+    )
+    splits = make_splits(
+        (*source.names, *source.unlabelled),
+        seed=seed,
+        folder=root,
+        architecture=data.architecture,
+        validation=data.validation,
+    )
+    parts = {name: tuple(i for i in part if i < len(source)) for name, part in asdict(splits).items()}
+    for name, part in parts.items():
+        if not part:
+            raise UserError(f"none of the {name} pairs in {root} has a label; name more of them in labelled.txt")
+    return source, Splits(**parts)
+
+
 class Streams:
     """The batches for weights, architecture and validation, on the device.
 
@@ -57,22 +115,60 @@ class Streams:
             return CropStream(source, indices, batch_size=data.batch_size, crop=data.crop, seed=seed, name=name)
 
         self._weight = stream("weight", splits.weight)
-        self._architecture = stream("architecture", splits.architecture)
-        self._validation = stream("validation", splits.validation)
+        self._architecture: Dataset[Batch] = stream("architecture", splits.architecture)
+        self._validation: Dataset[Batch] = stream("validation", splits.validation)
         self._workers = data.workers
         self._device = device
 
-    def weight(self, start: int, stop: int) -> Iterator[PairBatch]:
+    def weight(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield the batches of weight steps `start` to `stop` (excluded)."""
         return self._batches(self._weight, start, stop, self._workers)
 
-    def architecture(self, start: int, stop: int) -> Iterator[PairBatch]:
-        """Yield the batches of architecture steps `start` to `stop` (excluded), counted from the end of the warm-up."""
+    def architecture(self, start: int, stop: int) -> Iterator[Batch]:
+        """Yield the batches of architecture steps `start` to `stop` (excluded), counted from the first with one."""
         return self._batches(self._architecture, start, stop, self._workers)
 
-    def validation(self) -> Iterator[PairBatch]:
+    def validation(self) -> Iterator[Batch]:
         """Yield the validation batches, always the same crops."""
         return self._batches(self._validation, 0, VALIDATION_BATCHES, 0)
 
-    def _batches(self, stream: CropStream, start: int, stop: int, workers: int) -> Iterator[PairBatch]:
+    def _batches(self, stream: Dataset[Batch], start: int, stop: int, workers: int) -> Iterator[Batch]:
         return (batch.to(self._device) for batch in stream_batches(stream, start, stop, workers))
+
+
+class LabelledStreams(Streams):
+    """The batches of a search by a downstream task: those for architecture and validation carry labels.
+
+    Args:
+        data: how pairs are cut; those for the architecture are also made larger or smaller, by `SCALE`.
+        source: the labelled pairs.
+        splits: which pairs are for what.
+        seed: the run's seed.
+        device: where batches go.
+        labels: which labels.
+    """
+
+    def __init__(
+        self,
+        data: DataSection,
+        source: LabelledSource,
+        splits: Splits,
+        seed: int,
+        device: torch.device,
+        labels: Labels,
+    ) -> None:
+        def stream(name: str, indices: Sequence[int], scale: tuple[float, float]) -> LabelledStream:
+            return LabelledStream(
+                source,
+                indices,
+                batch_size=data.batch_size,
+                crop=data.crop,
+                seed=seed,
+                name=name,
+                scale=scale,
+                labels=labels,
+            )
+
+        super().__init__(data, source, splits, seed, device)
+        self._architecture = stream("architecture", splits.architecture, SCALE)
+        self._validation = stream("validation", splits.validation, (1.0, 1.0))

@@ -1,16 +1,15 @@
 """How a network does on pairs that no training sees, and the statistics its batch normalisation needs for it."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..data import PairBatch
-
-Fuse = Callable[[PairBatch], Tensor]
+from .streams import Batch
 
 
-def recalibrate(network: nn.Module, batches: Iterable[PairBatch]) -> None:
+def recalibrate(network: nn.Module, batches: Iterable[Batch]) -> None:
     """Set the running statistics of every batch normalisation to the average over some batches.
 
     Estimators leave buffers alone, and a supernet's statistics would belong to a mixture that no longer exists, so a
@@ -36,14 +35,14 @@ def recalibrate(network: nn.Module, batches: Iterable[PairBatch]) -> None:
 
 
 def mean_losses(
-    fuse: Fuse, batches: Iterable[PairBatch], losses: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]]
+    fuse: Callable[[Batch], Tensor], batches: Iterable[Batch], losses: Mapping[str, Callable[[Tensor, Any], Tensor]]
 ) -> dict[str, float]:
     """Average losses over batches without gradients.
 
     Args:
         fuse: makes the fused images (N, 1, H, W) of a batch.
         batches: at least one.
-        losses: by name, called as loss(fused, first, second).
+        losses: by name, called as loss(fused, batch).
 
     Returns:
         The mean of each loss over the batches.
@@ -52,5 +51,5 @@ def mean_losses(
     with torch.no_grad():
         for batch in batches:
             fused = fuse(batch)
-            rows.append(torch.stack([loss(fused, batch.first, batch.second) for loss in losses.values()]))
+            rows.append(torch.stack([loss(fused, batch) for loss in losses.values()]))
     return dict(zip(losses, torch.stack(rows).double().mean(0).tolist(), strict=True))

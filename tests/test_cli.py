@@ -17,7 +17,9 @@ from PIL import Image
 
 import timfuse
 from timfuse import cli
+from timfuse.data import write_scenes
 from timfuse.deploy import shipped_names
+from timfuse.downstream import CompactDetector, keep_task_network, load_task_network
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype, save_genotype, zoo_names
 from timfuse.objectives.metrics import FIELD_METRICS
 from timfuse.operators import build_network
@@ -38,11 +40,23 @@ device: cpu
 data: {synthetic_pairs: 3, crop: 16, batch_size: 2}
 train: {steps: 3, warmup: 1, validate_every: 2}
 """
+FINETUNING = """
+device: cpu
+run: tuned
+init: net
+data: {root: scenes, crop: 32, batch_size: 2}
+task: {width: 8}
+guidance: {strategy: lagrangian, tolerance: 0.25}
+train: {steps: 2, warmup: 1, images: 1}
+"""
 PROGRESS = (
     "searching ",
     "fusing: ",
     "training ",
+    "finetuning ",
     "checking image pairs: ",
+    "checking labelled pairs: ",
+    "checking fused images: ",
     "measuring latency: ",
     "warning: ",
     "scoring: ",
@@ -124,6 +138,26 @@ def test_a_search_from_pairs_to_a_genotype(run):
         assert Path(path).exists()
     load_into(build_network(genotype), Path("found/weights.safetensors"))
     assert genotype.provenance["data"]["root"] == "pairs"
+
+
+def test_a_search_by_detection_and_back_by_fusion(run, refused):
+    words = searching("run=found", "downstream.width=8")
+    code, output, _ = run(*words, "--outer-loss", "detection")
+    assert code == 0
+    assert "network   found/task, for detection" in output
+    assert load_genotype(Path("found")).provenance["outer_loss"]["network"] == "compact"
+    assert load_task_network(Path("found")).width == 8
+    line = refused(*words, "--outer-loss", "fusion", "--resume")
+    assert line.startswith("cannot resume found: downstream.kind was detection and is now None")
+    assert run(*words, "--outer-loss", "fusion", "--overwrite")[0] == 0
+    assert not Path("found/task").exists()
+    assert "outer_loss" not in load_genotype(Path("found")).provenance
+    line = refused(*searching("run=new"), "--outer-loss", "detecton")
+    assert line.startswith("downstream.kind = \"detecton\" must be 'detection' or 'segmentation'")
+    pairs(Path("pairs"))
+    line = refused(*searching("run=new", "data.root=pairs"), "--outer-loss", "detection")
+    assert line == "pairs has no labels for detection: give boxes/NAME.txt and classes.txt"
+    assert not Path("new").exists()
 
 
 def test_a_training_from_a_search_to_a_table_of_scores(run, refused):
@@ -548,6 +582,87 @@ def network(folder):
     save_weights(folder / "weights.safetensors", build_network(genotype).state_dict(), {})
 
 
+def finetuning(*settings):
+    """Write labelled pairs, a network and a config, and adapt the network to the pairs."""
+    write_scenes(Path("scenes"), 4, height=48, width=64, seed=0)
+    network(Path("net"))
+    Path("finetuning.yaml").write_text(FINETUNING, encoding="utf-8")
+    return ["finetune", "--config", "finetuning.yaml", *(word for setting in settings for word in ("-s", setting))]
+
+
+def test_finetuning_for_a_task(run, refused):
+    pytest.importorskip("faster_coco_eval")
+    command = finetuning()
+    code, output, errors = run(*command)
+    assert code == 0, errors
+    lines = output.splitlines()
+    provenance = load_genotype(Path("tuned")).provenance
+    metrics = provenance["metrics"]
+    names = ["loss", "AP50", "AP75", "mAP", "AP50 person", "AP50 bicycle", "AP50 car"]
+    assert [line[:18].strip() for line in lines[:8]] == [*names, "promise"]
+    assert lines[0].split() == ["loss", f"{metrics['loss']:.4f},", "before", f"{provenance['fusion_loss_before']:.4f}"]
+    assert lines[7].split() == ["promise", "kept:", "25%"]
+    assert "of step 1" in lines[8]
+    for path in ("tuned/weights.safetensors", "tuned/task", "tuned/pictures", "tuned/history.jsonl"):
+        assert path in output
+        assert Path(path).exists()
+    assert load_task_network(Path("tuned")).width == 8
+    assert "tuned holds a run; go on with --resume" in refused(*command)
+    assert run(*command, "--resume")[1] == output
+    shutil.rmtree("tuned/pictures")
+    code, output, _ = run("visualize", "tuned")
+    assert code == 0
+    assert {"tuned/pictures/network.svg", "tuned/pictures/curves.svg"} <= set(output.splitlines())
+    Path("tuned/genotype.yaml").unlink()
+    assert run("visualize", "tuned")[1].splitlines()[1:] == ["tuned/pictures/curves.svg", "tuned/pictures/curves.png"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["guidance.strategy=lagrange"], ["guidance.strategy", "must be 'frozen', 'joint', 'lagrangian'"]),
+        (["guidance.strategy=learned_loss", "loss={intensity: 0, ssim: 0}"], ["set one of them above 0"]),
+        (["guidance.strategy=learned_loss", "guidance.estimator=first_order"], ["choose gauss_newton"]),
+        (["guidance.strategy=detfusion", "task.kind=segmentation"], ["detfusion is guided by detectors"]),
+        (["init=null"], ["give either init", "or genotype"]),
+        (["init=null", "genotype=tim_ivif"], ["tim_ivif is a refine network"]),
+        (["data.root=pairs"], ["pairs has no labels for detection: give boxes/NAME.txt and classes.txt"]),
+        (["data.crop=32", "data.batch_size=1"], ["data.batch_size above 1 or data.crop above 32"]),
+    ],
+)
+def test_bad_requests_to_finetune(refused, settings, words):
+    command = finetuning(*settings)
+    pairs(Path("pairs"), size=(64, 48))
+    line = refused(*command)
+    assert all(word in line for word in words), line
+    assert not Path("tuned").exists()
+
+
+def test_scoring_what_fused_images_are_good_for(run, refused):
+    pytest.importorskip("faster_coco_eval")
+    assert run(*finetuning("guidance.strategy=joint", "train.validate_every=2"))[0] == 0
+    command = ["evaluate-task", "tuned", "--data", "scenes", "--fused", "mine=scenes/vis", "-o", "table"]
+    code, output, errors = run(*command)
+    assert code == 0, errors
+    lines = output.splitlines()
+    assert " ".join(lines[0].split()) == "method AP50 AP75 mAP AP50 person AP50 bicycle AP50 car loss"
+    assert [line.split()[0] for line in lines[1:6]] == ["infrared", "visible", "average", "mine", "tuned"]
+    assert lines[2].split()[1:] == lines[4].split()[1:]
+    assert lines[6:] == ["table/scores.csv", "table/table.md"]
+    assert Path("table/table.md").read_text().splitlines()[6].startswith("| tuned | 1 | ")
+    assert len(Path("table/scores.csv").read_text().splitlines()) == 6
+    lines = run("evaluate-task", "tuned", "--no-baselines", "-o", "alone")[1].splitlines()
+    assert [line.split()[0] for line in lines] == ["method", "tuned", "alone/scores.csv", "alone/table.md"]
+    line = refused("evaluate-task", "nowhere", "-o", "new")
+    assert line == "nowhere holds no run; give the folder of a `timfuse finetune` run"
+    assert "net holds no run" in refused("evaluate-task", "net", "-o", "new")
+    assert "two methods are called vis" in refused(*command, "--fused", "scenes/vis", "--fused", "vis=scenes/ir")
+    assert "visible is what the table calls a source" in refused(*command, "--fused", "visible=scenes/vis")
+    assert "the data folder far does not exist" in refused("evaluate-task", "tuned", "--data", "far", "-o", "new")
+    pairs(Path("pairs"), size=(64, 48))
+    assert "pairs has no labels for detection" in refused("evaluate-task", "tuned", "--data", "pairs", "-o", "new")
+
+
 def fusing(*options, output="out"):
     return ["fuse", "--first", "pairs/ir", "--second", "pairs/vis", "--network", "net", "-o", output, *options]
 
@@ -568,6 +683,26 @@ def test_fusing_two_folders(run, refused):
     single = ["--first", "pairs/ir/a.png", "--second", "pairs/vis/b.png", "-n", "net"]
     assert run("fuse", *single, "-o", "one.tif")[0] == 0
     assert Image.open("one.tif").size == (24, 20)
+
+
+def test_fusing_with_the_labels_that_are_found(run, refused):
+    network(Path("net"))
+    pairs(Path("pairs"))
+    labels = ["--labels", "found"]
+    hint = "has no task network: name the folder of a `timfuse finetune` run"
+    assert refused(*fusing(*labels)) == f"net {hint}"
+    assert refused(*fusing(*labels, "--network", "ivif")) == f"ivif {hint}"
+    assert not Path("out").exists()
+    keep_task_network(CompactDetector(("person", "car"), 8), Path("net"))
+    code, output, _ = run(*fusing(*labels))
+    assert code == 0
+    assert output.splitlines()[1:] == ["what net finds in them is in found"]
+    assert Path("found/classes.txt").read_text() == "person\ncar\n"
+    for folder, suffix in (("out", "png"), ("found/boxes", "txt"), ("found/pictures", "png")):
+        assert sorted(path.name for path in Path(folder).iterdir()) == [f"{name}.{suffix}" for name in "abcd"]
+    assert "out holds 4 of 4 fused images already" in refused(*fusing(*labels))
+    Path("found/boxes/c.txt").unlink()
+    assert run(*fusing(*labels, "--resume"))[1].startswith("1 fused with mine into out")
 
 
 @pytest.mark.parametrize(
@@ -612,7 +747,11 @@ def test_bad_requests_to_fuse(refused, run):
 def test_synthetic_pairs_of_every_task(run, task, first, second, modes):
     code, output, _ = run("scenes", "--task", task, "-o", "made", "--count", "2", "--size", "48x40")
     folders = [Path("made") / Path(name).parent for name in (first, second)]
-    assert (code, output) == (0, f"2 pairs in {folders[0]} and {folders[1]}\n")
+    labels = ", with labels in made/boxes and made/label" if task == "infrared-visible" else ""
+    assert (code, output) == (0, f"2 pairs in {folders[0]} and {folders[1]}{labels}\n")
+    assert sorted(path.name for path in Path("made").rglob("*.txt")) == (
+        ["classes.txt", "label-classes.txt", "scene_00000.txt", "scene_00001.txt"] if labels else []
+    )
     images = [Image.open(f"made/{name}.png") for name in (first, second)]
     assert [image.size for image in images] == [(48, 40)] * 2
     assert [image.mode for image in images] == modes

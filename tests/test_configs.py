@@ -5,7 +5,10 @@ import torch
 
 import timfuse
 from timfuse.bilevel import ESTIMATORS
+from timfuse.deploy import load_network, shipped_names
+from timfuse.downstream import load_task_network, shipped_detectors
 from timfuse.finetune import TrainConfig, train
+from timfuse.finetune.guided import FinetuneConfig, finetune
 from timfuse.genotypes import TASKS, CellGenotype, Genotype, load_genotype, save_genotype
 from timfuse.meta_init import MetaInitConfig, meta_initialise
 from timfuse.operators import build_network, build_supernet
@@ -16,10 +19,12 @@ from timfuse.search import SearchConfig, search
 CONFIGS = sorted((Path(timfuse.__file__).parent / "configs").glob("*.yaml"))
 SEARCHES = [path for path in CONFIGS if path.stem.startswith("search-")]
 TRAININGS = [path for path in CONFIGS if path.stem.startswith("train-")]
+FINETUNINGS = [path for path in CONFIGS if path.stem.startswith("finetune-")]
 INITIALISATIONS = [path for path in CONFIGS if path.stem.startswith("meta-init")]
 MODELS = {
     **dict.fromkeys(SEARCHES, SearchConfig),
     **dict.fromkeys(TRAININGS, TrainConfig),
+    **dict.fromkeys(FINETUNINGS, FinetuneConfig),
     **dict.fromkeys(INITIALISATIONS, MetaInitConfig),
 }
 
@@ -36,6 +41,8 @@ def _one_thread(monkeypatch, tmp_path):
 def test_there_are_configs_and_each_belongs_to_a_stage():
     assert {"search-demo", "search-ivif", "search-latency"} <= {path.stem for path in SEARCHES}
     assert {"train-demo", "train-ivif", "train-refine-ivif"} <= {path.stem for path in TRAININGS}
+    kinds = {"detection", "segmentation", "detfusion", "demo"}
+    assert {f"finetune-{kind}" for kind in kinds} == {path.stem for path in FINETUNINGS}
     assert {"meta-init", "meta-init-demo"} == {path.stem for path in INITIALISATIONS}
     assert set(MODELS) == set(CONFIGS)
 
@@ -93,6 +100,7 @@ def test_a_shipped_search_runs(path, tmp_path):
     genotype = search(config)
     assert [cell.kind for cell in genotype.cells] == list(config.space.cells)
     assert (tmp_path / "run" / "latency.yaml").is_file() == (config.latency.weight > 0)
+    assert (tmp_path / "run" / "task").is_dir() == (config.downstream is not None)
 
 
 def test_what_a_shipped_training_starts_from_is_shipped_or_comes_from_a_shipped_run():
@@ -101,6 +109,10 @@ def test_what_a_shipped_training_starts_from_is_shipped_or_comes_from_a_shipped_
         config = load_config(TrainConfig, path)
         assert config.genotype in runs or load_genotype(config.genotype)
         assert {str(start) for start in (config.first_stage, config.init) if start} <= runs
+    for path in FINETUNINGS:
+        finetuning = load_config(FinetuneConfig, path)
+        assert finetuning.init in shipped_names()
+        assert finetuning.task.init is None or finetuning.task.init in shipped_detectors()
     for path in INITIALISATIONS:
         initialisation = load_config(MetaInitConfig, path)
         assert initialisation.genotype in runs or load_genotype(initialisation.genotype)
@@ -121,6 +133,27 @@ def test_the_shipped_trainings_run(tmp_path, monkeypatch):
         config = load_config(TrainConfig, Path(name), [*settings, *more])
         assert train(config).best_step == 0
         assert (config.run / "weights.safetensors").is_file()
+
+
+@pytest.mark.parametrize("path", FINETUNINGS, ids=lambda path: path.stem)
+def test_a_shipped_finetuning_runs(path, tmp_path, monkeypatch):
+    pytest.importorskip("faster_coco_eval")
+    pytest.importorskip("transformers")
+    monkeypatch.setattr("timfuse.finetune.guided.conclusion.draw_finetuning", lambda *arguments: None)
+    settings = [
+        f"run={tmp_path / 'run'}",
+        "device=cpu",
+        "data.synthetic_pairs=3",
+        "data.crop=48",
+        "data.batch_size=2",
+        "guidance.stream_steps=1",
+        "train.steps=1",
+        "train.warmup=0",
+    ]
+    config = load_config(FinetuneConfig, path, settings)
+    assert finetune(config).best_step == (1 if config.guidance.strategy == "detfusion" else 0)
+    assert load_network(config.run).genotype.provenance["strategy"] == config.guidance.strategy
+    assert load_task_network(config.run).task == config.task.kind
 
 
 @pytest.mark.parametrize("path", INITIALISATIONS, ids=lambda path: path.stem)

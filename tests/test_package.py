@@ -25,12 +25,13 @@ FLOORS = {
     "operators": 3,
     "objectives": 3,
     "data": 3,
-    "search": 4,
-    "meta_init": 4,
-    "finetune": 4,
-    "deploy": 4,
-    "cli": 5,
-    "__main__": 6,
+    "downstream": 4,
+    "search": 5,
+    "meta_init": 5,
+    "finetune": 5,
+    "deploy": 5,
+    "cli": 6,
+    "__main__": 7,
 }
 
 
@@ -66,7 +67,7 @@ def test_the_wheel_holds_all_of_the_source(distribution):
     folders = [entry for entry in source.iterdir() if entry.is_dir() and entry.name in FLOORS]
     wanted = [*source.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))]
     wanted += [source / "py.typed", *source.glob("configs/*.yaml"), *source.glob("genotypes/zoo/*.yaml")]
-    wanted += [source / "deploy" / "page.html", *source.glob("deploy/networks/*/*")]
+    wanted += [source / "deploy" / "page.html", *source.glob("operators/weights/*/*")]
     held = {Path(str(file)) for file in distribution.files}
     assert [path for path in wanted if "timfuse" / path.relative_to(source) not in held] == []
 

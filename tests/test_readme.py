@@ -11,6 +11,7 @@ import torch
 
 from timfuse import cli
 from timfuse.data import write_scenes
+from timfuse.finetune.guided import FinetuneConfig, finetune
 from timfuse.genotypes import load_genotype
 from timfuse.meta_init import MetaInitConfig, meta_initialise
 from timfuse.operators import build_network
@@ -30,6 +31,7 @@ SHORT = ["search.steps=4", "search.warmup=2", "search.validate_every=4", "data.c
 SHORT += ["latency.height=16", "latency.width=16", "space.channels=2"]
 SHORT_META_INIT = ["meta.pretrain=2", "meta.steps=2", "meta.warmup=1", "meta.validate_every=2", "inner.steps=1"]
 SHORT_META_INIT += ["data.crop=32", "data.support=1", "data.query=1"]
+SHORT_FINETUNING = ["train.steps=2", "train.warmup=1", "data.crop=48", "data.batch_size=2", "guidance.stream_steps=2"]
 SHORT_TRAINING = ["train.steps=4", "train.warmup=2", "train.validate_every=4", "data.crop=48", "data.batch_size=1"]
 
 
@@ -58,12 +60,19 @@ def test_the_readme_has_commands_and_examples():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs(command, reader, monkeypatch):
     words = shlex.split(command, comments=True)
-    settings = {"search": SHORT, "train": SHORT_TRAINING, "meta-init": SHORT_META_INIT}.get(words[1], [])
+    settings = {
+        "search": SHORT,
+        "train": SHORT_TRAINING,
+        "meta-init": SHORT_META_INIT,
+        "finetune": SHORT_FINETUNING,
+    }.get(words[1], [])
     words += [word for setting in settings for word in ("--set", setting)]
     if words[1] in ("evaluate", "compare"):
         shutil.copytree("DIR/ir", "fused")
     if words[1] == "adapt":
         meta_initialise(load_config(MetaInitConfig, Path("meta-init"), [*SHORT_META_INIT, "data.root=DIR"]))
+    if words[1] == "evaluate-task":
+        finetune(load_config(FinetuneConfig, Path("finetune-detection"), [*SHORT_FINETUNING, "data.root=DIR"]))
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as finished:
         cli.main()

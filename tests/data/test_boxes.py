@@ -98,6 +98,20 @@ def test_written_boxes_are_read(data: st.DataObject, height: int, width: int) ->
     assert clipped == 0
 
 
+def test_scores_end_the_lines_and_are_not_read_for_the_truth(tmp_path: Path) -> None:
+    file = tmp_path / "one.txt"
+    objects = Objects(torch.tensor([[90.0, 40, 110, 60], [0, 0, 100, 20]]), torch.tensor([2, 0]))
+    write_boxes(file, objects, height=100, width=200, scores=torch.tensor([0.75, 0.05]))
+    rows = [[float(value) for value in line.split()] for line in file.read_text().splitlines()]
+    assert rows[0] == pytest.approx([2, 0.5, 0.5, 0.1, 0.2, 0.75])
+    assert rows[1] == pytest.approx([0, 0.25, 0.1, 0.5, 0.2, 0.05])
+    with pytest.raises(UserError, match=r"line 1: .* is no box"):
+        read_boxes(file, 3, height=100, width=200)
+    nothing = Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
+    write_boxes(file, nothing, height=100, width=200, scores=torch.zeros(0))
+    assert file.read_text() == ""
+
+
 def test_finding_the_files_of_pairs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no labels for detection: give boxes/NAME.txt and classes.txt"):
         find_boxes(tmp_path, ["a"])

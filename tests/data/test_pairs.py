@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from timfuse.data import Pair, find_fused, find_pairs, match_pairs
+from timfuse.data import Pair, find_fused, find_pairs, match_pairs, named_folders
 from timfuse.runtime.errors import UserError
 
 
@@ -209,3 +209,57 @@ def test_fused_images_are_matched_by_stem(root: Path) -> None:
         find_fused(root / "other", names)
     with pytest.raises(UserError, match=r"nowhere does not exist"):
         find_fused(root / "nowhere", names)
+
+
+def test_fused_images_come_in_the_order_of_the_names(root: Path) -> None:
+    touch(root, "out/b.jpg", "out/a.png", "out/c.tif")
+    files = [root / "out" / file for file in ("c.tif", "a.png", "b.jpg", "a.png")]
+    assert find_fused(root / "out", ["c", "a", "b", "a"]) == files
+    assert find_fused(root / "out", []) == []
+
+
+def test_fused_images_that_are_not_one_each(root: Path) -> None:
+    touch(root, "out/a.png", "out/a.jpg")
+    with pytest.raises(UserError, match=r"out holds both a\.jpg and a\.png"):
+        find_fused(root / "out", ["a"])
+    with pytest.raises(
+        UserError, match=r"ir lacks the fused images of 4 of 5 pairs \(v, w, x and 1 more\); fuse these"
+    ):
+        find_fused(root / "ir", [*"avwxy"])
+    (root / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty holds no image; put \.png"):
+        find_fused(root / "empty", ["a"])
+    with pytest.raises(UserError, match=r"a\.png does not exist"):
+        find_fused(root / "ir" / "a.png", ["a"])
+
+
+def test_folders_have_the_names_that_are_given_or_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(touch(tmp_path, "runs/mine/x"))
+    monkeypatch.setenv("HOME", "/home/of")
+    arguments = ["runs/mine", "other=runs/mine/", "far/away/", "half=~/fused", "~/more", "=last", "a=b=c", "."]
+    assert list(named_folders(arguments).items()) == [
+        ("mine", Path("runs/mine")),
+        ("other", Path("runs/mine")),
+        ("away", Path("far/away")),
+        ("half", Path("/home/of/fused")),
+        ("more", Path("/home/of/more")),
+        ("last", Path("last")),
+        ("a", Path("b=c")),
+        (tmp_path.name, Path()),
+    ]
+    assert named_folders([]) == {}
+
+
+def test_a_folder_with_an_equals_sign_in_its_name_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(touch(tmp_path, "runs/lr=0.1/x", "lr=1/x"))
+    assert named_folders(["runs/lr=0.1", "lr=1", "best=lr=1"]) == {
+        "lr=0.1": Path("runs/lr=0.1"),
+        "lr=1": Path("lr=1"),
+        "best": Path("lr=1"),
+    }
+
+
+@pytest.mark.parametrize("arguments", [["a/x", "b/x"], ["x=a", "x=b"], ["x=a", "b/x/"], ["a", "./a"]])
+def test_two_methods_of_one_name(arguments: list[str]) -> None:
+    with pytest.raises(UserError, match=r"^two methods are called [xa]; name them with NAME=FOLDER$"):
+        named_folders(arguments)

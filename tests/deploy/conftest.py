@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from timfuse.data import match_pairs
+from timfuse.downstream.streams import GuidingStreams, keep_streams
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
 from timfuse.operators import build_network
 from timfuse.runtime.weights import save_weights
@@ -56,6 +58,25 @@ def write_network():
         save_weights(folder / "weights.safetensors", network.state_dict(), {})
         save_genotype(genotype, folder / "genotype.yaml")
         return folder
+
+    return write
+
+
+@pytest.fixture
+def write_streams():
+    """A function that puts guiding streams into a network folder, with an attention that differs over an image."""
+
+    def write(folder):
+        torch.manual_seed(0)
+        streams = GuidingStreams(["person"], 4)
+        norms = [module for module in streams.modules() if isinstance(module, nn.BatchNorm2d)]
+        for norm in norms:
+            norm.momentum = 1.0
+            norm.bias.data.uniform_(-0.5, 0.5)
+        with torch.no_grad():
+            streams.attention(*torch.rand(2, 4, 1, 64, 64))
+        keep_streams(streams, folder)
+        return streams.eval()
 
     return write
 

@@ -10,7 +10,15 @@ from typer.testing import CliRunner
 from timfuse.cli import app
 from timfuse.deploy import export as export_module
 from timfuse.deploy.export import export_onnx
-from timfuse.genotypes import ALL_OPERATORS, OPERATOR_KINDS, CellGenotype, Genotype, parse_operator, save_genotype
+from timfuse.genotypes import (
+    ALL_OPERATORS,
+    OPERATOR_KINDS,
+    CellGenotype,
+    Genotype,
+    load_genotype,
+    parse_operator,
+    save_genotype,
+)
 from timfuse.operators import build_network
 from timfuse.operators.normalisation import BatchNorm
 from timfuse.runtime.errors import UserError
@@ -43,7 +51,7 @@ def make_network(genotype):
         return network
     outputs = []
     hook = network.head[-1].register_forward_hook(lambda module, inputs, output: outputs.append(output))
-    network(*torch.rand(2 if genotype.network == "fusion" else 3, 1, 1, 64, 64))
+    network(*torch.rand(3 if genotype.network == "refine" else 2, 1, 1, 64, 64))
     hook.remove()
     last, scale = network.head[-1], 0.1 / outputs[0].std()
     last.weight *= scale
@@ -118,6 +126,20 @@ def test_a_refine_network_with_its_first_stage(merge, tmp_path):
     make_run(tmp_path / "first_stage", first_genotype, first_stage)
     export_onnx(make_run(tmp_path, genotype, network), tmp_path / "model.onnx")
     assert_same(tmp_path / "model.onnx", lambda first, second: network(first, second, first_stage(first, second))[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["detfusion", "small"])
+def test_a_network_that_detectors_modulate(name, tmp_path, write_streams):
+    genotype = replace(load_genotype("detfusion"), channels=4) if name == "detfusion" else fusion(*SMALL, stem="half")
+    genotype = replace(genotype, head="envelope")
+    network = make_network(genotype)
+    streams = write_streams(make_run(tmp_path, genotype, network))
+    export_onnx(tmp_path, tmp_path / "model.onnx")
+    assert_same(
+        tmp_path / "model.onnx",
+        lambda first, second: network(first, second, attention=streams.attention(first, second)),
+    )
 
 
 def test_the_model_says_what_it_is(small_run, tmp_path):

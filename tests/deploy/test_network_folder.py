@@ -1,14 +1,15 @@
 """Networks by name and by folder, and one line for everything that can be wrong with them."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
 from timfuse.deploy import load_network, shipped_names
-from timfuse.deploy import network_folder as folders
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype
 from timfuse.operators import build_network, count_parameters
+from timfuse.operators import shipped as shipped_networks
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.weights import load_into
 
@@ -20,7 +21,7 @@ def shipped(tmp_path, monkeypatch, write_network, fusion_genotype):
     write_network(folder / "ivif", fusion_genotype())
     write_network(folder / "ivif-fast", fusion_genotype(stem="half"))
     (folder / "README.md").write_text("not a network")
-    monkeypatch.setattr(folders, "SHIPPED", folder)
+    monkeypatch.setattr(shipped_networks, "SHIPPED", folder)
     return folder
 
 
@@ -67,6 +68,49 @@ def test_a_refine_network_runs_after_its_first_stage(tmp_path, write_network, fu
     assert (network.reach, network.multiple) == (5 + 19, 8)
 
 
+@pytest.mark.parametrize("stem", ["full", "half"])
+@torch.no_grad()
+def test_the_attention_of_streams_modulates_a_network(tmp_path, write_network, write_streams, fusion_genotype, stem):
+    folder = write_network(tmp_path / "network", fusion_genotype(stem=stem))
+    plain = load_network(folder)
+    streams = write_streams(folder)
+    network = load_network(folder)
+    own = build_network(load_genotype(folder)).eval()
+    load_into(own, folder / "weights.safetensors")
+    images = torch.rand(2, 1, 1, 37, 50)
+    attention = streams.attention(*images)
+    assert attention.max() - attention.min() > 0.1
+    torch.testing.assert_close(network(*images), own(*images, attention=attention), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(network(*images), plain(*images), rtol=1e-2, atol=1e-2)
+    assert (network.reach, network.multiple) == (plain.reach + 16, 32)
+
+
+def test_the_first_stage_of_a_refine_network_may_be_modulated(tmp_path, write_network, write_streams, fusion_genotype):
+    folder = write_network(tmp_path / "refine", refine(), seed=1)
+    write_network(folder / "first_stage", fusion_genotype())
+    write_streams(folder / "first_stage")
+    network = load_network(folder)
+    assert (network.reach, network.multiple) == (5 + 9 + 16, 32)
+    write_streams(folder)
+    with pytest.raises(UserError, match=r"refine network, which no attention modulates; remove .*streams"):
+        load_network(folder)
+
+
+def test_streams_that_are_not_whole(network_folder, write_streams):
+    write_streams(network_folder)
+    (network_folder / "streams" / "specification.yaml").unlink()
+    with pytest.raises(UserError, match=r"no guiding streams in .*specification\.yaml is missing"):
+        load_network(network_folder)
+
+
+@torch.no_grad()
+def test_a_folder_of_a_detfusion_network(tmp_path, write_network):
+    folder = write_network(tmp_path / "network", replace(load_genotype("detfusion"), channels=2))
+    network = load_network(folder)
+    assert network(*torch.rand(2, 1, 1, 21, 18)).shape == (1, 1, 21, 18)
+    assert (network.reach, network.multiple) == (8, 4)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -97,7 +141,7 @@ def test_folders_that_are_not_whole(tmp_path, network_folder, write_network, fus
 
 def test_what_is_shipped_is_small_and_described():
     for name in shipped_names():
-        folder = folders.SHIPPED / name
+        folder = shipped_networks.SHIPPED / name
         assert {path.name for path in folder.iterdir()} == {"genotype.yaml", "weights.safetensors", "README.md"}
         assert (folder / "weights.safetensors").stat().st_size < 1_000_000
         assert count_parameters(build_network(load_genotype(folder))) <= 60_000

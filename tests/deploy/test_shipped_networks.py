@@ -10,10 +10,10 @@ from safetensors import safe_open
 import timfuse
 from timfuse.data import find_pairs
 from timfuse.deploy import evaluate, fuse_files, load, load_network, shipped_names
-from timfuse.deploy.network_folder import SHIPPED
 from timfuse.genotypes import load_genotype
 from timfuse.objectives.metrics import BASKET, METRICS
 from timfuse.operators import build_network, count_parameters
+from timfuse.operators.shipped import SHIPPED
 
 TRIVIAL = {"average", "maximum", "copy_vis", "laplacian", "gff"}  # of the file of published methods
 SETS = ("tno", "roadscene", "msrs")

@@ -53,7 +53,7 @@ def in_tiles(network, images, margin, side):
     def write(area, piece):
         output[..., area[0], area[1]] = piece
 
-    run_tiles(network, tiles, network.multiple, read, write)
+    run_tiles(network, tiles, read, write)
     return output, len(reads) / len(tiles)
 
 
@@ -118,6 +118,23 @@ def test_two_stages(tmp_path, write_network, fusion_genotype):
     assert check(network, images(180, 210), 3) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("operator", "kind", "stem", "passes"),
+    [
+        ("residual_k3_d1", "successive", "full", 1),
+        # The means are of maps that are padded to less than the detectors' are.
+        ("channel_attention_k3", "multi_scale", "half", 5),
+    ],
+)
+def test_a_network_that_detectors_modulate(
+    tmp_path, write_network, write_streams, fusion_genotype, operator, kind, stem, passes
+):
+    folder = write_network(tmp_path / "network", fusion_genotype(operator, kind=kind, stem=stem, channels=2))
+    write_streams(folder)
+    network = load_network(folder)
+    assert check(network, images(9 * network.reach + 21, 10 * network.reach + 11), passes) < 1e-5
+
+
 def test_an_error_in_a_tile_leaves_no_hooks(tmp_path, write_network, fusion_genotype):
     network = load_network(write_network(tmp_path / "network", fusion_genotype("channel_attention_k3")))
     tiles = plan_tiles(200, 200, margin=8, multiple=4, pixels=3000)
@@ -126,5 +143,5 @@ def test_an_error_in_a_tile_leaves_no_hooks(tmp_path, write_network, fusion_geno
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        run_tiles(network, tiles, 4, read, lambda area, piece: None)
+        run_tiles(network, tiles, read, lambda area, piece: None)
     assert not any(module._forward_hooks for module in network.modules())

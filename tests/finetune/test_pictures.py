@@ -27,6 +27,19 @@ def test_examples_are_shown_pixel_by_pixel(tmp_path):
     assert draw_examples({}, tmp_path) == []
 
 
+def test_examples_in_colour_stay_in_colour(tmp_path):
+    images = {"a": np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3), "b": np.full((3, 9, 3), (7, 8, 9), np.uint8)}
+    (path,) = draw_examples(images, tmp_path)
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        sheet = np.asarray(image)
+    assert sheet.shape == (5 + 4 + 3, 9, 3)
+    assert np.array_equal(sheet[:5, :7], images["a"])
+    assert np.array_equal(sheet[9:], images["b"])
+    assert (sheet[5:9] == 255).all()
+    assert (sheet[:5, 7:] == 255).all()
+
+
 def test_curves_are_the_same_file_each_time_and_name_the_metrics(tmp_path):
     levels = {"average": dict.fromkeys(METRICS, 0.2), "maximum": dict.fromkeys(METRICS, 0.3)}
     files = draw_curves(history(), tmp_path / "one", levels)

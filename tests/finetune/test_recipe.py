@@ -120,17 +120,6 @@ def test_last_weights_are_the_moving_average_at_the_end(finished):
     assert not all(torch.equal(tensor, saved["network"][name]) for name, tensor in last.items())
 
 
-def test_the_moving_average_follows_its_formula():
-    values = torch.randn(30, dtype=torch.float64)
-    average, expected = values[0].clone(), values[0].item()
-    update = recipe._moving_average(0.7)
-    for count, value in enumerate(values[1:], 1):
-        update([average], [value], torch.tensor(count))
-        decay = min(0.7, (1 + count) / (10 + count))
-        expected = decay * expected + (1 - decay) * value.item()
-    assert average.item() == pytest.approx(expected, abs=1e-12)
-
-
 def test_the_learning_rate_rises_and_falls_to_a_hundredth(finished):
     config, _ = finished
     rates = [row["learning_rate"] for row in read_history(config.run / "history.jsonl")]
@@ -265,7 +254,7 @@ def test_mixed_precision_keeps_the_loss_and_the_weights_in_float32(tiny, genotyp
     ("content", "message"),
     [
         ({"genotype": "tim_ivif"}, "tim_ivif is a refine network: give first_stage, the run folder of the trained"),
-        ({"first_stage": "x"}, "small is a fusion network, which has no first_stage; leave that out"),
+        ({"first_stage": "x"}, "small is no refine network, and so has no first_stage; leave that out"),
         ({"genotype": "nothing"}, "no genotype 'nothing'"),
         ({"init": "nothing.safetensors"}, "no weights file nothing.safetensors; check the path"),
         ({"data": {"root": "nothing"}}, "the data folder nothing does not exist; check the path"),

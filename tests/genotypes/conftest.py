@@ -23,10 +23,12 @@ PLAIN = st.recursive(
 @st.composite
 def genotypes(draw, max_cells=3, max_operators=3):
     """Draw any valid genotype."""
-    network = draw(st.sampled_from(["fusion", "refine"]))
+    network = draw(st.sampled_from(["fusion", "refine", "detfusion"]))
     operators = st.lists(st.sampled_from(ALL_OPERATORS), min_size=1, max_size=max_operators).map(tuple)
     kinds = st.sampled_from(list(CELL_KINDS))
-    if network == "fusion":
+    if network == "detfusion":
+        sources = []
+    elif network == "fusion":
         sources = draw(st.lists(st.none(), min_size=1, max_size=max_cells))
     else:
         extra = st.lists(st.sampled_from(["first", "second"]), max_size=max_cells - 1)
@@ -40,9 +42,10 @@ def genotypes(draw, max_cells=3, max_operators=3):
         network=network,
         channels=2 * draw(st.integers(1, 64)),
         cells=tuple(CellGenotype(draw(kinds), draw(operators), source) for source in sources),
-        norm=draw(st.sampled_from(["batch", "group", "none"])),
-        stem="full" if network == "refine" else draw(st.sampled_from(["full", "half"])),
-        merge=None if network == "fusion" else draw(st.sampled_from(["gated", "concat"])),
+        norm="none" if network == "detfusion" else draw(st.sampled_from(["batch", "group", "none"])),
+        stem=draw(st.sampled_from(["full", "half"])) if network == "fusion" else "full",
+        head="direct" if network == "refine" else draw(st.sampled_from(["direct", "envelope"])),
+        merge=draw(st.sampled_from(["gated", "concat"])) if network == "refine" else None,
         provenance=draw(st.dictionaries(st.text(max_size=9), PLAIN, max_size=3)),
     )
 

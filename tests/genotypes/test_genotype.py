@@ -12,6 +12,7 @@ FUSION = Genotype("a", "mri-ct", "fusion", 8, (CELL,))
 BRANCHES = (replace(CELL, source="first"), replace(CELL, source="second"))
 OWN = replace(FUSION, task="xray-neutron", sources=("X-ray", "neutron"))
 REFINE = Genotype("b", "mri-ct", "refine", 8, BRANCHES, merge="concat")
+DETFUSION = Genotype("c", "infrared-visible", "detfusion", 16, (), norm="none")
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ REFINE = Genotype("b", "mri-ct", "refine", 8, BRANCHES, merge="concat")
         (
             FUSION,
             {"network": "fuse"},
-            "network must be one of fusion, refine, not 'fuse' (did you mean 'fusion'?)",
+            "network must be one of fusion, refine, detfusion, not 'fuse' (did you mean 'fusion'?)",
         ),
         (FUSION, {"channels": 7}, "channels must be an even whole number"),
         (FUSION, {"channels": 0}, "channels must be an even whole number"),
@@ -66,6 +67,12 @@ REFINE = Genotype("b", "mri-ct", "refine", 8, BRANCHES, merge="concat")
         (REFINE, {"stem": "half"}, "stem must be full in a refine network"),
         (REFINE, {"cells": (CELL,)}, "cells[0].source must be one of first, second, not None"),
         (REFINE, {"cells": BRANCHES[:1]}, "at least one cell with source: second"),
+        (DETFUSION, {"cells": (CELL,)}, "cells must be an empty list in a detfusion network"),
+        (DETFUSION, {"norm": "batch"}, "norm must be none in a detfusion network, not 'batch'"),
+        (DETFUSION, {"stem": "half"}, "stem must be full in a detfusion network, not 'half'"),
+        (DETFUSION, {"merge": "gated"}, "merge must be left out of a detfusion network"),
+        (DETFUSION, {"channels": 1}, "channels must be an even whole number"),
+        (DETFUSION, {"network": "fusion"}, "cells must hold at least one cell"),
     ],
 )
 def test_a_wrong_field_is_named(genotype, changes, told):

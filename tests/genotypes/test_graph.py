@@ -10,7 +10,7 @@ from torch import nn
 
 from timfuse.genotypes import genotype_graph, load_genotype, parse_operator, zoo_names
 from timfuse.genotypes.picture import cell_picture
-from timfuse.operators.networks import FusionNetwork, RefineNetwork
+from timfuse.operators import DetFusionNetwork, FusionNetwork, RefineNetwork
 
 COPIES = {"successive": 1, "multi_scale": 3, "decomposition": 2}
 
@@ -68,6 +68,8 @@ def network_of(genotype):
 
     if genotype.network == "fusion":
         return FusionNetwork(genotype.channels, cells(None), genotype.norm, genotype.stem, genotype.head, build)
+    if genotype.network == "detfusion":
+        return DetFusionNetwork(genotype.channels, genotype.head)
     branches = cells("first"), cells("second")
     return RefineNetwork(genotype.channels, *branches, genotype.norm, genotype.merge, build)
 
@@ -110,6 +112,13 @@ def test_the_sources_have_the_words_of_the_users_own_task():
     assert [graph.nodes[node]["label"] for node in ("first", "second")] == ["X-ray", "Neutron"]
     branches = [cell_picture(own, index).subtitle.split(" · ")[0] for index in range(4)]
     assert branches == ["X-ray branch"] * 2 + ["neutron branch"] * 2
+
+
+def test_the_two_encoders_of_detfusion_meet_in_its_decoder():
+    graph = genotype_graph(replace(load_genotype("detfusion"), head="envelope"))
+    assert list(graph.predecessors("first_encoder")) == ["first"]
+    assert list(graph.predecessors("merge")) == ["first_encoder", "second_encoder"]
+    assert list(graph.predecessors("output")) == ["envelope"]
 
 
 def test_the_blend_takes_the_mask_of_the_first_branch():

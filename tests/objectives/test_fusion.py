@@ -157,3 +157,39 @@ def test_derivatives_of_a_target_s_term(name: str) -> None:
     fused.requires_grad_()
     loss = FusionLoss(0, 0, 0, **{name: 1.0})
     assert torch.autograd.gradcheck(lambda image: loss(image, first, second), fused)
+
+
+@pytest.mark.parametrize("loss", [*LOSSES, FusionLoss(1, 1, 1, brighter=1, structure=1, range=1)])
+def test_without_weights_they_are_those_of_the_saliency(loss: FusionLoss) -> None:
+    fused, first, second = images(10)
+    weights = saliency_weights(first, second)
+    assert torch.equal(loss(fused, first, second, weights), loss(fused, first, second))
+    given_weights, without = loss.terms(fused, first, second, weights), loss.terms(fused, first, second)
+    assert given_weights.keys() == without.keys()
+    assert all(torch.equal(given_weights[name], without[name]) for name in without)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_weights_of_one_source_alone_leave_the_distance_to_it(kept: int) -> None:
+    fused, *sources = images(11)
+    weights = torch.tensor([1.0, 0.0]).double().roll(kept).view(2, 1, 1, 1, 1)
+    terms = FusionLoss().terms(fused, *sources, weights)
+    torch.testing.assert_close(terms["intensity"], (fused - sources[kept]).abs().mean())
+    torch.testing.assert_close(terms["ssim"], 1 - structural_similarity(fused, sources[kept][None]).mean())
+    assert FusionLoss(1, 0, 1)(sources[kept], *sources, weights).abs() < 1e-12
+
+
+def test_weights_matter_to_intensity_and_ssim_only() -> None:
+    fused, first, second = images(12, height=17, width=18)
+    loss = FusionLoss(1, 1, 1, brighter=1, exposed=1, sharper=1, functional=1, structure=1, information=1, range=1)
+    even, without = loss.terms(fused, first, second, torch.tensor(0.5)), loss.terms(fused, first, second)
+    assert even.keys() == without.keys()
+    assert {name for name in even if not torch.equal(even[name], without[name])} == {"intensity", "ssim"}
+
+
+def test_the_gradient_reaches_the_weights() -> None:
+    fused, first, second = images(13, batch=1)
+    weights = saliency_weights(first, second).requires_grad_()
+    assert torch.autograd.gradcheck(lambda value: FusionLoss(1, 1, 1)(fused, first, second, value), weights)
+    (gradient,) = torch.autograd.grad(FusionLoss(1, 0, 0)(fused, first, second, weights), weights)
+    torch.testing.assert_close(gradient, (fused - torch.stack([first, second])).abs() / fused.numel())

@@ -90,7 +90,7 @@ def test_nothing_is_computed_and_nothing_changed(name):
     genotype = load_genotype(name)
     network = build_network(genotype).train()
     before = copy.deepcopy(network.state_dict())
-    inputs = 2 if genotype.network == "fusion" else 3
+    inputs = 3 if genotype.network == "refine" else 2
     flops = count_flops(network, 480, 640, inputs)
     # Features of this size would fill ten thousand gigabytes.
     assert count_flops(network, 100 * 480, 100 * 640, inputs) == pytest.approx(10_000 * flops, rel=1e-6)

@@ -33,7 +33,7 @@ def test_networks(randomise, normal, name):
     folded = fold_batch_norm(network)
     assert norms(folded) == []
     assert not folded.training
-    images = normal(2 if genotype.network == "fusion" else 3, 1, 1, 13, 18)
+    images = normal(3 if genotype.network == "refine" else 2, 1, 1, 13, 18)
     expected = network.eval()(*images)
     expected = expected if isinstance(expected, tuple) else (expected,)
     outputs = folded(*images)

@@ -50,7 +50,7 @@ def test_every_stem_and_head(randomise, normal, stem, head):
 def test_published_networks(randomise, normal, name):
     genotype = load_genotype(name)
     network = randomise(build_network(genotype)).eval()
-    compare(network, normal(2 if genotype.network == "fusion" else 3, 1, 1, 13, 18), 1e-10)
+    compare(network, normal(3 if genotype.network == "refine" else 2, 1, 1, 13, 18), 1e-10)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype, zoo_names
-from timfuse.operators import FusionNetwork, RefineNetwork, build_network
+from timfuse.operators import DetFusionNetwork, FusionNetwork, RefineNetwork, build_network
 
 KINDS = ["successive", "multi_scale", "decomposition"]
 
@@ -117,13 +117,13 @@ def test_zoo_networks_map_images_to_images(name):
     genotype = load_genotype(name)
     network = build_network(genotype).eval()
     images = torch.rand(3, 1, 1, 11, 13, generator=torch.Generator().manual_seed(0))
-    if genotype.network == "fusion":
-        assert isinstance(network, FusionNetwork)
-        outputs = (network(*images[:2]),)
-    else:
-        assert isinstance(network, RefineNetwork)
+    kinds = {"fusion": FusionNetwork, "detfusion": DetFusionNetwork, "refine": RefineNetwork}
+    assert isinstance(network, kinds[genotype.network])
+    if genotype.network == "refine":
         outputs = network(*images)
         assert len(outputs) == 3
+    else:
+        outputs = (network(*images[:2]),)
     for output in outputs:
         assert output.shape == (1, 1, 11, 13)
         assert output.isfinite().all()
@@ -157,6 +157,22 @@ def test_the_gate_blends_the_branches_by_a_mask_from_the_first(randomise, normal
     weights = network.gate.weight[0, :, 0, 0]
     mask = (weights[0] * maximum + weights[1] * maximum + weights[2] * mean).sigmoid().unsqueeze(1)
     torch.testing.assert_close(merged[0], mask * first + (1 - mask) * second, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("stem", ["full", "half"])
+@torch.no_grad()
+def test_attention_multiplies_the_features_before_the_head(randomise, normal, stem):
+    network = randomise(build_network(fusion_genotype("successive", stem=stem))).eval()
+    first, second = normal(2, 2, 1, 9, 14)
+    attention = normal(2, 1, 9, 14, seed=1).sigmoid()
+    features = []
+    network.head.register_forward_pre_hook(lambda _, arguments: features.append(arguments[0]))
+    plain, modulated = network(first, second), network(first, second, attention=attention)
+    padding = padded(attention, 8 if stem == "half" else 4)
+    expected = F.interpolate(padding, features[0].shape[-2:], mode="bilinear", align_corners=False)
+    torch.testing.assert_close(features[1], features[0] * (1 + expected), rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(plain, modulated)
+    assert torch.equal(network(first, second, attention=torch.zeros_like(attention)), plain)
 
 
 @torch.no_grad()

@@ -139,6 +139,19 @@ def test_tensorboard_shows_images(tmp_path):
         history.log_image(5, "examples/one", picture)
 
 
+def test_tensorboard_shows_colour(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    picture = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
+    with History(tmp_path, None) as history:
+        history.log_image(5, "examples/one", picture)
+    events = accumulator.EventAccumulator(str(tmp_path)).Reload()
+    (event,) = events.Images("examples/one")
+    assert (event.step, event.height, event.width) == (5, 2, 4)
+    with Image.open(io.BytesIO(event.encoded_image_string)) as shown:
+        assert shown.mode == "RGB"
+        assert np.array_equal(np.asarray(shown), picture)
+
+
 def test_opening_tensorboard_prints_nothing_and_loads_no_tensorflow(tmp_path):
     pytest.importorskip("tensorboard")
     program = (

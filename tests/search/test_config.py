@@ -40,6 +40,11 @@ def load(*settings):
         (["space.operators=[identity, identity]"], "space.operators[1]: identity is listed twice; remove one"),
         (["data.crop=8"], "data.crop = 8 must be greater than or equal to 16"),
         (["data.architecture=1"], "data.architecture = 1 must be less than 1"),
+        (["downstream.kind=fusion"], "downstream.kind = \"fusion\" must be 'detection' or 'segmentation'"),
+        (
+            ["downstream.kind=detection", "data.batch_size=1", "data.crop=32"],
+            "must have data.batch_size above 1 or data.crop above 32 for a task network to learn",
+        ),
         (["data.synthetic_pairs=2"], "data.synthetic_pairs = 2 must be greater than or equal to 3"),
         (["seed=-1"], "seed = -1 must be greater than or equal to 0"),
         (["task=mri-ct"], "task = \"mri-ct\" must be 'infrared-visible'"),
@@ -81,6 +86,13 @@ def test_estimator_options(estimator, option, message):
 def test_options_that_an_estimator_has():
     assert load("search.estimator_options={clip: .inf, epsilon: 0}").search.estimator_options["epsilon"] == 0
     load("search.estimator=conjugate_gradient", "search.estimator_options={iterations: 3, damping: 1}")
+
+
+def test_a_downstream_task_is_asked_for_by_its_kind():
+    assert load().downstream is None
+    assert load("downstream.kind=detection").downstream.network == "compact"
+    assert load("downstream.kind=segmentation").downstream.network == "segformer-tiny"
+    assert load("downstream.kind=detection", "downstream=null").downstream is None
 
 
 def test_every_estimator_can_be_chosen():

@@ -73,8 +73,8 @@ def test_momentum_mode_and_weights_stay(network, batches, training):
 
 def test_losses_are_averaged_by_name_and_keep_their_order(batches):
     losses = {
-        "second": lambda fused, first, second: (fused - second).mean(),
-        "first": lambda fused, first, second: (fused - first).mean(),
+        "second": lambda fused, batch: (fused - batch.second).mean(),
+        "first": lambda fused, batch: (fused - batch.first).mean(),
     }
     means = mean_losses(lambda batch: batch.first, batches, losses)
     assert list(means) == ["second", "first"]

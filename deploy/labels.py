@@ -1,0 +1,123 @@
+"""What the task network of a run finds in fused images, written as the labels of a data set, and drawn."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..data import Objects, Pixels, luma, to_pixels, unit_range, write_pixels
+from ..data.boxes import write_boxes
+from ..data.class_names import read_class_names, write_class_names
+from ..downstream import Detections, load_task_network
+from ..downstream.drawing import with_labels
+from ..downstream.task_network import FOLDER
+from ..operators.shipped import find_network
+from ..runtime.errors import UserError
+
+_LEAST_SCORE = 0.05  # of a detection that is written; the lowest are countless and never right
+
+Found = Detections | Tensor
+"""Objects, or a mask (H, W); on the CPU."""
+
+
+class Labeller:
+    """Finds objects or classes in fused images, and writes them into a folder.
+
+    Of an image NAME these are, for detection, `boxes/NAME.txt` with lines `class cx cy w h score` relative to the
+    image, best first, and `classes.txt`; for segmentation, `label/NAME.png`, 8-bit grey with class ids, and
+    `label-classes.txt`; and for both a picture of it, `pictures/NAME.png`.
+
+    Args:
+        network: A `TaskNetwork` in evaluation mode.
+        folder: Where the labels go.
+        device: Where to run the network.
+    """
+
+    def __init__(self, network: nn.Module, folder: Path, device: torch.device) -> None:
+        self.folder, self.device = folder, device
+        self._network = cast(Any, network.to(device))  # nn.Module declares nothing of what a task network has
+        self.classes: tuple[str, ...] = self._network.classes
+        self._boxes = self._network.task == "detection"
+
+    def label(self, name: str) -> Path:
+        """Return the file of an image's labels, which is the last one that is written for it."""
+        return self.folder / (f"boxes/{name}.txt" if self._boxes else f"label/{name}.png")
+
+    def picture(self, name: str) -> Path:
+        """Return the file of an image's picture."""
+        return self.folder / "pictures" / f"{name}.png"
+
+    def write_classes(self, *, overwrite: bool) -> None:
+        """Write the names of the classes.
+
+        Args:
+            overwrite: Whether other names may be replaced.
+
+        Raises:
+            UserError: There are other names already, or the file cannot be written.
+        """
+        path = self.folder / ("classes.txt" if self._boxes else "label-classes.txt")
+        if path.exists() and not overwrite and read_class_names(path) != self.classes:
+            raise UserError(
+                f"{path} names other classes than those of the task network ({', '.join(self.classes)}); choose"
+                " another folder for the labels, or replace them with --overwrite"
+            )
+        write_class_names(path, self.classes)
+
+    def find(self, fused: Pixels) -> Found:
+        """Find objects or classes in what `read_luma` reads off a fused image that is saved without loss.
+
+        Args:
+            fused: (H, W) or (H, W, 3), uint8 or uint16.
+
+        Returns:
+            The objects with a score of 0.05 or more, best first, or the mask.
+        """
+        image = torch.from_numpy(unit_range(luma(fused)))[None, None].to(self.device)  # (1, 1, H, W)
+        (found,) = self._network.predict(image)
+        if isinstance(found, Tensor):
+            return found.cpu()
+        return Detections(*(field[found.scores >= _LEAST_SCORE].cpu() for field in found))
+
+    def write(self, name: str, fused: Pixels, found: Found) -> None:
+        """Write the picture and the labels of an image.
+
+        Args:
+            name: Of the image.
+            fused: (H, W) or (H, W, 3), uint8 or uint16.
+            found: In the image, by `find`.
+
+        Raises:
+            UserError: A file cannot be written.
+        """
+        height, width = fused.shape[:2]
+        image = fused if fused.dtype == np.uint8 else to_pixels(torch.from_numpy(unit_range(fused)), np.uint8)
+        colour = np.broadcast_to(image.reshape(height, width, -1), (height, width, 3)).astype(np.uint8)
+        write_pixels(self.picture(name), with_labels(colour, found, self.classes))
+        if isinstance(found, Tensor):
+            write_pixels(self.label(name), found.numpy().astype(np.uint8))
+        else:
+            objects = Objects(found.boxes, found.classes)
+            write_boxes(self.label(name), objects, height=height, width=width, scores=found.scores)
+
+
+def load_labeller(name_or_path: str | Path, folder: Path, device: torch.device) -> Labeller:
+    """Load the task network that was trained together with a fusion network.
+
+    Args:
+        name_or_path: Of the fusion network, as for `load`; with its task network in `task/`.
+        folder: Where the labels go.
+        device: Where to run the network, such as that of the `Fuser`.
+
+    Returns:
+        What writes labels.
+
+    Raises:
+        UserError: There is no such network, it has no task network, or the task network's files are not whole.
+    """
+    run = find_network(name_or_path)
+    if not (run / FOLDER).is_dir():
+        raise UserError(f"{name_or_path} has no task network: name the folder of a `timfuse finetune` run")
+    return Labeller(load_task_network(run), folder, device)

@@ -1,0 +1,186 @@
+"""A compact detector that learns from hundreds of images in minutes: heat maps on a small feature pyramid."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data.objects import LabelledBatch
+from ..operators.normalisation import build_norm
+from ..runtime.errors import UserError
+from .detections import Detections
+from .heatmaps import box_loss, find_peaks, focal_loss, make_targets
+from .network import TaskNetwork
+
+STRIDE = 4  # pixels in a cell of the heat maps
+_DEEPEST = 32  # pixels in a cell of the deepest maps
+_LIMIT = 100  # objects in an image, as many as COCO's scores look at
+_BOX_WEIGHT = 5.0
+_RARE = -4.6  # logit of 1 %: that few cells hold objects need not be learnt
+
+
+def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), build_norm("batch", outputs), nn.ReLU()
+    )
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            _convolution(channels, channels),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            build_norm("batch", channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.body(x))
+
+
+class CompactDetector(TaskNetwork):
+    """Finds objects by their centres, in the manner of CenterNet.
+
+    Args:
+        classes: Names of the classes.
+        width: W; the backbone has W, 2W, 3W and 4W channels at strides 4, 8, 16 and 32, the pyramid 1.5 W.
+    """
+
+    task = "detection"
+    kind = "compact-detector"
+    class_weights = ("heat.1.weight", "heat.1.bias")  # with a row for each class
+
+    def __init__(self, classes: Sequence[str], width: int = 32) -> None:
+        super().__init__()
+        self.classes, self.width = tuple(classes), width
+        self.channels = width * 3 // 2
+        self.stem = _convolution(1, width // 2, stride=2)
+        widths = [width // 2, width, 2 * width, 3 * width, 4 * width]
+        blocks = [1, 2, 2, 1]
+        self.stages = nn.ModuleList(
+            nn.Sequential(_convolution(inputs, outputs, stride=2), *(_Residual(outputs) for _ in range(count)))
+            for inputs, outputs, count in zip(widths, widths[1:], blocks, strict=False)
+        )
+        self.laterals = nn.ModuleList(nn.Conv2d(channels, self.channels, 1) for channels in widths[1:])
+        self.smooth = nn.ModuleList(_convolution(self.channels, self.channels) for _ in widths[2:])
+        classifier = nn.Conv2d(self.channels, len(self.classes), 1)
+        self.heat = nn.Sequential(_convolution(self.channels, self.channels), classifier)
+        self.sides = nn.Sequential(_convolution(self.channels, self.channels), nn.Conv2d(self.channels, 4, 1))
+        assert classifier.bias is not None
+        nn.init.constant_(classifier.bias, _RARE)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Compute features at four scales.
+
+        Args:
+            images: (N, 1, H, W) luma in [0, 1], H and W multiples of 32.
+
+        Returns:
+            (N, C, H / s, W / s) for s = 4, 8, 16, 32, with C = `channels`.
+        """
+        x = self.stem((images - 0.5).contiguous(memory_format=torch.channels_last) * 4)
+        levels = []
+        for stage, lateral in zip(self.stages, self.laterals, strict=True):
+            x = stage(x)
+            levels.append(lateral(x))
+        return levels
+
+    def maps(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Read a pyramid.
+
+        Args:
+            levels: As `pyramid` returns them.
+
+        Returns:
+            Logits of the heat (N, classes, H / 4, W / 4), and distances in pixels to the sides (N, 4, H / 4, W / 4).
+        """
+        x = levels[-1]
+        for level, smooth in zip(levels[-2::-1], self.smooth, strict=True):
+            x = smooth(level + F.interpolate(x, size=level.shape[-2:], mode="nearest"))
+        return self.heat(x), self.sides(x).clamp(-4, 4).exp() * (4 * STRIDE)
+
+    def loss_of(self, maps: tuple[Tensor, Tensor], batch: LabelledBatch) -> Tensor:
+        """Compare maps with the objects of a batch.
+
+        Args:
+            maps: As `maps` returns them.
+            batch: With its objects.
+
+        Returns:
+            The focal loss of the heat and five times the loss of the boxes, a scalar.
+        """
+        logits, sides = maps
+        assert batch.objects is not None
+        height, width = logits.shape[-2:]
+        targets = make_targets(batch.objects, len(self.classes), height, width, STRIDE)
+        return focal_loss(logits, targets.heat, targets.number) + _BOX_WEIGHT * box_loss(sides, targets)
+
+    def loss(self, images: Tensor, batch: LabelledBatch) -> Tensor:
+        """Score images by how well their objects are found.
+
+        Args:
+            images: (N, 1, H, W) luma in [0, 1]; what is learnt from, instead of the sources in `batch`.
+            batch: With its objects.
+
+        Returns:
+            A scalar, differentiable by the images and the weights.
+        """
+        return self.loss_of(self.maps(self.pyramid(padded(images))), batch)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> list[Detections]:
+        """Find the objects in images.
+
+        Args:
+            images: (N, 1, H, W) luma in [0, 1].
+
+        Returns:
+            Of each image its objects.
+        """
+        return self.detections(self.maps(self.pyramid(padded(images))), *images.shape[-2:])
+
+    def detections(self, maps: tuple[Tensor, Tensor], height: int, width: int) -> list[Detections]:
+        """Read objects off maps.
+
+        Args:
+            maps: As `maps` returns them.
+            height: Of the images, in pixels.
+            width: Of the images, in pixels.
+
+        Returns:
+            Of each image its objects.
+        """
+        return find_peaks(*maps, STRIDE, height, width, _LIMIT)
+
+    def specification(self) -> dict[str, Any]:
+        """Say in plain data what `from_specification` needs to make this detector anew."""
+        return {"kind": self.kind, "classes": list(self.classes), "width": self.width}
+
+    @classmethod
+    def from_specification(cls, specification: Mapping[str, Any]) -> Self:
+        """Make a detector with fresh weights.
+
+        Args:
+            specification: As `specification` returns it.
+
+        Returns:
+            The detector.
+
+        Raises:
+            UserError: It specifies anything else.
+        """
+        classes, width = specification.get("classes"), specification.get("width")
+        if not isinstance(classes, list) or not classes or not all(isinstance(name, str) and name for name in classes):
+            raise UserError(f"classes must be a list of names, like [person, car], not {classes!r}")
+        if type(width) is not int or width < 2:
+            raise UserError(f"width must be a whole number from 2 on, like 32, not {width!r}")
+        return cls(classes, width)
+
+
+def padded(images: Tensor) -> Tensor:
+    """Grow images on the right and at the bottom to multiples of 32 by repeating the last pixels."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % _DEEPEST, 0, -height % _DEEPEST), mode="replicate")

@@ -1,0 +1,171 @@
+"""What a heat-map detector learns and how it is read: targets of boxes, the losses, and the peaks of a map."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data.objects import Objects
+from .detections import Detections
+
+_CORE = 0.54  # part of a box's width and height over which its bump spreads and its sides are learnt (TTFNet)
+
+
+class Targets(NamedTuple):
+    """What a detector should answer for a batch.
+
+    Attributes:
+        heat: (N, C, h, w) in [0, 1], for each class a bump of height 1 at the centre of each object.
+        sides: (N, 4, h, w), distances in pixels from each cell's centre to left, top, right and bottom of its object;
+            0 where a cell belongs to none.
+        weight: (N, h, w), what each cell counts in the loss of the sides: 1 in all for every object.
+        number: Of objects in the batch, a scalar of at least 1.
+    """
+
+    heat: Tensor
+    sides: Tensor
+    weight: Tensor
+    number: Tensor
+
+
+def make_targets(objects: Sequence[Objects], classes: int, height: int, width: int, stride: int) -> Targets:
+    """Turn the boxes of a batch into maps, all boxes at once.
+
+    A box is a Gaussian bump with its peak in the cell that holds the box's centre; its widths follow those of the
+    box. The cells under the middle of the bump learn the sides of the box, of several boxes those of the smallest.
+
+    Source: Zhou et al., "Objects as Points" (arXiv 1904.07850); widths and weights follow Liu et al., "Training-Time-
+    Friendly Network for Real-Time Object Detection" (arXiv 1909.00700).
+
+    Args:
+        objects: Of each of N images.
+        classes: C, number of classes.
+        height: h, rows of the maps.
+        width: w, columns of the maps.
+        stride: Pixels in a cell.
+
+    Returns:
+        The targets, on the device of the objects.
+    """
+    most = max(1, max(len(each.classes) for each in objects))
+    boxes = torch.stack([F.pad(each.boxes, (0, 0, 0, most - len(each.classes))) for each in objects])  # (N, K, 4)
+    kinds = torch.stack([F.pad(each.classes, (0, most - len(each.classes)), value=-1) for each in objects])  # (N, K)
+    known = kinds >= 0
+    device, dtype = boxes.device, boxes.dtype
+    rows = (torch.arange(height, device=device, dtype=dtype) + 0.5) * stride  # centres of the cells, in pixels
+    columns = (torch.arange(width, device=device, dtype=dtype) + 0.5) * stride
+
+    left, top, right, bottom = boxes.unbind(-1)  # each (N, K)
+    # The peak lies on the centre of a cell, so that the focal loss has a positive there.
+    x = (((left + right) / 2 / stride).floor().clamp(0, width - 1) + 0.5) * stride
+    y = (((top + bottom) / 2 / stride).floor().clamp(0, height - 1) + 0.5) * stride
+    across = columns - x[..., None]  # (N, K, w)
+    down = rows - y[..., None]  # (N, K, h)
+    sigma_x = ((right - left) * _CORE / 6).clamp_min(stride / 6)[..., None]
+    sigma_y = ((bottom - top) * _CORE / 6).clamp_min(stride / 6)[..., None]
+    bump_x = torch.exp(-(across**2) / (2 * sigma_x**2))
+    bump_y = torch.exp(-(down**2) / (2 * sigma_y**2))
+    bumps = bump_y[..., :, None] * bump_x[..., None, :] * known[..., None, None]  # (N, K, h, w)
+
+    heat = torch.zeros(len(objects), classes, height, width, device=device, dtype=dtype)
+    heat.scatter_reduce_(1, kinds.clamp_min(0)[..., None, None].expand_as(bumps), bumps, "amax")
+
+    core_x = across.abs() <= torch.maximum((right - left)[..., None] * _CORE / 2, torch.full_like(sigma_x, stride / 2))
+    core_y = down.abs() <= torch.maximum((bottom - top)[..., None] * _CORE / 2, torch.full_like(sigma_y, stride / 2))
+    core = core_y[..., :, None] & core_x[..., None, :] & known[..., None, None]  # (N, K, h, w)
+    area = ((right - left) * (bottom - top))[..., None, None].expand_as(bumps)
+    smallest, owner = torch.where(core, area, torch.inf).min(1)  # (N, h, w)
+    owned = smallest.isfinite()
+    mine = owned[:, None] & (owner[:, None] == torch.arange(most, device=device)[:, None, None])  # (N, K, h, w)
+    bumps = bumps * mine
+    bumps = bumps / bumps.sum((2, 3), keepdim=True).clamp_min(torch.finfo(dtype).tiny)
+    weight = bumps.sum(1)
+
+    corner = torch.gather(boxes, 1, owner.flatten(1)[..., None].expand(-1, -1, 4))  # (N, h w, 4)
+    corner = corner.transpose(1, 2).unflatten(2, (height, width))  # (N, 4, h, w)
+    grid = torch.stack((columns.expand(height, width), rows[:, None].expand(height, width)))  # (2, h, w)
+    sides = torch.cat((grid - corner[:, :2], corner[:, 2:] - grid), 1) * owned[:, None]
+    return Targets(heat, sides, weight, known.sum().clamp_min(1).to(dtype))
+
+
+def focal_loss(logits: Tensor, heat: Tensor, count: Tensor) -> Tensor:
+    """Binary cross entropy that counts what is already right less, and near misses less: CenterNet's focal loss.
+
+    At peaks −(1 − p)² log p; elsewhere −(1 − heat)⁴ p² log(1 − p), with p the sigmoid of the logits.
+
+    Source: Law and Deng, "CornerNet" (arXiv 1808.01244), equation 1, with alpha 2 and beta 4.
+
+    Args:
+        logits: (N, C, h, w).
+        heat: (N, C, h, w) in [0, 1], 1 at peaks.
+        count: What the sum is divided by, the number of objects.
+
+    Returns:
+        A scalar.
+    """
+    probability = logits.sigmoid()
+    at_peaks = (1 - probability) ** 2 * F.softplus(-logits)
+    elsewhere = (1 - heat) ** 4 * probability**2 * F.softplus(logits)
+    return torch.where(heat == 1, at_peaks, elsewhere).sum() / count
+
+
+def box_loss(sides: Tensor, targets: Targets) -> Tensor:
+    """One minus the generalised intersection over union, at the cells that belong to an object.
+
+    Source: Rezatofighi et al., "Generalized Intersection over Union" (arXiv 1902.09630).
+
+    Args:
+        sides: (N, 4, h, w), predicted distances in pixels to left, top, right and bottom, positive.
+        targets: Of the batch.
+
+    Returns:
+        The mean over the objects, a scalar in [0, 2].
+    """
+    true = targets.sides
+    area = (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3])
+    true_area = (true[:, 0] + true[:, 2]) * (true[:, 1] + true[:, 3])
+    inner, outer = torch.minimum(sides, true), torch.maximum(sides, true)
+    # A cell at the edge of a small box may lie outside: then its distance to that side is negative.
+    overlap = (inner[:, 0] + inner[:, 2]).clamp_min(0) * (inner[:, 1] + inner[:, 3]).clamp_min(0)
+    hull = (outer[:, 0] + outer[:, 2]) * (outer[:, 1] + outer[:, 3])
+    union = area + true_area - overlap
+    tiny = torch.finfo(sides.dtype).tiny
+    giou = overlap / union.clamp_min(tiny) - (hull - union) / hull.clamp_min(tiny)
+    return (targets.weight * (1 - giou)).sum() / targets.number
+
+
+def find_peaks(logits: Tensor, sides: Tensor, stride: int, height: int, width: int, limit: int) -> list[Detections]:
+    """Read objects off the maps: cells that are higher than their eight neighbours, instead of suppressing boxes.
+
+    Args:
+        logits: (N, C, h, w).
+        sides: (N, 4, h, w), distances in pixels.
+        stride: Pixels in a cell.
+        height: Of the images, in pixels.
+        width: Of the images, in pixels.
+        limit: Largest number of objects in an image.
+
+    Returns:
+        Of each image its objects, best first.
+    """
+    columns = logits.shape[-1]
+    # Of neighbours that are equal, the first is the peak; the sigmoids of large logits are all equal.
+    highest, place = F.max_pool2d(logits, 3, 1, 1, return_indices=True)
+    own = torch.arange(logits[0, 0].numel(), device=logits.device).view_as(logits[0, 0])
+    heat = torch.where((logits == highest) & (place == own), logits.sigmoid(), 0.0)
+    scores, best = heat.flatten(1).topk(min(limit, heat[0].numel()))  # (N, K)
+    kinds, cell = best // own.numel(), best % own.numel()
+    distances = torch.gather(sides.flatten(2), 2, cell[:, None].expand(-1, 4, -1))  # (N, 4, K)
+    x, y = (cell % columns + 0.5) * stride, (cell // columns + 0.5) * stride
+    left, top, right, bottom = distances.unbind(1)
+    corners = (
+        (x - left).clamp(0, width),
+        (y - top).clamp(0, height),
+        (x + right).clamp(0, width),
+        (y + bottom).clamp(0, height),
+    )
+    boxes = torch.stack(corners, -1)  # (N, K, 4)
+    found = (scores > 0) & (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+    return [Detections(boxes[image, keep], scores[image, keep], kinds[image, keep]) for image, keep in enumerate(found)]

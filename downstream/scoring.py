@@ -1,0 +1,138 @@
+"""How well detections and class masks agree with what is known of the images: COCO average precision and mean IoU."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..data.objects import IGNORED, Objects
+from ..runtime.errors import UserError
+from .detections import Detections
+
+MOST_DETECTIONS = 100
+"""COCO counts this many detections of a class in an image, the best ones."""
+
+
+class DetectionScores(NamedTuple):
+    """COCO average precision, each in [0, 1], or nan where the truth has no object to find.
+
+    Attributes:
+        ap50: Mean over the classes at an intersection over union of 0.5.
+        ap75: The same at 0.75.
+        map: The same, averaged over the ten thresholds 0.5, 0.55, ..., 0.95.
+        ap50_by_class: At 0.5, by class name; nan for a class that no image holds, which counts in no mean.
+    """
+
+    ap50: float
+    ap75: float
+    map: float
+    ap50_by_class: dict[str, float]
+
+
+class SegmentationScores(NamedTuple):
+    """Intersection over union of class masks, each in [0, 1].
+
+    Attributes:
+        miou: Mean over the classes that occur in the truth or in the prediction; nan where every pixel is ignored.
+        iou: By class name; nan for a class that occurs in neither, which does not count in the mean.
+    """
+
+    miou: float
+    iou: dict[str, float]
+
+
+def score_detections(
+    predictions: Sequence[Detections],
+    truths: Sequence[Objects],
+    classes: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+) -> DetectionScores:
+    """Score a detector on a set of images by the rules of COCO.
+
+    Args:
+        predictions: What was found in each image.
+        truths: What each image holds; nothing is a valid answer in both.
+        classes: The class names that the positions in `predictions` and `truths` refer to.
+        sizes: Height and width of each image in pixels.
+
+    Returns:
+        Average precision, over all sizes of objects.
+
+    Raises:
+        UserError: If faster-coco-eval is not installed.
+
+    References:
+        Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014.
+    """
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError as error:
+        raise UserError(f"scoring detections needs the package {error.name}; pip install 'timfuse[tasks]'") from None
+    images = [{"id": number, "height": height, "width": width} for number, (height, width) in enumerate(sizes)]
+    records = [record for image, truth in zip(images, truths, strict=True) for record in _records(image["id"], truth)]
+    found = [record for image, each in zip(images, predictions, strict=True) for record in _records(image["id"], each)]
+    truth = COCO(
+        {
+            "images": images,
+            "categories": [{"id": number, "name": name} for number, name in enumerate(classes)],
+            # Zero stands for "no object" in what COCO matches.
+            "annotations": [{**record, "id": number} for number, record in enumerate(records, start=1)],
+        }
+    )
+    evaluation = COCOeval_faster(truth, truth.loadRes(found), iouType="bbox", print_function=_silent)
+    evaluation.params.maxDets = [MOST_DETECTIONS]
+    evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, math.inf]], ["all"]
+    evaluation.evaluate()
+    evaluation.accumulate()
+    # (10 thresholds, 101 recalls, classes, 1, 1); -1 where the truth has no object of the class.
+    precision = torch.as_tensor(evaluation.eval["precision"])[..., 0, 0].mean(dim=1)
+    precision[precision < 0] = math.nan
+    ap50, ap75, mean = (float(each.nanmean()) for each in (precision[0], precision[5], precision))
+    return DetectionScores(ap50, ap75, mean, dict(zip(classes, precision[0].tolist(), strict=True)))
+
+
+def score_masks(predictions: Iterable[Tensor], truths: Iterable[Tensor], classes: Sequence[str]) -> SegmentationScores:
+    """Score a segmentation network on a set of images, all pixels of the set together.
+
+    The background is a class like the others, and counts in the mean.
+
+    Args:
+        predictions: (H, W) int64 of each image, a position in `classes` for each pixel.
+        truths: (H, W) int64 of each image, a position in `classes` or `IGNORED` for each pixel.
+        classes: The names of the mask values, the background's first.
+
+    Returns:
+        Intersection over union; images may differ in size, and each pixel weighs the same.
+
+    Raises:
+        UserError: If torchmetrics is not installed.
+    """
+    try:
+        from torchmetrics.classification import MulticlassConfusionMatrix
+    except ImportError as error:
+        raise UserError(f"scoring masks needs the package {error.name}; pip install 'timfuse[tasks]'") from None
+    confusion = MulticlassConfusionMatrix(len(classes), ignore_index=IGNORED)
+    for prediction, truth in zip(predictions, truths, strict=True):
+        confusion.update(prediction.cpu(), truth.cpu())
+    # (classes, classes), rows are the truth.
+    counts = confusion.confmat.double()
+    both = counts.diagonal()
+    # 0 / 0 is nan: the class occurs nowhere.
+    iou = both / (counts.sum(dim=0) + counts.sum(dim=1) - both)
+    return SegmentationScores(float(iou.nanmean()), dict(zip(classes, iou.tolist(), strict=True)))
+
+
+def _records(image: int, objects: Objects | Detections) -> list[dict]:
+    """COCO's entries for the objects of one image: left, top, width, height."""
+    boxes = torch.cat([objects.boxes[:, :2], objects.boxes[:, 2:] - objects.boxes[:, :2]], dim=1).double()
+    scores = objects.scores if isinstance(objects, Detections) else torch.ones(len(boxes))
+    return [
+        {"image_id": image, "category_id": kind, "bbox": box, "area": box[2] * box[3], "score": score, "iscrowd": 0}
+        for box, kind, score in zip(boxes.tolist(), objects.classes.tolist(), scores.tolist(), strict=True)
+    ]
+
+
+def _silent(*_: object) -> None:
+    """Where COCO's reports go."""

@@ -1,0 +1,42 @@
+"""The task network as a section of a config file, the same for every stage that has one."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from ..data import Labels
+from ..runtime.config import NonNegative, Positive, Section
+
+
+class TaskSection(Section):
+    """What the fused image is for, and the network that does it.
+
+    Attributes:
+        kind: "detection", which learns from boxes, or "segmentation", which learns from class masks.
+        network: "compact" (detection), "segformer-tiny" (segmentation), or a detector or segmenter of transformers by
+            name or folder; left out, the first or the second by `kind`.
+        width: of the compact detector: feature maps at a quarter of the image's size.
+        init: run folder whose task network to start from, or "street", a compact detector of persons, bicycles and
+            cars that comes with timfuse; None for fresh weights, or those of the named network.
+        learning_rate: of the task network, the largest.
+        weight_decay: of the task network, on its kernels.
+    """
+
+    kind: Literal["detection", "segmentation"] = "detection"
+    network: str = "compact"
+    width: Annotated[int, Field(ge=8, multiple_of=8)] = 24
+    init: str | None = None
+    learning_rate: Positive = 2e-3
+    weight_decay: NonNegative = 0.05
+
+    @property
+    def labels(self) -> Labels:
+        """What the task network learns from."""
+        return "boxes" if self.kind == "detection" else "masks"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _network_follows_kind(cls, content: Any) -> Any:
+        if isinstance(content, dict) and content.get("kind") == "segmentation":
+            return {"network": "segformer-tiny", **content}
+        return content

@@ -1,0 +1,78 @@
+"""DetFusion's own fusion network: a dense encoder for each source, and a decoder of both."""
+
+import torch
+from torch import Tensor, nn
+
+from .activation import PReLU
+from .borders import padded, reflected
+from .envelope import enveloped, start_near_maximum
+from .networks import SIZE_MULTIPLE
+
+_LAYERS = 4
+
+
+class _DenseEncoder(nn.Module):
+    """Convolutions on one image, each of which sees the maps of all before it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(reflected(channels * layer or 1, channels), PReLU()) for layer in range(_LAYERS)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:  # (N, 1, H, W) -> (N, 4 C, H, W)
+        x: Tensor = self.layers[0](image)
+        for layer in self.layers[1:]:
+            x = torch.cat((x, layer(x)), 1)
+        return x
+
+
+class DetFusionNetwork(nn.Module):
+    """Two dense encoders and a decoder of both their maps.
+
+    Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022; borders
+    and activations are those of the other networks here.
+
+    Args:
+        channels: C, feature maps of each of an encoder's four layers, 16 in the paper; the decoder goes from 8 C to
+            4 C, 2 C and C maps.
+        head: "direct" or "envelope", as in `FusionNetwork`.
+    """
+
+    def __init__(self, channels: int, head: str) -> None:
+        super().__init__()
+        self.first_encoder, self.second_encoder = _DenseEncoder(channels), _DenseEncoder(channels)
+        self.envelope = head == "envelope"
+        self.decoder = nn.Sequential(
+            reflected(8 * channels, 4 * channels),
+            PReLU(),
+            reflected(4 * channels, 2 * channels),
+            PReLU(),
+            reflected(2 * channels, channels),
+            PReLU(),
+            reflected(channels, 3 if self.envelope else 1),
+        )
+        if self.envelope:
+            start_near_maximum(self.decoder[-1])
+
+    def forward(self, first: Tensor, second: Tensor, *, attention: Tensor | None = None) -> Tensor:
+        """Fuse two aligned luma images.
+
+        Args:
+            first: (N, 1, H, W) in [0, 1], any H and W.
+            second: (N, 1, H, W) in [0, 1].
+            attention: (N, 1, H, W) in [0, 1], where the objects are: the features before the decoder are multiplied by
+                1 + attention. None leaves them as they are.
+
+        Returns:
+            The fused image (N, 1, H, W), not clipped.
+        """
+        height, width = first.shape[-2:]
+        a, b = padded(first, SIZE_MULTIPLE), padded(second, SIZE_MULTIPLE)
+        x = torch.cat((self.first_encoder(a), self.second_encoder(b)), 1)
+        if attention is not None:
+            x = x * (1 + padded(attention, SIZE_MULTIPLE))
+        x = self.decoder(x)
+        if self.envelope:
+            x = enveloped(x, a, b)
+        return x[..., :height, :width]

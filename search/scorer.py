@@ -1,0 +1,94 @@
+"""The task network that scores the architecture, and learns its task on the fused images meanwhile."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from ..bilevel import NonFiniteError
+from ..data import LabelledBatch
+from ..downstream import TaskNetwork, build_task_network, start_from
+from ..downstream.section import TaskSection
+
+
+class Scorer:
+    """A task network in training, with its optimiser.
+
+    It starts in the warm-up of a search, so that the first steps of the architecture are not scored by noise.
+
+    Args:
+        section: which network, and how it learns.
+        classes: names of the classes in the labels.
+        device: where it goes.
+
+    Attributes:
+        network: the task network, in training mode.
+        parameters: its parameters that are trained.
+        provenance: what a genotype says of it.
+
+    Raises:
+        UserError: there is no such network, or it is for another task.
+    """
+
+    def __init__(self, section: TaskSection, classes: Sequence[str], device: torch.device) -> None:
+        network = build_task_network(section.kind, section.network, classes, section.width)
+        if section.init is not None:
+            start_from(network, section.init)
+        self.provenance = {
+            "task": section.kind,
+            "network": section.network,
+            "init": section.init,
+            "classes": list(classes),
+        }
+        self.network = network.to(device).train()
+        self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self._learning_rate = section.learning_rate
+        self._optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in self.parameters if p.ndim > 1], "weight_decay": section.weight_decay},
+                {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=section.learning_rate,
+        )
+
+    def loss(self, fused: Tensor, batch: LabelledBatch) -> Tensor:
+        """Score fused images (N, 1, H, W), which are clipped to [0, 1], by the labels of their batch: a scalar."""
+        return cast(TaskNetwork, self.network).loss(fused.clamp(0, 1), batch)
+
+    def step(self, part: float) -> None:
+        """Move the parameters by their gradients, at a part of the section's learning rate."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = part * self._learning_rate
+        self._optimizer.step()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Keep the network in evaluation mode for a while."""
+        self.network.eval()
+        try:
+            yield
+        finally:
+            self.network.train()
+
+    @contextmanager
+    def forgetting_failures(self) -> Iterator[None]:
+        """Undo what passes did to the running statistics if they end in a number that is not finite."""
+        buffers = list(self.network.buffers())
+        kept = [buffer.clone() for buffer in buffers]
+        try:
+            yield
+        except NonFiniteError:
+            for buffer, copy in zip(buffers, kept, strict=True):
+                buffer.copy_(copy)
+            raise
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that `load_state_dict` needs to go on as if never stopped."""
+        return {"network": self.network.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state that `state_dict` returned."""
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])

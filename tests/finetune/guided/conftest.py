@@ -1,0 +1,66 @@
+"""What the tests of the finetuning for a task share: finetunings so small that they end in a second."""
+
+import pytest
+
+from timfuse.data import write_scenes
+from timfuse.finetune.guided import FinetuneConfig, conclusion
+from timfuse.genotypes import CellGenotype, Genotype, save_genotype
+
+NAMES = tuple(f"scene_{index:05d}" for index in range(5))
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch):
+    """Drawing the curves would take longer than the finetuning."""
+    monkeypatch.setattr(conclusion, "draw_finetuning", lambda *arguments: None)
+
+
+@pytest.fixture(scope="session")
+def configured(tmp_path_factory):
+    """A function that makes the config of a tiny finetuning in a folder; keyword arguments override keys."""
+    pytest.importorskip("faster_coco_eval")
+    network = tmp_path_factory.mktemp("networks") / "small.yaml"
+    cell = CellGenotype("successive", ("residual_k3_d1", "channel_attention_k3"))
+    save_genotype(Genotype("small", "infrared-visible", "fusion", 2, (cell,)), network)
+
+    def make(run, *, data=None, task=None, guidance=None, train=None, loss=None, **top):
+        content = {
+            "run": str(run),
+            "device": "cpu",
+            "init": None,
+            "genotype": str(network),
+            "data": {"synthetic_pairs": 5, "crop": 64, "batch_size": 2, "validation": 0.4, **(data or {})},
+            "task": {"width": 8, "learning_rate": 5e-3, **(task or {})},
+            "guidance": {"stream_steps": 2, **(guidance or {})},
+            "train": {
+                "steps": 4,
+                "warmup": 1,
+                "learning_rate": 5e-3,
+                "ema": 0.5,
+                "validate_every": 2,
+                "checkpoint_every": 2,
+                "images": 1,
+                **(train or {}),
+            },
+            "loss": loss or {},
+            **top,
+        }
+        return FinetuneConfig.model_validate(content, strict=False)
+
+    return make
+
+
+@pytest.fixture
+def tiny(tmp_path, configured):
+    """The same for a run of a test's own, by its name."""
+    return lambda run="run", **sections: configured(tmp_path / run, **sections)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A data set of five labelled pairs, the last two for validation."""
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, len(NAMES), height=64, width=96, seed=0)
+    (root / "train.txt").write_text("\n".join(NAMES[:3]))
+    (root / "val.txt").write_text("\n".join(NAMES[3:]))
+    return root

@@ -1,0 +1,321 @@
+"""Searches whose architecture is scored by a task network on the fused images."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from timfuse.bilevel import ESTIMATORS
+from timfuse.data import LabelledBatch, write_scenes
+from timfuse.downstream import CompactDetector, load_task_network, start_from
+from timfuse.genotypes import load_genotype
+from timfuse.objectives import FusionLoss
+from timfuse.runtime.checkpoint import load_checkpoint
+from timfuse.runtime.errors import UserError
+from timfuse.runtime.history import read_history
+from timfuse.search import recipe, search
+from timfuse.search import scorer as scorer_module
+from timfuse.search.scorer import Scorer
+from timfuse.search.streams import read_labelled_pairs, read_pairs
+
+from .test_resume import Killed, assert_same, assert_same_runs
+
+CPU = torch.device("cpu")
+DETECTION = {"kind": "detection", "width": 8}
+SMALL = {"synthetic_pairs": 8, "crop": 32}
+
+
+class TinyTask(nn.Module):
+    """Guesses masks; smooth, so that gradients can be compared to the last digits."""
+
+    task = "segmentation"
+
+    def __init__(self, classes=("background", "object"), norm=False):
+        super().__init__()
+        self.classes = classes
+        self.first = nn.Conv2d(1, 3, 3, padding=1)
+        self.norm = nn.BatchNorm2d(3) if norm else nn.Identity()
+        self.second = nn.Conv2d(3, 1, 1)
+        self.calls = 0
+
+    def loss(self, images, batch):
+        self.calls += 1
+        assert images.min() >= 0
+        assert images.max() <= 1
+        answer = self.second(self.norm(self.first(images)).sigmoid())
+        return (answer[:, 0] - batch.masks).square().mean()
+
+
+@pytest.fixture
+def scored(tiny, monkeypatch):
+    """A function that makes the config and the state of a tiny search by a `TinyTask`."""
+
+    def make(step, *, norm=False, scored=True, space=None, **sections):
+        # What is not clipped to [0, 1] has gradients.
+        config = tiny(downstream={"kind": "segmentation"}, space={"head": "envelope", **(space or {})}, **sections)
+        torch.manual_seed(1)
+        task = TinyTask(norm=norm)
+        monkeypatch.setattr(scorer_module, "build_task_network", lambda *arguments: task)
+        scorer = Scorer(config.downstream, task.classes, CPU) if scored else None
+        torch.manual_seed(0)
+        state = recipe._setup(config, CPU, scorer)
+        state.step = step
+        return config, state, task
+
+    return make
+
+
+def batches(dtype=torch.float32):
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(4, 2, 1, 16, 16, generator=generator, dtype=dtype)
+    masks = torch.randint(0, 2, (2, 2, 16, 16), generator=generator)
+    return [LabelledBatch(*images[2 * i : 2 * i + 2], masks=masks[i]) for i in range(2)]
+
+
+def test_gradients_are_those_of_the_formulas(scored):
+    config, state, task = scored(9, space={"channels": 4}, search={"steps": 20, "temperature": (0.8, 0.4)})
+    state.supernet.double()
+    task.double()
+    logits = torch.randn(state.logits.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    state.logits = logits.clone().requires_grad_()
+    weight_batch, architecture_batch = batches(torch.float64)
+
+    a, w = logits.clone().requires_grad_(), list(state.supernet.parameters())
+
+    def fused(batch):
+        return state.supernet(batch.first, batch.second, (a / (0.8 * 0.5 ** (9 / 19))).softmax(-1))
+
+    image = fused(architecture_batch).clamp(0, 1)
+    F_a, *rest = torch.autograd.grad(task.loss(image, architecture_batch), [a, *w, *task.parameters()])
+    F_w, F_task = rest[: len(w)], rest[len(w) :]
+    f = FusionLoss(**config.search.inner_loss.model_dump())(
+        fused(weight_batch), weight_batch.first, weight_batch.second
+    )
+    f_a, *f_w = torch.autograd.grad(f, [a, *w])
+    dot = sum((x * y).sum() for x, y in zip(F_w, f_w, strict=True))
+    F_square, f_square = (sum(x.square().sum() for x in gradients) for gradients in (F_w, f_w))
+    c = dot / (f_square + 1e-8 * (F_square * f_square).sqrt())
+    G = F_a - c * f_a
+
+    row = recipe._differentiate(config, state, weight_batch, architecture_batch, True)
+    exact = {"rtol": 1e-9, "atol": 1e-14}
+    torch.testing.assert_close(state.logits.grad, G, **exact)
+    for parameter, gradient in zip(task.parameters(), F_task, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, **exact)
+    for parameter, gradient in zip(w, f_w, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, **exact)
+    assert row["coefficient"] == pytest.approx(c.item(), rel=1e-9)
+    # Of the logits alone, although the task network's parameters are outer variables too.
+    assert row["ratio"] == pytest.approx((G.norm() / F_a.norm()).item(), rel=1e-9)
+    assert row["outer_loss"] == pytest.approx(task.loss(image, architecture_batch).item(), rel=1e-9)
+
+
+def test_in_the_warm_up_the_task_network_learns_and_the_rest_goes_its_way(scored):
+    weight_batch, architecture_batch = batches()
+    config, state, task = scored(0)
+    _, alone, _ = scored(0, scored=False)
+    with torch.no_grad():
+        probabilities = torch.full_like(state.logits, 1 / 3)
+        image = state.supernet(architecture_batch.first, architecture_batch.second, probabilities).clamp(0, 1)
+    expected = torch.autograd.grad(task.loss(image, architecture_batch), list(task.parameters()))
+    row = recipe._differentiate(config, state, weight_batch, architecture_batch, False)
+    for parameter, gradient in zip(task.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
+    assert "ratio" not in row
+
+    before = [parameter.detach().clone() for parameter in task.parameters()]
+    for state.step in range(3):
+        row = recipe._step(config, state, None, weight_batch, architecture_batch)
+        alone.step = state.step
+        expected_row = recipe._step(config, alone, None, weight_batch, None)
+        assert math.isfinite(row["outer_loss"])
+        assert {key: row[key] for key in expected_row} == expected_row
+    assert_same(list(state.supernet.parameters()), list(alone.supernet.parameters()))
+    assert not state.logits.detach().any()
+    assert not any(torch.equal(*pair) for pair in zip(before, task.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("mixture", ["softmax", "gumbel"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_one_pass_of_the_task_network_makes_all_its_gradients(scored, estimator, mixture):
+    config, state, task = scored(5, norm=True, search={"estimator": estimator, "mixture": mixture})
+    weight_batch, architecture_batch = batches()
+    before = [parameter.detach().clone() for parameter in task.parameters()]
+    row = recipe._step(config, state, None, weight_batch, architecture_batch)
+    assert task.calls == 1
+    assert task.norm.num_batches_tracked == 1
+    assert task.norm.running_mean.abs().sum() > 0
+    assert row["ratio"] > 0
+    assert state.logits.detach().any()
+    assert not any(torch.equal(*pair) for pair in zip(before, task.parameters(), strict=True))
+
+
+def test_kernels_of_the_task_network_decay_and_its_gradients_are_clipped(scored):
+    config, state, task = scored(5, norm=True, search={"weight_clip": 1e-3})
+    recipe._step(config, state, None, *batches())
+    norms = torch.stack([parameter.grad.norm() for parameter in task.parameters()])
+    assert norms.norm().item() == pytest.approx(1e-3, rel=1e-3)
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in state.scorer._optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for parameter in task.parameters():
+        assert decays[id(parameter)] == (config.downstream.weight_decay if parameter.ndim > 1 else 0)
+
+
+def test_a_loss_that_is_not_finite_leaves_the_state_before_it(tiny, monkeypatch):
+    search_settings = {"steps": 4, "warmup": 2, "checkpoint_every": 1}
+    saved = {}
+    save = recipe.save_checkpoint
+
+    def record(path, state):
+        save(path, state)
+        saved.setdefault(state["step"], load_checkpoint(path))
+
+    class Poisoned(TinyTask):
+        poisoned = False
+
+        def loss(self, images, batch):
+            loss = super().loss(images, batch)
+            return loss * math.nan if self.poisoned and self.training and self.calls == 4 else loss
+
+    for run in ("whole", "poisoned"):
+        torch.manual_seed(1)
+        task = Poisoned(norm=True)
+        task.poisoned = run == "poisoned"
+        monkeypatch.setattr(scorer_module, "build_task_network", lambda *arguments, task=task: task)
+        monkeypatch.setattr(recipe, "conclude", lambda *arguments: None)
+        monkeypatch.setattr(recipe, "save_checkpoint", record if run == "whole" else save)
+        config = tiny(run, search=search_settings, downstream={"kind": "segmentation"})
+        if run == "whole":
+            search(config)
+            continue
+        with pytest.raises(UserError, match=r"^step 3: the outer loss F is not finite: nan.*downstream\.learning_rate"):
+            search(config)
+        state = load_checkpoint(config.run / "checkpoint.pt")
+        assert state["step"] == 3
+        assert_same(state["scorer"], saved[3]["scorer"])
+        assert_same(state["supernet"], saved[3]["supernet"])
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A folder of labelled scenes."""
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, 8, height=48, width=64, seed=0)
+    return root
+
+
+def test_a_search_by_detection_from_pairs_to_a_network_and_its_detector(tiny, scenes):
+    config = tiny(
+        "found",
+        data={"root": str(scenes), "crop": 32},
+        space={"head": "envelope"},
+        search={"validate_every": 8},
+        downstream=DETECTION,
+    )
+    genotype = search(config)
+    assert load_genotype(config.run) == genotype
+    assert genotype.provenance["outer_loss"] == {
+        "task": "detection",
+        "network": "compact",
+        "init": None,
+        "classes": ["person", "bicycle", "car"],
+    }
+    assert sum(genotype.provenance["data"][f"{part}_pairs"] for part in ("weight", "architecture", "validation")) == 8
+    rows = read_history(config.run / "history.jsonl")
+    assert all(math.isfinite(row["outer_loss"]) and math.isfinite(row["task_gradient_norm"]) for row in rows)
+    assert [row["entropy"] == 1 for row in rows] == [True] * 4 + [False] * 8
+    assert [("ratio" in row, "validation" in row) for row in rows] == [
+        (step >= 4, step in (7, 11)) for step in range(12)
+    ]
+    metrics = genotype.provenance["metrics"]
+    assert metrics["supernet_validation_outer_loss"] == pytest.approx(rows[-1]["validation"]["outer_loss"])
+    assert math.isfinite(metrics["derived_validation_outer_loss"])
+
+    detector = load_task_network(config.run)
+    assert detector.classes == ("person", "bicycle", "car")
+    assert_same(dict(detector.state_dict()), dict(load_checkpoint(config.run / "checkpoint.pt")["scorer"]["network"]))
+    other = CompactDetector(detector.classes, 8)
+    start_from(other, str(config.run))
+    assert_same(dict(other.state_dict()), dict(detector.state_dict()))
+    assert search(config, overwrite=True).cells == genotype.cells
+
+
+@pytest.mark.slow
+def test_a_search_by_segmentation(tiny):
+    config = tiny(data=SMALL, downstream={"kind": "segmentation"}, search={"steps": 3, "warmup": 1})
+    genotype = search(config)
+    assert genotype.provenance["outer_loss"]["network"] == "segformer-tiny"
+    assert load_task_network(config.run).task == "segmentation"
+
+
+def test_stopped_anywhere_and_resumed_it_is_the_same_to_the_bit(tiny, monkeypatch):
+    settings = {"steps": 8, "warmup": 4, "checkpoint_every": 2, "validate_every": 3, "mixture": "gumbel"}
+    whole, killed = (tiny(name, data=SMALL, downstream=DETECTION, search=settings) for name in ("whole", "killed"))
+    search(whole)
+    advance = recipe.Progress.advance
+    for survived in (3, 3):
+        calls = []
+
+        def die(*arguments, calls=calls, survived=survived):
+            calls.append(arguments)
+            if len(calls) > survived:
+                raise Killed
+            return advance(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(recipe.Progress, "advance", die)
+            with pytest.raises(Killed):
+                search(killed, resume=True)
+    search(killed, resume=True)
+    assert_same_runs(whole.run, killed.run)
+    assert_same(
+        dict(load_task_network(whole.run).state_dict()),
+        dict(load_task_network(killed.run).state_dict()),
+    )
+
+
+def test_pairs_without_labels_are_one_line_and_nothing_is_written(tiny, tmp_path):
+    write_scenes(tmp_path / "pairs", 4, height=48, width=64, seed=0)
+    for path in (tmp_path / "pairs" / "boxes").iterdir():
+        path.unlink()
+    config = tiny(data={"root": str(tmp_path / "pairs")}, downstream=DETECTION)
+    with pytest.raises(UserError, match="has no labels for detection") as caught:
+        search(config)
+    assert "\n" not in str(caught.value)
+    assert not config.run.exists()
+
+
+def test_a_detector_that_is_not_there_is_one_line_and_nothing_is_written(tiny):
+    config = tiny(downstream={**DETECTION, "init": "nowhere"})
+    with pytest.raises(UserError, match="no task network 'nowhere'"):
+        search(config)
+    assert not config.run.exists()
+
+
+def test_pairs_without_a_mask_are_left_out_of_the_parts_that_fusion_alone_would_have(tiny, scenes, tmp_path):
+    root = tmp_path / "partly"
+    root.mkdir()
+    for entry in scenes.iterdir():
+        (root / entry.name).symlink_to(entry)
+    names = sorted(path.stem for path in Path(root / "ir").iterdir())
+    data = tiny(data={"root": str(root)}).data
+    source, splits = read_pairs(data, 0)
+
+    def named(source, positions):
+        return {source.names[position] for position in positions}
+
+    unlabelled = source.names[splits.weight[0]]
+    (root / "labelled.txt").write_text("\n".join(name for name in names if name != unlabelled), encoding="utf-8")
+    labelled, parts = read_labelled_pairs(data, "masks", 0)
+    assert named(labelled, parts.weight) == named(source, splits.weight) - {unlabelled}
+    assert named(labelled, parts.architecture) == named(source, splits.architecture)
+    assert named(labelled, parts.validation) == named(source, splits.validation)
+    kept = [name for name in names if name not in named(source, splits.validation)]
+    (root / "labelled.txt").write_text("\n".join(kept), encoding="utf-8")
+    with pytest.raises(UserError, match=r"none of the validation pairs in .*partly has a label"):
+        read_labelled_pairs(data, "masks", 0)
