@@ -432,7 +432,8 @@ def visualize(
     reference: float | None = None
     if not history.is_file() or (path / "genotype.yaml").is_file():
         loaded = load_genotype(genotype)
-        reference = loaded.provenance.get("fusion_loss_before")
+        before = loaded.provenance.get("fusion_loss_before")
+        reference = before if isinstance(before, float) else None
         drawing = draw(loaded, folder, parameter_sizes(build_network(loaded)))
         files += drawing.files
         if drawing.note:

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..bilevel import NonFiniteError
 from ..data import LabelledBatch
-from ..downstream import TaskNetwork, build_task_network, start_from
+from ..downstream import build_task_network, start_from
 from ..downstream.section import TaskSection
 
 
@@ -55,7 +55,7 @@ class Scorer:
 
     def loss(self, fused: Tensor, batch: LabelledBatch) -> Tensor:
         """Score fused images (N, 1, H, W), which are clipped to [0, 1], by the labels of their batch: a scalar."""
-        return cast(TaskNetwork, self.network).loss(fused.clamp(0, 1), batch)
+        return self.network.loss(fused.clamp(0, 1), batch)
 
     def step(self, part: float) -> None:
         """Move the parameters by their gradients, at a part of the section's learning rate."""

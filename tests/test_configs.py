@@ -139,7 +139,7 @@ def test_the_shipped_trainings_run(tmp_path, monkeypatch):
 def test_a_shipped_finetuning_runs(path, tmp_path, monkeypatch):
     pytest.importorskip("faster_coco_eval")
     pytest.importorskip("transformers")
-    monkeypatch.setattr("timfuse.finetune.guided.conclusion.draw_finetuning", lambda *arguments: None)
+    monkeypatch.setattr("timfuse.finetune.guided.conclusion.draw_finetuning", lambda *arguments, **options: None)
     settings = [
         f"run={tmp_path / 'run'}",
         "device=cpu",

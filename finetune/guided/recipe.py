@@ -64,6 +64,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
     keep_freed_memory()
     device = select_device(config.device)
     loss = _loss(config)
+    torch.manual_seed(derive_seed(config.seed, "fusion network"))  # which may start with fresh weights
     genotype, start = _fusion_network(config)
     folder = None if config.guidance.images in IMAGES else Path(config.guidance.images).expanduser()
     pairs = open_task_pairs(config.data, config.task.kind, config.seed, folder)

@@ -79,13 +79,20 @@ def test_a_fresh_detector_hardly_believes_in_objects():
     assert all((found.scores < 0.2).all() for found in detector.eval().predict(noise(64, 64)))
 
 
+def test_middle_grey_shows_nothing():
+    detector = CompactDetector(CLASSES, 4).eval()
+    levels = detector.pyramid(torch.full((1, 1, 64, 64), 0.5))
+    for level, lateral in zip(levels, detector.laterals, strict=True):
+        assert torch.equal(level, lateral.bias.view(1, -1, 1, 1).expand_as(level))
+
+
 def test_the_loss_is_that_of_its_maps():
     detector = make()
     images = noise(45, 70)
     batch = batch_of(images, (3, 4, 30, 41, 2), (40, 10, 69, 20, 0))
     logits, sides = detector.maps(detector.pyramid(padded(images)))
     targets = make_targets(batch.objects, 3, *logits.shape[-2:], STRIDE)
-    expected = focal_loss(logits, targets.heat, targets.count) + 5 * box_loss(sides, targets)
+    expected = focal_loss(logits, targets.heat, targets.number) + 5 * box_loss(sides, targets)
     torch.testing.assert_close(detector.loss(images, batch), expected)
 
 

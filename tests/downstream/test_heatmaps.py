@@ -129,7 +129,7 @@ def test_an_image_does_not_see_the_others_of_its_batch(batch):
         alone = targets_of(image)
         for name in ("heat", "sides", "weight"):
             torch.testing.assert_close(getattr(together, name)[place], getattr(alone, name)[0], rtol=1e-12, atol=0)
-    assert together.count.item() == max(1, sum(len(image.classes) for image in batch))
+    assert together.number.item() == max(1, sum(len(image.classes) for image in batch))
 
 
 def test_the_smaller_of_two_boxes_owns_the_cells_that_both_claim():
@@ -166,7 +166,7 @@ def test_images_without_objects_are_empty():
     logits = torch.randn(1, 3, HEIGHT, WIDTH, dtype=torch.float64, requires_grad=True)
     empty = targets_of(objects())
     assert box_loss(torch.rand(1, 4, HEIGHT, WIDTH).double(), empty).item() == 0
-    (gradient,) = torch.autograd.grad(focal_loss(logits, empty.heat, empty.count), logits)
+    (gradient,) = torch.autograd.grad(focal_loss(logits, empty.heat, empty.number), logits)
     assert (gradient > 0).all()  # all that is left to learn is that there is nothing
 
 
@@ -243,7 +243,7 @@ def test_focal_loss_is_the_sum_of_a_plain_formula():
     for logit, y in zip(logits.flatten().tolist(), targets.heat.flatten().tolist(), strict=True):
         p = 1 / (1 + math.exp(-logit))
         total -= (1 - p) ** 2 * math.log(p) if y == 1 else (1 - y) ** 4 * p**2 * math.log(1 - p)
-    assert focal_loss(logits, targets.heat, targets.count).item() == pytest.approx(total / 3, rel=1e-10)
+    assert focal_loss(logits, targets.heat, targets.number).item() == pytest.approx(total / 3, rel=1e-10)
 
 
 def test_focal_loss_far_off_and_at_its_goal():
@@ -262,7 +262,7 @@ def test_the_gradient_of_the_focal_loss():
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn(1, 3, 5, 6, dtype=torch.float64, generator=generator, requires_grad=True)
     targets = targets_of(objects((2, 3, 12, 14, 1), (13, 6, 20, 19, 2)), height=5, width=6)
-    assert torch.autograd.gradcheck(lambda x: focal_loss(x, targets.heat, targets.count), logits)
+    assert torch.autograd.gradcheck(lambda x: focal_loss(x, targets.heat, targets.number), logits)
 
 
 def giou(one, other):
@@ -290,7 +290,7 @@ def test_box_loss_is_a_sum_over_cells(batch, seed, scale):
         ]
         total += targets.weight[place, row, column].item() * (1 - giou(*boxes))
     loss = box_loss(sides, targets).item()
-    assert loss == pytest.approx(total / targets.count.item(), rel=1e-9, abs=1e-12)
+    assert loss == pytest.approx(total / targets.number.item(), rel=1e-9, abs=1e-12)
     assert 0 <= loss <= 2
     assert box_loss(targets.sides, targets).item() == pytest.approx(0, abs=1e-9)
 

@@ -34,6 +34,17 @@ SCORES = ["AP50", "AP75", "mAP", "AP50 person", "AP50 bicycle", "AP50 car", "los
 
 
 @pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Five pairs, the last two for validation, large enough for a detector to find something."""
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, 5, height=128, width=160, seed=2)
+    names = [f"scene_{index:05d}" for index in range(5)]
+    (root / "train.txt").write_text("\n".join(names[:3]))
+    (root / "val.txt").write_text("\n".join(names[3:]))
+    return root
+
+
+@pytest.fixture(scope="module")
 def make_run(configured, scenes, tmp_path_factory):
     """A function that finetunes a detector that finds something already, and returns the run folder."""
     folder = tmp_path_factory.mktemp("runs")
@@ -43,12 +54,12 @@ def make_run(configured, scenes, tmp_path_factory):
             folder / name,
             seed=seed,
             data={"root": str(root), "crop": 32},
-            task={"width": 24, "init": "street"},
+            task={"width": 24, "init": "street", "learning_rate": 1e-5},
             train={"steps": 2, "images": 0, **(train or {})},
             **sections,
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(conclusion, "draw_finetuning", lambda *arguments: None)
+            patch.setattr(conclusion, "draw_finetuning", lambda *arguments, **options: None)
             finetune(config)
         return config.run
 
@@ -81,7 +92,7 @@ def copies(scenes, tmp_path_factory):
 def evaluated(runs, output, copies):
     """All of them beside the sources, their average and copies of the visible images."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conclusion, "draw_finetuning", lambda *arguments: None)
+        patch.setattr(conclusion, "draw_finetuning", lambda *arguments, **options: None)
         patch.chdir(copies.parent)
         return evaluate_task(runs, None, output, fused={"copies": Path("fused")})
 
@@ -132,8 +143,7 @@ def test_copies_of_a_source_score_as_the_source(evaluated):
     methods = by_name(evaluated)
     for copy, visible in zip(methods["copies"].scores, methods["visible"].scores, strict=True):
         assert copy == pytest.approx(visible, nan_ok=True, abs=0, rel=0)
-    assert methods["visible"].mean("AP50") > 0
-    assert methods["visible"].scores != methods["infrared"].scores
+    assert methods["visible"].mean("AP50") > methods["infrared"].mean("AP50") > 0
 
 
 def test_runs_have_the_scores_that_they_ended_with(evaluated, runs):

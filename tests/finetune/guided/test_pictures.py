@@ -51,7 +51,7 @@ def test_there_is_a_panel_for_each_loss_and_score(tmp_path, monkeypatch, names, 
     monkeypatch.setattr(
         "timfuse.finetune.guided.pictures.save_figure", lambda figure, path: figures.append((figure, path)) or []
     )
-    draw_finetuning(history(6, *names), tmp_path, reference)
+    draw_finetuning(history(6, *names), tmp_path, reference, 0.05)
     ((figure, path),) = figures
     panels = [panel for panel in figure.axes if panel.get_visible()]
     assert [panel.get_title(loc="left") for panel in panels] == titles
@@ -60,6 +60,8 @@ def test_there_is_a_panel_for_each_loss_and_score(tmp_path, monkeypatch, names, 
     assert scored["validation AP50"][0].get_xydata().tolist() == [[2, 0.5], [4, 0.5], [6, 0.5]]
     assert scored["task loss"][0].get_xydata().tolist() == [[step, 1 / step] for step in range(1, 7)]
     assert len(scored["validation loss"]) == (1 if reference is None else 2)
+    if "excess" in names:  # beside what was promised
+        assert [line.get_ydata()[0] for line in scored["excess"]] == [1.0, 0.05]
 
 
 def test_the_path_of_the_multiplier_is_drawn_also_of_a_long_run_and_with_gaps(tmp_path):

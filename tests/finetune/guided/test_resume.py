@@ -112,7 +112,7 @@ def test_what_a_checkpoint_must_hold_is_really_at_work(tiny, one_validation):
     """The tests above would find nothing if prices and weights of sources stood still."""
     finetune(tiny("lagrangian", **settings("lagrangian")))
     rows = read_history(tiny("lagrangian").run / "history.jsonl")
-    assert len({row["multiplier"] for row in rows}) == 6
+    assert len({row["multiplier"] for row in rows[1:]}) == 5  # the first step sees the network of the start
     finetune(tiny("learned_loss", **settings("learned_loss")))
     rows = read_history(tiny("learned_loss").run / "history.jsonl")
     assert len({row["coefficient"] for row in rows}) == 6
@@ -124,7 +124,7 @@ def test_what_a_checkpoint_must_hold_is_really_at_work(tiny, one_validation):
     ("strategy", "owner", "name", "stops"),
     [
         ("lagrangian", recipe, "_step", (1, 4, 2)),
-        ("lagrangian", recipe, "save_checkpoint", (1, 1, 2)),
+        ("lagrangian", recipe, "save_checkpoint", (1, 1, 1)),
         ("lagrangian", conclusion, "save_weights", (1,)),
         ("learned_loss", recipe.History, "log", (1, 4, 2)),
         ("detfusion", recipe.History, "log", (1, 4, 2)),
