@@ -20,7 +20,7 @@ class Targets(NamedTuple):
         heat: (N, C, h, w) in [0, 1], for each class a bump of height 1 at the centre of each object.
         sides: (N, 4, h, w), distances in pixels from each cell's centre to left, top, right and bottom of its object;
             0 where a cell belongs to none.
-        weight: (N, h, w), what each cell counts in the loss of the sides: 1 in all for every object.
+        weight: (N, h, w), what each cell counts in the loss of the sides: 1 in all for every object that owns a cell.
         number: Of objects in the batch, a scalar of at least 1.
     """
 
@@ -34,7 +34,8 @@ def make_targets(objects: Sequence[Objects], classes: int, height: int, width: i
     """Turn the boxes of a batch into maps, all boxes at once.
 
     A box is a Gaussian bump with its peak in the cell that holds the box's centre; its widths follow those of the
-    box. The cells under the middle of the bump learn the sides of the box, of several boxes those of the smallest.
+    box. The cells under the middle of the bump learn the sides of the box, of several boxes those of the smallest; but
+    a cell with a peak, from which the box will be read, learns those of that box.
 
     Source: Zhou et al., "Objects as Points" (arXiv 1904.07850); widths and weights follow Liu et al., "Training-Time-
     Friendly Network for Real-Time Object Detection" (arXiv 1909.00700).
@@ -76,8 +77,10 @@ def make_targets(objects: Sequence[Objects], classes: int, height: int, width: i
     core_y = down.abs() <= torch.maximum((bottom - top)[..., None] * _CORE / 2, torch.full_like(sigma_y, stride / 2))
     core = core_y[..., :, None] & core_x[..., None, :] & known[..., None, None]  # (N, K, h, w)
     area = ((right - left) * (bottom - top))[..., None, None].expand_as(bumps)
-    smallest, owner = torch.where(core, area, torch.inf).min(1)  # (N, h, w)
-    owned = smallest.isfinite()
+    peak = (down == 0)[..., :, None] & (across == 0)[..., None, :]
+    # Peaks go before all others, and of several the one of the smallest box.
+    claim, owner = torch.where(core, torch.where(peak, -1 / (1 + area), area), torch.inf).min(1)  # (N, h, w)
+    owned = claim.isfinite()
     mine = owned[:, None] & (owner[:, None] == torch.arange(most, device=device)[:, None, None])  # (N, K, h, w)
     bumps = bumps * mine
     bumps = bumps / bumps.sum((2, 3), keepdim=True).clamp_min(torch.finfo(dtype).tiny)

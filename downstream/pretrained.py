@@ -21,9 +21,10 @@ def from_specification(specification: Mapping[str, Any]) -> TransformersDetector
     Raises:
         UserError: If it is of another kind, incomplete or not valid, or a package is missing.
     """
-    if specification.get("kind") not in _KINDS:
-        raise UserError(f"no task network of the kind {specification.get('kind')}; choose from {', '.join(_KINDS)}")
+    kind = str(specification.get("kind"))
+    if kind not in _KINDS:
+        raise UserError(f"no task network of the kind {kind}; get the description of the network again")
     try:
-        return _KINDS[specification["kind"]].from_specification(specification)
+        return _KINDS[kind].from_specification(specification)
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"the description of the task network is incomplete ({error}); get it again") from None

@@ -79,6 +79,6 @@ def load_into(module: nn.Module, path: Path) -> None:
     if problems:
         raise UserError(
             f"{path}: these weights belong to another architecture: {', '.join(problems)}; "
-            "use the genotype that was saved with them"
+            "use the description that was saved with them"
         )
     module.load_state_dict(weights, strict=True)

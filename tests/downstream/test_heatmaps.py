@@ -42,9 +42,10 @@ def targets_by_loops(image, classes):
                 bump = math.exp(-(down**2) / (2 * sigma_y**2) - across**2 / (2 * sigma_x**2))
                 heat[kind][row][column] = max(heat[kind][row][column], bump)
                 inside = abs(down) <= 3 * sigma_y and abs(across) <= 3 * sigma_x
-                if inside and wide * tall < owners.get((row, column), (math.inf,))[0]:
+                claim = (down, across) != (0, 0), wide * tall  # first whose peak it is, then the smaller
+                if inside and claim < owners.get((row, column), ((True, math.inf),))[0]:
                     y, x = (row + 0.5) * STRIDE, (column + 0.5) * STRIDE
-                    owners[row, column] = wide * tall, number, bump, [x - left, y - top, right - x, bottom - y]
+                    owners[row, column] = claim, number, bump, [x - left, y - top, right - x, bottom - y]
     totals = Counter()
     for _, number, bump, _ in owners.values():
         totals[number] += bump
