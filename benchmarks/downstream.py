@@ -38,8 +38,8 @@ METHODS = {
     "learned_loss": {"strategy": "learned_loss", "loss_learning_rate": 3e-3},
     "detfusion": {"strategy": "detfusion", "stream_steps": 200, "weight": 1.0, "content": 5.0},
 }
-STEPS = {"detection": 600, "segmentation": 700}
-START_STEPS = 1500
+STEPS = {"detection": 600, "segmentation": 500}
+START_STEPS = {"detection": 1500, "segmentation": 1600}
 LOSS = dict.fromkeys(("intensity", "gradient", "ssim"), 0.0) | {
     "structure": 9.5,
     "edges": 6.5,
@@ -62,19 +62,20 @@ def train(kind: str, data: Path | None, methods: list[str], seeds: list[int], fo
             finetune(config, resume=(config.run / CONFIG_FILE).is_file())
 
 
-def train_start(data: Path, folder: Path) -> None:
-    """Train the detector that all start from, on another mixture of the sources in each crop.
+def train_start(kind: str, data: Path | None, folder: Path) -> None:
+    """Train the task network that all start from, on another mixture of the sources in each crop.
 
-    Not to the end: a detector that knows the training pairs by heart finds its objects however they are fused, and
-    has no advice to give.
+    Not to the end: a network that knows the training pairs by heart does its task however they are fused, and has no
+    advice to give.
     """
-    config = settings("detection", data, "infrared", 0, folder)
+    config = settings(kind, data, "infrared", 0, folder)
+    steps = START_STEPS[kind]
     config = config.model_copy(
         update={
             "run": folder / "start",
             "task": config.task.model_copy(update={"init": None}),
             "guidance": config.guidance.model_copy(update={"images": "blend"}),
-            "train": config.train.model_copy(update={"steps": START_STEPS, "validate_every": START_STEPS}),
+            "train": config.train.model_copy(update={"steps": steps, "validate_every": steps}),
         }
     )
     finetune(config, resume=(config.run / CONFIG_FILE).is_file())
@@ -86,11 +87,10 @@ def settings(kind: str, data: Path | None, method: str, seed: int, folder: Path)
     changes: dict[str, dict[str, object]] = {
         "data": {"root": data},
         "train": {"steps": STEPS[kind], "validate_every": STEPS[kind], "learning_rate": 2e-3, "clip": 10.0},
-        "task": {"learning_rate": 2e-3},
+        "task": {"learning_rate": 2e-3, "init": str(folder / "start")},
     }
     if kind == "detection":
         changes["data"] |= {"crop": 160}
-        changes["task"] |= {"init": str(folder / "start")}
     sections = {name: getattr(shipped, name).model_copy(update=update) for name, update in changes.items()}
     return shipped.model_copy(
         update={
@@ -157,8 +157,8 @@ def main() -> None:
     kind, data, seeds = arguments.what, arguments.data, arguments.seeds
     methods = arguments.methods or [name for name in METHODS if kind == "detection" or name != "detfusion"]
     folder = arguments.folder or Path("runs") / f"downstream-{kind}"
-    if arguments.only in (None, "start") and kind == "detection":
-        train_start(data, folder)
+    if arguments.only in (None, "start"):
+        train_start(kind, data, folder)
     if arguments.only in (None, "train"):
         train(kind, data, methods, seeds, folder)
     if arguments.only in (None, "table"):

@@ -71,7 +71,7 @@ def test_a_command_runs(command, reader, monkeypatch):
         shutil.copytree("DIR/ir", "fused")
     if words[1] == "adapt":
         meta_initialise(load_config(MetaInitConfig, Path("meta-init"), [*SHORT_META_INIT, "data.root=DIR"]))
-    if words[1] == "evaluate-task":
+    if "runs/finetune-detection" in words:
         finetune(load_config(FinetuneConfig, Path("finetune-detection"), [*SHORT_FINETUNING, "data.root=DIR"]))
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as finished:

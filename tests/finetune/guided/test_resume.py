@@ -77,6 +77,14 @@ def ctrl_c():
 
 
 @pytest.fixture
+def interruptible():
+    """Hear Ctrl-C, which a process in the background of a shell does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
 def one_validation(monkeypatch):
     """Scores that are as good as validated ones where it is the training that matters."""
     validation = recipe.Validation({"loss": 1.0, "AP50": 0.5}, {})
@@ -94,7 +102,7 @@ def one_validation(monkeypatch):
         ("detfusion", (1, 4)),  # inside the preparation, which has three steps, and after it
     ],
 )
-def test_ctrl_c_saves_the_step_it_is_at(tiny, monkeypatch, strategy, stops):
+def test_ctrl_c_saves_the_step_it_is_at(tiny, monkeypatch, interruptible, strategy, stops):
     whole, stopped = tiny("whole", **settings(strategy)), tiny("stopped", **settings(strategy))
     finetune(whole)
     done = 0
