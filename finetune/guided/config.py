@@ -28,7 +28,7 @@ class DataSection(Section):
 
     root: Path | None = None
     synthetic_pairs: Annotated[int, Field(ge=2)] = 200
-    crop: Annotated[int, Field(ge=48)] = 128
+    crop: Annotated[int, Field(ge=32)] = 128
     scale: tuple[Positive, Positive] = (0.75, 1.5)
     batch_size: Count = 8
     validation: Fraction = 0.2
