@@ -11,15 +11,13 @@ from torch.nn import functional as F
 
 from ..data.objects import LabelledBatch
 from ..runtime.errors import UserError
-from ..runtime.files import write_atomically
-from ..runtime.weights import load_into, save_weights
-from ..runtime.yaml_text import dump_yaml, parse_yaml
+from ..runtime.weights import load_into
 from .detections import Detections
 from .detector import STRIDE, CompactDetector, padded
 from .shared_attention import Attended, SharedAttention
+from .specification import SPECIFICATION_FILE, WEIGHTS_FILE, keep_network, read_specification
 
 FOLDER = "streams"
-SPECIFICATION_FILE, WEIGHTS_FILE = "specification.yaml", "weights.safetensors"
 _KIND = "guiding-streams"
 
 
@@ -176,8 +174,7 @@ def keep_streams(streams: GuidingStreams, run: Path) -> None:
     Raises:
         UserError: A file cannot be written.
     """
-    save_weights(run / FOLDER / WEIGHTS_FILE, streams.state_dict(), {"kind": _KIND})
-    write_atomically(run / FOLDER / SPECIFICATION_FILE, dump_yaml(streams.specification()))
+    keep_network(streams, run / FOLDER)
 
 
 def load_streams(run: Path) -> GuidingStreams:
@@ -192,19 +189,10 @@ def load_streams(run: Path) -> GuidingStreams:
     Raises:
         UserError: The folder holds none, or their files are not whole or do not belong together.
     """
-    path = run / FOLDER / SPECIFICATION_FILE
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"no guiding streams in {run}: {path} is missing; name the folder of a detfusion run") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8; get it again") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from None
-    specification = parse_yaml(text, str(path))
+    specification = read_specification(run / FOLDER, "guiding streams")
     try:
         streams = GuidingStreams.from_specification(specification)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{run / FOLDER / SPECIFICATION_FILE}: {error}") from None
     load_into(streams, run / FOLDER / WEIGHTS_FILE)
     return streams.eval().requires_grad_(False)

@@ -1,24 +1,21 @@
 """Task networks by name, in the folders of runs, and those that come with timfuse."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ..genotypes.choices import nearest
 from ..runtime.errors import UserError
-from ..runtime.files import write_atomically
-from ..runtime.weights import load_into, save_weights
-from ..runtime.yaml_text import dump_yaml, parse_yaml
+from ..runtime.weights import load_into
 from .detector import CompactDetector
 from .network import TaskNetwork
 from .pretrained import from_specification
+from .specification import SPECIFICATION_FILE, WEIGHTS_FILE, keep_network, read_specification
 from .transformers_detection import TransformersDetector
 from .transformers_segmentation import TransformersSegmenter, segformer_tiny
 
 FOLDER = "task"
-SPECIFICATION_FILE, WEIGHTS_FILE = "specification.yaml", "weights.safetensors"
 SHIPPED = Path(__file__).parent / "weights"
 _OWN = {"detection": "compact", "segmentation": "segformer-tiny"}  # the networks that need no file
 
@@ -58,9 +55,7 @@ def keep_task_network(network: TaskNetwork, run: Path) -> None:
     Raises:
         UserError: A file cannot be written.
     """
-    specification = network.specification()
-    save_weights(run / FOLDER / WEIGHTS_FILE, network.state_dict(), {"kind": specification["kind"]})
-    write_atomically(run / FOLDER / SPECIFICATION_FILE, dump_yaml(specification))
+    keep_network(network, run / FOLDER)
 
 
 def load_task_network(run: Path) -> TaskNetwork:
@@ -75,8 +70,7 @@ def load_task_network(run: Path) -> TaskNetwork:
     Raises:
         UserError: The folder holds none, or its files are not whole or do not belong together.
     """
-    path = run / FOLDER / SPECIFICATION_FILE
-    specification = _read_specification(path)
+    specification = read_specification(run / FOLDER, "task network")
     try:
         kind = specification.get("kind")
         if kind == CompactDetector.kind:
@@ -84,7 +78,7 @@ def load_task_network(run: Path) -> TaskNetwork:
         else:
             network = from_specification(specification)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{run / FOLDER / SPECIFICATION_FILE}: {error}") from None
     load_task_weights(network, run)
     return network.eval()
 
@@ -127,7 +121,7 @@ def start_from(network: TaskNetwork, name_or_path: str) -> None:
             f"no task network {name_or_path!r}{nearest(name_or_path, names)}: give the folder of a `timfuse finetune`"
             f" run{known}"
         )
-    specification = _read_specification(folder / FOLDER / SPECIFICATION_FILE)
+    specification = read_specification(folder / FOLDER, "task network")
     compact = isinstance(network, CompactDetector)
     fits = specification.get("kind") == network.kind if compact else specification == network.specification()
     if not fits:
@@ -149,18 +143,3 @@ def start_from(network: TaskNetwork, name_or_path: str) -> None:
                 rows[row] = weights[name][theirs.index(label)]
         weights[name] = rows
     network.load_state_dict(weights)
-
-
-def _read_specification(path: Path) -> Mapping[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"no task network: {path} is missing; give the folder of a `timfuse finetune` run") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file in UTF-8; get it again") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; check the path") from None
-    specification = parse_yaml(text, str(path))
-    if not isinstance(specification, dict):
-        raise UserError(f"{path}: does not describe a task network; get it again")
-    return specification

@@ -139,7 +139,7 @@ def _with_provenance(
         **({"images": guidance.images} if guidance.strategy == "frozen" else {}),
         **({"estimator": guidance.estimator} if guidance.strategy == "learned_loss" else {}),
         "steps": config.train.steps,
-        **summary,
+        **{name: value for name, value in summary.items() if name != "promise_kept" or guidance.strategy == "lagrangian"},
         "parameters": count_parameters(networks.network),
         "metrics": {name: None if math.isnan(value) else value for name, value in scores.items()},
         "architecture": origin,

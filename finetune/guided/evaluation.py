@@ -210,7 +210,7 @@ def _pairs(config: FinetuneConfig, data: Path | None) -> TaskPairs:
     images = config.guidance.images
     folder = None if images in IMAGES else Path(images).expanduser()
     section = config.data if data is None else config.data.model_copy(update={"root": data})
-    pairs = open_task_pairs(section, config.task.kind, config.seed, folder)
+    pairs = open_task_pairs(section, config.task.labels, config.seed, folder)
     own = config.data.root and config.data.root.expanduser().resolve()
     if data is None or data.resolve() == own or (data / "val.txt").exists():
         return pairs

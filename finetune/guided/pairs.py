@@ -30,7 +30,6 @@ from ...runtime.errors import UserError
 from ...runtime.progress import Progress
 from .config import DataSection
 
-LABELS: dict[str, Labels] = {"detection": "boxes", "segmentation": "masks"}
 _SMALLEST = METRICS["SSIM"].smallest_side  # pixels, of an image that a fusion loss can be measured on
 
 
@@ -111,12 +110,12 @@ class TaskPairs(NamedTuple):
             yield batch.to(device), None if image is None else image.to(device)
 
 
-def open_task_pairs(data: DataSection, kind: str, seed: int, fused: Path | None = None) -> TaskPairs:
+def open_task_pairs(data: DataSection, labels: Labels, seed: int, fused: Path | None = None) -> TaskPairs:
     """Check every file before anything else happens, and deal out the pairs.
 
     Args:
         data: where pairs come from.
-        kind: "detection" or "segmentation".
+        labels: what to learn from, "boxes" or "masks".
         seed: the run's seed.
         fused: a method's fused images to take in the place of both sources.
 
@@ -126,7 +125,7 @@ def open_task_pairs(data: DataSection, kind: str, seed: int, fused: Path | None 
     Raises:
         UserError: a folder or a file in it cannot be used, there are too few pairs, or they have no labels.
     """
-    root, labels = data.root and data.root.expanduser(), LABELS[kind]
+    root = data.root and data.root.expanduser()
     source = open_labelled(
         root,
         labels,

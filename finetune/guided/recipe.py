@@ -67,7 +67,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
     torch.manual_seed(derive_seed(config.seed, "fusion network"))  # which may start with fresh weights
     genotype, start = _fusion_network(config)
     folder = None if config.guidance.images in IMAGES else Path(config.guidance.images).expanduser()
-    pairs = open_task_pairs(config.data, config.task.kind, config.seed, folder)
+    pairs = open_task_pairs(config.data, config.task.labels, config.seed, folder)
     seed_everything(config.seed)
     state = _setup(config, genotype, start, pairs, loss, device)
     with ExitStack() as stack:

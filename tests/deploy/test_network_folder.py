@@ -99,7 +99,7 @@ def test_the_first_stage_of_a_refine_network_may_be_modulated(tmp_path, write_ne
 def test_streams_that_are_not_whole(network_folder, write_streams):
     write_streams(network_folder)
     (network_folder / "streams" / "specification.yaml").unlink()
-    with pytest.raises(UserError, match=r"no guiding streams in .*specification\.yaml is missing"):
+    with pytest.raises(UserError, match=r"no guiding streams: .*specification\.yaml is missing"):
         load_network(network_folder)
 
 

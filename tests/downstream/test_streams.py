@@ -257,7 +257,7 @@ def test_a_broken_specification_is_told_where(tmp_path, old, new, told):
 
 
 def test_files_that_are_missing(tmp_path):
-    with pytest.raises(UserError, match="no guiding streams in"):
+    with pytest.raises(UserError, match="no guiding streams: "):
         load_streams(tmp_path)
     keep_streams(make(), tmp_path)
     (tmp_path / "streams" / "weights.safetensors").unlink()

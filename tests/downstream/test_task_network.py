@@ -160,8 +160,8 @@ FAULTS = [
     (specify("kind: [\n"), r"specification\.yaml:2: not valid YAML"),
     (specify("kind: compact-detector\nkind: x\n"), r"specification\.yaml:2: not valid YAML"),
     (specify(b"kind: \xff\xfe\n"), r"specification\.yaml: not a text file in UTF-8; get it again"),
-    (specify(""), r"specification\.yaml: does not describe a task network; get it again"),
-    (specify("- compact-detector\n"), r"specification\.yaml: does not describe a task network; get it again"),
+    (specify(""), r"specification\.yaml: does not describe a network; get it again"),
+    (specify("- compact-detector\n"), r"specification\.yaml: does not describe a network; get it again"),
     (
         specify("kind: compact-detector\nwidth: 4\n"),
         r"specification\.yaml: classes must be a list of names, like \[person, car\], not None",

@@ -157,7 +157,7 @@ def test_runs_have_the_scores_that_they_ended_with(evaluated, runs):
 
 @torch.no_grad()
 def test_the_fusion_loss_is_that_of_the_first_run_for_all(evaluated, runs):
-    pairs = open_task_pairs(_config(runs[0]).data, "detection", 0)
+    pairs = open_task_pairs(_config(runs[0]).data, "boxes", 0)
     network, streams = build_network(load_genotype(runs[2])), load_streams(runs[2])
     load_into(network.eval(), runs[2] / "weights.safetensors")
     makes = {

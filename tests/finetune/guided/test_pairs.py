@@ -28,9 +28,9 @@ def fused(scenes, tmp_path):
     return tmp_path / "fused"
 
 
-def opened(kind="detection", seed=0, fused=None, **settings):
+def opened(labels="boxes", seed=0, fused=None, **settings):
     data = DataSection.model_validate({"crop": 32, "batch_size": 2, **settings}, strict=False)
-    return open_task_pairs(data, kind, seed, fused)
+    return open_task_pairs(data, labels, seed, fused)
 
 
 def test_synthetic_scenes_by_default():
@@ -55,9 +55,9 @@ def test_the_two_streams_differ_and_depend_on_the_seed_and_the_step_alone(scenes
     assert not any(map(torch.equal, task, firsts(opened(root=scenes, seed=1), "task")))
 
 
-@pytest.mark.parametrize("kind", ["detection", "segmentation"])
-def test_validation_pairs_are_whole_with_their_labels(scenes, kind):
-    pairs = opened(kind, root=scenes)
+@pytest.mark.parametrize("labels", ["boxes", "masks"])
+def test_validation_pairs_are_whole_with_their_labels(scenes, labels):
+    pairs = opened(labels, root=scenes)
     assert [pairs.source.names[index] for index in pairs.validation] == list(NAMES[3:])
     for index, (batch, image) in zip(pairs.validation, pairs.validation_batches(CPU), strict=True):
         assert image is None
@@ -65,7 +65,7 @@ def test_validation_pairs_are_whole_with_their_labels(scenes, kind):
         first, second = pairs.source[index]
         assert torch.equal((batch.first[0, 0] * 255).round().byte(), torch.from_numpy(first))
         assert torch.equal((batch.second[0, 0] * 255).round().byte(), torch.from_numpy(second))
-        if kind == "detection":
+        if labels == "boxes":
             assert all(map(torch.equal, batch.objects[0], pairs.source.objects(index)))
         else:
             assert torch.equal(batch.masks[0], torch.from_numpy(pairs.source.mask(index)).long())
@@ -112,12 +112,12 @@ def test_a_missing_a_small_and_a_damaged_fused_image_are_told_before_anything_el
         opened(root=scenes, fused=scenes.__class__("nowhere"))
 
 
-@pytest.mark.parametrize(("kind", "folder"), [("detection", "boxes"), ("segmentation", "label")])
-def test_pairs_without_labels_are_one_line(own, kind, folder):
+@pytest.mark.parametrize(("labels", "folder"), [("boxes", "boxes"), ("masks", "label")])
+def test_pairs_without_labels_are_one_line(own, labels, folder):
     shutil.rmtree(own / "boxes")
     shutil.rmtree(own / "label")
     with pytest.raises(UserError) as caught:
-        opened(kind, root=own)
+        opened(labels, root=own)
     assert folder in str(caught.value)
     assert str(own) in str(caught.value)
     assert "\n" not in str(caught.value)

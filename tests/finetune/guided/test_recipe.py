@@ -133,7 +133,7 @@ def test_the_best_weights_are_those_of_the_highest_score_and_have_it(finished):
     assert done.scores["AP50"] > 0
     logged = {name: math.nan if value is None else value for name, value in validations[done.best_step].items()}
     assert done.scores == pytest.approx(logged, nan_ok=True, abs=0)
-    pairs = open_task_pairs(config.data, "detection", config.seed)
+    pairs = open_task_pairs(config.data, "boxes", config.seed)
     loss = FusionLoss(**config.loss.model_dump())
     again = validate(fuse_of(config.run), load_task_network(config.run), pairs, loss, CPU)
     assert again.scores == pytest.approx(done.scores, nan_ok=True, abs=0)
@@ -211,7 +211,7 @@ def test_frozen_leaves_the_network_as_it_was_to_the_bit(tiny, started, images):
     assert done.scores["loss"] == done.fusion_loss_before
     assert done.genotype.provenance["init"] == str(started)
     # The fusion loss is that of the images that the task network sees.
-    pairs = open_task_pairs(config.data, "detection", config.seed)
+    pairs = open_task_pairs(config.data, "boxes", config.seed)
     makes = {
         "fused": network_of(started),
         "first": lambda first, second: first,
@@ -292,7 +292,7 @@ def test_segmentation(tiny, strategy):
         "network": "segformer-tiny",
         "classes": classes,
     }
-    pairs = open_task_pairs(config.data, "segmentation", config.seed)
+    pairs = open_task_pairs(config.data, "masks", config.seed)
     again = validate(network_of(config.run), load_task_network(config.run), pairs, FusionLoss(), CPU)
     assert again.scores == pytest.approx(done.scores, nan_ok=True, abs=0)
 
