@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,36 +28,12 @@ SOURCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """Images that need no network."""
 
 
-class Strategy(Protocol):
-    """A way to guide.
+class Strategy:
+    """A way to guide, and what all of them have in common.
 
     Attributes:
         own: What the strategy trains beside the fusion network and the task network.
         preparation: Steps before the fusion network and the task network are trained.
-    """
-
-    own: nn.Module
-    preparation: int
-
-    def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
-        """Make the images that the task network sees, (N, 1, H, W), not clipped."""
-        ...
-
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
-        """Set the gradients of a step, at a learning rate of the fusion network, and return what to log."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps beside the weights."""
-        ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to such a state."""
-        ...
-
-
-class _Guided:
-    """What the strategies have in common.
 
     Args:
         network: The fusion network.
@@ -72,18 +48,22 @@ class _Guided:
         self.own: nn.Module = nn.ModuleDict()
 
     def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
-        """Run the network."""
+        """Make the images that the task network sees, (N, 1, H, W), not clipped."""
         return network(first, second)
 
+    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+        """Set the gradients of a step, at a learning rate of the fusion network, and return what to log."""
+        raise NotImplementedError
+
     def state_dict(self) -> dict[str, Any]:
-        """Keep nothing."""
+        """Return what a checkpoint keeps beside the weights: nothing."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing was kept."""
+        """Go back to such a state."""
 
 
-class Frozen(_Guided):
+class Frozen(Strategy):
     """The task network learns on images that do not change: fused by the network as it is, or without one.
 
     Args:
@@ -110,7 +90,7 @@ class Frozen(_Guided):
         return {"task_loss": task_loss.item()}
 
 
-class Joint(_Guided):
+class Joint(Strategy):
     """L_F + weight L_T.
 
     Args:
@@ -133,7 +113,7 @@ class Joint(_Guided):
         return {"fusion_loss": fusion_loss.item(), "task_loss": task_loss.item()}
 
 
-class Lagrangian(_Guided):
+class Lagrangian(Strategy):
     """min L_T subject to L_F <= L_ref + tolerance |L_ref|, with L_ref the fusion loss of the network at the start.
 
     Both fusion losses are measured on the same crops, which differ far more among each other than the two networks do.
@@ -192,7 +172,7 @@ class Lagrangian(_Guided):
         self._reference.load_state_dict(state["reference"])
 
 
-class LearnedLoss(_Guided):
+class LearnedLoss(Strategy):
     """The bilevel problem min_a L_T(w*(a)), w*(a) = argmin_w L_F(w; a): a fusion loss that serves the task.
 
     The outer variables are the weights that the fusion loss gives the two sources at each pixel, and the task network,
@@ -244,7 +224,7 @@ class LearnedLoss(_Guided):
         return self.loss(network(batch.first, batch.second), batch.first, batch.second, weights)
 
 
-class DetFusion(_Guided):
+class DetFusion(Strategy):
     """Two detectors with shared attention, trained first, guide the fusion network; another learns on its images.
 
     Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022.
