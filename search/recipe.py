@@ -41,8 +41,12 @@ from .streams import Batch, LabelledStreams, Streams, read_labelled_pairs, read_
 HARMLESS = ("run", "data.workers", "data.cache_megabytes", "search.checkpoint_every")  # may differ on resuming
 PROBABILITY_EVERY = 10  # steps between two records of all operator probabilities
 
+OnValidation = Callable[[int, dict[str, float]], None]
 
-def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = False) -> Genotype:
+
+def search(
+    config: SearchConfig, *, resume: bool = False, overwrite: bool = False, on_validation: OnValidation | None = None
+) -> Genotype:
     """Search a fusion network and write the run folder.
 
     With a downstream task the architecture is scored by the loss of a task network on the fused images, while the
@@ -54,6 +58,7 @@ def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = Fals
         config: what to search, on what and how; `config.run` is the folder.
         resume: go on from the run's checkpoint, to the bit.
         overwrite: replace the run that is in the folder.
+        on_validation: told the step and the losses of each validation, as in the history; what it raises ends the run.
 
     Returns:
         The genotype, as written to `genotype.yaml`.
@@ -81,7 +86,7 @@ def search(config: SearchConfig, *, resume: bool = False, overwrite: bool = Fals
         progress = stack.enter_context(Progress(total, f"searching {run.path.name}", start=state.step))
         for note in filter(None, (run.note, history.note)):
             progress.print(note)
-        _fit(config, state, streams, latency, run, history, progress)
+        _fit(config, state, streams, latency, run, history, progress, on_validation)
         probabilities = relax(state.logits.detach(), config.search.temperature[1])
         return conclude(config, state.supernet, probabilities, streams, splits, state.guards.given, scorer)
 
@@ -167,6 +172,7 @@ def _fit(
     run: RunFolder,
     history: History,
     progress: Progress,
+    on_validation: OnValidation | None,
 ) -> None:
     """Run the steps that are left, with a checkpoint now and then and at the end."""
     settings, scorer = config.search, state.scorer
@@ -196,6 +202,8 @@ def _fit(
                     save_checkpoint(run.checkpoint, _captured(state))
                 if stop:
                     raise UserError(f"stopped before step {state.step}; go on with --resume")
+                if on_validation is not None and "validation" in row:
+                    on_validation(state.step - 1, row["validation"])
     except NonFiniteError as error:
         save_checkpoint(run.checkpoint, _captured(state))
         task_rate = "" if scorer is None else "downstream.learning_rate, "
