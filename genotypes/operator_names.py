@@ -1,5 +1,6 @@
 """The names of the operators of the search space: kind, kernel size and dilation."""
 
+import re
 from dataclasses import dataclass
 
 from ..runtime.errors import UserError
@@ -84,6 +85,37 @@ def operators_of(kind: str) -> tuple[OperatorName, ...]:
 
 # Every operator that timfuse brings along, in a fixed order.
 ALL_OPERATORS = tuple(str(name) for kind in OPERATOR_KINDS for name in operators_of(kind))
+_BUILT_IN = frozenset(OPERATOR_KINDS)
+_KIND = re.compile("[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_SUFFIX = re.compile("_[kd][0-9]+")  # ends the id of an operator
+
+
+def add_operator_kind(name: str, kind: OperatorKind) -> None:
+    """Add a user's kind of operator to `OPERATOR_KINDS`; it replaces one of that name that was added before.
+
+    Args:
+        name: What the ids of its operators start with: lower-case letters, digits and underscores.
+        kind: What varies within it.
+
+    Raises:
+        UserError: The name is not such a name, is taken by a kind that timfuse brings along or ends like an id, or the
+            kernels, dilations or words cannot be.
+    """
+    if not isinstance(name, str) or not _KIND.fullmatch(name):
+        raise UserError(f"{name!r} is no name of an operator; write lower-case letters, digits and single underscores")
+    if name in _BUILT_IN:
+        raise UserError(f"the operator {name} comes along with timfuse; choose another name")
+    if ending := re.search(f"{_SUFFIX.pattern}$", name):
+        raise UserError(f"the name {name} ends in {ending[0]} as an operator's id does; name its kernels or dilations")
+    for key, values, multiple in (("kernels", kind.kernels, "odd "), ("dilations", kind.dilations, "")):
+        whole = isinstance(values, tuple) and all(type(value) is int and value > 0 for value in values)
+        if not whole or (multiple and not all(value % 2 for value in values)) or len(set(values)) < len(values):
+            raise UserError(
+                f"{key} of {name} must be different {multiple}whole numbers above 0, like (1, 3), not {values!r}"
+            )
+    if not isinstance(kind.words, str) or not kind.words.strip() or not kind.words.isprintable():
+        raise UserError(f"words of {name} must be one line of text, not {kind.words!r}")
+    OPERATOR_KINDS[name] = kind
 
 
 def parse_operator(identifier: object, key: str = "operator") -> OperatorName:
@@ -110,7 +142,9 @@ def parse_operator(identifier: object, key: str = "operator") -> OperatorName:
     # The longest kind that the id starts with tells best what its author had in mind.
     kind = max((kind for kind in OPERATOR_KINDS if identifier.startswith(kind)), key=len, default=None)
     allowed = _pattern(kind) if kind else ", ".join(_pattern(kind) for kind in OPERATOR_KINDS)
-    raise UserError(f"{key}: unknown operator {identifier!r}{nearest(identifier, names)}; allowed: {allowed}")
+    # Code runs only where the user names its file: no genotype, config or run can cause it to be loaded.
+    own = "" if _SUFFIX.sub("", identifier) in OPERATOR_KINDS else "; an operator of one's own needs --operators FILE"
+    raise UserError(f"{key}: unknown operator {identifier!r}{nearest(identifier, names)}; allowed: {allowed}{own}")
 
 
 def _pattern(kind: str) -> str:

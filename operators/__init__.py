@@ -6,7 +6,10 @@ from .detfusion import DetFusionNetwork
 from .folding import fold_batch_norm
 from .inference import for_inference
 from .networks import FusionNetwork, RefineNetwork
+from .normalisation import synchronised
+from .operator_files import load_operators
 from .receptive_field import receptive_field
+from .registration import register_operator
 from .released import convert_released
 
 __all__ = [
@@ -23,6 +26,9 @@ __all__ = [
     "fold_batch_norm",
     "for_inference",
     "inherited_weights",
+    "load_operators",
     "parameter_sizes",
     "receptive_field",
+    "register_operator",
+    "synchronised",
 ]

@@ -8,12 +8,13 @@ from torch import nn
 
 from .normalisation import BatchNorm, NoNorm
 from .primitives import Dilated, Residual, Separable
+from .registration import without_registered
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def fold_batch_norm(network: M) -> M:
-    """Fold every batch normalisation into the convolution before it.
+    """Fold every batch normalisation into the convolution before it, but for those of registered operators.
 
     Args:
         network: An operator, a cell or a network.
@@ -22,7 +23,7 @@ def fold_batch_norm(network: M) -> M:
         A copy in evaluation mode, with the same output.
     """
     network = copy.deepcopy(network).eval()
-    for module in list(network.modules()):
+    for module in list(without_registered(network)):
         if isinstance(module, nn.Sequential):
             for index in range(1, len(module)):
                 module[index] = _folded(module[index - 1], module[index])

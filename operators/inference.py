@@ -9,6 +9,7 @@ from .folding import M, fold_batch_norm
 from .normalisation import GroupNorm
 from .pooling import GlobalMean
 from .primitives import DENSE_SCALE, Dense, Depthwise, NonLocal, Pointwise
+from .registration import is_registered, without_registered
 
 FEW_MAPS = 4  # with more outputs, the convolution itself is as fast
 
@@ -100,6 +101,8 @@ class PooledGroupNorm(nn.Module):
 def for_inference(network: M) -> M:
     """Rewrite a network for use: normalisation folded, linear layers merged, activations in place.
 
+    Registered operators stay as they are, but for our group normalisation in them: their sequences may be of any kind.
+
     Args:
         network: A network that fuses, or one that guides it.
 
@@ -107,13 +110,15 @@ def for_inference(network: M) -> M:
         A copy in evaluation mode, without gradients, whose output differs by rounding only.
     """
     network = fold_batch_norm(network)
-    for module in list(network.modules()):
+    for module in list(without_registered(network)):
         if isinstance(module, nn.Sequential):
             for index in range(1, len(module)):
                 merged = _merged(module[index - 1], module[index])
                 if merged is not None:
                     module[index - 1], module[index] = merged, nn.Identity()
         for name, child in module.named_children():
+            if is_registered(child):
+                continue
             # The non-local block reads the input of its activation again.
             if isinstance(child, PReLU) and not isinstance(module, NonLocal):
                 setattr(module, name, nn.LeakyReLU(child.weight.item(), inplace=True))
@@ -121,7 +126,9 @@ def for_inference(network: M) -> M:
                 setattr(module, name, DenseInParts(child))
             elif isinstance(child, Pointwise):
                 setattr(module, name, _plain(child))
-            elif isinstance(child, GroupNorm):
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, GroupNorm):
                 setattr(module, name, PooledGroupNorm(child))
     return network.eval().requires_grad_(False)
 

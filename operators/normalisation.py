@@ -5,10 +5,15 @@ where multiplying the feature maps would cost a pass over them forwards and two 
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..runtime.distribution import ALONE, Ranks
+from .joined_normalisation import joined_batch_norm
 
 NORMS = ("batch", "group", "none")
 
@@ -16,7 +21,13 @@ NORMS = ("batch", "group", "none")
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation (N, C, H, W) -> (N, C, H, W), optionally times a scale."""
 
+    ranks = ALONE  # whose parts of a batch are normalised together; see `synchronised`
+
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        if self.training and self.ranks.count > 1:
+            return self._joined(
+                x, *((self.weight, self.bias) if scale is None else (self.weight * scale, self.bias * scale))
+            )
         if scale is None:
             return super().forward(x)
         if self.momentum is None:  # a plain average of the statistics, whose weight torch works out
@@ -33,6 +44,39 @@ class BatchNorm(nn.BatchNorm2d):
             self.momentum,
             self.eps,
         )
+
+    def _joined(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        y, statistics = joined_batch_norm(x, weight, bias, self.eps, self.ranks)
+        values = self.ranks.count * x.numel() // x.shape[1]
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+            self.running_mean.lerp_(statistics.mean, momentum)
+            self.running_var.lerp_(statistics.variance * (values / (values - 1)), momentum)
+        return y
+
+
+@contextmanager
+def synchronised(network: nn.Module, ranks: Ranks) -> Iterator[None]:
+    """Let every `BatchNorm` of a network take its statistics, in training mode, over the parts of all processes.
+
+    Inside, every process must pass a part of the same size through the network whenever another does.
+
+    Args:
+        network: Trained by all processes together.
+        ranks: The processes.
+    """
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
+    for norm in norms:
+        norm.ranks = ranks
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.ranks = ALONE
 
 
 class GroupNorm(nn.GroupNorm):

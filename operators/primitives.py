@@ -13,6 +13,7 @@ from .activation import PReLU
 from .depthwise import depthwise_convolution
 from .normalisation import build_norm
 from .pooling import GlobalMean
+from .registration import build_registered
 
 DENSE_SCALE = 0.333  # weight of the dense block's residual, as in the published networks
 ATTENTION_ELEMENTS = 2**24  # entries of a non-local attention matrix held at a time: 64 MiB in float32
@@ -265,7 +266,7 @@ def build_primitive(kind: str, channels: int, kernel: int, dilation: int, norm: 
     """Build one operator from the parts of its name.
 
     Args:
-        kind: family of the operator, e.g. "residual".
+        kind: family of the operator, e.g. "residual", or a registered one.
         channels: C, number of feature maps, at least 1.
         kernel: 3, 5 or 7; ignored by "identity".
         dilation: 1 or 2; ignored by the operators that carry none in their name.
@@ -291,4 +292,4 @@ def build_primitive(kind: str, channels: int, kernel: int, dilation: int, norm: 
             return NonLocal(channels, kernel)
         case "identity":
             return nn.Identity()
-    raise ValueError(f"no operator of kind {kind!r}")
+    return build_registered(kind, channels=channels, kernel=kernel, dilation=dilation, norm=norm)

@@ -1,7 +1,10 @@
 """How far a network looks: the distance from an output pixel to the farthest input pixel that reaches it."""
 
+from collections.abc import Mapping
+
 from ..genotypes import CellGenotype, Genotype, OperatorName, parse_operator
 from .cells import GUIDED_RADII
+from .registration import registered_radius
 
 Interval = tuple[int, int]  # first and last index of pixels along one axis
 
@@ -22,28 +25,29 @@ def receptive_field(genotype: Genotype) -> int | None:
 
     Returns:
         The distance in pixels, or None for a network with a non-local operator, in which every pixel reaches every
-        other.
+        other, or with a registered one that does not say how far it looks: nothing short of its author tells that.
     """
     if genotype.network == "detfusion":
         return _DETFUSION
-    operators = [parse_operator(name) for cell in genotype.cells for name in cell.operators]
-    if any(operator.kind == "non_local" for operator in operators):
+    radii = {name: _radius(parse_operator(name)) for cell in genotype.cells for name in cell.operators}
+    known = {name: radius for name, radius in radii.items() if radius is not None}
+    if len(known) < len(radii):
         return None
     branches = [[cell for cell in genotype.cells if cell.source == source] for source in (None, "first", "second")]
     reaches = []
     for cells in filter(None, branches):
         for pixel in range(_PERIOD):
-            first, last = _inputs((pixel, pixel), cells, 2 if genotype.stem == "half" else 1)
+            first, last = _inputs((pixel, pixel), cells, 2 if genotype.stem == "half" else 1, known)
             reaches += [pixel - first, last - pixel]
     return max(reaches)
 
 
-def _inputs(pixels: Interval, cells: list[CellGenotype], shrink: int) -> Interval:
+def _inputs(pixels: Interval, cells: list[CellGenotype], shrink: int, radii: Mapping[str, int]) -> Interval:
     """Walk from pixels of the output back to the pixels of the input that they depend on."""
     pixels = pixels[0] // shrink, pixels[1] // shrink
     pixels = _wider(pixels, 2)  # the two 3x3 convolutions of the head
     for cell in reversed(cells):
-        pixels = _through_cell(pixels, cell.kind, sum(_radius(parse_operator(name)) for name in cell.operators))
+        pixels = _through_cell(pixels, cell.kind, sum(radii[name] for name in cell.operators))
     first, last = _wider(pixels, 2)  # those of the stem
     return shrink * first, shrink * last + shrink - 1
 
@@ -60,7 +64,7 @@ def _through_cell(pixels: Interval, kind: str, radius: int) -> Interval:
     return min(full[0], half[0], quarter[0]), max(full[1], half[1], quarter[1])
 
 
-def _radius(operator: OperatorName) -> int:
+def _radius(operator: OperatorName) -> int | None:
     kernel, dilation = operator.kernel or 1, operator.dilation or 1
     half = kernel // 2
     match operator.kind:
@@ -76,9 +80,11 @@ def _radius(operator: OperatorName) -> int:
             return 1
         case "spatial_attention":
             return half
+        case "non_local":
+            return None
         case "identity":
             return 0
-    raise ValueError(f"no radius of operator {operator}")
+    return registered_radius(operator)
 
 
 def _wider(pixels: Interval, radius: int) -> Interval:

@@ -7,6 +7,9 @@ import pytest
 import torch
 from hypothesis import settings
 
+from timfuse.genotypes import OPERATOR_KINDS
+from timfuse.operators.registration import REGISTERED
+
 # Results of the numeric tests must not depend on a machine's speed or on chance.
 settings.register_profile("timfuse", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("timfuse")
@@ -23,3 +26,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder {folder.name}/ beside the checkout: real data and reference outputs are not tested")
     return folder
+
+
+@pytest.fixture
+def registrations():
+    """Whatever operators a test registers are forgotten after it."""
+    tables = (OPERATOR_KINDS, REGISTERED)
+    kept = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, kept, strict=True):
+        table.clear()
+        table.update(entries)

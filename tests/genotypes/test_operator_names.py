@@ -41,6 +41,8 @@ def test_in_words(identifier, words):
         ("Dense_K3_D1", "did you mean 'dense_k3_d1'?"),
         ("identity_k3", "allowed: identity"),
         ("", "non_local_k{3,5,7}, identity"),
+        ("blur_k3", "identity; an operator of one's own needs --operators FILE"),
+        ("residual_mine_k3", "needs --operators FILE"),
         (3, "is not the id of an operator"),
         (["dense_k3_d1"], "is not the id of an operator"),
     ],
@@ -53,6 +55,11 @@ def test_a_wrong_id_is_told_what_is_right(identifier, told):
     assert repr(identifier) in message
     assert told in message
     assert "\n" not in message
+
+
+def test_a_wrong_size_of_a_known_kind_does_not_look_like_an_operator_of_ones_own():
+    with pytest.raises(UserError, match=r"allowed: residual_k\{3,5,7\}_d\{1,2\}$"):
+        parse_operator("residual_k4_d1")
 
 
 def test_a_kind_added_to_the_table_is_an_operator(monkeypatch):
