@@ -51,11 +51,11 @@ clean:
 
 .venv/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,tasks]'
+	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,tasks,tune]'
 	touch $@
 
 .venv/.developed: .venv/.installed
-	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,tasks,export,test]'
+	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,tasks,tune,export,test]'
 	touch $@
 
 .venv-test/.tools: constraints.txt
@@ -71,5 +71,5 @@ dist/.built: .venv-test/.tools setup.cfg pyproject.toml README.md LICENSE $(SOUR
 
 .venv-test/.installed: dist/.built
 	.venv-test/bin/python -m pip uninstall --quiet --yes timfuse
-	.venv-test/bin/python $(PIP_INSTALL) "$$(echo dist/*.whl)[tensorboard,tasks,export,test]"
+	.venv-test/bin/python $(PIP_INSTALL) "$$(echo dist/*.whl)[tensorboard,tasks,tune,export,test]"
 	touch $@

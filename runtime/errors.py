@@ -1,4 +1,4 @@
-"""The one error that means the user can put things right."""
+"""The error that means the user can put things right, and two kinds of it that a caller may want to tell apart."""
 
 
 class UserError(Exception):
@@ -7,3 +7,11 @@ class UserError(Exception):
     The command line prints the line alone and exits with code 2; everything else is a defect of the
     program and keeps its traceback.
     """
+
+
+class StoppedError(UserError):
+    """The user stopped a run, which can be resumed."""
+
+
+class InUseError(UserError):
+    """Another process has the run folder."""

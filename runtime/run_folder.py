@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO
 
 from .config import dotted_items
-from .errors import UserError
+from .errors import InUseError, UserError
 from .files import cannot_write, make_folder, write_atomically
 from .yaml_text import parse_yaml
 
@@ -20,7 +20,7 @@ _LOCK_FILE = ".lock"
 
 # Everything a run writes, and so all that --overwrite deletes, except config.yaml, which is replaced: as long
 # as it is there, a folder that was half deleted by a killed process is still known to be a run.
-RUN_FILES = (
+_OWN_FILES = (
     CHECKPOINT_FILE,
     "genotype.yaml",
     "latency.yaml",
@@ -39,6 +39,8 @@ RUN_FILES = (
     "pictures/*.svg",
     "pictures/*.dot",
 )
+# Runs of several seeds are below the one that sums them up.
+RUN_FILES = (*_OWN_FILES, *(f"seed-*/{name}" for name in (*_OWN_FILES, CONFIG_FILE, _LOCK_FILE)))
 
 
 class RunFolder:
@@ -143,7 +145,7 @@ def _lock(folder: Path) -> IO[str]:
             file.seek(0)
             owner = file.read().strip()
             file.close()
-            raise UserError(
+            raise InUseError(
                 f"{folder} is in use by process {owner}; wait for it, end it, or choose another folder"
             ) from None
         # Some network file systems have no locks; there the user has to take care.
@@ -160,7 +162,9 @@ def _delete_run(folder: Path) -> None:
                 path.unlink(missing_ok=True)
             except OSError as error:
                 raise UserError(f"cannot delete {path}: {error.strerror}; delete it yourself") from None
-    for subfolder in {(folder / pattern).parent for pattern in RUN_FILES} - {folder}:
+    patterns = {str(Path(pattern).parent) for pattern in RUN_FILES} - {"."}
+    subfolders = [subfolder for pattern in patterns for subfolder in folder.glob(pattern)]
+    for subfolder in sorted(subfolders, reverse=True):  # what is in a folder goes before it
         with contextlib.suppress(OSError):  # it is not there, or holds files that no run writes
             subfolder.rmdir()
 

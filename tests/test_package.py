@@ -30,8 +30,9 @@ FLOORS = {
     "meta_init": 5,
     "finetune": 5,
     "deploy": 5,
-    "cli": 6,
-    "__main__": 7,
+    "tuning": 6,
+    "cli": 7,
+    "__main__": 8,
 }
 
 

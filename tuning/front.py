@@ -1,0 +1,94 @@
+"""What a study has found so far: the trials that no other beats in both quality and cost, as files and as a table."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy import URL
+
+from ..runtime.errors import UserError
+from ..runtime.files import write_atomically
+from .config import TuneConfig
+from .pictures import draw_front, write_page
+from .points import Front, Point, short_names, written
+from .storage import connected, parse_url, shown
+from .study import load_study, study_facts, trial_number
+from .worker import GENOTYPE
+
+_ROWS = 10  # of the table of a study of quality alone
+
+
+def show(config: TuneConfig, storage: str | None = None) -> Front:
+    """Draw what a study has found so far, and write a genotype for each point of its front.
+
+    Args:
+        config: names the study and the run folder, whose `front/` gets front.png, front.html and NN-genotype.yaml.
+        storage: the URL of the database that the workers share; None for a file in the run folder.
+
+    Returns:
+        The front, the files and, where something is missing, a note.
+
+    Raises:
+        UserError: the storage cannot be used, has no such study, or no trial has come to its end.
+    """
+    front = _read(config, parse_url(storage, config.run))
+    folder = config.run / "front"
+    files = [*draw_front(front, folder)]
+    page, note = write_page(front, folder)
+    files += page
+    genotypes = {folder / f"{point.number:02d}-genotype.yaml": point.genotype for point in front.chosen}
+    for path, text in genotypes.items():
+        write_atomically(path, text)
+    for old in set(folder.glob("*-genotype.yaml")) - set(genotypes):  # of points that have been beaten since
+        old.unlink(missing_ok=True)
+    return replace(front, files=(*files, *genotypes), note=note)
+
+
+def print_front(front: Front, console: Console) -> None:
+    """Print a line for each point of a front.
+
+    Args:
+        front: what a study has found.
+        console: where to.
+    """
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    rows = front.best[:_ROWS] if front.cost is None else front.best
+    names = short_names(rows[0].settings)
+    for heading in ("trial", "quality", *([front.cost] if front.cost else []), *names.values()):
+        table.add_column(heading, justify="right", overflow="fold")
+    for point in rows:
+        cost = [] if point.cost is None else [f"{point.cost:.4g}"]
+        settings = (Text(written(point.settings.get(key))) for key in names)  # brackets are no markup
+        table.add_row(str(point.number), f"{point.quality:.4f}", *cost, *settings)
+    console.print(table)
+
+
+def _read(config: TuneConfig, url: URL) -> Front:
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        raise UserError(f"no study {config.study} in {shown(url)}; run it first, without --show")
+    with connected(url) as storage:
+        study = load_study(config.study, storage)
+        settings = study_facts(study, storage)["settings"]
+        done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not done:
+            raise UserError(f"no trial of the study {config.study} has come to its end yet; look again later")
+        points = {trial.number: _point(trial) for trial in done}
+        if settings["cost"] is None:
+            best = sorted(points.values(), key=lambda point: -point.quality)
+        else:
+            best = sorted((points[trial.number] for trial in study.best_trials), key=lambda point: point.cost or 0.0)
+        return Front(config.study, settings["cost"], tuple(settings["quality"]), tuple(points.values()), tuple(best))
+
+
+def _point(trial: FrozenTrial) -> Point:
+    return Point(
+        number=trial_number(trial),
+        quality=trial.values[0],
+        cost=trial.values[1] if len(trial.values) > 1 else None,
+        settings={key: json.loads(value) if isinstance(value, str) else value for key, value in trial.params.items()},
+        genotype=trial.user_attrs[GENOTYPE],
+    )

@@ -1,0 +1,155 @@
+"""The study in its storage: begun by the first worker, and checked by every other."""
+
+import secrets
+import time
+from typing import Any
+
+import optuna
+from optuna import Study
+from optuna.exceptions import DuplicatedStudyError
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial
+
+from ..runtime.device import device_name, select_device
+from ..runtime.errors import UserError
+from ..runtime.files import write_atomically
+from ..runtime.yaml_text import dump_yaml, parse_yaml
+from .config import TuneConfig
+from .sampler import TrialSampler
+from .storage import Storage
+
+FACTS = "timfuse"  # the attribute of a study that says what it is
+STUDY_FILE = "study.yaml"
+_PATIENCE_SECONDS = 10  # with the worker that is beginning the study
+_STARTUP_TRIALS = 5  # that are never pruned
+
+
+def open_study(config: TuneConfig, storage: Storage) -> Study:
+    """Begin a study, or join it.
+
+    Args:
+        config: of the study.
+        storage: where it is.
+
+    Returns:
+        The study.
+
+    Raises:
+        UserError: the study in the storage, or that of the run folder, is another one.
+    """
+    sampler, pruner = TrialSampler(config.seed), _pruner(config)
+    device = device_name(select_device(config.device))
+    directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 1 if config.cost is None else 2]
+    try:
+        study = optuna.create_study(
+            storage=storage, study_name=config.study, directions=directions, sampler=sampler, pruner=pruner
+        )
+        # One attribute, so that it is there as a whole or not at all.
+        study.set_user_attr(FACTS, {"id": secrets.token_hex(8), "device": device, "settings": config.comparable()})
+    except DuplicatedStudyError:
+        study = optuna.load_study(storage=storage, study_name=config.study, sampler=sampler, pruner=pruner)
+    facts = study_facts(study, storage)
+    _check_settings(config, storage, facts["settings"])
+    if config.cost == "milliseconds" and facts["device"] != device:
+        raise UserError(
+            f"the study {config.study} in {storage.shown} measures milliseconds on {facts['device']}, and this is "
+            f"{device}; use the same with as many threads (OMP_NUM_THREADS), or begin another study, with "
+            "--set cost=GFLOPs if devices are to share it, --set study=NAME and --set run=DIR"
+        )
+    _claim_folder(config, storage, facts["id"])
+    return study
+
+
+def load_study(name: str, storage: Storage) -> Study:
+    """Load a study to look at.
+
+    Args:
+        name: of the study.
+        storage: where it is.
+
+    Returns:
+        The study.
+
+    Raises:
+        UserError: there is no such study.
+    """
+    try:
+        return optuna.load_study(storage=storage, study_name=name)
+    except KeyError:
+        known = ", ".join(optuna.get_all_study_names(storage))
+        remedy = f"it holds {known}: choose one with --set study=NAME" if known else "run it first, without --show"
+        raise UserError(f"no study {name} in {storage.shown}; {remedy}") from None
+
+
+def study_facts(study: Study, storage: Storage) -> dict[str, Any]:
+    """Read what the first worker said of a study: `id`, `device` and `settings`.
+
+    Args:
+        study: the study.
+        storage: where it is.
+
+    Returns:
+        The facts.
+
+    Raises:
+        UserError: something else made the study.
+    """
+    start = time.monotonic()
+    while FACTS not in study.user_attrs:
+        if study.get_trials(deepcopy=False) or time.monotonic() - start > _PATIENCE_SECONDS:
+            raise UserError(
+                f"the study {study.study_name} in {storage.shown} was not begun by `timfuse tune`; "
+                "name another with --set study=NAME"
+            )
+        time.sleep(0.2)
+    facts: dict[str, Any] = study.user_attrs[FACTS]
+    return facts
+
+
+def trial_number(trial: FrozenTrial) -> int:
+    """Return the number that a trial had when it was first tried."""
+    first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
+    return trial.number if first is None else first
+
+
+def may_prune(config: TuneConfig) -> bool:
+    """Tell whether trials can be ended early by what their searches validate.
+
+    That takes one objective, and an outer loss that is the same in all trials.
+    """
+    return config.cost is None and not any(map(_touches_outer_loss, config.vary))
+
+
+def _touches_outer_loss(key: str) -> bool:
+    return key.startswith(("search.search.outer_loss", "search.downstream", "search.data"))
+
+
+def _pruner(config: TuneConfig) -> BasePruner:
+    if not may_prune(config):
+        return NopPruner()
+    return MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=config.search.search.warmup)
+
+
+def _check_settings(config: TuneConfig, storage: Storage, begun: dict[str, Any]) -> None:
+    """Refuse to mix trials that cannot be compared."""
+    now = config.comparable()
+    for key in [*now, *(key for key in begun if key not in now)]:
+        if now.get(key) != begun.get(key):
+            raise UserError(
+                f"the study {config.study} in {storage.shown} has {key} = {begun.get(key)}, not {now.get(key)}; "
+                "go on with that, or begin another with --set study=NAME and --set run=DIR"
+            )
+
+
+def _claim_folder(config: TuneConfig, storage: Storage, identity: str) -> None:
+    """Keep the trials of another study out of the run folder: they have the same numbers."""
+    path = config.run / STUDY_FILE
+    if not path.is_file():
+        write_atomically(path, dump_yaml({"study": config.study, "id": identity}))
+    elif parse_yaml(path.read_text(encoding="utf-8"), str(path)).get("id") != identity:
+        raise UserError(
+            f"{config.run} holds trials of another study than {config.study} in {storage.shown}; "
+            "choose another folder with --set run=DIR, or delete this one"
+        )

@@ -1,0 +1,256 @@
+"""The work of one process on a study: trials until the study has enough, whoever runs them.
+
+Optuna keeps the trials: each has a heartbeat while it runs, and one without is handed to the next worker that looks,
+with its settings, and goes on in its folder from the last checkpoints. Several workers on one machine should have one
+thread each (`OMP_NUM_THREADS=1`).
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from optuna import Study, Trial, TrialPruned
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..finetune.pairs import open_pairs
+from ..genotypes import save_genotype
+from ..runtime.device import select_device
+from ..runtime.errors import InUseError, StoppedError, UserError
+from ..runtime.run_folder import open_run
+from ..runtime.yaml_text import dump_yaml
+from ..search.streams import read_pairs
+from . import storage as storages
+from .config import TuneConfig
+from .points import short_names, written
+from .sampler import suggest
+from .storage import Storage, connected, parse_url
+from .study import may_prune, open_study, trial_number
+from .trial import run_trial
+
+GENOTYPE = "genotype"  # attribute of a finished trial: the YAML text, for machines that do not have its folder
+_ERROR = "error"  # attribute of a trial that failed by itself: why
+_SUPERSEDED = "superseded"  # attribute of a trial that another one does in its place
+_BEGUN = "begun"  # attribute of a trial that computes: its number, since a retry inherits attributes
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+_POLL_SECONDS = 1.0
+_FAILURES = 3  # in a row, after which a worker gives up
+
+
+class _TrialError(Exception):
+    """A trial ended without a result, and the study goes on."""
+
+
+class _TakenOverError(BaseException):
+    """Another worker took this one for dead and has its trial now.
+
+    Not an `Exception`, at which Optuna would try to note the trial's end.
+    """
+
+
+# What ends a trial that another attempt can bring to its end, or that has come to it.
+_NO_FAILURE = (StoppedError, TrialPruned, _TrialError, UpdateFinishedTrialError, SQLAlchemyError, StorageInternalError)
+
+
+def tune(config: TuneConfig, trials: int, storage: str | None = None) -> None:
+    """Work on a study until it has so many finished trials, beside any number of other workers.
+
+    Args:
+        config: what to try, on what and how; `config.run` is the folder.
+        trials: how many the study is to have in all, at least 1.
+        storage: the URL of the database that the workers share; None for a file in the run folder.
+
+    Raises:
+        UserError: the config, the data, the device or the storage cannot be used, the study in the storage is another
+            one, trial after trial fails, or the user stopped the work.
+    """
+    search_config, train_config = config.stages({}, config.run)
+    with connected(parse_url(storage, config.run)) as opened:
+        read_pairs(search_config.data, config.seed)  # so that what no trial could use is found before any trial
+        open_pairs(train_config.data, search_config.task, config.seed)
+        study = open_study(config, opened)
+        _Worker(config, study, opened, trials).run()
+
+
+class _Worker:
+    """One process's work on a study.
+
+    Args:
+        config: of the study.
+        study: the study.
+        storage: where it is.
+        trials: how many it is to have.
+    """
+
+    def __init__(self, config: TuneConfig, study: Study, storage: Storage, trials: int) -> None:
+        self.config, self.study, self.storage, self.trials = config, study, storage, trials
+        self.failures = 0
+        self.console = Console(stderr=True)
+
+    def run(self) -> None:
+        """Run trials while there are any to run."""
+        self._greet()
+        try:
+            while self._has_turn():
+                with suppress(_TakenOverError):
+                    self.study.optimize(self._objective, n_trials=1, catch=(_TrialError,), callbacks=[self._report])
+        except (StoppedError, KeyboardInterrupt):
+            hand_back(self.study)
+            raise UserError("stopped; the same command goes on, with the trial where it is") from None
+
+    def _greet(self) -> None:
+        states = self._states()
+        finished = sum(states[state] for state in FINISHED)
+        self._say(f"study {self.config.study} in {self.storage.shown}: {finished} of {self.trials} trials finished")
+        if self.config.cost is None and not may_prune(self.config):
+            self._say("no trial is ended early: trials differ in the loss or the crops by which searches are compared")
+        if select_device(self.config.device).type == "cpu" and torch.get_num_threads() > 1:
+            self._say(
+                f"this worker uses {torch.get_num_threads()} threads; for one worker on each core, start them with "
+                "OMP_NUM_THREADS=1"
+            )
+
+    def _has_turn(self) -> bool:
+        """Wait until the study needs one trial more; tell whether it ever does."""
+        waits = False
+        while True:
+            fail_stale_trials(self.study)
+            hand_back(self.study)
+            states = self._states()
+            finished = sum(states[state] for state in FINISHED)
+            if finished >= self.trials:
+                return False
+            running = states[TrialState.RUNNING]
+            if finished + running < self.trials:
+                return True
+            if not waits:
+                self._say(
+                    f"waiting for {running} trial{'s' if running > 1 else ''} of other workers; those of a dead worker "
+                    f"are taken over {storages.GRACE_SECONDS} s after its last sign of life"
+                )
+            waits = True
+            time.sleep(_POLL_SECONDS)
+
+    def _objective(self, trial: Trial) -> tuple[float, ...]:
+        try:
+            try:
+                return self._try(trial)
+            except _NO_FAILURE:
+                raise
+            except Exception as error:
+                trial.set_user_attr(_ERROR, str(error) or repr(error))  # it would fail again
+                if isinstance(error, (UserError, torch.OutOfMemoryError)):
+                    raise _TrialError from error
+                raise
+        except UpdateFinishedTrialError:
+            raise _TakenOverError from None
+
+    def _try(self, trial: Trial) -> tuple[float, ...]:
+        trial.set_user_attr(_BEGUN, trial.number)
+        frozen = self._check_needed(trial)
+        settings = suggest(trial, self.config.vary)
+        number = trial_number(frozen)
+        folder = self.config.run / "trials" / f"{number:04d}"
+        with self._own(folder, settings):
+            names = short_names(settings)
+            self._say(f"trial {number}: {', '.join(f'{names[key]} {written(settings[key])}' for key in names)}")
+
+            def prune(step: int, losses: dict[str, float]) -> None:
+                trial.report(-losses["outer_loss"], step)
+                if trial.should_prune():
+                    raise TrialPruned
+
+            on_validation = prune if may_prune(self.config) else None
+            outcome = run_trial(self.config, settings, folder, number, on_validation)
+            path = folder / "genotype.yaml"
+            save_genotype(outcome.genotype, path)
+            trial.set_user_attr(GENOTYPE, path.read_text(encoding="utf-8"))
+        return outcome.values
+
+    def _check_needed(self, trial: Trial) -> FrozenTrial:
+        """End a trial that workers who looked at the same time made once too often."""
+        trials = self.study.get_trials(deepcopy=False)
+        frozen = trials[trial.number]
+        history = _retries(frozen)
+        if history and any(_retries(other)[-1:] == history[-1:] for other in trials[: trial.number]):
+            trial.set_user_attr(_SUPERSEDED, True)
+            raise _TrialError
+        ahead = [other.state in FINISHED or other.state == TrialState.RUNNING for other in trials[: trial.number]]
+        ahead += [other.state in FINISHED for other in trials[trial.number + 1 :]]
+        if sum(ahead) >= self.trials:
+            raise _TrialError  # without a reason, so that it is there when the study needs more
+        return frozen
+
+    @contextmanager
+    def _own(self, folder: Path, settings: dict[str, Any]) -> Iterator[None]:
+        """Keep other processes out of a trial's folder; wait for one that was taken for dead and is not."""
+        waits = False
+        while True:
+            try:
+                run = open_run(folder, config_yaml=dump_yaml(settings), resume=True, overwrite=False)
+                break
+            except InUseError as error:
+                if not waits:
+                    self._say(f"waiting: {error}")
+                waits = True
+                time.sleep(_POLL_SECONDS)
+        with run:
+            yield
+
+    def _report(self, study: Study, trial: FrozenTrial) -> None:
+        """Tell how a trial ended; give up after several failures in a row."""
+        name = f"trial {trial_number(trial)}"
+        finished = sum(self._states()[state] for state in FINISHED)
+        count = f"{finished} of {self.trials} trials finished"
+        if trial.state == TrialState.COMPLETE:
+            cost = "" if self.config.cost is None else f", {trial.values[1]:.4g} {self.config.cost}"
+            self._say(f"{name}: quality {trial.values[0]:.4f}{cost}; {count}")
+        elif trial.state == TrialState.PRUNED:
+            self._say(f"{name}: ended early at step {trial.last_step}, behind the median of the others; {count}")
+        if _ERROR not in trial.user_attrs:
+            self.failures = 0
+            return
+        self.failures += 1
+        self._say(f"{name} failed: {trial.user_attrs[_ERROR]}")
+        if self.failures == _FAILURES:
+            raise UserError(f"{_FAILURES} trials in a row failed; mend what they say, and start again")
+
+    def _states(self) -> Counter[TrialState]:
+        return Counter(trial.state for trial in self.study.get_trials(deepcopy=False))
+
+    def _say(self, message: str) -> None:
+        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def hand_back(study: Study) -> None:
+    """Enqueue every trial that ended before its time, with its settings, for whoever asks next.
+
+    Args:
+        study: the study.
+    """
+    trials = study.get_trials(deepcopy=False)
+    grace = timedelta(seconds=storages.GRACE_SECONDS)
+    for trial in trials:
+        # A worker that was killed between taking a trial and its first heartbeat would never be missed.
+        silent = trial.state == TrialState.RUNNING and trial.user_attrs.get(_BEGUN) != trial.number
+        if silent and trial.datetime_start is not None and datetime.now() - trial.datetime_start > grace:
+            with suppress(ValueError):  # another worker was first
+                study.tell(trial.number, state=TrialState.FAIL)
+    retried = {number for trial in trials for number in _retries(trial)}
+    for trial in trials:
+        known = trial.number in retried or {_ERROR, _SUPERSEDED} & trial.user_attrs.keys()
+        if trial.state == TrialState.FAIL and not known:
+            RetryHeartbeatStaleTrialCallback()(study, trial)
+
+
+def _retries(trial: FrozenTrial) -> list[int]:
+    """Return the numbers that a trial had before."""
+    return RetryHeartbeatStaleTrialCallback.retry_history(trial)
