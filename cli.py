@@ -1,5 +1,8 @@
 """The command line: one function per command."""
 
+import contextlib
+import io
+import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -9,6 +12,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
+from .runtime.distribution import leads
 from .runtime.errors import UserError
 
 app = typer.Typer(
@@ -39,12 +43,21 @@ def _version(show: bool) -> None:
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    operators: Annotated[
+        list[Path] | None,
+        typer.Option("--operators", metavar="FILE", help="Python file that registers operators of your own; is run."),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
     global _debug
     _debug = debug
+    if operators:
+        from .operators import load_operators
+
+        for file in operators:
+            load_operators(file)
 
 
 @app.command()
@@ -63,26 +76,79 @@ def search(
             "section `downstream` of the config describes. Default: what the config says.",
         ),
     ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--seeds", min=1, help="Search so many times, report mean and deviation, and keep the best on validation."
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", help="What the network may cost: 10ms on this device, 5GFLOPs or 50kparams."),
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Search an architecture on image pairs."""
+    import json
+
+    from rich.console import Console
+
     from .runtime.config import load_config
-    from .search import SearchConfig
+    from .search import SearchConfig, Spending, print_seeds, search_seeds
     from .search import search as run_search
 
     settings = settings or []
+    if seeds is not None:
+        settings = [*settings, f"seeds={seeds}"]
+    if budget is not None:
+        settings = [*settings, f"cost.budget={json.dumps(budget)}"]
     if outer_loss is not None:
         settings = [*settings, "downstream=null" if outer_loss == "fusion" else f"downstream.kind={outer_loss}"]
     loaded = load_config(SearchConfig, config, settings)
-    genotype = run_search(loaded, resume=resume, overwrite=overwrite)
-    for index, cell in enumerate(genotype.cells):
-        typer.echo(f"cell {index + 1} ({cell.kind}): {', '.join(cell.operators)}")
-    typer.echo(f"genotype  {loaded.run / 'genotype.yaml'}")
-    if loaded.downstream is not None:
-        typer.echo(f"network   {loaded.run / 'task'}, for {loaded.downstream.kind}")
-    typer.echo(f"pictures  {loaded.run / 'pictures'}: network.svg, cell_*.svg, probabilities.svg")
-    typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
+    if loaded.seeds > 1:
+        report = search_seeds(loaded, resume=resume, overwrite=overwrite)
+        # In a pipe or a file the table is as wide as it needs to be.
+        print_seeds(report, Console(width=None if sys.stdout.isatty() else 1000))
+        typer.echo(f"genotype  {loaded.run / 'genotype.yaml'}, weights and pictures beside it")
+        typer.echo(f"searches  {loaded.run / 'seed-*'}")
+        genotype = report.genotype
+    else:
+        genotype = run_search(loaded, resume=resume, overwrite=overwrite)
+        for index, cell in enumerate(genotype.cells):
+            typer.echo(f"cell {index + 1} ({cell.kind}): {', '.join(cell.operators)}")
+        typer.echo(f"genotype  {loaded.run / 'genotype.yaml'}")
+        if loaded.downstream is not None:
+            typer.echo(f"network   {loaded.run / 'task'}, for {loaded.downstream.kind}")
+        typer.echo(f"pictures  {loaded.run / 'pictures'}: network.svg, cell_*.svg, probabilities.svg")
+        typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
+    spending = Spending.of(genotype)
+    if spending is not None:
+        typer.echo(f"budget    {spending}")
+        spending.check()
+
+
+@app.command()
+def latency(
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", help="YAML file of a search, or the name of a shipped one: search-ivif-fast."),
+    ],
+    settings: Settings = None,
+    networks: Annotated[int, typer.Option("--networks", min=2, help="How many to draw from the search space.")] = 30,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure the operators anew, for example if this machine was busy before.")
+    ] = False,
+) -> None:
+    """Measure the operators of a search on this device, once, and how well they tell the time of networks."""
+    from rich.console import Console
+
+    from .runtime.config import load_config
+    from .search import SearchConfig, check_prediction, print_prediction
+
+    prediction = check_prediction(load_config(SearchConfig, config, settings or []), networks, fresh=fresh)
+    # In a pipe or a file the table is as wide as it needs to be.
+    print_prediction(prediction, Console(width=None if sys.stdout.isatty() else 1000))
 
 
 @app.command()
@@ -138,11 +204,10 @@ def meta_init(
 
     loaded = load_config(MetaInitConfig, config, settings or [])
     done = meta_initialise(loaded, resume=resume, overwrite=overwrite)
-    if done.curves:  # empty in a process of torchrun that does not lead
-        _print_curves("validation loss after steps", list(done.curves.items()))
-        typer.echo(f"weights   {loaded.run / 'weights.safetensors'} of step {done.best_step}, and rates.yaml")
-        typer.echo(f"pictures  {loaded.run / 'pictures'}: adaptation.svg, curves.svg")
-        typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
+    _print_curves("validation loss after steps", list(done.curves.items()))
+    typer.echo(f"weights   {loaded.run / 'weights.safetensors'} of step {done.best_step}, and rates.yaml")
+    typer.echo(f"pictures  {loaded.run / 'pictures'}: adaptation.svg, curves.svg")
+    typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
 
 
 @app.command()
@@ -271,6 +336,47 @@ def evaluate_task(
     Console(width=None if sys.stdout.isatty() else 1000).print(table)
     for file in ("scores.csv", "table.md"):
         typer.echo(str(output / file))
+
+
+@app.command()
+def tune(
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", help="YAML file, or the name of a shipped one: tune."),
+    ],
+    settings: Settings = None,
+    trials: Annotated[
+        int, typer.Option("--trials", min=1, help="Finished trials that the study is to have, whoever runs them.")
+    ] = 30,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="Database that all workers share, such as postgresql://user:password@host/name; default: a file in "
+            "the run folder, for workers on one machine.",
+        ),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Draw what the study has found so far; run nothing.")] = False,
+) -> None:
+    """Look for the best networks for their cost: a study of searches and trainings, by any number of workers."""
+    from rich.console import Console
+
+    from .runtime.config import load_config
+    from .tuning import TuneConfig, print_front
+    from .tuning import show as show_study
+    from .tuning import tune as run_study
+
+    loaded = load_config(TuneConfig, config, settings or [])
+    if not show:
+        run_study(loaded, trials, storage)
+    front = show_study(loaded, storage)
+    # In a pipe or a file the table is as wide as it needs to be.
+    print_front(front, Console(width=None if sys.stdout.isatty() else 1000))
+    for file in front.files:
+        typer.echo(str(file))
+    if front.note:
+        typer.echo(front.note)
 
 
 @app.command()
@@ -540,9 +646,13 @@ def main() -> None:
     # TensorBoard writes in a thread of its own, whose full disk the next line of the history reports as well.
     threading.excepthook = _thread_died
     try:
-        app()
+        # Of the processes that torchrun starts, the first alone reports.
+        with contextlib.redirect_stdout(sys.stdout if leads() else io.StringIO()):
+            app()
     except UserError as error:
         if _debug:
             raise
-        typer.echo(f"error: {error}", err=True)
+        # The others meet only with errors before they work together, the same as all on one machine.
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            typer.echo(f"error: {error}", err=True)
         sys.exit(2)

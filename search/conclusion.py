@@ -6,12 +6,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import __version__
 from ..data import Splits
 from ..downstream import keep_task_network
-from ..genotypes import CellGenotype, Genotype, draw, save_genotype
+from ..genotypes import Genotype, draw, save_genotype
 from ..objectives import FusionLoss
 from ..objectives.section import LossSection
 from ..operators import (
@@ -22,19 +22,26 @@ from ..operators import (
     inherited_weights,
     parameter_sizes,
 )
+from ..operators.registration import operator_sources
 from ..runtime.config import config_hash
 from ..runtime.device import device_name
 from ..runtime.history import HISTORY_FILE, read_history
 from ..runtime.weights import save_weights
+from .charges import Charges
 from .config import SearchConfig, SearchSection
+from .cost import Choices, count
 from .discretise import choose, reasons
 from .latency import measure_network
 from .pictures import draw_probabilities
+from .reach import advice
 from .scorer import Scorer
+from .spending import Spending, choose_measured
 from .streams import Batch, Streams
 from .validation import mean_losses, recalibrate
 
 RECALIBRATION_BATCHES = 20
+RULE = "the most probable operator of each edge at the last step, with its runner-up"
+RULE_OF_BUDGET = "the most probable operators at the last step that meet the budget together"
 
 
 def validation_losses(
@@ -79,6 +86,7 @@ def conclude(
     splits: Splits,
     warnings: list[str],
     scorer: Scorer | None,
+    charges: Charges | None,
 ) -> Genotype:
     """Derive the network, measure it and write everything that belongs to it; the genotype comes last.
 
@@ -90,32 +98,29 @@ def conclude(
         splits: which pairs were for what.
         warnings: what the guards said on the way.
         scorer: what scored the architecture, if not fusion alone.
+        charges: what the search paid for costs, if they counted.
 
     Returns:
         The genotype with its provenance, as in `genotype.yaml`.
     """
     run, space, device = config.run, config.space, probabilities.device
-    choices = choose(probabilities)
-    genotype = Genotype(
-        name=run.resolve().name,  # "." has no name of its own
-        task=config.task,
-        network="fusion",
-        channels=space.channels,
-        cells=tuple(
-            CellGenotype(kind, tuple(space.operators[index] for index in row))
-            for kind, row in zip(space.cells, choices, strict=True)
-        ),
-        norm=space.norm,
-        stem=space.stem,
-        head=space.head,
-    )
-    network = build_network(genotype).to(device)
-    network.load_state_dict(inherited_weights(supernet, choices))
+    name, height, width = run.resolve().name, config.cost.height, config.cost.width  # "." has no name of its own
+
+    def describe(choices: Choices) -> Genotype:
+        return space.genotype(name, config.task, [[space.operators[index] for index in row] for row in choices])
+
+    def derive(choices: Choices) -> nn.Module:
+        network = build_network(describe(choices)).to(device)
+        network.load_state_dict(inherited_weights(supernet, choices))
+        return network
+
+    choices, spending = _choose(config, charges, probabilities, derive)
+    network = derive(choices)
     recalibrate(network, streams.weight(0, RECALIBRATION_BATCHES))
     network.eval()
     mixture = validation_losses(config.search, partial(supernet, probabilities=probabilities), streams, scorer)
     derived = validation_losses(config.search, network, streams, scorer)
-    height, width = config.latency.height, config.latency.width
+    time = spending.measured if spending and spending.kind == "ms" else measure_network(network, height, width, device)
     provenance: dict[str, object] = {
         "timfuse": __version__,
         "seed": config.seed,
@@ -126,28 +131,33 @@ def conclude(
             "architecture_pairs": len(splits.architecture),
             "validation_pairs": len(splits.validation),
         },
+        **operator_sources(space.operators),
         **({} if scorer is None else {"outer_loss": scorer.provenance}),
         "estimator": config.search.estimator,
         "step": config.search.steps,
         "parameters": count_parameters(network),
         "flops_640x480": count_flops(network, 480, 640),
         "latency": {
-            "milliseconds": round(measure_network(network, height, width, device), 2),
+            "milliseconds": round(time, 2),
             "height": height,
             "width": width,
             "device": device_name(device),
         },
+        **({} if spending is None else {"budget": spending.provenance}),
         "metrics": {
             **{f"supernet_validation_{name}": value for name, value in mixture.items()},
             **{f"derived_validation_{name}": value for name, value in derived.items()},
         },
         "reason": {
-            "rule": "the most probable operator of each edge at the last step, with its runner-up",
-            **{f"cell {cell + 1}": texts for cell, texts in enumerate(reasons(probabilities, space.operators))},
+            "rule": RULE if spending is None else RULE_OF_BUDGET,
+            **{
+                f"cell {cell}": texts
+                for cell, texts in enumerate(reasons(probabilities, space.operators, choices), start=1)
+            },
         },
         "warnings": warnings,
     }
-    genotype = replace(genotype, provenance=provenance)
+    genotype = replace(describe(choices), provenance=provenance)
     save_weights(run / "weights.safetensors", network.state_dict(), {"genotype": genotype.name})
     draw(genotype, run / "pictures", parameter_sizes(network))
     draw_probabilities(read_history(run / HISTORY_FILE), run / "pictures")
@@ -155,3 +165,27 @@ def conclude(
         keep_task_network(scorer.network, run)
     save_genotype(genotype, run / "genotype.yaml")
     return genotype
+
+
+def _choose(
+    config: SearchConfig,
+    charges: Charges | None,
+    probabilities: Tensor,
+    derive: Callable[[Choices], nn.Module],
+) -> tuple[Choices, Spending | None]:
+    """Choose the operators, within the budget if there is one, and say what came of that."""
+    cost, budget, device = config.cost, config.cost.parsed_budget, probabilities.device
+    if charges is None or budget is None:
+        return choose(probabilities), None
+
+    def measure(choices: Choices) -> float:
+        network = derive(choices)
+        if budget.kind == "ms":
+            return measure_network(network, cost.height, cost.width, device)
+        return count(budget.kind, network, cost.height, cost.width)
+
+    model = charges.models[budget.kind]
+    choices, measured = choose_measured(probabilities, model, budget, measure)
+    met = measured <= budget.amount
+    told = None if met else advice(config, budget, model, device)
+    return choices, Spending(str(cost.budget), budget.kind, round(model.of(choices), 4), measured, met, told)

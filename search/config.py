@@ -1,16 +1,18 @@
 """What a user can set for a search, with defaults; configs/search-*.yaml are instances of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
 from ..downstream.section import TaskSection
-from ..genotypes import parse_operator
+from ..genotypes import CellGenotype, Genotype, parse_operator
 from ..objectives.section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 from ..runtime.errors import UserError
+from .budget import Budget, parse_budget
 
 
 class DataSection(Section):
@@ -24,6 +26,7 @@ class DataSection(Section):
         batch_size: crops in a batch, the same for weights and architecture.
         architecture: fraction of the training pairs that the architecture is scored on.
         validation: fraction of all pairs for validation, where the folder has no train.txt and val.txt.
+        seed: says which pairs are for what, and draws the validation crops and the synthetic pairs; None for the run's.
         workers: processes that prepare batches; changes nothing but the speed.
         cache_megabytes: decoded pairs beyond this are read again when needed.
     """
@@ -34,8 +37,13 @@ class DataSection(Section):
     batch_size: Count = 4
     architecture: Fraction = 0.5
     validation: Fraction = 0.1
+    seed: Annotated[int, Field(ge=0)] | None = None
     workers: Annotated[int, Field(ge=0)] = 0
     cache_megabytes: Annotated[int, Field(ge=0)] = 2048
+
+    def seed_of(self, run: int) -> int:
+        """Return `seed`, or else that of the run."""
+        return run if self.seed is None else self.seed
 
 
 class SpaceSection(Section):
@@ -81,6 +89,33 @@ class SpaceSection(Section):
                 raise UserError(f"space.operators[{index}]: {name} is listed twice; remove one")
         return self
 
+    def genotype(self, name: str, task: str, operators: Sequence[Sequence[str]]) -> Genotype:
+        """Describe a network of the space.
+
+        Args:
+            name: of the network.
+            task: what it fuses.
+            operators: ids of the operators of each cell.
+
+        Returns:
+            The genotype.
+        """
+        return Genotype(
+            name=name,
+            task=task,
+            network="fusion",
+            channels=self.channels,
+            cells=tuple(CellGenotype(kind, tuple(row)) for kind, row in zip(self.cells, operators, strict=True)),
+            norm=self.norm,
+            stem=self.stem,
+            head=self.head,
+        )
+
+    @property
+    def bare(self) -> Genotype:
+        """A network of the cells, each with an identity as its only operator."""
+        return self.genotype("bare", "infrared-visible", [("identity",)] * len(self.cells))
+
 
 class SearchSection(Section):
     """The bilevel optimisation.
@@ -123,27 +158,35 @@ class SearchSection(Section):
         return self
 
 
-class LatencySection(Section):
-    """How the time of a forward pass on this device counts; measured only where it counts.
+def _check_budget(value: object) -> object:
+    """Refuse what is no budget; a bare number is one without its unit."""
+    if value is not None:
+        parse_budget(str(value))
+    return value
+
+
+class CostSection(Section):
+    """What a network may cost, and how its cost counts in the search; time is measured on this device where it counts.
 
     Attributes:
-        weight: lambda, what a millisecond costs in the outer loss; with a budget, what exceeding it by its own size
-            costs.
-        budget: milliseconds that a forward pass may take; None charges every millisecond.
-        height: of the images the time is meant for, in pixels.
-        width: of the images the time is meant for, in pixels.
+        weight: lambda, what a millisecond of a forward pass costs in the outer loss.
+        budget: what the derived network may cost: a time like 90ms, operations like 5GFLOPs, or parameters like
+            50kparams; None for no bound.
+        budget_weight: what exceeding the budget by its own size costs in the outer loss.
+        height: of the images that time and operations are meant for, in pixels.
+        width: of the images that time and operations are meant for, in pixels.
     """
 
     weight: NonNegative = 0.0
-    budget: Positive | None = None
+    budget: Annotated[str | None, BeforeValidator(_check_budget)] = None
+    budget_weight: NonNegative = 1.0
     height: Annotated[int, Field(ge=16)] = 480
     width: Annotated[int, Field(ge=16)] = 640
 
-    @model_validator(mode="after")
-    def _budget_has_weight(self) -> Self:
-        if self.budget is not None and self.weight == 0:
-            raise ValueError("must have a weight above 0 for the budget to count, for example latency.weight=1")
-        return self
+    @property
+    def parsed_budget(self) -> Budget | None:
+        """The budget as a number."""
+        return None if self.budget is None else parse_budget(self.budget)
 
 
 class SearchConfig(Section):
@@ -152,24 +195,26 @@ class SearchConfig(Section):
     Attributes:
         run: the run folder.
         seed: of everything random.
+        seeds: how many searches `search_seeds` makes, with this seed and the next ones; `search` makes the first alone.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         task: what is fused; goes into the genotype.
         data: where pairs come from.
         space: the networks to choose from.
         search: the bilevel optimisation.
-        latency: how time on this device counts.
+        cost: what a network may cost, and how that counts.
         downstream: the task network whose loss on the fused images scores the architecture instead of
             `search.outer_loss`; it learns along, from the first step on. None for fusion alone.
     """
 
     run: Path = Path("runs/search")
     seed: Annotated[int, Field(ge=0)] = 0
+    seeds: Count = 1
     device: str = "auto"
     task: Literal["infrared-visible"] = "infrared-visible"
     data: DataSection = DataSection()
     space: SpaceSection = SpaceSection()
     search: SearchSection = SearchSection()
-    latency: LatencySection = LatencySection()
+    cost: CostSection = CostSection()
     downstream: TaskSection | None = None
 
     @model_validator(mode="after")

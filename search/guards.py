@@ -92,7 +92,7 @@ class Guards:
             names = ", ".join(sorted({self._operators[index] for index in winners.tolist()}))
             return (
                 f"collapse: every edge prefers an operator without convolution ({names}); lengthen search.warmup,"
-                " lower search.architecture_learning_rate or latency.weight, or leave these operators out"
+                " lower search.architecture_learning_rate or cost.weight, or leave these operators out"
             )
         return None
 

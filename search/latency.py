@@ -1,206 +1,76 @@
-"""The time of operators on this device, and the expected time of a mixture as a term of the outer loss."""
+"""The time of networks and their operators on this device, as they run when images are fused."""
 
-import math
-import os
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from functools import lru_cache, partial
+from itertools import chain, product
 from statistics import median
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..genotypes import CellGenotype, Genotype
-from ..operators import build_network, build_operator
-from ..runtime.device import device_name
-from ..runtime.errors import UserError
-from ..runtime.files import write_atomically
+from ..data import luma_of, make_scene
+from ..genotypes import ALL_OPERATORS, Genotype
+from ..operators import build_network, build_operator, for_inference
+from ..operators.cells import Chain
 from ..runtime.progress import Progress
-from ..runtime.yaml_text import dump_yaml, parse_yaml
+from .cost import CostModel
+from .latency_table import Table, load_table, merge_table, table_path
 
-WARMUP_RUNS = 2
-MEASURED_RUNS = 7
-Table = dict[str, float]  # "operator channels height width norm" -> milliseconds
+ROUNDS = 9
+FEWEST_RUNS, MOST_RUNS = 2, 5  # in a visit
+VISIT_MILLISECONDS = 30.0  # that these runs may take, if there are more than the fewest
+SLOW_MILLISECONDS = 2000.0  # of a run that is enough by itself
+CHAINED = (
+    4  # runs of an operator at a time, so that starting and waiting for the device counts as little as in a network
+)
+
+_REST = "rest"
+_SHARED = frozenset((*ALL_OPERATORS, _REST))
+
+Forward = Callable[[], object]
 
 
-def measure(forward: Callable[[], object], device: torch.device) -> float:
-    """Measure a forward pass: warmed up, synchronised, the median of several runs.
+def measure(forwards: Sequence[Forward], device: torch.device, progress: Progress | None = None) -> list[float]:
+    """Measure forward passes side by side, so that a busy moment of the machine falls on all of them.
+
+    Every round visits each of them: a run that does not count, then the fastest of a few. Of the rounds the median is
+    taken. A run of seconds counts by itself.
 
     Args:
-        forward: what to measure; runs in inference mode.
-        device: where it runs.
+        forwards: what to measure; they run in inference mode.
+        device: where they run.
+        progress: advanced `ROUNDS` times for each of them.
 
     Returns:
-        Milliseconds, to the tenth of a microsecond.
+        Milliseconds of each, to the tenth of a microsecond.
     """
-    milliseconds = []
+    times: list[list[float]] = [[] for _ in forwards]
     with torch.inference_mode():
-        for _ in range(WARMUP_RUNS + MEASURED_RUNS):
-            _synchronise(device)
-            start = time.perf_counter()
-            forward()
-            _synchronise(device)
-            milliseconds.append(1e3 * (time.perf_counter() - start))
-    return round(median(milliseconds[WARMUP_RUNS:]), 4)
+        for _ in range(ROUNDS):
+            for forward, milliseconds in zip(forwards, times, strict=True):
+                if not milliseconds or milliseconds[0] < SLOW_MILLISECONDS:
+                    milliseconds.append(_visit(forward, device))
+                if progress is not None:
+                    progress.advance()
+    return [round(median(milliseconds), 4) for milliseconds in times]
 
 
-def measure_network(network: nn.Module, height: int, width: int, device: torch.device) -> float:
-    """Measure a fusion network in evaluation mode on one pair.
-
-    Args:
-        network: called as network(first, second).
-        height: of the images, in pixels.
-        width: of the images, in pixels.
-        device: where the network is.
-
-    Returns:
-        Milliseconds.
-    """
-    first, second = torch.rand(2, 1, 1, height, width, device=device)
-    training = network.training
-    network.eval()
-    try:
-        return measure(lambda: network(first, second), device)
-    finally:
-        network.train(training)
+def _visit(forward: Forward, device: torch.device) -> float:
+    first = _time(forward, device)
+    if first >= SLOW_MILLISECONDS:
+        return first
+    runs = min(MOST_RUNS, max(FEWEST_RUNS, int(VISIT_MILLISECONDS / max(first, 1e-3))))
+    return min(_time(forward, device) for _ in range(runs))
 
 
-def cell_shapes(kind: str, channels: int, height: int, width: int) -> list[tuple[int, int, int]]:
-    """List (channels, height, width) of the features on which a cell runs its operators."""
-    if kind == "multi_scale":
-        return [(channels * scale, -(-height // scale), -(-width // scale)) for scale in (1, 2, 4)]
-    return [(channels, height, width)] * (2 if kind == "decomposition" else 1)
-
-
-def table_path(device: torch.device) -> Path:
-    """Return where the latency table of a device is cached for later searches."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    slug = "".join(letter if letter.isalnum() else "-" for letter in device_name(device))
-    return cache / "timfuse" / f"latency-{slug}.yaml"
-
-
-def load_table(path: Path, device: torch.device) -> Table:
-    """Read a table; an absent one is empty.
-
-    Args:
-        path: the YAML file.
-        device: which the table must have been measured on.
-
-    Returns:
-        Milliseconds by operator and shape.
-
-    Raises:
-        UserError: the file is damaged or belongs to another device.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; delete it and it is measured anew") from None
-    except UnicodeDecodeError:
-        text = ""
-    content = parse_yaml(text, str(path))
-    table = content.get("milliseconds") if isinstance(content, dict) else None
-    if not isinstance(table, dict) or not all(
-        type(value) in (int, float) and 0 <= value < math.inf for value in table.values()
-    ):
-        raise UserError(f"{path} is not a latency table; delete it and it is measured anew")
-    if content.get("device") != device_name(device):
-        raise UserError(f"{path} was measured on {content.get('device')}, not on {device_name(device)}; delete it")
-    return {key: float(value) for key, value in table.items()}
-
-
-def save_table(path: Path, table: Table, device: torch.device) -> None:
-    """Write a table with the name of its device."""
-    content = {"device": device_name(device), "milliseconds": dict(sorted(table.items()))}
-    write_atomically(path, dump_yaml(content))
-
-
-class LatencyModel:
-    """LAT(p) = fixed + sum over edges and candidates of p times the candidate's measured time.
-
-    (ProxylessNAS, Cai et al., ICLR 2019, eq. 6.)
-
-    Args:
-        table: milliseconds by operator and shape; what is missing is measured and added.
-        cells: kind of each cell.
-        operators: ids of the candidates.
-        channels: C, feature maps between stem and head.
-        norm: "batch", "group" or "none".
-        stem: "full" or "half".
-        head: "direct" or "envelope".
-        height: of the images, in pixels.
-        width: of the images, in pixels.
-        device: where to measure.
-    """
-
-    def __init__(
-        self,
-        table: Table,
-        *,
-        cells: Sequence[str],
-        operators: Sequence[str],
-        channels: int,
-        norm: str,
-        stem: str,
-        head: str,
-        height: int,
-        width: int,
-        device: torch.device,
-    ) -> None:
-        shrink = 2 if stem == "half" else 1
-        shapes = {kind: cell_shapes(kind, channels, height // shrink, width // shrink) for kind in cells}
-        todo = {(name, shape) for row in shapes.values() for shape in row for name in operators}
-        missing = sorted(key for key in todo if _key(*key, norm) not in table)
-        rest_key = f"rest of {' '.join(cells)} {channels} {norm} {stem} {head} {height} {width}"
-        with Progress(len(missing) + 1, "measuring latency") as progress:
-            for name, shape in missing:
-                operator = build_operator(name, shape[0], norm).to(device).eval()
-                x = torch.rand(1, *shape, device=device).to(memory_format=torch.channels_last)
-                table[_key(name, shape, norm)] = measure(partial(operator, x), device)
-                progress.advance(name)
-            if rest_key not in table:
-                genotype = Genotype(
-                    name="rest",
-                    task="infrared-visible",
-                    network="fusion",
-                    channels=channels,
-                    cells=tuple(CellGenotype(kind, ("identity",)) for kind in cells),
-                    norm=norm,
-                    stem=stem,
-                    head=head,
-                )
-                table[rest_key] = measure_network(build_network(genotype).to(device), height, width, device)
-            progress.advance("the rest of the network")
-        self.rest = table[rest_key]
-        self.costs = torch.tensor(
-            [[sum(table[_key(name, shape, norm)] for shape in shapes[kind]) for name in operators] for kind in cells],
-            device=device,
-        )  # (cells, candidates)
-
-    def expected(self, probabilities: Tensor) -> Tensor:
-        """Return the expected milliseconds of a forward pass under (cells, steps, candidates) probabilities."""
-        return self.rest + (probabilities * self.costs.unsqueeze(1)).sum()
-
-
-def latency_term(milliseconds: Tensor, weight: float, budget: float | None) -> Tensor:
-    """Return the cost of a latency: weight LAT, or with a budget weight max(0, LAT / budget - 1).
-
-    Args:
-        milliseconds: scalar.
-        weight: lambda, at least 0.
-        budget: milliseconds, above 0, or None.
-
-    Returns:
-        Scalar.
-    """
-    return weight * (milliseconds if budget is None else (milliseconds / budget - 1).clamp_min(0))
-
-
-def _key(operator: str, shape: tuple[int, int, int], norm: str) -> str:
-    return " ".join(map(str, (operator, *shape, norm)))
+def _time(forward: Forward, device: torch.device) -> float:
+    _synchronise(device)
+    start = time.perf_counter()
+    forward()
+    _synchronise(device)
+    return 1e3 * (time.perf_counter() - start)
 
 
 def _synchronise(device: torch.device) -> None:
@@ -208,3 +78,139 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def measure_network(network: nn.Module, height: int, width: int, device: torch.device) -> float:
+    """Measure a fusion network on one pair, rewritten for use as `Fuser` rewrites it.
+
+    Args:
+        network: called as network(first, second); it stays as it is.
+        height: of the images, in pixels.
+        width: of the images, in pixels.
+        device: where to measure.
+
+    Returns:
+        Milliseconds.
+    """
+    return measure([_pass(network, _pair(height, width, device), device)], device)[0]
+
+
+class SpaceTimes(NamedTuple):
+    """What a search space takes on a device.
+
+    Attributes:
+        model: predicts networks, in milliseconds.
+        table: what the model is made of.
+        networks: milliseconds of the networks that were measured beside.
+    """
+
+    model: CostModel
+    table: Table
+    networks: list[float]
+
+
+def measure_space(
+    bare: Genotype,
+    operators: Sequence[str],
+    height: int,
+    width: int,
+    device: torch.device,
+    *,
+    known: Table | None = None,
+    beside: Sequence[nn.Module] = (),
+) -> SpaceTimes:
+    """Measure the parts of a space's networks of which the time is not known, and keep it in the device's cache.
+
+    What a user registered is not kept, because it may be another operator of the same name next time.
+
+    Args:
+        bare: a network of these cells, each with an identity as its only operator.
+        operators: ids of the candidates.
+        height: of the images, in pixels.
+        width: of the images, in pixels.
+        device: where to measure.
+        known: milliseconds of parts; None for those of the device's cache.
+        beside: networks to measure in the same rounds.
+
+    Returns:
+        The times.
+
+    Raises:
+        UserError: the cache cannot be read or written.
+    """
+    path, pair = table_path(device), _pair(height, width, device)
+    table = load_table(path, device) if known is None else dict(known)
+    size = f"{bare.channels} {bare.norm} {bare.stem} {bare.head} {width}x{height}"
+    rest = f"{_REST} {' '.join(cell.kind for cell in bare.cells)} {size}"
+    network = build_network(bare)
+    cells = _features(_ready(network, device), *pair)
+    missing = {} if rest in table else {rest: _pass(network, pair, device)}
+    for name, x in product(operators, chain.from_iterable(cells)):
+        key = _key(name, x, bare.norm)
+        if key not in table and key not in missing:
+            operator = _ready(Chain([build_operator(name, x.shape[1], bare.norm)]), device)
+            missing[key] = partial(_chained, operator, x)
+    networks: list[float] = []
+    if missing or beside:
+        forwards = [*missing.values(), *(_pass(network, pair, device) for network in beside)]
+        with Progress(ROUNDS * len(forwards), "measuring latency", unit="visits") as progress:
+            times = measure(forwards, device, progress)
+        for key, milliseconds in zip(missing, times, strict=False):
+            table[key] = milliseconds if key == rest else round(milliseconds / CHAINED, 4)
+        networks = times[len(missing) :]
+    merge_table(path, {key: table[key] for key in missing if key.split()[0] in _SHARED}, device)
+    candidates = [[sum(table[_key(name, x, bare.norm)] for x in features) for name in operators] for features in cells]
+    return SpaceTimes(CostModel("ms", table[rest], torch.tensor(candidates, dtype=torch.float64)), table, networks)
+
+
+def _key(operator: str, x: Tensor, norm: str) -> str:
+    return f"{operator} {'x'.join(map(str, x.shape[1:]))} {norm}"
+
+
+def _chained(operator: nn.Module, x: Tensor) -> None:
+    for _ in range(CHAINED):
+        x = operator(x)
+
+
+def _pass(network: nn.Module, pair: tuple[Tensor, Tensor], device: torch.device) -> Forward:
+    return partial(_ready(network, device), *pair)
+
+
+def _ready(network: nn.Module, device: torch.device) -> nn.Module:
+    """Rewrite a network for use and lay it out as `Fuser` does."""
+    return for_inference(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _pair(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return a pair of images, (1, 1, H, W) each: on noise some operators take longer than on what is seen."""
+    first, second = _rendered(height, width)
+    return first.to(device), second.to(device)
+
+
+@lru_cache(maxsize=1)
+def _rendered(height: int, width: int) -> tuple[Tensor, Tensor]:
+    scene = make_scene(0, height=height, width=width)
+    return luma_of(scene.first)[None, None], luma_of(scene.second)[None, None]
+
+
+def _features(network: nn.Module, first: Tensor, second: Tensor) -> list[list[Tensor]]:
+    """List what reaches the operators of each cell, (1, C, H, W): for each of its scales or bands."""
+    features: list[list[Tensor]] = []
+    hooks = []
+    for cell in network.get_submodule("cells").children():
+        reaching: list[Tensor] = []
+        features.append(reaching)
+        hooks += [
+            module.register_forward_pre_hook(partial(_note, reaching))
+            for module in cell.modules()
+            if isinstance(module, Chain)
+        ]
+    with torch.inference_mode():
+        network(first, second)
+    for hook in hooks:
+        hook.remove()
+    return features
+
+
+def _note(reaching: list[Tensor], module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    reaching.append(inputs[0].clone(memory_format=torch.preserve_format))

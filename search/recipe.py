@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,32 +12,35 @@ import torch
 from torch import Tensor
 
 from ..bilevel import ESTIMATORS, BilevelProblem, NonFiniteError, first_order
+from ..bilevel.gradients import loss_and_gradient
 from ..bilevel.isolation import isolated
 from ..bilevel.options import complete_options
-from ..data import LabelledBatch, Splits
+from ..data import LabelledBatch, PairSource, Splits, fingerprint
 from ..genotypes import Genotype
 from ..objectives import FusionLoss
 from ..objectives.section import LossSection
-from ..operators import FusionNetwork, build_supernet
-from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, restoring, save_checkpoint
-from ..runtime.config import config_to_yaml
+from ..operators import FusionNetwork, build_supernet, synchronised
+from ..runtime.checkpoint import capture_rng, restore_rng, restoring
 from ..runtime.device import select_device
-from ..runtime.errors import UserError
-from ..runtime.history import History
+from ..runtime.distribution import ALONE, Ranks, open_ranks
+from ..runtime.errors import StoppedError, UserError
 from ..runtime.interruption import deferred_interrupt
+from ..runtime.led_run import LedRun, open_led_run
 from ..runtime.memory import keep_freed_memory
-from ..runtime.progress import Progress
-from ..runtime.run_folder import RunFolder, open_run
+from ..runtime.run_folder import CHECKPOINT_FILE
 from ..runtime.schedules import cosine
 from ..runtime.seeds import derive_seed, seed_everything
+from .charges import Charges, open_charges
 from .conclusion import conclude, validation_losses
 from .config import SearchConfig
 from .guards import Guards
-from .latency import LatencyModel, latency_term, load_table, save_table, table_path
+from .latency_table import load_table, save_table
+from .reach import check_reachable
 from .relaxation import entropy, gumbel_noise, relax, temperature_at
 from .scorer import Scorer
 from .streams import Batch, LabelledStreams, Streams, read_labelled_pairs, read_pairs
 
+LATENCY_FILE = "latency.yaml"
 HARMLESS = ("run", "data.workers", "data.cache_megabytes", "search.checkpoint_every")  # may differ on resuming
 PROBABILITY_EVERY = 10  # steps between two records of all operator probabilities
 
@@ -54,6 +57,9 @@ def search(
     images that the supernet fuses for it, which costs one more of the supernet's forward passes; afterwards as a part
     of the outer variables, by the pass that scores the architecture.
 
+    Where `torchrun` started several processes, each has its part of every batch, and the result is to rounding that of
+    one process; but a task network's losses and statistics are those of parts.
+
     Args:
         config: what to search, on what and how; `config.run` is the folder.
         resume: go on from the run's checkpoint, to the bit.
@@ -61,71 +67,87 @@ def search(
         on_validation: told the step and the losses of each validation, as in the history; what it raises ends the run.
 
     Returns:
-        The genotype, as written to `genotype.yaml`.
+        The genotype, as written to `genotype.yaml`. `Spending.of` it says whether it meets the budget, if there is one.
 
     Raises:
-        UserError: the config, the data, the device or the run folder cannot be used, or a loss became non-finite.
+        UserError: the config, the data, the device or the run folder cannot be used, no network of the space meets the
+            budget, or a loss became non-finite.
     """
     keep_freed_memory()
-    device = select_device(config.device)
-    for section in (config.search.outer_loss, config.search.inner_loss):
-        section.loss(config.data.crop)  # before anything is read, measured or written
-    streams, splits, scorer = _open_data(config, device)
-    yaml = config_to_yaml(config)
-    with ExitStack() as stack:
-        run = stack.enter_context(
-            open_run(config.run, config_yaml=yaml, resume=resume, overwrite=overwrite, harmless=HARMLESS)
-        )
-        latency = _latency_model(config, run.path, device)
-        seed_everything(config.seed)  # after the measurements, which draw random inputs only where the cache lacks them
-        state = _setup(config, device, scorer)
-        if run.resumes:
-            _restore(state, load_checkpoint(run.checkpoint), run.path)
-        history = stack.enter_context(History(run.path, state.step - 1 if run.resumes else None))
-        total = config.search.steps
-        progress = stack.enter_context(Progress(total, f"searching {run.path.name}", start=state.step))
-        for note in filter(None, (run.note, history.note)):
-            progress.print(note)
-        _fit(config, state, streams, latency, run, history, progress, on_validation)
-        probabilities = relax(state.logits.detach(), config.search.temperature[1])
-        return conclude(config, state.supernet, probabilities, streams, splits, state.guards.given, scorer)
+    with open_ranks() as ranks:
+        device = select_device(config.device, ranks.local)
+        for section in (config.search.outer_loss, config.search.inner_loss):
+            section.loss(config.data.crop)  # before anything is read, measured or written
+        ranks.check_even("data.batch_size", config.data.batch_size)
+        open_streams, source, splits, scorer = _open_data(config, device)
+        charges = ranks.from_leader(lambda: _open_charges(config, device, resume))
+        with open_led_run(
+            config.run,
+            config,
+            ranks,
+            resume=resume,
+            overwrite=overwrite,
+            harmless=HARMLESS,
+            pairs=len(source),
+            fingerprint=lambda: fingerprint((source.fingerprint(), asdict(splits))),
+        ) as run:
+            if ranks.leads and charges is not None and charges.table:
+                save_table(run.path / LATENCY_FILE, charges.table, device)
+            # After the measurements, which draw random inputs only where the cache lacks them.
+            seed_everything(config.seed)
+            state = _setup(config, device, scorer)
+            if run.resumes:
+                _restore(state, run.load_checkpoint(), run.path)
+            run.start("searching", config.search.steps, state.step)
+            with synchronised(state.supernet, ranks):
+                _fit(config, state, open_streams(ranks), charges, run, on_validation)
+            probabilities = relax(state.logits.detach(), config.search.temperature[1])
+            return ranks.from_leader(
+                lambda: conclude(
+                    config,
+                    state.supernet,
+                    probabilities,
+                    open_streams(ALONE),
+                    splits,
+                    state.guards.given,
+                    scorer,
+                    charges,
+                )
+            )
 
 
-def _open_data(config: SearchConfig, device: torch.device) -> tuple[Streams, Splits, Scorer | None]:
+def _open_data(
+    config: SearchConfig, device: torch.device
+) -> tuple[Callable[[Ranks], Streams], PairSource, Splits, Scorer | None]:
     """Read the pairs and, for a downstream task, their labels, and build the network that learns from them."""
-    data, task = config.data, config.downstream
+    data, task, seed = config.data, config.downstream, config.seed
     if task is None:
-        source, splits = read_pairs(data, config.seed)
-        return Streams(data, source, splits, config.seed, device), splits, None
-    labelled, splits = read_labelled_pairs(data, task.labels, config.seed)
-    seed_everything(config.seed)
+        source, splits = read_pairs(data, seed)
+        return partial(Streams, data, source, splits, seed, device), source, splits, None
+    labelled, splits = read_labelled_pairs(data, task.labels, seed)
+    seed_everything(seed)
     scorer = Scorer(task, labelled.classes, device)
-    return LabelledStreams(data, labelled, splits, config.seed, device, task.labels), splits, scorer
+    return partial(LabelledStreams, data, labelled, splits, seed, device, task.labels), labelled, splits, scorer
 
 
-def _latency_model(config: SearchConfig, run: Path, device: torch.device) -> LatencyModel | None:
-    """Measure the operators where their time counts; a run keeps the table that it began with."""
-    if config.latency.weight == 0:
-        return None
-    own, shared = run / "latency.yaml", table_path(device)
-    table = load_table(own if own.is_file() else shared, device)
-    known = len(table)
-    model = LatencyModel(
-        table,
-        cells=config.space.cells,
-        operators=config.space.operators,
-        channels=config.space.channels,
-        norm=config.space.norm,
-        stem=config.space.stem,
-        head=config.space.head,
-        height=config.latency.height,
-        width=config.latency.width,
+def _open_charges(config: SearchConfig, device: torch.device, resume: bool) -> Charges | None:
+    """Measure or count what networks cost, where that counts; a run keeps the table that it began with."""
+    space, cost, own = config.space, config.cost, config.run / LATENCY_FILE
+    charges = open_charges(
+        space.bare,
+        space.operators,
+        weight=cost.weight,
+        budget=cost.parsed_budget,
+        budget_weight=cost.budget_weight,
+        height=cost.height,
+        width=cost.width,
+        known=load_table(own, device) if resume and own.is_file() else None,
         device=device,
     )
-    if len(table) > known:
-        save_table(shared, table, device)
-    save_table(own, table, device)
-    return model
+    begun = resume and (config.run / CHECKPOINT_FILE).is_file()
+    if charges is not None and charges.budget is not None and not begun:
+        check_reachable(config, charges.budget, charges.models[charges.budget.kind], device)
+    return charges
 
 
 @dataclass
@@ -168,14 +190,12 @@ def _fit(
     config: SearchConfig,
     state: _State,
     streams: Streams,
-    latency: LatencyModel | None,
-    run: RunFolder,
-    history: History,
-    progress: Progress,
+    charges: Charges | None,
+    run: LedRun,
     on_validation: OnValidation | None,
 ) -> None:
     """Run the steps that are left, with a checkpoint now and then and at the end."""
-    settings, scorer = config.search, state.scorer
+    settings, scorer, ranks = config.search, state.scorer, run.ranks
     first = settings.warmup if scorer is None else 0  # step to use architecture pairs
     weight_batches = streams.weight(state.step, settings.steps)
     architecture_batches = streams.architecture(max(0, state.step - first), settings.steps - first)
@@ -184,31 +204,33 @@ def _fit(
             while state.step < settings.steps:
                 architecture_batch = next(architecture_batches) if state.step >= first else None
                 with nullcontext() if scorer is None else scorer.forgetting_failures():
-                    row = _step(config, state, latency, next(weight_batches), architecture_batch)
+                    row = _step(config, state, charges, next(weight_batches), architecture_batch, ranks)
                 probabilities = relax(state.logits.detach(), row["temperature"])
                 for warning in state.guards.observe(state.step, row["inner_loss"], probabilities):
-                    progress.print(f"warning: {warning}")
+                    run.print(f"warning: {warning}")
                 last = state.step == settings.steps - 1
                 if state.step % PROBABILITY_EVERY == 0 or last:
                     row["probability"] = _by_name(probabilities, config.space.operators)
                 if (state.step + 1) % settings.validate_every == 0 or last:
                     supernet = partial(state.supernet, probabilities=probabilities)
-                    row["validation"] = validation_losses(settings, supernet, streams, scorer)
-                history.log(state.step, row)
+                    losses = validation_losses(settings, supernet, streams, scorer)
+                    (means,) = ranks.average([torch.tensor(list(losses.values()), dtype=torch.float64)])
+                    row["validation"] = dict(zip(losses, means.tolist(), strict=True))
+                run.log(state.step, row)
                 state.step += 1
-                progress.advance(_status(row["inner_loss"], probabilities, config.space.operators))
-                stop = interrupted()
+                run.advance(_status(row["inner_loss"], probabilities, config.space.operators))
+                stop = ranks.agree(interrupted())
                 if state.step % settings.checkpoint_every == 0 or last or stop:
-                    save_checkpoint(run.checkpoint, _captured(state))
+                    run.save_checkpoint(_captured(state))
                 if stop:
-                    raise UserError(f"stopped before step {state.step}; go on with --resume")
-                if on_validation is not None and "validation" in row:
+                    raise StoppedError(f"stopped before step {state.step}; go on with --resume")
+                if on_validation is not None and ranks.leads and "validation" in row:
                     on_validation(state.step - 1, row["validation"])
     except NonFiniteError as error:
-        save_checkpoint(run.checkpoint, _captured(state))
+        run.save_checkpoint(_captured(state))
         task_rate = "" if scorer is None else "downstream.learning_rate, "
         raise UserError(
-            f"step {state.step}: {error}; the state before it is in {run.checkpoint}; lower {task_rate}"
+            f"step {state.step}: {error}; the state before it is in {run.path / CHECKPOINT_FILE}; lower {task_rate}"
             "search.weight_learning_rate or search.weight_clip and start anew with --overwrite"
         ) from None
 
@@ -216,9 +238,10 @@ def _fit(
 def _step(
     config: SearchConfig,
     state: _State,
-    latency: LatencyModel | None,
+    charges: Charges | None,
     weight_batch: Batch,
     architecture_batch: Batch | None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Update the weights and, given a batch for it, the architecture and what scores it; return what to log.
 
@@ -228,7 +251,7 @@ def _step(
     searching = architecture_batch is not None and (scorer is None or state.step >= settings.warmup)
     # A function of the step alone, so that dropout in an operator of one's own neither repeats nor breaks a resume.
     torch.manual_seed(derive_seed(config.seed, "forward", state.step))
-    row = _differentiate(config, state, weight_batch, architecture_batch, searching)
+    row = _differentiate(config, state, weight_batch, architecture_batch, searching, ranks)
     norm = torch.nn.utils.clip_grad_norm_(state.supernet.parameters(), settings.weight_clip).item()
     for name, value in (("inner loss", row["inner_loss"]), ("weight gradient", norm)):
         if not math.isfinite(value):
@@ -240,21 +263,26 @@ def _step(
     if scorer is not None:
         row["task_gradient_norm"] = torch.nn.utils.clip_grad_norm_(scorer.parameters, settings.weight_clip).item()
         scorer.step(cosine(1.0, 0.1, state.step, settings.steps))
+        scorer.join_statistics(ranks)
     temperature = row["temperature"]
     if searching:
-        if latency is not None:
-            milliseconds = latency.expected(relax(state.logits, temperature))
-            cost = latency_term(milliseconds, config.latency.weight, config.latency.budget)
+        if charges is not None:
+            cost, expected = charges.term(relax(state.logits, temperature))
             # Once, and to the hypergradient: inside F or f it would be counted again by the estimator's correction.
             cost.backward()
-            row["latency_ms"] = milliseconds.item()
+            row |= expected
         state.architecture_optimizer.step()
     row["entropy"] = entropy(relax(state.logits.detach(), temperature)).item()
     return row
 
 
 def _differentiate(
-    config: SearchConfig, state: _State, weight_batch: Batch, architecture_batch: Batch | None, searching: bool
+    config: SearchConfig,
+    state: _State,
+    weight_batch: Batch,
+    architecture_batch: Batch | None,
+    searching: bool,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Set the gradients of a step; return what to log of them."""
     settings, scorer = config.search, state.scorer
@@ -290,7 +318,7 @@ def _differentiate(
     direct: list[Tensor] = []  # gradient of the task's loss by the logits, the weights being constant
     outer = [state.logits] if scorer is None else [state.logits, *scorer.parameters]
     outer_loss = loss_of(settings.outer_loss) if scorer is None else task_loss
-    problem = BilevelProblem(state.supernet, outer, outer_loss, loss_of(settings.inner_loss))
+    problem = BilevelProblem(state.supernet, outer, outer_loss, loss_of(settings.inner_loss), ranks.average)
     if architecture_batch is not None:
         estimator, options = first_order, {}
         if searching:
@@ -304,13 +332,12 @@ def _differentiate(
         if scorer is not None:
             # Of the logits alone: the gradients of all outer variables are nearly all the task network's.
             row.pop("ratio", None)
-            if direct and (norm := direct[0].norm().item()) > 0:
+            if direct and (norm := ranks.average(direct[:1])[0].norm().item()) > 0:
                 row["ratio"] = estimate.outer[0].norm().item() / norm
     if f_w is None:
         with isolated(problem) as evaluate:
-            inner_loss = evaluate(problem.inner_loss, weight_batch)
-            f_w = torch.autograd.grad(inner_loss, weights, materialize_grads=True)
-        row["inner_loss"] = inner_loss.item()
+            f, f_w = loss_and_gradient(evaluate(problem.inner_loss, weight_batch), weights, ranks.average)
+        row["inner_loss"] = f.item()
     for weight, gradient in zip(weights, f_w, strict=True):
         weight.grad = gradient
     return row

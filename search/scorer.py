@@ -11,6 +11,7 @@ from ..bilevel import NonFiniteError
 from ..data import LabelledBatch
 from ..downstream import build_task_network, start_from
 from ..downstream.section import TaskSection
+from ..runtime.distribution import Ranks
 
 
 class Scorer:
@@ -62,6 +63,17 @@ class Scorer:
         for group in self._optimizer.param_groups:
             group["lr"] = part * self._learning_rate
         self._optimizer.step()
+
+    def join_statistics(self, ranks: Ranks) -> None:
+        """Give the network in every process the mean of its running statistics in all of them.
+
+        In a pass each process normalises by its own part of the batch: the losses of these networks are divided by the
+        objects in a part, so that they are no mean over a joined batch anyway.
+        """
+        statistics = [buffer for buffer in self.network.buffers() if buffer.is_floating_point()]
+        with torch.no_grad():
+            for buffer, mean in zip(statistics, ranks.average(statistics), strict=True):
+                buffer.copy_(mean)
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:

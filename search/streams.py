@@ -20,6 +20,7 @@ from ..data import (
     open_source,
     stream_batches,
 )
+from ..runtime.distribution import ALONE, Ranks
 from ..runtime.errors import UserError
 from .config import DataSection
 
@@ -47,12 +48,12 @@ def read_pairs(data: DataSection, seed: int) -> tuple[PairSource, Splits]:
         root,
         minimum_size=data.crop,
         synthetic_pairs=data.synthetic_pairs,
-        seed=seed,
+        seed=data.seed_of(seed),
         cache_megabytes=data.cache_megabytes,
     )
     splits = make_splits(
         source.names,
-        seed=seed,
+        seed=data.seed_of(seed),
         folder=root,
         architecture=data.architecture,
         validation=data.validation,
@@ -82,12 +83,12 @@ def read_labelled_pairs(data: DataSection, labels: Labels, seed: int) -> tuple[L
         labels,
         minimum_size=data.crop,
         synthetic_pairs=data.synthetic_pairs,
-        seed=seed,
+        seed=data.seed_of(seed),
         cache_megabytes=data.cache_megabytes,
     )
     splits = make_splits(
         (*source.names, *source.unlabelled),
-        seed=seed,
+        seed=data.seed_of(seed),
         folder=root,
         architecture=data.architecture,
         validation=data.validation,
@@ -108,15 +109,26 @@ class Streams:
         splits: which pairs are for what.
         seed: the run's seed.
         device: where batches go.
+        ranks: the processes that share every batch.
     """
 
-    def __init__(self, data: DataSection, source: PairSource, splits: Splits, seed: int, device: torch.device) -> None:
-        def stream(name: str, indices: Sequence[int]) -> CropStream:
-            return CropStream(source, indices, batch_size=data.batch_size, crop=data.crop, seed=seed, name=name)
+    def __init__(
+        self,
+        data: DataSection,
+        source: PairSource,
+        splits: Splits,
+        seed: int,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        def stream(name: str, indices: Sequence[int], seed: int = seed) -> CropStream:
+            return CropStream(
+                source, indices, batch_size=data.batch_size, crop=data.crop, seed=seed, name=name, ranks=ranks
+            )
 
         self._weight = stream("weight", splits.weight)
         self._architecture: Dataset[Batch] = stream("architecture", splits.architecture)
-        self._validation: Dataset[Batch] = stream("validation", splits.validation)
+        self._validation: Dataset[Batch] = stream("validation", splits.validation, data.seed_of(seed))
         self._workers = data.workers
         self._device = device
 
@@ -146,6 +158,7 @@ class LabelledStreams(Streams):
         seed: the run's seed.
         device: where batches go.
         labels: which labels.
+        ranks: the processes that share every batch.
     """
 
     def __init__(
@@ -156,8 +169,9 @@ class LabelledStreams(Streams):
         seed: int,
         device: torch.device,
         labels: Labels,
+        ranks: Ranks = ALONE,
     ) -> None:
-        def stream(name: str, indices: Sequence[int], scale: tuple[float, float]) -> LabelledStream:
+        def stream(name: str, indices: Sequence[int], scale: tuple[float, float], seed: int) -> LabelledStream:
             return LabelledStream(
                 source,
                 indices,
@@ -167,8 +181,9 @@ class LabelledStreams(Streams):
                 name=name,
                 scale=scale,
                 labels=labels,
+                ranks=ranks,
             )
 
-        super().__init__(data, source, splits, seed, device)
-        self._architecture = stream("architecture", splits.architecture, SCALE)
-        self._validation = stream("validation", splits.validation, (1.0, 1.0))
+        super().__init__(data, source, splits, seed, device, ranks)
+        self._architecture = stream("architecture", splits.architecture, SCALE, seed)
+        self._validation = stream("validation", splits.validation, (1.0, 1.0), data.seed_of(seed))

@@ -24,6 +24,7 @@ from timfuse.genotypes import CellGenotype, Genotype, load_genotype, save_genoty
 from timfuse.objectives.metrics import FIELD_METRICS
 from timfuse.operators import build_network
 from timfuse.runtime.checkpoint import load_checkpoint
+from timfuse.runtime.errors import UserError
 from timfuse.runtime.weights import load_into, save_weights
 from timfuse.search import recipe
 
@@ -33,7 +34,15 @@ device: cpu
 data: {synthetic_pairs: 6, crop: 16, batch_size: 2}
 space: {channels: 2, cells: [successive], steps: 1, operators: [residual_k3_d1, spatial_attention_k3]}
 search: {steps: 4, warmup: 1, checkpoint_every: 2}
-latency: {height: 16, width: 16}
+cost: {height: 16, width: 16}
+"""
+OPERATORS = """
+from torch import nn
+from timfuse.operators import register_operator
+
+@register_operator("blur", kernels=(3, 5))
+def blur(channels: int, kernel: int) -> nn.Module:
+    return nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
 """
 TRAINING = """
 device: cpu
@@ -140,6 +149,50 @@ def test_a_search_from_pairs_to_a_genotype(run):
     assert genotype.provenance["data"]["root"] == "pairs"
 
 
+def test_a_search_under_a_budget(run, refused, monkeypatch):
+    words = searching("run=found", "space.operators=[residual_k3_d1, spatial_attention_k3]")
+    code, output, _ = run(*words, "--budget", "1 Mparams")
+    assert code == 0
+    assert output.splitlines()[-1].startswith("budget    1 Mparams: predicted ")
+    assert " params, counted " in output.splitlines()[-1]
+    assert load_genotype(Path("found")).provenance["budget"]["met"] is True
+    line = refused(*words, "--budget", "many", "--overwrite")
+    assert line.startswith(
+        'cost.budget = "many" must be a number above 0 with its unit, like 10ms, 5GFLOPs or 50kparams'
+    )
+    line = refused(*words, "--budget", "10 params", "--overwrite")
+    assert line.startswith("cost.budget = 10 params cannot be met: the smallest network of this space has ")
+    assert load_genotype(Path("found")).provenance["budget"]["asked"] == "1 Mparams"
+    monkeypatch.setattr("timfuse.search.conclusion.measure_network", lambda *arguments: 1001.0)
+    code, output, errors = run(*words, "--budget", "1s", "--overwrite")
+    assert code == 2
+    assert "measured 1001 ms" in output
+    line = errors.splitlines()[-1]
+    assert line.startswith(
+        "error: the network that was found takes 1001 ms, 1 ms above cost.budget = 1s; space.stem=half"
+    )
+    assert load_genotype(Path("found")).provenance["budget"]["met"] is False
+    assert Path("found/weights.safetensors").is_file()
+
+
+def test_predicted_against_measured_latency(run, refused):
+    code, output, errors = run("latency", "--config", "tiny.yaml", "--networks", "3")
+    assert code == 0
+    assert "measuring latency: " in errors
+    lines = output.splitlines()
+    assert lines[0].split() == ["cell", "1", "(successive)", "predicted", "ms", "measured", "ms", "error"]
+    assert lines[4].startswith("rank correlation ")
+    table = Path(lines[5].removeprefix("table     "))
+    before = table.read_bytes()
+    assert run("latency", "--config", "tiny.yaml", "--networks", "2")[0] == 0
+    assert table.read_bytes() == before
+    assert run("latency", "--config", "tiny.yaml", "--networks", "2", "--fresh")[0] == 0
+    assert table.read_bytes() != before
+    table.write_text("device: abacus\nmilliseconds: {}\n", encoding="utf-8")
+    line = refused("latency", "--config", "tiny.yaml")
+    assert line.startswith(f"{table} was measured on abacus, not on ")
+
+
 def test_a_search_by_detection_and_back_by_fusion(run, refused):
     words = searching("run=found", "downstream.width=8")
     code, output, _ = run(*words, "--outer-loss", "detection")
@@ -158,6 +211,32 @@ def test_a_search_by_detection_and_back_by_fusion(run, refused):
     line = refused(*searching("run=new", "data.root=pairs"), "--outer-loss", "detection")
     assert line == "pairs has no labels for detection: give boxes/NAME.txt and classes.txt"
     assert not Path("new").exists()
+
+
+def test_a_search_on_operators_of_ones_own_with_two_seeds(run, refused, registrations):
+    Path("mine.py").write_text(OPERATORS, encoding="utf-8")
+    own = ["--operators", "mine.py"]
+    search = searching("space.operators=[blur_k3, blur_k5]", "run=mine")
+    assert "an operator of one's own needs --operators FILE" in refused(*search)
+    assert not Path("mine").exists()
+    code, output, _ = run(*own, *search, "--seeds", 2)
+    assert code == 0
+    assert "mean ± std" in output
+    assert "cell 1 step 1: blur_k" in output
+    assert load_genotype("mine").provenance["operators"]["blur"]["file"] == "mine.py"
+    assert load_genotype("mine").provenance["seeds"]["count"] == 2
+    pairs(Path("pairs"), count=1)
+    assert run(*own, "fuse", "--first", "pairs/ir", "--second", "pairs/vis", "-o", "fused", "-n", "mine")[0] == 0
+    assert Path("fused/a.png").is_file()
+
+
+def test_files_of_operators_with_mistakes(run, refused, registrations):
+    assert refused("--operators", "none.py", "genotypes").startswith("cannot read none.py: No such file")
+    Path("mine.py").write_text("x = 1\ny = 1 / 0\n", encoding="utf-8")
+    assert refused("--operators", "mine.py", "genotypes") == "mine.py, line 2: ZeroDivisionError: division by zero"
+    with pytest.raises(UserError) as caught:
+        run("--debug", "--operators", "mine.py", "genotypes")
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 def test_a_training_from_a_search_to_a_table_of_scores(run, refused):
@@ -266,7 +345,10 @@ def test_bad_pairs(refused, damage, words):
         (["search.estimator_options.clips=3"], ["clips", "gauss_newton has no such setting", "epsilon, clip"]),
         (["search.estimator_options.clip=-3"], ["search.estimator_options.clip = -3 must be"]),
         (["search.warmup=4"], ["must leave steps for the architecture"]),
-        (["latency.budget=3"], ["must have a weight above 0 for the budget", "latency.weight=1"]),
+        (
+            ["cost.budget=3"],
+            ["cost.budget = 3 must be a number above 0 with its unit, like 10ms, 5GFLOPs or 50kparams"],
+        ),
         (["device=cuda:99"], ["cuda:99", "not available"]),
         (["device=abacus"], ["unknown device abacus", "cpu"]),
         (["run=tiny.yaml"], ["tiny.yaml", "is a file, not a folder"]),

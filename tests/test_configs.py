@@ -14,18 +14,21 @@ from timfuse.meta_init import MetaInitConfig, meta_initialise
 from timfuse.operators import build_network, build_supernet
 from timfuse.runtime.config import config_hash, config_to_yaml, load_config
 from timfuse.runtime.weights import save_weights
-from timfuse.search import SearchConfig, search
+from timfuse.search import SearchConfig, Spending, search
+from timfuse.tuning import TuneConfig, show, tune
 
 CONFIGS = sorted((Path(timfuse.__file__).parent / "configs").glob("*.yaml"))
 SEARCHES = [path for path in CONFIGS if path.stem.startswith("search-")]
 TRAININGS = [path for path in CONFIGS if path.stem.startswith("train-")]
 FINETUNINGS = [path for path in CONFIGS if path.stem.startswith("finetune-")]
 INITIALISATIONS = [path for path in CONFIGS if path.stem.startswith("meta-init")]
+STUDIES = [path for path in CONFIGS if path.stem.startswith("tune")]
 MODELS = {
     **dict.fromkeys(SEARCHES, SearchConfig),
     **dict.fromkeys(TRAININGS, TrainConfig),
     **dict.fromkeys(FINETUNINGS, FinetuneConfig),
     **dict.fromkeys(INITIALISATIONS, MetaInitConfig),
+    **dict.fromkeys(STUDIES, TuneConfig),
 }
 
 
@@ -44,6 +47,7 @@ def test_there_are_configs_and_each_belongs_to_a_stage():
     kinds = {"detection", "segmentation", "detfusion", "demo"}
     assert {f"finetune-{kind}" for kind in kinds} == {path.stem for path in FINETUNINGS}
     assert {"meta-init", "meta-init-demo"} == {path.stem for path in INITIALISATIONS}
+    assert {"tune"} == {path.stem for path in STUDIES}
     assert set(MODELS) == set(CONFIGS)
 
 
@@ -93,13 +97,15 @@ def test_a_shipped_search_runs(path, tmp_path):
         "data.crop=24",
         "search.steps=3",
         "search.warmup=1",
-        "latency.height=32",
-        "latency.width=48",
+        "cost.height=32",
+        "cost.width=48",
     ]
     config = load_config(SearchConfig, path, settings)
     genotype = search(config)
+    spending = Spending.of(genotype)
+    assert spending is None or spending.met
     assert [cell.kind for cell in genotype.cells] == list(config.space.cells)
-    assert (tmp_path / "run" / "latency.yaml").is_file() == (config.latency.weight > 0)
+    assert (tmp_path / "run" / "latency.yaml").is_file() == (config.cost.budget == "90ms")
     assert (tmp_path / "run" / "task").is_dir() == (config.downstream is not None)
 
 
@@ -180,6 +186,30 @@ def test_a_shipped_meta_initialisation_runs(path, tmp_path, monkeypatch):
     assert set(config.used_tasks) == set(TASKS)
     assert set(meta_initialise(config).curves) == set(TASKS)
     assert (config.run / "rates.yaml").is_file()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_shipped_study_runs(path, tmp_path, monkeypatch):
+    for name in ("draw", "draw_probabilities"):
+        monkeypatch.setattr(f"timfuse.search.conclusion.{name}", lambda *arguments: None)
+    monkeypatch.setattr("timfuse.finetune.conclusion.draw_curves", lambda *arguments: None)
+    settings = [
+        f"run={tmp_path / 'run'}",
+        "device=cpu",
+        "data.synthetic_pairs=4",
+        "search.data.crop=24",
+        "search.search.steps=2",
+        "search.search.warmup=1",
+        "search.cost.height=32",
+        "search.cost.width=32",
+        "train.data.crop=24",
+        "train.train.steps=1",
+        "train.train.warmup=0",
+    ]
+    config = load_config(TuneConfig, path, settings)
+    tune(config, 1)
+    (point,) = show(config).best
+    assert point.settings.keys() == config.vary.keys()
 
 
 def test_the_folders_of_the_shipped_meta_initialisation_are_there(shared):

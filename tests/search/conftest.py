@@ -26,7 +26,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
 def tiny(tmp_path):
     """A function that makes the config of a tiny search; keyword arguments override keys of its sections."""
 
-    def make(run="run", *, data=None, space=None, search=None, latency=None, **top):
+    def make(run="run", *, data=None, space=None, search=None, cost=None, **top):
         content = {
             "run": str(tmp_path / run),
             "device": "cpu",
@@ -51,7 +51,7 @@ def tiny(tmp_path):
                 "outer_loss": {"intensity": 0.5, "gradient": 0.4},
                 **(search or {}),
             },
-            "latency": {"height": 16, "width": 16, **(latency or {})},
+            "cost": {"height": 16, "width": 16, **(cost or {})},
             **top,
         }
         return SearchConfig.model_validate(content, strict=False)

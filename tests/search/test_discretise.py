@@ -1,9 +1,14 @@
+import itertools
+import math
+
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from timfuse.operators import build_supernet, inherited_weights
-from timfuse.search.discretise import choose, reasons
+from timfuse.search.cost import CostModel
+from timfuse.search.discretise import choose, choose_within, reasons
 
 OPERATORS = ["dense_k3_d1", "residual_k3_d1", "identity"]
 
@@ -11,7 +16,7 @@ OPERATORS = ["dense_k3_d1", "residual_k3_d1", "identity"]
 def test_the_most_probable_candidate_of_each_edge_is_kept():
     probabilities = torch.tensor([[[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]], [[0.05, 0.15, 0.8], [0.3, 0.4, 0.3]]])
     assert choose(probabilities) == [[1, 0], [2, 1]]
-    assert reasons(probabilities, OPERATORS) == [
+    assert reasons(probabilities, OPERATORS, choose(probabilities)) == [
         ["residual_k3_d1 0.50 before identity 0.30", "dense_k3_d1 0.60 before residual_k3_d1 0.30"],
         ["identity 0.80 before residual_k3_d1 0.15", "residual_k3_d1 0.40 before dense_k3_d1 0.30"],
     ]
@@ -22,7 +27,8 @@ def test_the_reason_of_an_edge_names_its_choice_first(cells, steps, count, seed)
     names = [f"operator{index}" for index in range(count)]
     generator = torch.Generator().manual_seed(seed)
     probabilities = torch.randint(1, 4, (cells, steps, count), generator=generator) / 10  # many are equal
-    choices, texts = choose(probabilities), reasons(probabilities, names)
+    choices = choose(probabilities)
+    texts = reasons(probabilities, names, choices)
     for cell in range(cells):
         for step in range(steps):
             first, value, before, second, runner_up = texts[cell][step].split()
@@ -37,3 +43,64 @@ def test_equal_candidates_give_one_that_the_weights_fit():
     assert set(inherited_weights(supernet, choices)) <= {
         name.replace(f"candidates.{index}.", "") for name in supernet.state_dict() for index in range(3)
     }
+
+
+def model(candidates, rest=5.0):
+    return CostModel("ms", rest, torch.tensor(candidates, dtype=torch.float64))
+
+
+def test_a_budget_takes_the_cheaper_operator_where_that_costs_least_probability():
+    probabilities = torch.tensor([[[0.6, 0.3, 0.1], [0.5, 0.4, 0.1]]])
+    costs = model([[10.0, 4.0, 0.0]])
+    assert choose_within(probabilities, costs, 25.0) == [[0, 0]]
+    within = choose_within(probabilities, costs, 24.9)
+    assert within == [[0, 1]]
+    assert reasons(probabilities, OPERATORS, within) == [
+        [
+            "dense_k3_d1 0.60 before residual_k3_d1 0.30",
+            "residual_k3_d1 0.40 instead of dense_k3_d1 0.50, for the budget",
+        ]
+    ]
+    assert choose_within(probabilities, costs, 13.0) == [[1, 1]]
+    assert choose_within(probabilities, costs, 5.0) == [[2, 2]]
+    assert choose_within(probabilities, costs, 4.9) == [[2, 2]]  # the cheapest, where none is within
+
+
+@given(st.integers(1, 2), st.integers(1, 2), st.integers(2, 5), st.integers(0, 10**6), st.floats(0, 1), st.booleans())
+def test_no_network_within_the_budget_is_more_probable(cells, steps, count, seed, share, whole):
+    generator = torch.Generator().manual_seed(seed)
+    probabilities = torch.rand(cells, steps, count, generator=generator, dtype=torch.float64).pow(3)
+    probabilities /= probabilities.sum(-1, keepdim=True)
+    costs = torch.rand(cells, count, generator=generator, dtype=torch.float64) * 10
+    costs = costs.round() if whole else costs  # many are equal
+    costs = CostModel("ms", 2.0, costs)
+    rows = [list(row) for row in itertools.product(range(count), repeat=steps)]
+    networks = [list(network) for network in itertools.product(rows, repeat=cells)]
+    totals = sorted(costs.of(network) for network in networks)
+    allowed = totals[int(share * (len(totals) - 1))]
+
+    def score(network):
+        return math.prod(
+            probabilities[cell, step, network[cell][step]].item() for cell in range(cells) for step in range(steps)
+        )
+
+    found = choose_within(probabilities, costs, allowed)
+    assert costs.of(found) <= allowed
+    best = max(score(network) for network in networks if costs.of(network) <= allowed)
+    assert score(found) == pytest.approx(best, rel=1e-9)
+
+
+def test_many_edges_and_candidates_take_a_moment_not_an_enumeration():
+    generator = torch.Generator().manual_seed(0)
+    # Dearer is more probable everywhere, so that no candidate can be left out beforehand.
+    costs = torch.rand(4, 30, generator=generator, dtype=torch.float64).sort(-1).values
+    probabilities = (5 * costs.sqrt().unsqueeze(1).expand(4, 2, 30)).softmax(-1)
+    costs = CostModel("ms", 1.0, costs)
+    found = choose_within(probabilities, costs, 4.0)
+    assert 3.9 < costs.of(found) <= 4.0
+
+
+def test_operators_whose_probability_has_become_zero_can_still_be_chosen():
+    probabilities = torch.tensor([[[1.0, 0.0, 0.0], [0.9, 0.1, 0.0]]])
+    assert choose_within(probabilities, model([[9.0, 1.0, 1.0]]), 15.0) == [[0, 1]]
+    assert choose_within(probabilities, model([[9.0, 1.0, 1.0]]), 7.0) == [[1, 1]]

@@ -15,6 +15,7 @@ from timfuse.objectives import FusionLoss
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
+from timfuse.runtime.led_run import LedRun
 from timfuse.search import recipe, search
 from timfuse.search import scorer as scorer_module
 from timfuse.search.scorer import Scorer
@@ -169,11 +170,11 @@ def test_kernels_of_the_task_network_decay_and_its_gradients_are_clipped(scored)
 def test_a_loss_that_is_not_finite_leaves_the_state_before_it(tiny, monkeypatch):
     search_settings = {"steps": 4, "warmup": 2, "checkpoint_every": 1}
     saved = {}
-    save = recipe.save_checkpoint
+    save = LedRun.save_checkpoint
 
-    def record(path, state):
-        save(path, state)
-        saved.setdefault(state["step"], load_checkpoint(path))
+    def record(run, state):
+        save(run, state)
+        saved.setdefault(state["step"], load_checkpoint(run.path / "checkpoint.pt"))
 
     class Poisoned(TinyTask):
         poisoned = False
@@ -188,7 +189,7 @@ def test_a_loss_that_is_not_finite_leaves_the_state_before_it(tiny, monkeypatch)
         task.poisoned = run == "poisoned"
         monkeypatch.setattr(scorer_module, "build_task_network", lambda *arguments, task=task: task)
         monkeypatch.setattr(recipe, "conclude", lambda *arguments: None)
-        monkeypatch.setattr(recipe, "save_checkpoint", record if run == "whole" else save)
+        monkeypatch.setattr(LedRun, "save_checkpoint", record if run == "whole" else save)
         config = tiny(run, search=search_settings, downstream={"kind": "segmentation"})
         if run == "whole":
             search(config)
@@ -257,7 +258,7 @@ def test_stopped_anywhere_and_resumed_it_is_the_same_to_the_bit(tiny, monkeypatc
     settings = {"steps": 8, "warmup": 4, "checkpoint_every": 2, "validate_every": 3, "mixture": "gumbel"}
     whole, killed = (tiny(name, data=SMALL, downstream=DETECTION, search=settings) for name in ("whole", "killed"))
     search(whole)
-    advance = recipe.Progress.advance
+    advance = LedRun.advance
     for survived in (3, 3):
         calls = []
 
@@ -268,7 +269,7 @@ def test_stopped_anywhere_and_resumed_it_is_the_same_to_the_bit(tiny, monkeypatc
             return advance(*arguments)
 
         with monkeypatch.context() as patch:
-            patch.setattr(recipe.Progress, "advance", die)
+            patch.setattr(LedRun, "advance", die)
             with pytest.raises(Killed):
                 search(killed, resume=True)
     search(killed, resume=True)

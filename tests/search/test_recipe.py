@@ -9,17 +9,20 @@ from PIL import Image
 import timfuse
 from timfuse.bilevel import ESTIMATORS
 from timfuse.data import PairBatch
-from timfuse.genotypes import OPERATOR_KINDS, load_genotype
+from timfuse.genotypes import OPERATOR_KINDS, CellGenotype, Genotype, load_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network, count_parameters
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
+from timfuse.runtime.led_run import LedRun
 from timfuse.runtime.weights import load_into, load_weights
 from timfuse.search import SearchConfig, recipe, search
+from timfuse.search.latency_table import load_table, merge_table, save_table, table_path
 
 FAST = {"steps": 3, "warmup": 1}
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def finished(tmp_path_factory):
             "weight_learning_rate": 2e-3,
             "architecture_learning_rate": 0.2,
         },
-        "latency": {"height": 24, "width": 40},
+        "cost": {"height": 24, "width": 40},
     }
     config = SearchConfig.model_validate(content, strict=False)
     return config, search(config), config.run
@@ -226,57 +229,71 @@ def test_every_operator_can_be_searched(tiny):
     assert state["logits"].shape == (1, 1, len(names))
 
 
-def test_latency_pulls_towards_cheap_operators(tiny, monkeypatch):
+def genotype_of(operator):
+    return Genotype("x", "infrared-visible", "fusion", 2, (CellGenotype("successive", (operator,)),))
+
+
+def cached(times, rest):
+    """Put times of operators and of the rest into the cache of the tiny search."""
+    table = {f"{name} 2x16x16 batch": time for name, time in times.items()}
+    merge_table(table_path(CPU), {**table, "rest successive 2 batch full direct 16x16": rest}, CPU)
+
+
+def test_costs_pull_towards_cheap_operators(tiny, monkeypatch):
     times = {"residual_k3_d1": 50.0, "spatial_attention_k3": 1.0}
-    table = {f"{name} 2 16 16 batch": time for name, time in times.items()}
-    table["rest of successive 2 batch full direct 16 16"] = 10.0
-    monkeypatch.setattr(recipe, "load_table", lambda path, device: dict(table))
-    space = {"operators": list(times)}
+    cached(times, rest=10.0)
+    monkeypatch.setattr("timfuse.search.reach.measure_network", lambda *arguments: 11.0)
+    monkeypatch.setattr(recipe, "conclude", lambda *arguments: None)
+    space, settings = {"operators": list(times)}, {"steps": 15, "warmup": 5, "architecture_learning_rate": 0.02}
+    counts = [count_parameters(build_network(genotype_of(operator))) for operator in times]
     rows = {}
-    for name, latency in (
+    for name, cost in (
         ("free", {}),
         ("charged", {"weight": 1.0}),
-        ("within", {"weight": 1.0, "budget": 1000.0}),
-        ("beyond", {"weight": 100.0, "budget": 20.0}),
+        ("within", {"budget": "1s"}),
+        ("few", {"budget": f"{counts[1] + 1}params", "budget_weight": 100.0}),
     ):
-        config = tiny(name, space=space, latency=latency, search={"steps": 30, "warmup": 5})
+        config = tiny(name, space=space, cost=cost, search=settings)
         search(config)
         rows[name] = read_history(config.run / "history.jsonl")
     cheap = {name: run[-1]["probability"]["cell 1 step 1"]["spatial_attention_k3"] for name, run in rows.items()}
-    assert cheap["charged"] > max(0.6, cheap["free"])
-    assert cheap["beyond"] > max(0.6, cheap["free"])
+    for name in ("charged", "few"):
+        assert cheap[name] > max(0.6, cheap["free"])
     # A budget that is kept does not change one bit of the search.
     assert [row["outer_loss"] for row in rows["within"][5:]] == [row["outer_loss"] for row in rows["free"][5:]]
-    assert "latency_ms" not in rows["free"][-1]
+    assert not {"latency_ms", "flops", "parameters"} & rows["free"][-1].keys()
     assert rows["charged"][5]["latency_ms"] == pytest.approx(10 + (50 + 1) / 2)
     assert rows["charged"][-1]["latency_ms"] < rows["charged"][5]["latency_ms"]
+    assert rows["few"][5]["parameters"] == pytest.approx(sum(counts) / 2)
+    assert "latency_ms" not in rows["few"][5]
 
 
 def test_a_run_keeps_the_latency_table_it_began_with(tiny):
-    config = tiny(latency={"weight": 0.1}, search=FAST)
+    config = tiny(cost={"weight": 0.1}, search=FAST)
     search(config)
     table = (config.run / "latency.yaml").read_text(encoding="utf-8")
-    own = recipe.load_table(config.run / "latency.yaml", torch.device("cpu"))
+    own = load_table(config.run / "latency.yaml", CPU)
     assert len(own) == 4
-    shared = recipe.table_path(torch.device("cpu"))
+    shared = table_path(CPU)
     assert shared.read_text(encoding="utf-8") == table
-    recipe.save_table(shared, dict.fromkeys(own, 1e6), torch.device("cpu"))
+    save_table(shared, dict.fromkeys(own, 1e6), CPU)
     search(config, resume=True)
     assert (config.run / "latency.yaml").read_text(encoding="utf-8") == table
 
 
-@pytest.mark.parametrize("budget", [None, 1e-3])
+@pytest.mark.parametrize("budget", [None, "0.001ms", "1 FLOPs"])
 @pytest.mark.parametrize("clip", [5.0, 1e-3])
-def test_a_step_is_that_of_the_formulas(tiny, budget, clip):
+def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
+    monkeypatch.setattr(recipe, "check_reachable", lambda *arguments: None)
     config = tiny(
         space={"channels": 4, "steps": 2},
         search={"steps": 20, "warmup": 2, "weight_clip": clip, "temperature": (0.8, 0.4)},
-        latency={"weight": 0.3, "budget": budget},
+        cost={"weight": 0.3, "budget": budget, "budget_weight": 0.7},
     )
     config.run.mkdir()
     torch.manual_seed(0)
     state = recipe._setup(config, torch.device("cpu"))
-    latency = recipe._latency_model(config, config.run, torch.device("cpu"))
+    charges = recipe._open_charges(config, CPU, resume=False)
     state.step = 9
     with torch.no_grad():
         state.logits.normal_()
@@ -298,13 +315,15 @@ def test_a_step_is_that_of_the_formulas(tiny, budget, clip):
     dot = sum((x * y).sum() for x, y in zip(F_w, f_w, strict=True))
     c = dot / sum(x.square().sum() for x in f_w)
     p = (a / temperature).softmax(-1)
-    milliseconds = latency.rest + (p * latency.costs[:, None]).sum()
-    cost = 0.3 * (milliseconds if budget is None else torch.relu(milliseconds / budget - 1))
+    costs = {kind: model.rest + (p * model.candidates[:, None].float()).sum() for kind, model in charges.models.items()}
+    cost = 0.3 * costs["ms"]
+    if budget is not None:
+        cost += 0.7 * torch.relu(costs["FLOPs"] - 1 if "FLOPs" in costs else costs["ms"] / 1e-3 - 1)
     G = F_a - c * f_a + torch.autograd.grad(cost, a)[0]
     norm = torch.stack([x.norm() for x in f_w]).norm()
     f_w = [x * min(1, clip / (norm + 1e-6)) for x in f_w]
 
-    row = recipe._step(config, state, latency, weight_batch, architecture_batch)
+    row = recipe._step(config, state, charges, weight_batch, architecture_batch)
     # The first step of Adam is lr g / (|g| + eps).
     for old, new, gradient in zip(before, w, f_w, strict=True):
         torch.testing.assert_close(gradient, new.grad, rtol=1e-4, atol=1e-7)
@@ -313,7 +332,7 @@ def test_a_step_is_that_of_the_formulas(tiny, budget, clip):
     torch.testing.assert_close(state.logits.detach(), logits - 5e-3 * G / (G.abs() + 1e-8), rtol=1e-4, atol=1e-6)
     assert row["coefficient"] == pytest.approx(c.item(), rel=1e-4)
     assert row["weight_gradient_norm"] == pytest.approx(norm.item(), rel=1e-5)
-    assert row["latency_ms"] == pytest.approx(milliseconds.item(), rel=1e-6)
+    assert row["latency_ms"] == pytest.approx(costs["ms"].item(), rel=1e-6)
     assert row["temperature"] == pytest.approx(temperature)
 
 
@@ -351,15 +370,15 @@ class Poisoned:
 @pytest.mark.parametrize("estimator", ["gauss_newton", "first_order"])
 def test_a_loss_that_is_not_finite_stops_the_search_at_its_last_good_state(tiny, monkeypatch, step, value, estimator):
     states = {}
-    save = recipe.save_checkpoint
+    save = LedRun.save_checkpoint
 
-    def record(path, state):
-        save(path, state)
-        states[state["step"]] = load_checkpoint(path)
+    def record(run, state):
+        save(run, state)
+        states[state["step"]] = load_checkpoint(run.path / "checkpoint.pt")
 
     config = tiny("whole", search={"estimator": estimator, "checkpoint_every": 1})
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "save_checkpoint", record)
+        patch.setattr(LedRun, "save_checkpoint", record)
         patch.setattr(recipe, "conclude", lambda *arguments: None)
         search(config)
     config = tiny("poisoned", search={"estimator": estimator})

@@ -15,6 +15,7 @@ from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_to_yaml
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
+from timfuse.runtime.led_run import LedRun
 from timfuse.runtime.weights import load_weights
 from timfuse.search import recipe, search
 
@@ -22,7 +23,7 @@ VARIANTS = {
     "gauss_newton": {"search": {"estimator": "gauss_newton"}},
     "gumbel": {
         "search": {"estimator": "first_order", "mixture": "gumbel"},
-        "latency": {"weight": 0.01},
+        "cost": {"weight": 0.01},
         "space": {"norm": "group", "operators": ["dense_k3_d1", "dilated_k3_d1"]},
     },
 }
@@ -130,8 +131,7 @@ def test_dying_anywhere_in_a_step(tiny, monkeypatch, variant, moment, calls_befo
     with monkeypatch.context() as patch:
         patch.setattr(recipe, "conclude", lambda *arguments: None)
         search(whole)
-        owner = {"log": recipe.History, "advance": recipe.Progress, "save_checkpoint": recipe}[moment]
-        call = getattr(owner, moment)
+        call = getattr(LedRun, moment)
         for survived in calls_before_death:
             calls = []
 
@@ -142,7 +142,7 @@ def test_dying_anywhere_in_a_step(tiny, monkeypatch, variant, moment, calls_befo
                 return call(*arguments)
 
             with monkeypatch.context() as inner:
-                inner.setattr(owner, moment, die)
+                inner.setattr(LedRun, moment, die)
                 with pytest.raises(Killed):
                     search(killed, resume=True)
         search(killed, resume=True)
@@ -179,7 +179,7 @@ def test_a_run_may_go_on_with_other_workers_and_checkpoints_and_elsewhere(tiny, 
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipe.Progress, "advance", die_at_the_seventh)
+        patch.setattr(LedRun, "advance", die_at_the_seventh)
         with pytest.raises(Killed):
             search(first)
     first.run.rename(first.run.with_name("moved"))
