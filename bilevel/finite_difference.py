@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from .gradients import Gradients, flatten, partial_gradients, subtract
+from .gradients import Gradients, flatten, loss_and_gradient, partial_gradients, subtract
 from .hypergradient import Hypergradient, conclude
 from .isolation import isolated
 from .problem import BilevelProblem
@@ -50,14 +50,12 @@ def finite_difference(
     with isolated(problem) as evaluate:
 
         def f_a() -> Gradients:
-            return torch.autograd.grad(evaluate(problem.inner_loss, inner_batch), a, materialize_grads=True)
+            return loss_and_gradient(evaluate(problem.inner_loss, inner_batch), a, problem.average)[1]
 
-        f = evaluate(problem.inner_loss, inner_batch)
-        f_w = torch.autograd.grad(f, w, materialize_grads=True)
+        f, f_w = loss_and_gradient(evaluate(problem.inner_loss, inner_batch), w, problem.average)
         try:
             move(f_w, -learning_rate)
-            F = evaluate(problem.outer_loss, outer_batch)
-            F_a, F_w = partial_gradients(F, a, w)
+            F, F_a, F_w = partial_gradients(evaluate(problem.outer_loss, outer_batch), a, w, problem.average)
             outer = flatten(F_w)
             h = step / torch.linalg.vector_norm(outer).clamp_min(torch.finfo(outer.dtype).tiny)
             direction = tuple(torch._foreach_mul(F_w, h))

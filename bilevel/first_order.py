@@ -2,8 +2,7 @@
 
 from typing import Any
 
-import torch
-
+from .gradients import loss_and_gradient
 from .hypergradient import Hypergradient, conclude
 from .isolation import frozen, isolated
 from .problem import BilevelProblem
@@ -25,12 +24,8 @@ def first_order(problem: BilevelProblem, outer_batch: Any, inner_batch: Any) -> 
     Raises:
         NonFiniteError: If the outer loss or its gradient is not finite.
     """
-    a = tuple(problem.outer_parameters)
     # With w frozen neither the weight gradients nor what they need of the forward pass is computed.
     with isolated(problem) as evaluate, frozen(problem.inner_parameters):
         F = evaluate(problem.outer_loss, outer_batch)
-        if F.requires_grad:
-            F_a = torch.autograd.grad(F, a, materialize_grads=True)
-        else:
-            F_a = tuple(torch.zeros_like(tensor) for tensor in a)
+        F, F_a = loss_and_gradient(F, problem.outer_parameters, problem.average)
     return conclude(F, F_a, F_a)

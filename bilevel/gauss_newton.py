@@ -43,12 +43,10 @@ def gauss_newton(
     """
     a, w = problem.outer_parameters, problem.inner_parameters
     with isolated(problem) as evaluate:
-        F = evaluate(problem.outer_loss, outer_batch)
-        F_a, F_w = partial_gradients(F, a, w)
-        f = evaluate(problem.inner_loss, inner_batch)
-        f_a, f_w = partial_gradients(f, a, w)
+        F, F_a, F_w = partial_gradients(evaluate(problem.outer_loss, outer_batch), a, w, problem.average)
+        f, f_a, f_w = partial_gradients(evaluate(problem.inner_loss, inner_batch), a, w, problem.average)
     outer, inner = flatten(F_w), flatten(f_w)
-    # Everything above is linear in the data: several processes average their gradients here, before c.
+    # Everything above is linear in the data and averaged over the processes; the mean of c would not be c.
     c = _coefficient(outer, inner, epsilon).clamp(-clip, clip)
     G = subtract(F_a, f_a, c)
     return conclude(F, F_a, G, F_w=outer, f=f, f_w=inner, inner=f_w, reported={"coefficient": c})

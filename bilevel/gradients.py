@@ -5,22 +5,36 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .problem import Average
+
 Gradients = tuple[Tensor, ...]
 
 
-def partial_gradients(loss: Tensor, a: Sequence[Tensor], w: Sequence[Tensor]) -> tuple[Gradients, Gradients]:
-    """Both partial gradients of a loss from one backward pass, with zeros for what it does not depend on.
+def loss_and_gradient(loss: Tensor, variables: Sequence[Tensor], average: Average) -> tuple[Tensor, Gradients]:
+    """A loss and its gradient from one backward pass, with zeros for what it does not depend on.
 
     Args:
         loss: A scalar; its graph is freed.
-        a: Outer variables.
-        w: Inner variables.
+        variables: Leaves.
+        average: Of the problem; called once.
 
     Returns:
-        The gradients by ``a`` and by ``w``.
+        The averages of both, without a graph.
     """
-    gradients = torch.autograd.grad(loss, (*a, *w), materialize_grads=True)
-    return gradients[: len(a)], gradients[len(a) :]
+    if loss.requires_grad:
+        gradient = torch.autograd.grad(loss, variables, materialize_grads=True)
+    else:
+        gradient = tuple(torch.zeros_like(variable) for variable in variables)
+    mean, *means = average((loss.detach(), *gradient))
+    return mean, tuple(means)
+
+
+def partial_gradients(
+    loss: Tensor, a: Sequence[Tensor], w: Sequence[Tensor], average: Average
+) -> tuple[Tensor, Gradients, Gradients]:
+    """Do as `loss_and_gradient` for outer variables ``a`` and inner variables ``w``, and part the gradients of both."""
+    mean, gradient = loss_and_gradient(loss, (*a, *w), average)
+    return mean, gradient[: len(a)], gradient[len(a) :]
 
 
 def vector_jacobian(outputs: Gradients, inputs: Sequence[Tensor], vectors: Gradients) -> Gradients:

@@ -1,13 +1,13 @@
 """The implicit function theorem, shared by the estimators that differ in how they solve its linear system."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .compiled import refuse_compiled
-from .gradients import flatten, partial_gradients, subtract, unflatten, vector_jacobian
+from .gradients import Gradients, flatten, partial_gradients, subtract, unflatten, vector_jacobian
 from .hypergradient import Hypergradient, conclude
 from .isolation import isolated
 from .problem import BilevelProblem
@@ -41,16 +41,18 @@ def implicit_hypergradient(
     refuse_compiled(problem.module)
     a, w = tuple(problem.outer_parameters), problem.inner_parameters
     with isolated(problem) as evaluate:
-        F = evaluate(problem.outer_loss, outer_batch)
-        F_a, F_w = partial_gradients(F, a, w)
+        F, F_a, F_w = partial_gradients(evaluate(problem.outer_loss, outer_batch), a, w, problem.average)
         f = evaluate(problem.inner_loss, inner_batch)
-        f_w = torch.autograd.grad(f, w, create_graph=True, materialize_grads=True)
+        f_w = torch.autograd.grad(f, w, create_graph=True, materialize_grads=True)  # of this process's part
+
+        def product(variables: Sequence[Tensor], vector: Tensor) -> Gradients:
+            return problem.average(vector_jacobian(f_w, variables, unflatten(vector, w)))
 
         def hessian_product(vector: Tensor) -> Tensor:
-            return flatten(vector_jacobian(f_w, w, unflatten(vector, w))) + damping * vector
+            return flatten(product(w, vector)) + damping * vector
 
         outer = flatten(F_w)
         q, reported = solve(hessian_product, outer)
-        G = subtract(F_a, vector_jacobian(f_w, a, unflatten(q, w)))
-    inner = tuple(gradient.detach() for gradient in f_w)
-    return conclude(F, F_a, G, F_w=outer, f=f, f_w=flatten(inner), inner=inner, reported=reported)
+        G = subtract(F_a, product(a, q))
+    f, *inner = problem.average([tensor.detach() for tensor in (f, *f_w)])
+    return conclude(F, F_a, G, F_w=outer, f=f, f_w=flatten(inner), inner=tuple(inner), reported=reported)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..runtime.errors import UserError
 from .compiled import refuse_compiled
 from .gradients import Gradients
+from .problem import Average
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # old syntax in higher, reported when its byte code is first made
@@ -22,13 +23,19 @@ with warnings.catch_warnings():
 class InnerLoop:
     """A copy of a module whose weights are a differentiable function of where they started.
 
+    Args:
+        module: Holds the initial weights.
+        optimizer: Takes the steps.
+        average: Of the gradients, as in `BilevelProblem`.
+
     Attributes:
         module: The copy, with its own weights and buffers; evaluate losses with it.
     """
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> None:
         self.module: Any = monkeypatch(module, copy_initial_weights=False)
         self._optimizer = _DIFFERENTIABLE[type(optimizer)](optimizer, module.parameters(), fmodel=self.module)
+        self._average = average
 
     @property
     def parameters(self) -> Gradients:
@@ -43,14 +50,15 @@ class InnerLoop:
             rates: (param groups,), learning rates in place of the optimiser's, which may be on the tape themselves.
 
         Returns:
-            The raw gradient of the loss by ``parameters`` as they were, on the tape, zeros where it has none.
+            The raw gradient of the loss by ``parameters`` as they were, averaged, on the tape, zeros where it has none.
         """
         before = self.module.fast_params
         seen: list[Tensor | None] = []
 
         def see(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-            seen.extend(gradients)
-            return gradients
+            averaged = iter(self._average([gradient for gradient in gradients if gradient is not None]))
+            seen.extend(None if gradient is None else next(averaged) for gradient in gradients)
+            return tuple(seen)
 
         override = None if rates is None else {"lr": list(rates.unbind())}
         self._optimizer.step(loss, override=override, grad_callback=see)
@@ -74,7 +82,7 @@ class InnerLoop:
 
 
 @contextmanager
-def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[InnerLoop]:
+def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer, average: Average = tuple) -> Iterator[InnerLoop]:
     """Adapt a copy of a module by differentiable optimiser steps; module and optimiser stay as they are.
 
     The weights of the loop are on the tape of the module's parameters, as MAML needs it. The steps are those
@@ -86,6 +94,7 @@ def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[
     Args:
         module: Holds the initial weights.
         optimizer: `torch.optim.SGD` or `torch.optim.Adam` over parameters of ``module``; others stay fixed.
+        average: Of the gradients of each step, as in `BilevelProblem`.
 
     Raises:
         UserError: If the module or optimiser is of a kind whose steps would be wrong.
@@ -94,7 +103,7 @@ def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[
     _refuse_hooks(module)
     _refuse_aliases(module)
     _refuse_optimizer(module, optimizer)
-    loop = InnerLoop(module, optimizer)
+    loop = InnerLoop(module, optimizer, average)
     try:
         yield loop
     finally:

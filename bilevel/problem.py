@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 Loss = Callable[[nn.Module, Any], Tensor]
+Average = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class BilevelProblem:
             buffers of ``module``.
         outer_loss: F, called as ``outer_loss(module, batch)``; returns a scalar.
         inner_loss: f, called as ``inner_loss(module, batch)``; returns a scalar.
+        average: Where several processes have a part of each batch and the losses are means over it: takes tensors and
+            returns their means over the processes, differentiably. Losses, gradients and Hessian products are linear in
+            the data and go through it as they are taken, so that what is made of them is that of the whole batches,
+            the same in every process.
 
     Raises:
         ValueError: If there are no outer or no inner variables, or an outer variable breaks the rule above.
@@ -30,6 +35,7 @@ class BilevelProblem:
     outer_parameters: Sequence[Tensor]
     outer_loss: Loss
     inner_loss: Loss
+    average: Average = tuple
 
     def __post_init__(self) -> None:
         if not self.outer_parameters or not self.inner_parameters:

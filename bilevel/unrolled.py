@@ -44,7 +44,7 @@ def unrolled(
     """
     a = tuple(problem.outer_parameters)
     optimizer = optimizer or torch.optim.SGD(problem.inner_parameters, lr=0.01)
-    with isolated(problem) as evaluate, inner_loop(problem.module, optimizer) as loop:
+    with isolated(problem) as evaluate, inner_loop(problem.module, optimizer, problem.average) as loop:
         f = evaluate(problem.inner_loss, inner_batch, loop.module)
         inner = tuple(gradient.detach() for gradient in loop.step(f))
         for _ in range(steps - 1):
@@ -53,6 +53,7 @@ def unrolled(
         # Leaves at w_K give both partial gradients of F; the chain rule then goes on through the steps.
         leaves = loop.detach()
         F = evaluate(problem.outer_loss, outer_batch, loop.module)
-        F_a, F_w = partial_gradients(F, a, leaves)
-        G = subtract(F_a, vector_jacobian(w_K, a, F_w), -1.0)
+        F, F_a, F_w = partial_gradients(F, a, leaves, problem.average)
+        G = subtract(F_a, problem.average(vector_jacobian(w_K, a, F_w)), -1.0)
+    (f,) = problem.average([f.detach()])
     return conclude(F, F_a, G, F_w=flatten(F_w), f=f, f_w=flatten(inner), inner=inner)

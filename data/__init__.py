@@ -2,6 +2,7 @@
 
 from .checking import CheckedPairs, check_pairs
 from .colour import chroma_source, colour_like, is_colour, luma_of, to_pixels
+from .fingerprint import fingerprint, fingerprint_files
 from .images import SUFFIXES, Pixels, luma, read_luma, read_pixels, unit_range, write_pixels
 from .labelled import LabelledPairs, LabelledScenes, LabelledSource, Labels, open_labelled, split_labelled
 from .labelled_stream import LabelledStream, ZoomedWindow, labelled_batch
@@ -52,6 +53,8 @@ __all__ = [
     "cut_crops",
     "find_fused",
     "find_pairs",
+    "fingerprint",
+    "fingerprint_files",
     "hold_out",
     "is_colour",
     "labelled_batch",

@@ -1,5 +1,6 @@
 """Pairs with what is known of them, boxes or class masks: those of a folder, all checked first, or synthetic scenes."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
@@ -12,6 +13,7 @@ from ..runtime.progress import Progress
 from .boxes import find_boxes, read_boxes
 from .checking import check_pairs
 from .class_names import read_class_names
+from .fingerprint import fingerprint
 from .images import Pixels
 from .masks import Mask, find_masks, read_masks
 from .objects import Objects
@@ -70,6 +72,16 @@ class LabelledPairs:
 
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
         return self._pairs[index]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of a pair."""
+        return self._pairs.size(index)
+
+    def fingerprint(self) -> str:
+        """Tell these pairs with their labels from all others."""
+        labels: list[object] = [[each.boxes.tolist(), each.classes.tolist()] for each in self._objects or ()]
+        labels += [hashlib.blake2b(mask.tobytes()).hexdigest() for mask in self._masks or ()]
+        return fingerprint((self._pairs.fingerprint(), self.classes, self.unlabelled, labels))
 
     def objects(self, index: int) -> Objects:
         """Return the objects of a pair."""

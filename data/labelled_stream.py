@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from ..runtime.distribution import ALONE, Ranks
 from .images import Pixels, unit_range
 from .labelled import LabelledSource, Labels
 from .masks import Mask
@@ -79,19 +80,21 @@ class ZoomedWindow:
 class LabelledStream(Dataset[LabelledBatch]):
     """Batches of randomly zoomed crops with their labels, indexed by training step: item `step` is that step's batch.
 
-    The order of the pairs is that of `CropStream`. An object of which less than a quarter of its area lies in the
-    crop is no object of the sample; the box of any other becomes that of the part that is seen.
+    The order of the pairs, and how several processes share them, is that of `CropStream`. An object of which less than
+    a quarter of its area lies in the crop is no object of the sample; the box of any other becomes that of the part
+    that is seen.
 
     Args:
         source: Where pairs come from, opened for the labels that are asked for.
         indices: The positions in `source` to draw from, at least one.
-        batch_size: N, pairs in a batch.
+        batch_size: N, pairs in a batch, a multiple of the number of `ranks`.
         crop: Height and width of the crops in pixels.
         seed: The run's seed.
         name: Name of the stream; streams of one seed and different names are independent.
         scale: Least and greatest factor by which images are enlarged, drawn log-uniformly. Where so large a part of
             an image would be shown that it does not have it, the image is enlarged more.
         labels: Which labels the batches carry.
+        ranks: The processes that share every batch.
     """
 
     def __init__(
@@ -105,10 +108,11 @@ class LabelledStream(Dataset[LabelledBatch]):
         name: str,
         scale: tuple[float, float] = (0.75, 1.33),
         labels: Labels,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.source = source
         self.indices = tuple(indices)
-        self.crop, self.scale, self.labels = crop, scale, labels
+        self.crop, self.scale, self.labels, self.ranks = crop, scale, labels, ranks
         self._order = PairOrder(self.indices, batch_size=batch_size, seed=seed, name=name)
 
     def __getitem__(self, step: int) -> LabelledBatch:
@@ -116,11 +120,12 @@ class LabelledStream(Dataset[LabelledBatch]):
         images: list[Tensor] = []
         objects: list[Objects] = []
         masks: list[NDArray[np.uint8]] = []
-        for index in self._order.pairs_of(step):
-            pair = self.source[index]
-            height, width = pair[0].shape
-            window = ZoomedWindow.draw(height, width, self.crop, self.scale, rng)
-            images.append(window.cut_images(pair))
+        windows = [
+            (index, ZoomedWindow.draw(*self.source.size(index), self.crop, self.scale, rng))
+            for index in self._order.pairs_of(step)
+        ]
+        for index, window in self.ranks.share(windows):
+            images.append(window.cut_images(self.source[index]))
             if self.labels == "boxes":
                 objects.append(window.move_objects(self.source.objects(index)))
             else:

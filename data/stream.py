@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..runtime.distribution import ALONE, Ranks
 from ..runtime.errors import UserError
 from ..runtime.seeds import derive_seed
+from .fingerprint import fingerprint
 from .images import Pixels, unit_range
 
 T = TypeVar("T")
@@ -26,6 +28,12 @@ class PairSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]: ...  # two (H, W) arrays, uint8 or uint16
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of a pair without reading it."""
+
+    def fingerprint(self) -> str:
+        """Tell this source from those that hold anything else; the same on every machine."""
 
 
 class PairBatch(NamedTuple):
@@ -63,7 +71,9 @@ class Window:
         return image[self.top : self.top + self.size, self.left : self.left + self.size][rows, columns]
 
 
-def cut_crops(source: PairSource, pairs: Sequence[int], crop: int, rng: np.random.Generator) -> PairBatch:
+def cut_crops(
+    source: PairSource, pairs: Sequence[int], crop: int, rng: np.random.Generator, ranks: Ranks = ALONE
+) -> PairBatch:
     """Cut one random window out of each pair.
 
     Args:
@@ -71,16 +81,15 @@ def cut_crops(source: PairSource, pairs: Sequence[int], crop: int, rng: np.rando
         pairs: Their positions, N.
         crop: Height and width of the windows in pixels; no image may be smaller.
         rng: Draws the windows.
+        ranks: The processes that share the pairs; each draws all windows and cuts its own.
 
     Returns:
         The batch, in the order of `pairs`.
     """
+    windows = [(index, Window.draw(*source.size(index), crop, rng)) for index in pairs]
     crops: list[list[NDArray[np.float32]]] = [[], []]
-    for index in pairs:
-        images = source[index]
-        height, width = images[0].shape
-        window = Window.draw(height, width, crop, rng)
-        for side, image in zip(crops, images, strict=True):
+    for index, window in ranks.share(windows):
+        for side, image in zip(crops, source[index], strict=True):
             side.append(unit_range(window.cut(image)))
     first, second = (torch.from_numpy(np.stack(side)).unsqueeze(1) for side in crops)
     return PairBatch(first, second)
@@ -95,6 +104,7 @@ class JoinedPairs:
 
     def __init__(self, sources: Sequence[PairSource]) -> None:
         self.names = tuple(name for source in sources for name in source.names)
+        self._sources = tuple(sources)
         self._places = [(source, index) for source in sources for index in range(len(source))]
 
     def __len__(self) -> int:
@@ -103,6 +113,15 @@ class JoinedPairs:
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
         source, place = self._places[index]
         return source[place]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of a pair."""
+        source, place = self._places[index]
+        return source.size(place)
+
+    def fingerprint(self) -> str:
+        """Tell these pairs from all others."""
+        return fingerprint(source.fingerprint() for source in self._sources)
 
 
 class PairOrder:
@@ -142,18 +161,20 @@ class PairOrder:
 
 
 class CropStream(Dataset[PairBatch]):
-    """Batches of random crops, indexed by training step: item `step` is the whole batch of that step.
+    """Batches of random crops, indexed by training step: item `step` is the batch of that step.
 
-    The order of the pairs is that of `PairOrder`.
+    Of several processes each gets its own part of the batch that one alone would get. The order of the pairs is that of
+    `PairOrder`.
 
     Args:
         source: Where pairs come from.
         indices: The positions in `source` to draw from, at least one.
-        batch_size: N, pairs in a batch.
+        batch_size: N, pairs in a batch, a multiple of the number of `ranks`.
         crop: Height and width of the crops in pixels; no image of the source may be smaller.
         seed: The run's seed.
         name: Name of the stream; streams of one seed and different names are independent.
         shares: How often each of `indices` comes, relative to the others; None for all equally often.
+        ranks: The processes that share every batch.
     """
 
     def __init__(
@@ -166,11 +187,13 @@ class CropStream(Dataset[PairBatch]):
         seed: int,
         name: str,
         shares: Sequence[float] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.source = source
         self.indices = tuple(indices)
         self.batch_size = batch_size
         self.crop = crop
+        self.ranks = ranks
         self._order = PairOrder(indices, batch_size=batch_size, seed=seed, name=name, shares=shares)
 
     def pairs_of(self, step: int) -> list[int]:
@@ -178,7 +201,7 @@ class CropStream(Dataset[PairBatch]):
         return self._order.pairs_of(step)
 
     def __getitem__(self, step: int) -> PairBatch:
-        return cut_crops(self.source, self.pairs_of(step), self.crop, self._order.rng("crops", step))
+        return cut_crops(self.source, self.pairs_of(step), self.crop, self._order.rng("crops", step), self.ranks)
 
 
 class _Carrier(Dataset[T | UserError]):

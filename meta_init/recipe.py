@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,19 +12,16 @@ from torch import Tensor, nn
 
 from ..bilevel import META_GRADIENTS, MetaGradient, NonFiniteError
 from ..bilevel.gradients import flatten, unflatten
-from ..data import stream_batches
+from ..data import fingerprint, stream_batches
 from ..genotypes import Genotype, load_genotype
 from ..operators import build_network
-from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, restoring, save_checkpoint
-from ..runtime.config import config_to_yaml
+from ..runtime.checkpoint import capture_rng, restore_rng, restoring
 from ..runtime.device import select_device
 from ..runtime.distribution import Ranks, open_ranks
-from ..runtime.errors import UserError
-from ..runtime.history import History
+from ..runtime.errors import StoppedError, UserError
 from ..runtime.interruption import deferred_interrupt
+from ..runtime.led_run import LedRun, open_led_run
 from ..runtime.memory import keep_freed_memory
-from ..runtime.progress import Progress
-from ..runtime.run_folder import CHECKPOINT_FILE, open_run
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import seed_everything
 from ..runtime.weights import load_into, save_weights
@@ -59,68 +55,34 @@ def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: 
         UserError: the config, the data, the device or the run folder cannot be used, or a loss became non-finite.
     """
     keep_freed_memory()
-    device = select_device(config.device)
-    genotype = load_genotype(config.genotype)
-    if genotype.network != "fusion":
-        raise UserError(
-            f"{genotype.name} is a {genotype.network} network; a meta-initialisation is for fusion networks"
-        )
-    tasks = open_tasks(config.data, config.used_tasks, config.seed)
-    seed_everything(config.seed)
-    state = _setup(config, genotype, device)
-    with ExitStack() as stack:
-        ranks = stack.enter_context(open_ranks())
-        report = _open(config, ranks, stack, resume, overwrite)
-        if ranks.agree(report is not None and report.resumes):
-            _restore(state, load_checkpoint(config.run / CHECKPOINT_FILE), config.run)
-        if report is not None:
-            report.start(state.step)
-        try:
-            _fit(config, state, genotype, tasks, ranks, report)
-        except UserError:
-            if report is None:  # the leading process tells of it
-                raise SystemExit(2) from None
-            raise
-        if report is None:
-            return MetaInitialisation(genotype, state.best_step, {}, {})
-        return conclude(config, state.network, tasks, state.best_step, device)
-
-
-class _Report:
-    """What the leading process writes: the run folder with its history, and the progress."""
-
-    def __init__(self, config: MetaInitConfig, stack: ExitStack, resume: bool, overwrite: bool) -> None:
-        self._config, self._stack = config, stack
-        self._run = stack.enter_context(
-            open_run(
-                config.run, config_yaml=config_to_yaml(config), resume=resume, overwrite=overwrite, harmless=HARMLESS
+    with open_ranks() as ranks:
+        device = select_device(config.device, ranks.local)
+        genotype = load_genotype(config.genotype)
+        if genotype.network != "fusion":
+            raise UserError(
+                f"{genotype.name} is a {genotype.network} network; a meta-initialisation is for fusion networks"
             )
-        )
-        self.resumes = self._run.resumes
-
-    def start(self, step: int) -> None:
-        """Open the history and the progress at the first step to come."""
-        name = self._run.path.name
-        self.history = self._stack.enter_context(History(self._run.path, step - 1 if self.resumes else None))
-        self.progress = self._stack.enter_context(
-            Progress(self._config.meta.all_steps, f"meta-initialising {name}", start=step)
-        )
-        for note in filter(None, (self._run.note, self.history.note)):
-            self.progress.print(note)
-
-
-def _open(config: MetaInitConfig, ranks: Ranks, stack: ExitStack, resume: bool, overwrite: bool) -> _Report | None:
-    """Open the run in the leading process; where that fails, the others end as well."""
-    report = None
-    if ranks.leads:
-        try:
-            report = _Report(config, stack, resume, overwrite)
-        except UserError:
-            ranks.agree(False)
-            raise
-    if not ranks.agree(report is not None):
-        raise SystemExit(2)
-    return report
+        tasks = open_tasks(config.data, config.used_tasks, config.seed)
+        seed_everything(config.seed)
+        state = _setup(config, genotype, device)
+        with open_led_run(
+            config.run,
+            config,
+            ranks,
+            resume=resume,
+            overwrite=overwrite,
+            harmless=HARMLESS,
+            pairs=sum(len(task.source) for task in tasks),
+            fingerprint=lambda: fingerprint(
+                (task.source.fingerprint(), task.blocks, task.validation) for task in tasks
+            ),
+        ) as run:
+            if run.resumes:
+                _restore(state, run.load_checkpoint(), run.path)
+            run.start("meta-initialising", config.meta.all_steps, state.step)
+            _fit(config, state, genotype, tasks, run)
+            # The best step is known to the first process alone, which validates.
+            return ranks.from_leader(lambda: conclude(config, state.network, tasks, state.best_step, device))
 
 
 @dataclass
@@ -158,11 +120,10 @@ def _fit(
     state: _State,
     genotype: Genotype,
     tasks: Sequence[Task],
-    ranks: Ranks,
-    report: _Report | None,
+    run: LedRun,
 ) -> None:
     """Run the steps that are left, with validations and checkpoints now and then and at the end."""
-    settings, data, device = config.meta, config.data, state.log_rates.device
+    settings, data, device, ranks = config.meta, config.data, state.log_rates.device, run.ranks
     trained = [task for task in tasks if task.weight]
     own = ranks.share(trained)
     stream = EpisodeStream(
@@ -185,18 +146,17 @@ def _fit(
             row = _step(config, state, trained, episodes, ranks)
             last = state.step == settings.all_steps - 1
             done = state.step + 1 - settings.pretrain
-            if report is not None and (last or (done >= 0 and done % settings.validate_every == 0)):
+            if ranks.leads and (last or (done >= 0 and done % settings.validate_every == 0)):
                 row["validation"] = scores = _validate(config, state, genotype, trained, trials)
                 validated = f", validated: {scores['mean']['loss']:.4f}"
             state.step += 1
+            run.log(state.step - 1, row)
+            run.advance(f"loss {row['loss']:.4f}{validated}")
             stop = ranks.agree(interrupted())
-            if report is not None:
-                report.history.log(state.step - 1, row)
-                report.progress.advance(f"loss {row['loss']:.4f}{validated}")
-                if state.step % settings.checkpoint_every == 0 or last or stop:
-                    save_checkpoint(config.run / CHECKPOINT_FILE, _captured(state))
+            if state.step % settings.checkpoint_every == 0 or last or stop:
+                run.save_checkpoint(_captured(state))
             if stop:
-                raise UserError(f"stopped before step {state.step}; go on with --resume")
+                raise StoppedError(f"stopped before step {state.step}; go on with --resume")
 
 
 def _step(

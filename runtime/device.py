@@ -8,11 +8,12 @@ import torch
 from .errors import UserError
 
 
-def select_device(name: str) -> torch.device:
+def select_device(name: str, number: int = 0) -> torch.device:
     """Choose a device.
 
     Args:
-        name: `auto` (the first CUDA device, or else the CPU), `cpu`, `cuda`, `cuda:1`, ... or `mps`.
+        name: `auto` (a CUDA device, or else the CPU), `cpu`, `cuda`, `cuda:1`, ... or `mps`.
+        number: Of the CUDA device where the name says none.
 
     Returns:
         The device, with an index for CUDA.
@@ -30,9 +31,10 @@ def select_device(name: str) -> torch.device:
             raise UserError(
                 f"device {name} is not available: torch finds no CUDA device; use --set device=cpu or --device cpu"
             )
-        number = int(index or 0)
+        number = int(index or number)
         if number >= torch.cuda.device_count():
-            raise UserError(f"device {name} is not available; the last one is cuda:{torch.cuda.device_count() - 1}")
+            last = torch.cuda.device_count() - 1
+            raise UserError(f"device cuda:{number} is not available; the last one is cuda:{last}")
         return torch.device("cuda", number)
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError("device mps is not available on this machine; use --set device=cpu or --device cpu")

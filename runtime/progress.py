@@ -9,6 +9,8 @@ import rich.progress
 from rich.console import Console
 from rich.table import Column
 
+from .distribution import leads
+
 # Without a terminal: a line after the shortest time if this part was done, after the longest anyway.
 _SHORTEST_SECONDS = 5.0
 _LONGEST_SECONDS = 60.0
@@ -17,6 +19,8 @@ _PART = 0.05
 
 class Progress:
     """Show how far work has come, how fast it goes and how long it still takes, on standard error.
+
+    Of several processes that work on one run, the first alone shows anything.
 
     Args:
         total: The number of steps of the whole work.
@@ -38,7 +42,7 @@ class Progress:
         self.description = description
         self.completed = start
         self._unit = unit
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(stderr=True, quiet=not leads())
         self._bar: rich.progress.Progress | None = None
         self._task = rich.progress.TaskID(0)
 

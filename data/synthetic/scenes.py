@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fingerprint import fingerprint
 from .canvas import Camera, Canvas, Floats
 from .objects import (
     Stage,
@@ -202,6 +203,14 @@ class SyntheticScenes:
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         scene = self.scene(index)
         return scene.first, scene.second
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of a scene."""
+        return self._size, self._size
+
+    def fingerprint(self) -> str:
+        """Tell these scenes from all others."""
+        return fingerprint(("scenes", len(self), self._size, self._seed))
 
     def scene(self, index: int) -> Scene:
         """Return a scene with its boxes, classes and mask."""

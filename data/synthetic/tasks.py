@@ -2,6 +2,7 @@
 
 from ...genotypes import TASKS
 from ...genotypes.choices import check_choice
+from ..fingerprint import fingerprint
 from ..images import Pixels, luma
 from .exposures import make_exposures
 from .focus import make_focus
@@ -86,3 +87,11 @@ class SyntheticPairs:
             first, second = make_pair(self._task, self._seed, index, height=self._size, width=self._size)
             self._rendered[index] = luma(first), luma(second)
         return self._rendered[index]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of a pair."""
+        return self._size, self._size
+
+    def fingerprint(self) -> str:
+        """Tell these pairs from all others."""
+        return fingerprint((self._task, len(self), self._size, self._seed))

@@ -20,6 +20,7 @@ from timfuse.data import (
     open_labelled,
     stream_batches,
 )
+from timfuse.runtime.distribution import Ranks
 
 CROP = 48
 
@@ -32,8 +33,14 @@ class Numbered:
     def __len__(self) -> int:
         return len(self.names)
 
+    def size(self, index: int) -> tuple[int, int]:
+        return (60, 80) if index % 2 else (90, 40)
+
+    def fingerprint(self) -> str:
+        return "numbered"
+
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
-        flat = np.zeros((60, 80) if index % 2 else (90, 40), np.uint16)
+        flat = np.zeros(self.size(index), np.uint16)
         return flat + np.uint16(257 * index), (flat + 3 * index).astype(np.uint8)
 
 
@@ -58,6 +65,15 @@ def equal(left: Iterable[LabelledBatch], right: Iterable[LabelledBatch]) -> bool
         len(parts(a)) == len(parts(b)) and all(map(torch.equal, parts(a), parts(b)))
         for a, b in zip(left, right, strict=True)
     )
+
+
+def test_processes_share_the_batch_of_one() -> None:
+    whole = stream(batch_size=4)[1]
+    assert whole.objects is not None
+    for rank in range(2):
+        part = stream(batch_size=4, ranks=Ranks(rank, 2))[1]
+        expected = LabelledBatch(whole.first[rank::2], whole.second[rank::2], objects=whole.objects[rank::2])
+        assert equal([part], [expected])
 
 
 @given(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from timfuse.data import CropStream, JoinedPairs, PairBatch, Pixels, Window, cut_crops, stream_batches
+from timfuse.runtime.distribution import Ranks
 from timfuse.runtime.errors import UserError
 
 SIZE = 24
@@ -26,6 +27,12 @@ class Coordinates:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def size(self, index: int) -> tuple[int, int]:
+        return SIZE, SIZE
+
+    def fingerprint(self) -> str:
+        return f"{len(self)} coordinates"
 
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
         rows, columns = np.mgrid[:SIZE, :SIZE]
@@ -55,6 +62,26 @@ def test_workers_and_resuming_change_nothing(start: int) -> None:
     whole = list(stream_batches(stream(), 0, 9))
     assert equal(whole[start:], stream_batches(stream(), start, 9, workers=2))
     assert equal(whole[start:], stream_batches(stream(), start, 9))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_processes_share_the_batch_of_one_and_read_their_part_alone(count: int) -> None:
+    whole, read = stream(batch_size=6), []
+
+    class Reading(Coordinates):
+        def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
+            read.append(index)
+            return super().__getitem__(index)
+
+    for step in range(3):
+        parts = []
+        for rank in range(count):
+            read.clear()
+            options = {"batch_size": 6, "crop": 16, "seed": 0, "name": "weight"}
+            parts.append(CropStream(Reading(7), range(7), ranks=Ranks(rank, count), **options)[step])  # type: ignore[arg-type]
+            assert read == whole.pairs_of(step)[rank::count]
+        rows = [torch.stack([getattr(part, side) for part in parts], 1).flatten(0, 1) for side in ("first", "second")]
+        assert equal([PairBatch(*rows)], [whole[step]])
 
 
 def test_the_global_generator_is_left_alone() -> None:
@@ -155,6 +182,8 @@ def test_joined_sources_follow_each_other() -> None:
     joined = JoinedPairs([Marked(2, 7), Marked(1, 8), Marked(3, 9)])
     assert len(joined) == 6
     assert joined.names == ("7-0", "7-1", "8-0", "9-0", "9-1", "9-2")
+    assert joined.size(3) == (SIZE, SIZE)
+    assert joined.fingerprint() != JoinedPairs([Marked(3, 7), Marked(1, 8), Marked(2, 9)]).fingerprint()
     assert [tuple(int(image[0, 0]) for image in joined[index]) for index in range(6)] == [
         (7, 0), (7, 1), (8, 0), (9, 0), (9, 1), (9, 2)
     ]  # fmt: skip

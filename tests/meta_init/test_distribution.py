@@ -1,8 +1,6 @@
 """Several processes do together, to the bit, what one does alone; and end together where something is wrong."""
 
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,11 +11,11 @@ from timfuse.meta_init import meta_initialise
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_to_yaml
 
+from ..processes import PATIENCE, finish, start
 from .conftest import NOTHING, TASKS
 from .test_resume import assert_same_checkpoints, logged
 
 META = {"pretrain": 2, "steps": 4, "rate_learning_rate": 0.1}
-PATIENCE = 240  # seconds; on a busy machine, processes are slow to start
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("like_a_process")]
 
@@ -28,43 +26,11 @@ def command(config, *options):
     return ["-m", "timfuse", "meta-init", "--config", str(path), *options]
 
 
-def start(config, count, *options):
-    """Start the processes of a run, each with the environment that torchrun gives it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}", "WORLD_SIZE": f"{count}"}
-    return [
-        subprocess.Popen(
-            [sys.executable, *command(config, *options)],
-            env={**os.environ, **common, "RANK": f"{rank}", "LOCAL_RANK": f"{rank}"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-
-
-def finish(processes):
-    """Wait for the end of all; return exit codes, outputs and the lines on stderr but for those of progress."""
-    try:
-        printed = [process.communicate(timeout=PATIENCE) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    lines = [
-        [line for line in errors.splitlines() if not line.startswith(("checking image pairs", "meta-initialising"))]
-        for _, errors in printed
-    ]
-    return [process.returncode for process in processes], [output for output, _ in printed], lines
-
-
 def test_several_processes_give_what_one_gives_also_where_their_number_changes(tiny):
     meta = {**META, "steps": 20, "checkpoint_every": 1000}
     alone, together = tiny("alone", meta=meta), tiny("together", meta=meta)
     meta_initialise(alone)
-    processes = start(together, 3)  # of which the last has no task
+    processes = start(command(together), 3)  # of which the last has no task
     while processes[0].poll() is None and logged(together.run) < 4:
         time.sleep(0.005)
     for process in processes:
@@ -87,7 +53,7 @@ def test_a_folder_with_a_run_ends_all_with_one_line(tiny):
     config = tiny(meta=META)
     config.run.mkdir()
     (config.run / "config.yaml").write_text(config_to_yaml(config))
-    codes, _, lines = finish(start(config, 2))
+    codes, _, lines = finish(start(command(config), 2))
     assert codes == [2, 2]
     assert lines[1] == []
     assert len(lines[0]) == 1
@@ -97,7 +63,7 @@ def test_a_folder_with_a_run_ends_all_with_one_line(tiny):
 def test_a_loss_that_is_not_finite_in_one_process_ends_all_with_one_line(tiny):
     overflowing = {**TASKS["mri-ct"], "loss": {**NOTHING, "intensity": 1e39}}  # the second process has this task
     config = tiny(meta=META, tasks={**TASKS, "mri-ct": overflowing})
-    codes, _, lines = finish(start(config, 2))
+    codes, _, lines = finish(start(command(config), 2))
     assert codes == [2, 2]
     assert lines[1] == []
     assert len(lines[0]) == 1

@@ -21,6 +21,7 @@ from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
+from timfuse.runtime.led_run import LedRun
 from timfuse.runtime.run_folder import CONFIG_FILE, RUN_FILES
 from timfuse.runtime.weights import load_into, load_weights
 
@@ -165,16 +166,16 @@ def test_what_comes_out_fuses_and_can_be_started_from(tiny, finished):
 
 def test_the_folder_can_be_used_while_the_training_goes_on(tiny, monkeypatch):
     seen = []
-    log = recipe.History.log
+    log = LedRun.log
 
-    def look(history, step, values):
-        log(history, step, values)
+    def look(run, step, values):
+        log(run, step, values)
         if "validation" in values:
             network = build_network(load_genotype(config.run))
             load_into(network, config.run / "weights.safetensors")
             seen.append(len(load_rates(config.run, adapting_layers(network, config))))
 
-    monkeypatch.setattr(recipe.History, "log", look)
+    monkeypatch.setattr(LedRun, "log", look)
     config = tiny()
     meta_initialise(config)
     assert len(seen) == 2

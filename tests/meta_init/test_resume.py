@@ -19,6 +19,7 @@ from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_to_yaml
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
+from timfuse.runtime.led_run import LedRun
 
 from .conftest import TASKS
 
@@ -106,7 +107,7 @@ def test_dying_anywhere_in_a_step(make, monkeypatch, moment, calls_before_death)
     with monkeypatch.context() as patch:
         patch.setattr(recipe, "conclude", lambda *arguments: None)
         meta_initialise(whole)
-        owner = recipe.History if moment == "log" else recipe
+        owner = LedRun if hasattr(LedRun, moment) else recipe
         call = getattr(owner, moment)
         for survived in calls_before_death:
             calls = []
