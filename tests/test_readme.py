@@ -28,10 +28,13 @@ COMMANDS = [
 ]
 # What makes a search of the README short; everything else stays as the reader would have it.
 SHORT = ["search.steps=4", "search.warmup=2", "search.validate_every=4", "data.crop=16", "data.batch_size=1"]
-SHORT += ["latency.height=16", "latency.width=16", "space.channels=2"]
+SHORT += ["cost.height=16", "cost.width=16", "space.channels=2"]
 SHORT_META_INIT = ["meta.pretrain=2", "meta.steps=2", "meta.warmup=1", "meta.validate_every=2", "inner.steps=1"]
 SHORT_META_INIT += ["data.crop=32", "data.support=1", "data.query=1"]
 SHORT_FINETUNING = ["train.steps=2", "train.warmup=1", "data.crop=48", "data.batch_size=2", "guidance.stream_steps=2"]
+SHORT_STUDY = ["search.search.steps=2", "search.search.warmup=1", "search.data.crop=16", "search.data.batch_size=1"]
+SHORT_STUDY += ["search.cost.height=16", "search.cost.width=16", "train.train.steps=2", "train.train.warmup=1"]
+SHORT_STUDY += ["train.data.crop=48", "train.data.batch_size=1", "vary.search.space.channels=[2, 4]"]
 SHORT_TRAINING = ["train.steps=4", "train.warmup=2", "train.validate_every=4", "data.crop=48", "data.batch_size=1"]
 
 
@@ -49,6 +52,8 @@ def reader(tmp_path, monkeypatch):
     network = build_network(load_genotype("tim_ivif"))
     released = {released_name(network, key): tensor for key, tensor in network.state_dict().items()}
     torch.save(released, tmp_path / "STATE_DICT")
+    own = next(text for kind, text in BLOCKS if kind == "python" and "register_operator" in text)
+    (tmp_path / "my_operators.py").write_text(own, encoding="utf-8")
     return tmp_path
 
 
@@ -57,19 +62,25 @@ def test_the_readme_has_commands_and_examples():
     assert sum(kind == "python" for kind, _ in BLOCKS) >= 2
 
 
+@pytest.mark.usefixtures("registrations")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_runs(command, reader, monkeypatch):
     words = shlex.split(command, comments=True)
+    name = words[3 if words[1] == "--operators" else 1]
     settings = {
         "search": SHORT,
+        "latency": SHORT,
+        "tune": SHORT_STUDY,
         "train": SHORT_TRAINING,
         "meta-init": SHORT_META_INIT,
         "finetune": SHORT_FINETUNING,
-    }.get(words[1], [])
+    }.get(name, [])
     words += [word for setting in settings for word in ("--set", setting)]
-    if words[1] in ("evaluate", "compare"):
+    if name == "tune":
+        words += ["--trials", "1"]
+    if name in ("evaluate", "compare"):
         shutil.copytree("DIR/ir", "fused")
-    if words[1] == "adapt":
+    if name == "adapt":
         meta_initialise(load_config(MetaInitConfig, Path("meta-init"), [*SHORT_META_INIT, "data.root=DIR"]))
     if "runs/finetune-detection" in words:
         finetune(load_config(FinetuneConfig, Path("finetune-detection"), [*SHORT_FINETUNING, "data.root=DIR"]))
@@ -79,6 +90,7 @@ def test_a_command_runs(command, reader, monkeypatch):
     assert finished.value.code in (0, None)
 
 
+@pytest.mark.usefixtures("registrations")
 @pytest.mark.parametrize("example", [text for kind, text in BLOCKS if kind == "python"])
 def test_an_example_runs(example):
     exec(compile(example, "README.md", "exec"), {})
