@@ -7,17 +7,19 @@ from torch import Tensor, nn
 
 from ..genotypes import Genotype, load_genotype, save_genotype
 from ..operators import build_network
+from ..runtime.distribution import ALONE, Ranks
 from ..runtime.errors import UserError
 from ..runtime.weights import load_into, save_weights
 
 FOLDER = "first_stage"
 
 
-def load_first_stage(folder: Path) -> tuple[Genotype, nn.Module]:
+def load_first_stage(folder: Path, ranks: Ranks = ALONE) -> tuple[Genotype, nn.Module]:
     """Load a trained fusion network and freeze it.
 
     Args:
         folder: A run folder, or anything with a `genotype.yaml` and a `weights.safetensors`.
+        ranks: The processes that load it; the first one alone reads the folder.
 
     Returns:
         The genotype, and the network in evaluation mode without gradients.
@@ -25,11 +27,18 @@ def load_first_stage(folder: Path) -> tuple[Genotype, nn.Module]:
     Raises:
         UserError: The folder does not hold a fusion network with its weights.
     """
-    genotype = load_genotype(folder)
-    if genotype.network != "fusion":
-        raise UserError(f"first_stage: {folder} holds a {genotype.network} network; name a fusion network")
+
+    def read() -> tuple[Genotype, dict[str, Tensor]]:
+        genotype = load_genotype(folder)
+        if genotype.network != "fusion":
+            raise UserError(f"first_stage: {folder} holds a {genotype.network} network; name a fusion network")
+        network = build_network(genotype)
+        load_into(network, folder / "weights.safetensors")
+        return genotype, network.state_dict()
+
+    genotype, weights = ranks.from_leader(read)
     network = build_network(genotype)
-    load_into(network, folder / "weights.safetensors")
+    network.load_state_dict(weights)
     return genotype, network.eval().requires_grad_(False)
 
 

@@ -12,6 +12,7 @@ from ..data import (
     JoinedPairs,
     PairBatch,
     PairSource,
+    fingerprint,
     hold_out,
     open_source,
     spread,
@@ -19,6 +20,7 @@ from ..data import (
     unit_range,
 )
 from ..objectives.metrics import BASKET, METRICS
+from ..runtime.distribution import ALONE, Ranks
 from .config import DataSection
 
 _SMALLEST = max(METRICS[name].smallest_side for name in BASKET)  # pixels, of an image that can be validated on
@@ -58,18 +60,24 @@ class TrainingPairs(NamedTuple):
     validation: tuple[ValidationSet, ...]
     training_count: int
 
+    def fingerprint(self) -> str:
+        """Tell these pairs, and what each is for, from all others."""
+        held_out = [each.indices for each in self.validation]
+        return fingerprint((self.stream.source.fingerprint(), self.stream.indices, held_out))
+
     def batches(self, start: int, stop: int, workers: int, device: torch.device) -> Iterator[PairBatch]:
         """Yield the training batches of steps `start` to `stop` (excluded) on a device."""
         return (batch.to(device) for batch in stream_batches(self.stream, start, stop, workers))
 
 
-def open_pairs(data: DataSection, task: str, seed: int) -> TrainingPairs:
+def open_pairs(data: DataSection, task: str, seed: int, ranks: Ranks = ALONE) -> TrainingPairs:
     """Check every file before anything else happens, and deal out the pairs.
 
     Args:
         data: where pairs come from.
         task: a key of `genotypes.TASKS`.
         seed: the run's seed.
+        ranks: the processes that share every batch.
 
     Returns:
         The pairs for training and for validation.
@@ -103,6 +111,7 @@ def open_pairs(data: DataSection, task: str, seed: int) -> TrainingPairs:
         seed=seed,
         name="train",
         shares=shares if len(sources) > 1 else None,
+        ranks=ranks,
     )
     return TrainingPairs(stream, tuple(validation), len(indices))
 

@@ -1,7 +1,6 @@
 """The training, from a genotype and image pairs to weights: setup, the steps, conclusion."""
 
 import math
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,21 @@ from torch.optim.swa_utils import AveragedModel
 from ..data import PairBatch
 from ..genotypes import Genotype, load_genotype
 from ..objectives import FusionLoss
-from ..operators import build_network
+from ..operators import build_network, synchronised
 from ..runtime.averaging import moving_average
-from ..runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, restoring, save_checkpoint
-from ..runtime.config import config_to_yaml
+from ..runtime.checkpoint import capture_rng, restore_rng, restoring
 from ..runtime.device import select_device
-from ..runtime.errors import UserError
-from ..runtime.history import History
+from ..runtime.distribution import Ranks, open_ranks
+from ..runtime.errors import StoppedError, UserError
 from ..runtime.interruption import deferred_interrupt
+from ..runtime.led_run import LedRun, open_led_run
 from ..runtime.memory import keep_freed_memory
-from ..runtime.progress import Progress
-from ..runtime.run_folder import RunFolder, open_run
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import seed_everything
 from ..runtime.weights import load_into, save_weights
 from .conclusion import Training, conclude, keep_best
 from .config import TrainConfig, TrainSection
+from .exchange import average_gradients
 from .first_stage import FOLDER, fuse, keep_first_stage, load_first_stage
 from .pairs import TrainingPairs, open_pairs
 from .validation import validate
@@ -40,7 +38,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     """Train a fusion network, or a refine network behind a trained fusion network, and write the run folder.
 
     The weights that are validated and kept are the moving average of the trained ones; the best are those with the
-    lowest validation loss, averaged over the data sets.
+    lowest validation loss, averaged over the data sets. Where `torchrun` started several processes, each has its part
+    of every batch, and the result is to rounding that of one process.
 
     Args:
         config: what to train, on what and how; `config.run` is the folder.
@@ -54,30 +53,40 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         UserError: the config, the data, the device or the run folder cannot be used, or a loss became non-finite.
     """
     keep_freed_memory()
-    device = select_device(config.device)
-    genotype = _genotype(config)
-    loss = config.loss.loss(config.data.crop)
-    pairs = open_pairs(config.data, genotype.task, config.seed)
-    first_genotype, first_stage = _first_stage(config, genotype, resume)
-    seed_everything(config.seed)
-    state = _setup(config, genotype, device)
-    with ExitStack() as stack:
-        run = stack.enter_context(
-            open_run(
-                config.run, config_yaml=config_to_yaml(config), resume=resume, overwrite=overwrite, harmless=HARMLESS
+    with open_ranks() as ranks:
+        device = select_device(config.device, ranks.local)
+        ranks.check_even("data.batch_size", config.data.batch_size)
+        loss = config.loss.loss(config.data.crop)
+        genotype = ranks.from_leader(lambda: _genotype(config))
+        pairs = open_pairs(config.data, genotype.task, config.seed, ranks)
+        first_genotype, first_stage = _first_stage(config, resume, ranks)
+        seed_everything(config.seed)
+        state = _setup(config, genotype, device)
+        with open_led_run(
+            config.run,
+            config,
+            ranks,
+            resume=resume,
+            overwrite=overwrite,
+            harmless=HARMLESS,
+            pairs=len(pairs.stream.source),
+            fingerprint=pairs.fingerprint,
+        ) as run:
+            if first_genotype is not None and first_stage is not None:
+                if ranks.leads:
+                    keep_first_stage(first_genotype, first_stage, run.path)
+                first_stage.to(device)
+            if run.resumes:
+                _restore(state, run.load_checkpoint(), run.path)
+            elif ranks.count > 1:  # each may have read other initial weights
+                _restore(state, ranks.from_leader(lambda: _captured(state)), run.path)
+            run.start("training", config.train.steps, state.step)
+            with synchronised(state.network, ranks):
+                _fit(config, state, genotype, first_stage, loss, pairs, run)
+            # The best step is known to the first process alone, which validates.
+            return ranks.from_leader(
+                lambda: conclude(config, genotype, state.average.module, first_stage, loss, pairs, state.best_step)
             )
-        )
-        if first_genotype is not None and first_stage is not None:
-            keep_first_stage(first_genotype, first_stage, run.path)
-            first_stage.to(device)
-        if run.resumes:
-            _restore(state, load_checkpoint(run.checkpoint), run.path)
-        history = stack.enter_context(History(run.path, state.step - 1 if run.resumes else None))
-        progress = stack.enter_context(Progress(config.train.steps, f"training {run.path.name}", start=state.step))
-        for note in filter(None, (run.note, history.note)):
-            progress.print(note)
-        _fit(config, state, genotype, first_stage, loss, pairs, run, history, progress)
-        return conclude(config, genotype, state.average.module, first_stage, loss, pairs, state.best_step)
 
 
 def _genotype(config: TrainConfig) -> Genotype:
@@ -93,12 +102,13 @@ def _genotype(config: TrainConfig) -> Genotype:
     return replace(genotype, task=config.task, sources=None, colour=None)
 
 
-def _first_stage(config: TrainConfig, genotype: Genotype, resume: bool) -> tuple[Genotype | None, nn.Module | None]:
+def _first_stage(config: TrainConfig, resume: bool, ranks: Ranks) -> tuple[Genotype | None, nn.Module | None]:
     """Load the first stage of a refine network; a run keeps the one that it began with."""
     if config.first_stage is None:
         return None, None
     own = config.run / FOLDER
-    return load_first_stage(own if resume and (own / "genotype.yaml").is_file() else config.first_stage.expanduser())
+    begun = resume and (own / "genotype.yaml").is_file()
+    return load_first_stage(own if begun else config.first_stage.expanduser(), ranks)
 
 
 @dataclass
@@ -150,34 +160,37 @@ def _fit(
     first_stage: nn.Module | None,
     loss: FusionLoss,
     pairs: TrainingPairs,
-    run: RunFolder,
-    history: History,
-    progress: Progress,
+    run: LedRun,
 ) -> None:
     """Run the steps that are left, with validations and checkpoints now and then and at the end."""
-    settings = config.train
+    settings, ranks = config.train, run.ranks
     device = next(state.network.parameters()).device
     batches = pairs.batches(state.step, settings.steps, config.data.workers, device)
     validated = ""
     with deferred_interrupt() as interrupted:
         while state.step < settings.steps:
-            row = _step(settings, state, first_stage, loss, next(batches))
+            row = _step(settings, state, first_stage, loss, next(batches), ranks)
             last = state.step == settings.steps - 1
-            if (state.step + 1) % settings.validate_every == 0 or last:
-                row["validation"] = scores = _validate(config, state, genotype, first_stage, loss, pairs, history)
+            if ranks.leads and ((state.step + 1) % settings.validate_every == 0 or last):
+                row["validation"] = scores = _validate(config, state, genotype, first_stage, loss, pairs, run)
                 validated = ", validated: " + ", ".join(f"{name} {value:.3f}" for name, value in scores["mean"].items())
-            history.log(state.step, row)
+            run.log(state.step, row)
             state.step += 1
-            progress.advance(f"loss {row['loss']:.4f}{validated}")
-            stop = interrupted()
+            run.advance(f"loss {row['loss']:.4f}{validated}")
+            stop = ranks.agree(interrupted())
             if state.step % settings.checkpoint_every == 0 or last or stop:
-                save_checkpoint(run.checkpoint, _captured(state))
+                run.save_checkpoint(_captured(state))
             if stop:
-                raise UserError(f"stopped before step {state.step}; go on with --resume")
+                raise StoppedError(f"stopped before step {state.step}; go on with --resume")
 
 
 def _step(
-    settings: TrainSection, state: _State, first_stage: nn.Module | None, loss: FusionLoss, batch: PairBatch
+    settings: TrainSection,
+    state: _State,
+    first_stage: nn.Module | None,
+    loss: FusionLoss,
+    batch: PairBatch,
+    ranks: Ranks,
 ) -> dict[str, Any]:
     """Update the weights and their average; return what to log."""
     learning_rate = warmed_cosine(settings.learning_rate, state.step, settings.steps, settings.warmup)
@@ -186,14 +199,16 @@ def _step(
     state.network.train()
     with torch.autocast(batch.first.device.type, state.precision, enabled=state.precision is not None):
         fused, *sides = fuse(state.network, first_stage, batch.first, batch.second)
-    value = loss(fused.float(), batch.first, batch.second)
+    value = loss(fused.to(batch.first.dtype), batch.first, batch.second)
     for side, source in zip(sides, batch, strict=False):
-        value = value + settings.side_weight * (side.float() - source).abs().mean()
+        value = value + settings.side_weight * (side.to(source.dtype) - source).abs().mean()
     state.optimizer.zero_grad()
     state.scaler.scale(value).backward()
+    # Before the scaler looks for gradients that overflowed, so that all processes pass over the same steps.
+    (value,) = average_gradients(state.optimizer, [value.detach()], ranks)
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
-    loss_value, gradient_norm = torch.stack([value.detach(), norm]).tolist()
+    loss_value, gradient_norm = torch.stack([value, norm]).tolist()
     _check_finite(state.step, "loss", loss_value)
     if not state.scaler.is_enabled():  # which passes over a step whose gradients overflow
         _check_finite(state.step, "gradient", gradient_norm)
@@ -210,7 +225,7 @@ def _validate(
     first_stage: nn.Module | None,
     loss: FusionLoss,
     pairs: TrainingPairs,
-    history: History,
+    run: LedRun,
 ) -> dict[str, dict[str, float]]:
     """Score the averaged weights, keep them as the last ones and, if no others did better, as the best."""
     network = state.average.module
@@ -223,7 +238,7 @@ def _validate(
         examples=config.train.images,
     )
     for name, image in validation.examples.items():
-        history.log_image(state.step, f"examples/{name}", image)
+        run.log_image(state.step, f"examples/{name}", image)
     score = validation.scores["mean"]["loss"]
     _check_finite(state.step, "validation loss", score)
     save_weights(config.run / "weights-last.safetensors", network.state_dict(), {"genotype": genotype.name})

@@ -15,6 +15,8 @@ from ...data import (
     Objects,
     Pixels,
     find_fused,
+    fingerprint,
+    fingerprint_files,
     labelled_batch,
     luma,
     open_labelled,
@@ -26,6 +28,7 @@ from ...data import (
 )
 from ...data.masks import Mask
 from ...objectives.metrics import METRICS
+from ...runtime.distribution import ALONE, Ranks
 from ...runtime.errors import UserError
 from ...runtime.progress import Progress
 from .config import DataSection
@@ -59,6 +62,14 @@ class FusedImages:
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
         image = self._image(index)
         return image, image
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of a pair."""
+        return self._source.size(index)
+
+    def fingerprint(self) -> str:
+        """Tell these images from all others."""
+        return fingerprint((self._source.fingerprint(), fingerprint_files(self._files)))
 
     def objects(self, index: int) -> Objects:
         """Return the objects of a pair."""
@@ -98,6 +109,10 @@ class TaskPairs(NamedTuple):
     streams: dict[str, LabelledStream]
     labels: Labels
 
+    def fingerprint(self) -> str:
+        """Tell these pairs, and what each is for, from all others."""
+        return fingerprint(((self.fused or self.source).fingerprint(), self.training, self.validation))
+
     def batches(self, name: str, start: int, stop: int, workers: int, device: torch.device) -> Iterator[LabelledBatch]:
         """Yield a stream's batches of steps `start` to `stop` (excluded) on a device."""
         return (batch.to(device) for batch in stream_batches(self.streams[name], start, stop, workers))
@@ -110,7 +125,9 @@ class TaskPairs(NamedTuple):
             yield batch.to(device), None if image is None else image.to(device)
 
 
-def open_task_pairs(data: DataSection, labels: Labels, seed: int, fused: Path | None = None) -> TaskPairs:
+def open_task_pairs(
+    data: DataSection, labels: Labels, seed: int, fused: Path | None = None, ranks: Ranks = ALONE
+) -> TaskPairs:
     """Check every file before anything else happens, and deal out the pairs.
 
     Args:
@@ -118,6 +135,7 @@ def open_task_pairs(data: DataSection, labels: Labels, seed: int, fused: Path | 
         labels: what to learn from, "boxes" or "masks".
         seed: the run's seed.
         fused: a method's fused images to take in the place of both sources.
+        ranks: the processes that share every batch.
 
     Returns:
         The pairs for training and for validation.
@@ -148,6 +166,7 @@ def open_task_pairs(data: DataSection, labels: Labels, seed: int, fused: Path | 
             name=name,
             scale=data.scale,
             labels=labels,
+            ranks=ranks,
         )
         for name in ("task", "fusion")
     }

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,19 @@ from ...objectives import FusionLoss
 from ...operators import build_network
 from ...operators.shipped import WEIGHTS_FILE, find_network
 from ...runtime.averaging import moving_average
-from ...runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, restoring, save_checkpoint
-from ...runtime.config import config_to_yaml
+from ...runtime.checkpoint import capture_rng, restore_rng, restoring
 from ...runtime.device import select_device
-from ...runtime.errors import UserError
-from ...runtime.history import History
+from ...runtime.distribution import Ranks, open_ranks
+from ...runtime.errors import StoppedError, UserError
 from ...runtime.interruption import deferred_interrupt
+from ...runtime.led_run import LedRun, open_led_run
 from ...runtime.memory import keep_freed_memory
-from ...runtime.progress import Progress
-from ...runtime.run_folder import RunFolder, open_run
 from ...runtime.schedules import warmed_cosine
 from ...runtime.seeds import derive_seed, seed_everything
 from ...runtime.weights import load_into
+from ..exchange import average_gradients
 from .conclusion import Finetuning, conclude, keep_best
-from .config import FinetuneConfig
+from .config import DataSection, FinetuneConfig
 from .multiplier import excess
 from .networks import Networks
 from .pairs import TaskPairs, open_task_pairs
@@ -50,6 +48,10 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
     highest AP50 or mIoU on the validation pairs; of "lagrangian" those that also keep the promise there, or where none
     does, those that come closest to it.
 
+    Where `torchrun` started several processes, each has its part of every batch. All have the same weights after each
+    step, by the mean of their gradients; that is the gradient of the whole batch but for the task network, whose loss
+    is divided by the objects of a part, and which normalises by the statistics of a part.
+
     Args:
         config: what to adapt, to which task, on what and how; `config.run` is the folder.
         resume: go on from the run's checkpoint, to the bit.
@@ -62,35 +64,54 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
         UserError: the config, the data, the device or the run folder cannot be used, or a loss became non-finite.
     """
     keep_freed_memory()
-    device = select_device(config.device)
-    loss = _loss(config)
-    torch.manual_seed(derive_seed(config.seed, "fusion network"))  # which may start with fresh weights
-    genotype, start = _fusion_network(config)
-    folder = None if config.guidance.images in IMAGES else Path(config.guidance.images).expanduser()
-    pairs = open_task_pairs(config.data, config.task.labels, config.seed, folder)
-    seed_everything(config.seed)
-    state = _setup(config, genotype, start, pairs, loss, device)
-    with ExitStack() as stack:
-        run = stack.enter_context(
-            open_run(
-                config.run, config_yaml=config_to_yaml(config), resume=resume, overwrite=overwrite, harmless=HARMLESS
+    with open_ranks() as ranks:
+        device = select_device(config.device, ranks.local)
+        loss = _loss(config)
+        _check_parts(config.data, ranks)
+        torch.manual_seed(derive_seed(config.seed, "fusion network"))  # which may start with fresh weights
+        genotype, start = _fusion_network(config, ranks)
+        folder = None if config.guidance.images in IMAGES else Path(config.guidance.images).expanduser()
+        pairs = open_task_pairs(config.data, config.task.labels, config.seed, folder, ranks)
+        seed_everything(config.seed)
+        state = _setup(config, genotype, start, pairs, loss, device, ranks)
+        with open_led_run(
+            config.run,
+            config,
+            ranks,
+            resume=resume,
+            overwrite=overwrite,
+            harmless=HARMLESS,
+            pairs=len(pairs.source),
+            fingerprint=pairs.fingerprint,
+        ) as run:
+            if run.resumes:
+                _restore(state, run.load_checkpoint(), run.path)
+            else:
+                if ranks.count > 1:  # each may have read other initial weights
+                    _restore(state, ranks.from_leader(lambda: _captured(state)), run.path)
+                state.reference = ranks.from_leader(lambda: _validate(config, state, loss, pairs).scores["loss"])
+            run.start("finetuning", state.steps, state.step)
+            _fit(config, state, genotype, loss, pairs, run)
+            if config.guidance.strategy == "lagrangian" and not state.best[0]:
+                run.print(
+                    f"warning: no validation kept the promise; the weights of step {state.best_step} come closest."
+                    " Raise guidance.multiplier_rate or guidance.tolerance, or lower train.learning_rate"
+                )
+            # What was best is known to the first process alone, which validates.
+            return ranks.from_leader(
+                lambda: conclude(config, genotype, state.averaged, state.strategy, loss, pairs, state.summary())
             )
+
+
+def _check_parts(data: DataSection, ranks: Ranks) -> None:
+    """Check that a process has its part of a batch, and in it enough for a task network to normalise by."""
+    ranks.check_even("data.batch_size", data.batch_size)
+    if data.batch_size == ranks.count and data.crop <= 32:
+        raise UserError(
+            f"data.batch_size = {data.batch_size} leaves each of {ranks.count} ranks one crop of {data.crop} pixels,"
+            " too little for a task network to learn; set data.batch_size to"
+            f" {2 * ranks.count}, or data.crop above 32"
         )
-        if run.resumes:
-            _restore(state, load_checkpoint(run.checkpoint), run.path)
-        else:
-            state.reference = _validate(config, state, loss, pairs).scores["loss"]
-        history = stack.enter_context(History(run.path, state.step - 1 if run.resumes else None))
-        progress = stack.enter_context(Progress(state.steps, f"finetuning {run.path.name}", start=state.step))
-        for note in filter(None, (run.note, history.note)):
-            progress.print(note)
-        _fit(config, state, genotype, loss, pairs, run, history, progress)
-        if config.guidance.strategy == "lagrangian" and not state.best[0]:
-            progress.print(
-                f"warning: no validation kept the promise; the weights of step {state.best_step} come closest. Raise"
-                " guidance.multiplier_rate or guidance.tolerance, or lower train.learning_rate"
-            )
-        return conclude(config, genotype, state.averaged, state.strategy, loss, pairs, state.summary())
 
 
 def _loss(config: FinetuneConfig) -> FusionLoss:
@@ -102,7 +123,7 @@ def _loss(config: FinetuneConfig) -> FusionLoss:
     return loss
 
 
-def _fusion_network(config: FinetuneConfig) -> tuple[Genotype, nn.Module]:
+def _fusion_network(config: FinetuneConfig, ranks: Ranks) -> tuple[Genotype, nn.Module]:
     """Build the fusion network, with the weights that it starts from."""
     if (config.init is None) == (config.genotype is None):
         raise UserError(
@@ -110,7 +131,7 @@ def _fusion_network(config: FinetuneConfig) -> tuple[Genotype, nn.Module]:
             " the other is null"
         )
     folder = None if config.init is None else find_network(config.init)
-    genotype = load_genotype(folder or config.genotype or "")
+    genotype = ranks.from_leader(lambda: load_genotype(folder or config.genotype or ""))
     if genotype.network == "refine":
         raise UserError(f"{genotype.name} is a refine network; finetuning is for fusion networks")
     network = build_network(genotype)
@@ -151,6 +172,7 @@ def _setup(
     pairs: TaskPairs,
     loss: FusionLoss,
     device: torch.device,
+    ranks: Ranks,
 ) -> _State:
     settings, section = config.train, config.task
     task = build_task_network(section.kind, section.network, pairs.source.classes, section.width)
@@ -159,7 +181,7 @@ def _setup(
     networks = Networks(network, task).to(device)
     # As at inference: what the constraint holds for is what the user gets, and crops do not shift the statistics.
     network.eval()
-    strategy = _strategy(config, network, task, loss, device)
+    strategy = _strategy(config, network, task, loss, device, ranks)
     kernels = [p for p in task.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in task.parameters() if p.requires_grad and p.ndim <= 1]
     own_rate = config.guidance.loss_learning_rate if isinstance(strategy, LearnedLoss) else section.learning_rate
@@ -187,12 +209,17 @@ def _setup(
 
 
 def _strategy(
-    config: FinetuneConfig, network: nn.Module, task: TaskNetwork, loss: FusionLoss, device: torch.device
+    config: FinetuneConfig,
+    network: nn.Module,
+    task: TaskNetwork,
+    loss: FusionLoss,
+    device: torch.device,
+    ranks: Ranks,
 ) -> Strategy:
     guidance = config.guidance
     if guidance.strategy == "frozen":
         # The images of a folder stand in the place of both sources.
-        return Frozen(network, task, loss, guidance.images if guidance.images in IMAGES else "first")
+        return Frozen(network, task, loss, guidance.images if guidance.images in IMAGES else "first", ranks)
     if guidance.strategy == "joint":
         return Joint(network, task, loss, guidance.weight)
     if guidance.strategy == "lagrangian":
@@ -204,9 +231,10 @@ def _strategy(
             tolerance=guidance.tolerance,
             rate=guidance.multiplier_rate,
             multiplier=guidance.multiplier,
+            ranks=ranks,
         )
     if guidance.strategy == "learned_loss":
-        return LearnedLoss(network, task, loss, guidance.estimator, guidance.estimator_options)
+        return LearnedLoss(network, task, loss, guidance.estimator, guidance.estimator_options, ranks)
     if config.task.kind != "detection":
         raise UserError("guidance.strategy = detfusion is guided by detectors; set task.kind=detection")
     streams = GuidingStreams(task.classes, config.task.width).to(device)
@@ -230,12 +258,10 @@ def _fit(
     genotype: Genotype,
     loss: FusionLoss,
     pairs: TaskPairs,
-    run: RunFolder,
-    history: History,
-    progress: Progress,
+    run: LedRun,
 ) -> None:
     """Run the steps that are left, with validations and checkpoints now and then and at the end."""
-    settings, workers = config.train, config.data.workers
+    settings, workers, ranks = config.train, config.data.workers, run.ranks
     device = next(state.networks.parameters()).device
     task_batches = pairs.batches("task", state.step, state.steps, workers, device)
     fusion_batches = pairs.batches("fusion", state.step, state.steps, workers, device)
@@ -245,24 +271,24 @@ def _fit(
             while state.step < state.steps:
                 batch = next(task_batches)
                 fusion_batch = next(fusion_batches) if config.guidance.strategy == "learned_loss" else batch
-                row = _step(config, state, batch, fusion_batch)
+                row = _step(config, state, batch, fusion_batch, ranks)
                 last, done = state.step == state.steps - 1, state.step + 1 - state.strategy.preparation
-                if done > 0 and (done % settings.validate_every == 0 or last):
+                if ranks.leads and done > 0 and (done % settings.validate_every == 0 or last):
                     validation = _validate(config, state, loss, pairs)
                     row["validation"] = validation.scores
                     for name, image in validation.examples.items():
-                        history.log_image(state.step, f"examples/{name}", image)
+                        run.log_image(state.step, f"examples/{name}", image)
                     _keep(config, state, genotype, pairs, validation)
                     primary = PRIMARY[config.task.kind]
                     validated = f", {primary} {validation.scores[primary]:.3f}"
-                history.log(state.step, row)
+                run.log(state.step, row)
                 state.step += 1
-                progress.advance(f"{_status(row)}{validated}")
-                stop = interrupted()
+                run.advance(f"{_status(row)}{validated}")
+                stop = ranks.agree(interrupted())
                 if state.step % settings.checkpoint_every == 0 or last or stop:
-                    save_checkpoint(run.checkpoint, _captured(state))
+                    run.save_checkpoint(_captured(state))
                 if stop:
-                    raise UserError(f"stopped before step {state.step}; go on with --resume")
+                    raise StoppedError(f"stopped before step {state.step}; go on with --resume")
     except NonFiniteError as error:
         raise UserError(
             f"step {state.step}: {error}; lower train.learning_rate, task.learning_rate or train.clip and start anew"
@@ -270,7 +296,9 @@ def _fit(
         ) from None
 
 
-def _step(config: FinetuneConfig, state: _State, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+def _step(
+    config: FinetuneConfig, state: _State, batch: LabelledBatch, fusion_batch: LabelledBatch, ranks: Ranks
+) -> Row:
     """Update whatever the strategy gave gradients; return what to log."""
     settings, strategy = config.train, state.strategy
     preparing = state.step < strategy.preparation
@@ -282,7 +310,7 @@ def _step(config: FinetuneConfig, state: _State, batch: LabelledBatch, fusion_ba
     torch.manual_seed(derive_seed(config.seed, "forward", state.step))
     state.networks.task.train()
     state.optimizer.zero_grad()
-    row = strategy.backward(state.step, settings.learning_rate * factor, batch, fusion_batch)
+    row = _join(state, strategy.backward(state.step, settings.learning_rate * factor, batch, fusion_batch), ranks)
     norms = {
         name: nn.utils.clip_grad_norm_(module.parameters(), settings.clip).item()
         for name, module in (*state.networks.named_children(), ("own", strategy.own))
@@ -295,6 +323,20 @@ def _step(config: FinetuneConfig, state: _State, batch: LabelledBatch, fusion_ba
     if not preparing:
         state.average.update_parameters(state.networks)
     return row | {"gradient_norm": norms}
+
+
+def _join(state: _State, row: Row, ranks: Ranks) -> Row:
+    """Average gradients, running statistics and what is logged over the processes."""
+    if ranks.count == 1:
+        return row
+    modules = (state.networks.task, state.strategy.own)
+    statistics = [each for module in modules for each in module.buffers() if each.is_floating_point()]
+    values = next(state.networks.parameters()).new_tensor(list(row.values()))
+    *means, values = average_gradients(state.optimizer, [*statistics, values], ranks)
+    with torch.no_grad():
+        for statistic, mean in zip(statistics, means, strict=True):
+            statistic.copy_(mean)
+    return dict(zip(row, values.tolist(), strict=True))
 
 
 def _validate(config: FinetuneConfig, state: _State, loss: FusionLoss, pairs: TaskPairs) -> Validation:

@@ -15,6 +15,7 @@ from ...downstream import GuidingStreams, TaskNetwork
 from ...objectives import FusionLoss
 from ...objectives.content import object_content_loss
 from ...objectives.learned import SourceWeights
+from ...runtime.distribution import ALONE, Ranks
 from .multiplier import Multiplier
 
 Row = dict[str, Any]
@@ -52,7 +53,10 @@ class Strategy:
         return network(first, second)
 
     def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
-        """Set the gradients of a step, at a learning rate of the fusion network, and return what to log."""
+        """Set the gradients of a step, at a learning rate of the fusion network, and return what to log.
+
+        Of several processes each does so for its part of the batches, and the recipe averages what they found.
+        """
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,11 +75,14 @@ class Frozen(Strategy):
         task: The task network.
         loss: The fusion loss, which is only measured.
         images: "fused", or a key of `SOURCES`.
+        ranks: The processes that share every batch.
     """
 
-    def __init__(self, network: nn.Module, task: TaskNetwork, loss: FusionLoss, images: str) -> None:
+    def __init__(
+        self, network: nn.Module, task: TaskNetwork, loss: FusionLoss, images: str, ranks: Ranks = ALONE
+    ) -> None:
         super().__init__(network, task, loss)
-        self._images = images
+        self._images, self._ranks = images, ranks
 
     def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
         """Make the images."""
@@ -84,7 +91,7 @@ class Frozen(Strategy):
 
     def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
         """Set the gradients of the task network."""
-        make = _blend if self._images == "blend" else partial(self.fuse, self.network)
+        make = partial(_blend, ranks=self._ranks) if self._images == "blend" else partial(self.fuse, self.network)
         task_loss = self.task.loss(make(batch.first, batch.second).clamp(0, 1), batch)
         task_loss.backward()
         return {"task_loss": task_loss.item()}
@@ -126,6 +133,7 @@ class Lagrangian(Strategy):
         tolerance: Of the constraint, at least 0.
         rate: Of the dual ascent.
         multiplier: At the start.
+        ranks: The processes that share every batch; the constraint is on the loss of the whole batch.
     """
 
     def __init__(
@@ -138,9 +146,10 @@ class Lagrangian(Strategy):
         tolerance: float,
         rate: float,
         multiplier: float,
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(network, task, loss)
-        self._reference, self._tolerance = reference, tolerance
+        self._reference, self._tolerance, self._ranks = reference, tolerance, ranks
         self._multiplier = Multiplier(rate, multiplier)
 
     def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
@@ -149,16 +158,18 @@ class Lagrangian(Strategy):
             reference = self.loss(self._reference(batch.first, batch.second), batch.first, batch.second)
         fused = self.network(batch.first, batch.second)
         fusion_loss = self.loss(fused, batch.first, batch.second)
-        part = (fusion_loss - reference) / reference.abs().clamp_min(1e-12)
+        reference, joined = self._ranks.average([reference, fusion_loss.detach()])
+        scale = reference.abs().clamp_min(1e-12)
+        excess = ((joined - reference) / scale).item()
         multiplier = self._multiplier.value
         # What the fusion network sees is divided by 1 + mu, so that the length of a step does not follow the price.
         task_loss = _task_loss(self.task, fused, batch, 1 / (1 + multiplier))
-        (task_loss + multiplier / (1 + multiplier) * part).backward()
-        self._multiplier.ascend(part.item() - self._tolerance)
+        (task_loss + multiplier / (1 + multiplier) * ((fusion_loss - reference) / scale)).backward()
+        self._multiplier.ascend(excess - self._tolerance)
         return {
             "fusion_loss": fusion_loss.item(),
             "task_loss": task_loss.item(),
-            "excess": part.item(),
+            "excess": excess,
             "multiplier": multiplier,
         }
 
@@ -184,6 +195,7 @@ class LearnedLoss(Strategy):
         loss: The fusion loss, whose weights of the sources are learnt.
         estimator: A key of `ESTIMATORS`.
         options: Its settings.
+        ranks: The processes that share every batch.
     """
 
     def __init__(
@@ -193,15 +205,16 @@ class LearnedLoss(Strategy):
         loss: FusionLoss,
         estimator: Estimator,
         options: Mapping[str, int | float],
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(network, task, loss)
         self.own = SourceWeights().to(next(network.parameters()).device)
-        self._estimator, self._options = estimator, options
+        self._estimator, self._options, self._ranks = estimator, options, ranks
 
     def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
         """Set the hypergradients of the outer variables and the inner gradient of the fusion network."""
         outer = [*self.own.parameters(), *(p for p in self.task.parameters() if p.requires_grad)]
-        problem = BilevelProblem(self.network, outer, self._outer_loss, self._inner_loss)
+        problem = BilevelProblem(self.network, outer, self._outer_loss, self._inner_loss, self._ranks.average)
         weights = problem.inner_parameters
         options = complete_options(self._estimator, self._options, learning_rate, weights)
         estimate = ESTIMATORS[self._estimator](problem, batch, fusion_batch, **options)
@@ -293,9 +306,10 @@ def _task_loss(task: TaskNetwork, fused: Tensor, batch: LabelledBatch, weight: f
     return loss
 
 
-def _blend(first: Tensor, second: Tensor) -> Tensor:
+def _blend(first: Tensor, second: Tensor, ranks: Ranks = ALONE) -> Tensor:
     """Mix the sources of each pair in another way: one, the other, both alike, or anything between."""
-    count = len(first), 1, 1, 1
+    count = ranks.count * len(first), 1, 1, 1  # each process draws for all
     fixed = torch.randint(3, count, device=first.device) / 2
     share = torch.where(torch.rand(count, device=first.device) < 0.75, fixed, torch.rand(count, device=first.device))
-    return share * first + (1 - share) * second
+    own = share[ranks.rank :: ranks.count]
+    return own * first + (1 - own) * second

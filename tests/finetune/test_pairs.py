@@ -123,6 +123,18 @@ def test_other_tasks_find_their_folders(make_set, tmp_path):
         open_pairs(data, "infrared-visible", 0)
 
 
+def test_the_fingerprint_tells_contents_and_purposes(make_set):
+    one, other = make_set("one", 6, 10), make_set("other", 6, 40)
+    prints = [opened(root=root).fingerprint() for root in (one, [one, other], [other, one])]
+    prints += [opened(root=one, **settings).fingerprint() for settings in ({"seed": 1}, {"validation_pairs": 1})]
+    prints.append(opened(root=one, validation=0.5).fingerprint())
+    assert opened(root=one, batch_size=3).fingerprint() == prints[0]
+    write_pixels(one / "ir" / "05.png", np.full((48, 56), 200, np.uint8))
+    prints.append(opened(root=one).fingerprint())
+    assert len(set(prints)) == len(prints) - 1  # of one validation pair there are no fewer
+    assert prints.count(prints[0]) == 2
+
+
 def test_real_folders(shared):
     roots = [shared / "data" / name for name in ("tno", "msrs")]
     pairs = opened(root=roots, crop=64)

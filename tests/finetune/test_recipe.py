@@ -18,6 +18,7 @@ from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
+from timfuse.runtime.led_run import LedRun
 from timfuse.runtime.run_folder import CONFIG_FILE, RUN_FILES
 from timfuse.runtime.schedules import warmed_cosine
 from timfuse.runtime.weights import load_into, load_weights
@@ -143,16 +144,16 @@ def test_provenance_says_how_and_from_what(finished):
 
 def test_the_folder_can_be_used_while_the_training_goes_on(tiny, monkeypatch):
     seen = []
-    log = recipe.History.log
+    log = LedRun.log
 
-    def look(history, step, values):
-        log(history, step, values)
+    def look(run, step, values):
+        log(run, step, values)
         if "validation" in values:
             genotype = load_genotype(config.run)
             load_into(build_network(genotype), config.run / "weights.safetensors")
             seen.append(genotype.provenance["best_step"])
 
-    monkeypatch.setattr(recipe.History, "log", look)
+    monkeypatch.setattr(LedRun, "log", look)
     config = tiny()
     train(config)
     assert seen[0] == 3

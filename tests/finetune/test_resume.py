@@ -18,6 +18,7 @@ from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_to_yaml
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
+from timfuse.runtime.led_run import LedRun
 
 
 @pytest.fixture(params=["fusion", "refine"])
@@ -129,7 +130,7 @@ def test_dying_anywhere_in_a_step(make, monkeypatch, moment, calls_before_death)
     with monkeypatch.context() as patch:
         patch.setattr(recipe, "conclude", lambda *arguments: None)
         train(whole)
-        owner = {"log": recipe.History, "advance": recipe.Progress}.get(moment, recipe)
+        owner = LedRun if hasattr(LedRun, moment) else recipe
         call = getattr(owner, moment)
         for survived in calls_before_death:
             calls = []
@@ -178,13 +179,13 @@ def test_a_run_goes_on_with_other_workers_elsewhere_and_with_its_own_first_stage
     train(whole)
     steps = []
 
-    def die_at_the_seventh(progress, status=""):
+    def die_at_the_seventh(run, status):
         steps.append(status)
         if len(steps) == 7:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipe.Progress, "advance", die_at_the_seventh)
+        patch.setattr(LedRun, "advance", die_at_the_seventh)
         with pytest.raises(Killed):
             train(started)
     started.run.rename(started.run.with_name("moved"))

@@ -27,6 +27,9 @@ class Levels:
     def __len__(self):
         return len(self.names)
 
+    def size(self, index):
+        return SIZE, SIZE
+
     def __getitem__(self, index):
         rows = np.zeros((SIZE, SIZE), np.uint8)
         return rows + np.uint8(100 + index), rows + np.uint8(200 - index)

@@ -55,6 +55,16 @@ def test_the_two_streams_differ_and_depend_on_the_seed_and_the_step_alone(scenes
     assert not any(map(torch.equal, task, firsts(opened(root=scenes, seed=1), "task")))
 
 
+def test_the_fingerprint_tells_contents_and_purposes(own, fused):
+    first = opened(root=own).fingerprint()
+    assert opened(root=own, batch_size=4).fingerprint() == first
+    prints = [opened(root=own, **settings).fingerprint() for settings in ({"labels": "masks"}, {"fused": fused})]
+    prints.append(opened(root=own, validation_pairs=1).fingerprint())
+    write_pixels(own / "ir" / f"{NAMES[0]}.png", 255 - read_pixels(own / "ir" / f"{NAMES[0]}.png"))
+    prints.append(opened(root=own).fingerprint())
+    assert len({first, *prints}) == 5
+
+
 @pytest.mark.parametrize("labels", ["boxes", "masks"])
 def test_validation_pairs_are_whole_with_their_labels(scenes, labels):
     pairs = opened(labels, root=scenes)

@@ -23,6 +23,7 @@ from timfuse.operators import build_network, count_parameters
 from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
+from timfuse.runtime.led_run import LedRun
 from timfuse.runtime.run_folder import CONFIG_FILE, RUN_FILES
 from timfuse.runtime.weights import load_into, load_weights, save_weights
 
@@ -356,15 +357,15 @@ def test_a_worse_validation_does_not_replace_the_best(tiny, monkeypatch):
 
 
 def test_the_folder_can_be_used_while_the_finetuning_goes_on(tiny, monkeypatch):
-    seen, log = [], recipe.History.log
+    seen, log = [], LedRun.log
 
-    def look(history, step, values):
-        log(history, step, values)
+    def look(run, step, values):
+        log(run, step, values)
         if "validation" in values:
             load_task_network(config.run)
             seen.append((load(config.run).name, load_genotype(config.run).provenance["best_step"]))
 
-    monkeypatch.setattr(recipe.History, "log", look)
+    monkeypatch.setattr(LedRun, "log", look)
     config = tiny(guidance={"strategy": "detfusion"})
     finetune(config)
     assert seen[0] == ("small", 3)

@@ -12,6 +12,7 @@ from timfuse.genotypes import load_genotype
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
+from timfuse.runtime.led_run import LedRun
 
 FILES = ("weights.safetensors", "task/weights.safetensors", "task/specification.yaml", "pictures/examples.png")
 STREAMS = ("streams/weights.safetensors", "streams/specification.yaml")
@@ -132,12 +133,12 @@ def test_what_a_checkpoint_must_hold_is_really_at_work(tiny, one_validation):
     ("strategy", "owner", "name", "stops"),
     [
         ("lagrangian", recipe, "_step", (1, 4, 2)),
-        ("lagrangian", recipe, "save_checkpoint", (1, 1, 1)),
+        ("lagrangian", LedRun, "save_checkpoint", (1, 1, 1)),
         ("lagrangian", conclusion, "save_weights", (1,)),
-        ("learned_loss", recipe.History, "log", (1, 4, 2)),
-        ("detfusion", recipe.History, "log", (1, 4, 2)),
-        ("detfusion", recipe.Progress, "advance", (3, 4)),
-        ("detfusion", recipe, "save_checkpoint", (1, 1, 1)),
+        ("learned_loss", LedRun, "log", (1, 4, 2)),
+        ("detfusion", LedRun, "log", (1, 4, 2)),
+        ("detfusion", LedRun, "advance", (3, 4)),
+        ("detfusion", LedRun, "save_checkpoint", (1, 1, 1)),
         ("detfusion", recipe, "keep_best", (1,)),
     ],
 )
@@ -167,7 +168,7 @@ def test_dying_in_the_conclusion_and_resuming_a_finished_run(tiny, monkeypatch):
 def test_a_run_goes_on_elsewhere_with_other_workers(tiny, monkeypatch, one_validation):
     whole, started = tiny("whole", **settings("lagrangian")), tiny("started", **settings("lagrangian"))
     finetune(whole)
-    with stopping(monkeypatch, recipe.Progress, "advance", 3, kill), pytest.raises(Killed):
+    with stopping(monkeypatch, LedRun, "advance", 3, kill), pytest.raises(Killed):
         finetune(started)
     started.run.rename(started.run.with_name("moved"))
     changed = settings("lagrangian") | {"data": {"workers": 1, "cache_megabytes": 1}}
