@@ -13,19 +13,19 @@ import tempfile
 import time
 from pathlib import Path
 
-TRIALS = 6
+TRIALS = 4
 REPEATS = 3
 SETTINGS = (
     "device=cpu",
     "data.synthetic_pairs=8",
     "search.data.crop=48",
     "search.space.operators=[residual_k3_d1, spatial_attention_k3]",
-    "search.search.steps=200",
+    "search.search.steps=150",
     "search.search.warmup=10",
     "search.cost.height=64",
     "search.cost.width=64",
     "train.data.crop=48",
-    "train.train.steps=200",
+    "train.train.steps=150",
     "train.train.warmup=10",
     "train.train.images=0",
     "vary.search.space.channels=[4, 6]",
