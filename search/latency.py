@@ -22,9 +22,8 @@ ROUNDS = 9
 FEWEST_RUNS, MOST_RUNS = 2, 5  # in a visit
 VISIT_MILLISECONDS = 30.0  # that these runs may take, if there are more than the fewest
 SLOW_MILLISECONDS = 2000.0  # of a run that is enough by itself
-CHAINED = (
-    4  # runs of an operator at a time, so that starting and waiting for the device counts as little as in a network
-)
+# Runs of an operator at a time, so that starting and waiting for the device counts as little as in a network.
+CHAINED = 4
 
 _REST = "rest"
 _SHARED = frozenset((*ALL_OPERATORS, _REST))
