@@ -110,7 +110,7 @@ if __name__ == "__main__":
     parser.add_argument("--kind", choices=("FLOPs", "params", "ms"), default="FLOPs")
     parser.add_argument("--share", type=float, default=0.8)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, nargs=2, default=(500, 1000), help="of the search and of the training")
+    parser.add_argument("--steps", type=int, nargs=2, default=(300, 600), help="of the search and of the training")
     parser.add_argument("--folder", type=Path, default=Path("runs/budget"))
     arguments = parser.parse_args()
     compare(
