@@ -165,9 +165,9 @@ def train(
     from rich.console import Console
     from rich.table import Table
 
-    from .finetune import TrainConfig
-    from .finetune import train as run_training
     from .runtime.config import load_config
+    from .training import TrainConfig
+    from .training import train as run_training
 
     loaded = load_config(TrainConfig, config, settings or [])
     training = run_training(loaded, resume=resume, overwrite=overwrite)
@@ -284,8 +284,8 @@ def finetune(
     overwrite: Overwrite = False,
 ) -> None:
     """Adapt a fusion network to detection or segmentation, and train the task's network with it."""
-    from .finetune.guided import FinetuneConfig
-    from .finetune.guided import finetune as run_finetuning
+    from .finetune import FinetuneConfig
+    from .finetune import finetune as run_finetuning
     from .runtime.config import load_config
 
     loaded = load_config(FinetuneConfig, config, settings or [])
@@ -322,8 +322,8 @@ def evaluate_task(
     from rich.table import Table
 
     from .data import named_folders
-    from .finetune.guided import evaluate_task as run_evaluation
-    from .finetune.guided.evaluation import columns_of, shown
+    from .finetune import evaluate_task as run_evaluation
+    from .finetune.task_evaluation import columns_of, shown
 
     methods = run_evaluation(runs, data, output, fused=named_folders(fused or []), baselines=baselines)
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
@@ -523,13 +523,14 @@ def visualize(
     ] = None,
 ) -> None:
     """Draw a network and its cells; for a run also how operator probabilities or losses and scores went."""
-    from .finetune.guided.pictures import draw_finetuning
-    from .finetune.pictures import draw_curves
-    from .genotypes import draw, load_genotype
-    from .meta_init.pictures import draw_training
+    from .drawing import draw
+    from .finetune.finetune_curves import draw_finetuning
+    from .genotypes import load_genotype
+    from .meta_init.adaptation_curves import draw_training
     from .operators import build_network, parameter_sizes
     from .runtime.history import HISTORY_FILE, read_history
-    from .search.pictures import draw_probabilities
+    from .search.probability_curves import draw_probabilities
+    from .training.train_curves import draw_curves
 
     path = Path(genotype)
     history = path / HISTORY_FILE

@@ -24,9 +24,9 @@ import torch
 from timfuse.genotypes import load_genotype
 from timfuse.meta_init import MetaInitConfig, meta_initialise
 from timfuse.meta_init.episodes import EpisodeStream
+from timfuse.meta_init.meta_tasks import open_tasks
 from timfuse.meta_init.rates import adaptation_of, adapting_layers, load_rates
-from timfuse.meta_init.tasks import open_tasks
-from timfuse.meta_init.validation import Curve, Trial, adaptation_curve, make_trials
+from timfuse.meta_init.trials import Curve, Trial, adaptation_curve, make_trials
 from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
 from timfuse.runtime.weights import load_into

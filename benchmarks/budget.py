@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 
-from timfuse.finetune import TrainConfig, train
+from timfuse.cost.latency import measure_network
 from timfuse.genotypes import Genotype, load_genotype, save_genotype
 from timfuse.operators import build_network, count_flops, count_parameters
 from timfuse.runtime.config import load_config
 from timfuse.runtime.run_folder import CONFIG_FILE
 from timfuse.search import SearchConfig, search
-from timfuse.search.latency import measure_network
+from timfuse.training import TrainConfig, train
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("loss", "MI", "VIF", "Qabf", "SCD", "SSIM", "EN", "SD")

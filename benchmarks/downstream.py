@@ -18,9 +18,9 @@ import torch
 
 from timfuse.data import LabelledBatch, Objects
 from timfuse.downstream import CompactDetector
-from timfuse.finetune.guided import FinetuneConfig, evaluate_task, finetune
-from timfuse.finetune.guided.evaluation import markdown
-from timfuse.finetune.guided.strategies import Joint, LearnedLoss
+from timfuse.finetune import FinetuneConfig, evaluate_task, finetune
+from timfuse.finetune.strategies import Joint, LearnedLoss
+from timfuse.finetune.task_evaluation import markdown
 from timfuse.genotypes import load_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network

@@ -24,15 +24,15 @@ from pathlib import Path
 import torch
 
 from timfuse.bilevel import ESTIMATORS
-from timfuse.finetune import TrainConfig, train
-from timfuse.finetune.pairs import open_pairs
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network
 from timfuse.runtime.history import HISTORY_FILE, read_history
 from timfuse.runtime.weights import load_into
 from timfuse.search import SearchConfig, search
-from timfuse.search.config import DataSection, SearchSection, SpaceSection
+from timfuse.search.search_config import DataSection, SearchSection, SpaceSection
+from timfuse.training import TrainConfig, train
+from timfuse.training.train_pairs import open_pairs
 
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = RESULTS / "search-quality-networks.csv"

@@ -1,7 +1,8 @@
-"""The training stage: from a genotype and image pairs to a network that fuses."""
+"""Finetuning under the constraints of a downstream task: detection and segmentation."""
 
-from .conclusion import Training
-from .config import TrainConfig
-from .recipe import train
+from .finetune_conclusion import Finetuning
+from .finetune_config import FinetuneConfig
+from .finetune_recipe import finetune
+from .task_evaluation import MethodScores, evaluate_task
 
-__all__ = ["TrainConfig", "Training", "train"]
+__all__ = ["FinetuneConfig", "Finetuning", "MethodScores", "evaluate_task", "finetune"]

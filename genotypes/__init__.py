@@ -1,9 +1,7 @@
-"""Architectures: genotypes, their YAML files and zoo, their graphs and drawings."""
+"""Architectures: genotypes, their YAML files and the zoo."""
 
-from .drawing import Drawing, draw
-from .files import load_genotype, save_genotype, zoo_names
 from .genotype import CELL_KINDS, TASKS, CellGenotype, Genotype
-from .graph import genotype_graph
+from .genotype_files import load_genotype, save_genotype, zoo_names
 from .operator_names import ALL_OPERATORS, OPERATOR_KINDS, OperatorKind, OperatorName, parse_operator
 
 __all__ = [
@@ -12,12 +10,9 @@ __all__ = [
     "OPERATOR_KINDS",
     "TASKS",
     "CellGenotype",
-    "Drawing",
     "Genotype",
     "OperatorKind",
     "OperatorName",
-    "draw",
-    "genotype_graph",
     "load_genotype",
     "parse_operator",
     "save_genotype",

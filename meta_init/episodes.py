@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from ..data import PairBatch, cut_crops
 from ..runtime.seeds import derive_seed
-from .tasks import Task
+from .meta_tasks import Task
 
 VALIDATION_CROPS = 16  # of the query batch of a validation, spread over the validation pairs
 

@@ -21,12 +21,12 @@ from ..runtime.progress import Progress
 from ..runtime.run_folder import CONFIG_FILE, open_run
 from ..runtime.seeds import derive_seed, seed_everything
 from ..runtime.weights import load_into, save_weights
-from .config import AdaptConfig, MetaInitConfig, TaskSection, check_task
+from .adaptation_curves import draw_adaptation
 from .episodes import Episode, validation_query
-from .pictures import draw_adaptation
+from .meta_init_config import AdaptConfig, MetaInitConfig, TaskSection, check_task
+from .meta_tasks import Task, open_task
 from .rates import RATES_FILE, adaptation_of, adapting_layers, load_rates, plain_adaptation
-from .tasks import Task, open_task
-from .validation import Curve, adapt_and_score
+from .trials import Curve, adapt_and_score
 
 SHIPPED = Path(__file__).parent / "initialisations"
 

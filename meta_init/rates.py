@@ -11,7 +11,7 @@ from ..bilevel import Adaptation, OptimizerFactory, layers_of
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
 from ..runtime.yaml_text import dump_yaml, parse_yaml
-from .config import InnerSection, MetaInitConfig
+from .meta_init_config import InnerSection, MetaInitConfig
 
 RATES_FILE = "rates.yaml"
 

@@ -10,7 +10,7 @@ from .information import mutual_information
 from .saliency import histogram_saliency, saliency_weights
 from .similarity import structural_similarity
 from .targets import exposed_target, functional_target, sharper_target
-from .tasks import TASK_LOSSES
+from .task_losses import TASK_LOSSES
 
 __all__ = [
     "TASK_LOSSES",

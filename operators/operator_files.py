@@ -8,8 +8,8 @@ from types import ModuleType
 
 from ..genotypes.operator_names import operators_of
 from ..runtime.errors import UserError
+from .operator_trial import try_operator
 from .registration import REGISTERED, in_one_line
-from .trial import try_operator
 
 
 def load_operators(path: Path) -> tuple[str, ...]:

@@ -1,10 +1,10 @@
 """The search stage: from image pairs to a genotype."""
 
-from .config import SearchConfig
-from .prediction import Prediction, check_prediction, print_prediction
-from .recipe import search
-from .seeds import SeedsReport, print_seeds, search_seeds
-from .spending import Spending
+from ..cost.budget_report import Spending
+from ..cost.latency_prediction import Prediction, check_prediction, print_prediction
+from .search_config import SearchConfig
+from .search_recipe import search
+from .several_seeds import SeedsReport, print_seeds, search_seeds
 
 __all__ = [
     "Prediction",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .cost import Choices, CostModel
+from ..cost.cost_model import Choices, CostModel
 
 SMALLEST_PROBABILITY = 1e-45  # stands for a probability that has become 0, so that a network with one can be compared
 _ROUNDING = 1e-12

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..bilevel import NonFiniteError
 from ..data import LabelledBatch
 from ..downstream import build_task_network, start_from
-from ..downstream.section import TaskSection
+from ..downstream.downstream_section import TaskSection
 from ..runtime.distribution import Ranks
 
 

@@ -163,7 +163,7 @@ def test_a_search_under_a_budget(run, refused, monkeypatch):
     line = refused(*words, "--budget", "10 params", "--overwrite")
     assert line.startswith("cost.budget = 10 params cannot be met: the smallest network of this space has ")
     assert load_genotype(Path("found")).provenance["budget"]["asked"] == "1 Mparams"
-    monkeypatch.setattr("timfuse.search.conclusion.measure_network", lambda *arguments: 1001.0)
+    monkeypatch.setattr("timfuse.search.search_conclusion.measure_network", lambda *arguments: 1001.0)
     code, output, errors = run(*words, "--budget", "1s", "--overwrite")
     assert code == 2
     assert "measured 1001 ms" in output

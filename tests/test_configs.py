@@ -7,14 +7,14 @@ import timfuse
 from timfuse.bilevel import ESTIMATORS
 from timfuse.deploy import load_network, shipped_names
 from timfuse.downstream import load_task_network, shipped_detectors
-from timfuse.finetune import TrainConfig, train
-from timfuse.finetune.guided import FinetuneConfig, finetune
+from timfuse.finetune import FinetuneConfig, finetune
 from timfuse.genotypes import TASKS, CellGenotype, Genotype, load_genotype, save_genotype
 from timfuse.meta_init import MetaInitConfig, meta_initialise
 from timfuse.operators import build_network, build_supernet
 from timfuse.runtime.config import config_hash, config_to_yaml, load_config
 from timfuse.runtime.weights import save_weights
 from timfuse.search import SearchConfig, Spending, search
+from timfuse.training import TrainConfig, train
 from timfuse.tuning import TuneConfig, show, tune
 
 CONFIGS = sorted((Path(timfuse.__file__).parent / "configs").glob("*.yaml"))
@@ -127,7 +127,7 @@ def test_what_a_shipped_training_starts_from_is_shipped_or_comes_from_a_shipped_
 
 def test_the_shipped_trainings_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("timfuse.finetune.conclusion.draw_curves", lambda *arguments: None)
+    monkeypatch.setattr("timfuse.training.train_conclusion.draw_curves", lambda *arguments: None)
     cell = CellGenotype("successive", ("residual_k3_d1",))
     save_genotype(Genotype("demo", "infrared-visible", "fusion", 4, (cell,)), Path("runs/demo/search/genotype.yaml"))
     settings = ["device=cpu", "data.synthetic_pairs=2", "data.crop=24", "train.steps=1", "train.warmup=0"]
@@ -145,7 +145,7 @@ def test_the_shipped_trainings_run(tmp_path, monkeypatch):
 def test_a_shipped_finetuning_runs(path, tmp_path, monkeypatch):
     pytest.importorskip("faster_coco_eval")
     pytest.importorskip("transformers")
-    monkeypatch.setattr("timfuse.finetune.guided.conclusion.draw_finetuning", lambda *arguments, **options: None)
+    monkeypatch.setattr("timfuse.finetune.finetune_conclusion.draw_finetuning", lambda *arguments, **options: None)
     settings = [
         f"run={tmp_path / 'run'}",
         "device=cpu",
@@ -166,9 +166,9 @@ def test_a_shipped_finetuning_runs(path, tmp_path, monkeypatch):
 def test_a_shipped_meta_initialisation_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("draw_adaptation", "draw_training"):
-        monkeypatch.setattr(f"timfuse.meta_init.conclusion.{name}", lambda *arguments: [])
-    monkeypatch.setattr("timfuse.meta_init.conclusion.STEPS", (0, 1))
-    monkeypatch.setattr("timfuse.meta_init.conclusion.EPISODES", 1)
+        monkeypatch.setattr(f"timfuse.meta_init.meta_init_conclusion.{name}", lambda *arguments: [])
+    monkeypatch.setattr("timfuse.meta_init.meta_init_conclusion.STEPS", (0, 1))
+    monkeypatch.setattr("timfuse.meta_init.meta_init_conclusion.EPISODES", 1)
     genotype = Genotype("demo", "infrared-visible", "fusion", 4, (CellGenotype("successive", ("residual_k3_d1",)),))
     save_genotype(genotype, Path("runs/demo/search/genotype.yaml"))
     save_weights(Path("runs/demo/search/weights.safetensors"), build_network(genotype).state_dict(), {})
@@ -191,8 +191,8 @@ def test_a_shipped_meta_initialisation_runs(path, tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_shipped_study_runs(path, tmp_path, monkeypatch):
     for name in ("draw", "draw_probabilities"):
-        monkeypatch.setattr(f"timfuse.search.conclusion.{name}", lambda *arguments: None)
-    monkeypatch.setattr("timfuse.finetune.conclusion.draw_curves", lambda *arguments: None)
+        monkeypatch.setattr(f"timfuse.search.search_conclusion.{name}", lambda *arguments: None)
+    monkeypatch.setattr("timfuse.training.train_conclusion.draw_curves", lambda *arguments: None)
     settings = [
         f"run={tmp_path / 'run'}",
         "device=cpu",

@@ -11,7 +11,7 @@ import torch
 
 from timfuse import cli
 from timfuse.data import write_scenes
-from timfuse.finetune.guided import FinetuneConfig, finetune
+from timfuse.finetune import FinetuneConfig, finetune
 from timfuse.genotypes import load_genotype
 from timfuse.meta_init import MetaInitConfig, meta_initialise
 from timfuse.operators import build_network

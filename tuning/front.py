@@ -12,11 +12,11 @@ from sqlalchemy import URL
 
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
-from .config import TuneConfig
-from .pictures import draw_front, write_page
+from .front_pictures import draw_front, write_page
 from .points import Front, Point, short_names, written
 from .storage import connected, parse_url, shown
 from .study import load_study, study_facts, trial_number
+from .tune_config import TuneConfig
 from .worker import GENOTYPE
 
 _ROWS = 10  # of the table of a study of quality alone

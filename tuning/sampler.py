@@ -10,7 +10,7 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from ..runtime.seeds import derive_seed
-from .config import Choices, Range
+from .tune_config import Choices, Range
 
 
 class TrialSampler(BaseSampler):

@@ -16,9 +16,9 @@ from ..runtime.device import device_name, select_device
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
 from ..runtime.yaml_text import dump_yaml, parse_yaml
-from .config import TuneConfig
 from .sampler import TrialSampler
 from .storage import Storage
+from .tune_config import TuneConfig
 
 FACTS = "timfuse"  # the attribute of a study that says what it is
 STUDY_FILE = "study.yaml"

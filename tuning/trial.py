@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..finetune import train
 from ..genotypes import Genotype, load_genotype
 from ..runtime.errors import UserError
 from ..runtime.run_folder import CONFIG_FILE
 from ..search import search
-from .config import TuneConfig
+from ..training import train
+from .tune_config import TuneConfig
 
 OnValidation = Callable[[int, dict[str, float]], None]
 

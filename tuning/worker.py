@@ -21,20 +21,20 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..finetune.pairs import open_pairs
 from ..genotypes import save_genotype
 from ..runtime.device import select_device
 from ..runtime.errors import InUseError, StoppedError, UserError
 from ..runtime.run_folder import open_run
 from ..runtime.yaml_text import dump_yaml
-from ..search.streams import read_pairs
+from ..search.search_batches import read_pairs
+from ..training.train_pairs import open_pairs
 from . import storage as storages
-from .config import TuneConfig
 from .points import short_names, written
 from .sampler import suggest
 from .storage import Storage, connected, parse_url
 from .study import may_prune, open_study, trial_number
 from .trial import run_trial
+from .tune_config import TuneConfig
 
 GENOTYPE = "genotype"  # attribute of a finished trial: the YAML text, for machines that do not have its folder
 _ERROR = "error"  # attribute of a trial that failed by itself: why

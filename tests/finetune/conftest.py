@@ -1,77 +1,67 @@
-"""What the tests of the training share: a training so small that it ends in a second."""
+"""What the tests of the finetuning for a task share: finetunings so small that they end in a second."""
 
 import pytest
-import torch
 
-from timfuse.finetune import TrainConfig, conclusion, pictures, train
+from timfuse.data import write_scenes
+from timfuse.finetune import FinetuneConfig, conclusion
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
 
-
-@pytest.fixture(autouse=True)
-def _one_thread(monkeypatch):
-    """Tensors as small as these are slower on several threads, and so are the processes that tests start."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield
-    torch.set_num_threads(threads)
+NAMES = tuple(f"scene_{index:05d}" for index in range(5))
 
 
 @pytest.fixture(autouse=True)
 def _no_curves(monkeypatch):
-    """Drawing the curves would take longer than the training."""
-    monkeypatch.setattr(conclusion, "draw_curves", lambda *arguments: None)
+    """Drawing the curves would take longer than the finetuning."""
+    monkeypatch.setattr(conclusion, "draw_finetuning", lambda *arguments, **options: None)
 
 
-@pytest.fixture
-def curves(monkeypatch, _no_curves):
-    """For the tests that look at the curves."""
-    monkeypatch.setattr(conclusion, "draw_curves", pictures.draw_curves)
+@pytest.fixture(scope="session")
+def configured(tmp_path_factory):
+    """A function that makes the config of a tiny finetuning in a folder; keyword arguments override keys."""
+    pytest.importorskip("faster_coco_eval")
+    network = tmp_path_factory.mktemp("networks") / "small.yaml"
+    cell = CellGenotype("successive", ("residual_k3_d1", "channel_attention_k3"))
+    # With this head fresh weights fuse to about the maximum, so that neither loss is out of reach.
+    save_genotype(Genotype("small", "infrared-visible", "fusion", 2, (cell,), head="envelope"), network)
 
-
-@pytest.fixture
-def genotypes(tmp_path):
-    """Two small genotypes as files: `fusion.yaml` and `refine.yaml`."""
-    operators = ("residual_k3_d1", "channel_attention_k3")
-    fusion = Genotype("small", "infrared-visible", "fusion", 4, (CellGenotype("successive", operators),))
-    cells = tuple(CellGenotype("successive", ("spatial_attention_k3",), source) for source in ("first", "second"))
-    refine = Genotype("fine", "infrared-visible", "refine", 4, cells, merge="gated")
-    for name, genotype in (("fusion", fusion), ("refine", refine)):
-        save_genotype(genotype, tmp_path / f"{name}.yaml")
-    return tmp_path
-
-
-@pytest.fixture
-def tiny(tmp_path, genotypes):
-    """A function that makes the config of a tiny training; keyword arguments override keys of its sections."""
-
-    def make(run="run", *, data=None, train=None, loss=None, **top):
+    def make(run, *, data=None, task=None, guidance=None, train=None, loss=None, **top):
         content = {
-            "run": str(tmp_path / run),
+            "run": str(run),
             "device": "cpu",
-            "genotype": str(genotypes / "fusion.yaml"),
-            "data": {"synthetic_pairs": 5, "crop": 16, "batch_size": 2, "validation": 0.3, **(data or {})},
+            "init": None,
+            "genotype": str(network),
+            "data": {"synthetic_pairs": 5, "crop": 64, "batch_size": 2, "validation": 0.4, **(data or {})},
+            "task": {"width": 8, "learning_rate": 5e-3, **(task or {})},
+            "guidance": {"stream_steps": 2, **(guidance or {})},
             "train": {
-                "steps": 12,
-                "warmup": 3,
+                "steps": 4,
+                "warmup": 1,
                 "learning_rate": 5e-3,
-                "ema": 0.8,
-                "checkpoint_every": 3,
-                "validate_every": 4,
+                "ema": 0.5,
+                "validate_every": 2,
+                "checkpoint_every": 2,
                 "images": 1,
                 **(train or {}),
             },
             "loss": loss or {},
             **top,
         }
-        return TrainConfig.model_validate(content, strict=False)
+        return FinetuneConfig.model_validate(content, strict=False)
 
     return make
 
 
 @pytest.fixture
-def first_stage(tiny):
-    """The folder of a trained network that a refine network can refine."""
-    config = tiny("first", train={"steps": 2, "warmup": 1})
-    train(config)
-    return config.run
+def tiny(tmp_path, configured):
+    """The same for a run of a test's own, by its name."""
+    return lambda run="run", **sections: configured(tmp_path / run, **sections)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """A data set of five labelled pairs, the last two for validation."""
+    root = tmp_path_factory.mktemp("scenes")
+    write_scenes(root, len(NAMES), height=64, width=96, seed=0)
+    (root / "train.txt").write_text("\n".join(NAMES[:3]))
+    (root / "val.txt").write_text("\n".join(NAMES[3:]))
+    return root

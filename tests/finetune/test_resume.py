@@ -1,37 +1,32 @@
-"""A training that was stopped in any way and resumed is to the bit the training that was not."""
+"""A finetuning that was stopped in any way and resumed is to the bit the one that was not."""
 
-import os
-import random
+import contextlib
 import signal
-import subprocess
-import sys
-import time
-from dataclasses import replace
 
 import pytest
 import torch
 from torch.utils import _pytree
 
-from timfuse.finetune import recipe, train
-from timfuse.genotypes import load_genotype, save_genotype
+from timfuse.finetune import conclusion, finetune, recipe
+from timfuse.genotypes import load_genotype
 from timfuse.runtime.checkpoint import load_checkpoint
-from timfuse.runtime.config import config_to_yaml
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.runtime.led_run import LedRun
 
+FILES = ("weights.safetensors", "task/weights.safetensors", "task/specification.yaml", "pictures/examples.png")
+STREAMS = ("streams/weights.safetensors", "streams/specification.yaml")
 
-@pytest.fixture(params=["fusion", "refine"])
-def make(request, tiny, genotypes):
-    """A function that makes configs of one of the two stages."""
-    if request.param == "fusion":
-        return tiny
-    first_stage = request.getfixturevalue("first_stage")
 
-    def refine(run, **content):
-        return tiny(run, genotype=str(genotypes / "refine.yaml"), first_stage=str(first_stage), **content)
+class Killed(BaseException):
+    """Stands for the end of the process."""
 
-    return refine
+
+def settings(strategy):
+    """Where everything that a strategy keeps has a value of its own from the first step on."""
+    # A tolerance below what the steps do moves the multiplier both ways.
+    guidance = {"strategy": strategy, "tolerance": 0.0, "multiplier_rate": 20.0, "loss_learning_rate": 0.1}
+    return {"guidance": {**guidance, "stream_steps": 3}, "train": {"steps": 6, "checkpoint_every": 2}}
 
 
 def assert_same_checkpoints(first, second):
@@ -50,161 +45,150 @@ def assert_same_checkpoints(first, second):
 
 def assert_same_runs(first, second):
     assert_same_checkpoints(first, second)
-    for name in ("weights.safetensors", "weights-last.safetensors", "pictures/examples.png"):
+    for name in (*FILES, *(STREAMS if (first / "streams").is_dir() else ())):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     provenances = [load_genotype(run).provenance for run in (first, second)]
-    assert provenances[0]["metrics"] == provenances[1]["metrics"]
-    assert provenances[0]["best_step"] == provenances[1]["best_step"]
+    for key in ("metrics", "best_step", "fusion_loss_before", "promise_kept"):
+        assert provenances[0].get(key) == provenances[1].get(key)
 
 
-def logged(run):
-    history = run / "history.jsonl"
-    return history.read_bytes().count(b"\n") if history.is_file() else 0
+@contextlib.contextmanager
+def stopping(monkeypatch, owner, name, at, how):
+    """Let so many calls happen and then stop everything."""
+    call, calls = getattr(owner, name), []
+
+    def stop(*arguments, **options):
+        result = call(*arguments, **options)
+        calls.append(result)
+        if len(calls) == at:
+            how()
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, stop)
+        yield
 
 
-def stop(config, at, number, *options):
-    """Run a training in a process of its own and send it a signal once its history holds so many steps."""
-    path = config.run.with_suffix(".yaml")
-    path.write_text(config_to_yaml(config), encoding="utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "timfuse", "train", "--config", str(path), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        while process.poll() is None and logged(config.run) < at:
-            time.sleep(0.002)
-        os.killpg(process.pid, number)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    return process.returncode, errors
+def kill():
+    raise Killed
 
 
-@pytest.mark.slow
-def test_killed_at_random_steps(make):
-    settings = {"steps": 60, "checkpoint_every": 10, "validate_every": 7}
-    whole, killed = (make(name, train=settings) for name in ("whole", "killed"))
-    train(whole)
-    # Before the first checkpoint, right after a checkpoint, and anywhere after.
-    for options, at in (((), 4), (("--resume",), 11), (("--resume",), random.Random(0).randint(22, 52))):
-        returncode, errors = stop(killed, at, signal.SIGKILL, *options)
-        assert returncode == -signal.SIGKILL, errors
-        assert logged(killed.run) < 60
-    train(killed, resume=True)
-    assert_same_runs(whole.run, killed.run)
+def ctrl_c():
+    signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.slow
-def test_ctrl_c_saves_the_step_it_is_at(tiny):
-    settings = {"steps": 60, "checkpoint_every": 1000}
-    whole, stopped = (tiny(name, train=settings) for name in ("whole", "stopped"))
-    train(whole)
-    returncode, errors = stop(stopped, 5, signal.SIGINT)
-    assert returncode == 2, errors
-    step = load_checkpoint(stopped.run / "checkpoint.pt")["step"]
-    assert errors.strip().splitlines()[-1] == f"error: stopped before step {step}; go on with --resume"
-    assert 5 <= step == logged(stopped.run)
-    train(stopped, resume=True)
-    assert_same_runs(whole.run, stopped.run)
+@pytest.fixture
+def interruptible():
+    """Hear Ctrl-C, which a process in the background of a shell does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
-class Killed(BaseException):
-    """Stands for the end of the process."""
+@pytest.fixture
+def one_validation(monkeypatch):
+    """Scores that are as good as validated ones where it is the training that matters."""
+    validation = recipe.Validation({"loss": 1.0, "AP50": 0.5}, {})
+    monkeypatch.setattr(recipe, "validate", lambda *arguments, **options: validation)
+    monkeypatch.setattr(recipe, "conclude", lambda *arguments: None)
 
 
 @pytest.mark.parametrize(
-    ("moment", "calls_before_death"),
+    ("strategy", "stops"),
     [
-        ("log", (0, 1, 3, 4)),
-        ("advance", (0, 2, 4)),
-        ("save_checkpoint", (0, 1, 1, 0)),
-        ("save_weights", (0, 1)),
-        ("keep_best", (0, 1)),
+        ("frozen", (3,)),
+        ("joint", (3,)),
+        ("lagrangian", (3,)),
+        ("learned_loss", (3,)),
+        ("detfusion", (1, 4)),  # inside the preparation, which has three steps, and after it
     ],
 )
-def test_dying_anywhere_in_a_step(make, monkeypatch, moment, calls_before_death):
-    whole, killed = make("whole"), make("killed")
-    with monkeypatch.context() as patch:
-        patch.setattr(recipe, "conclude", lambda *arguments: None)
-        train(whole)
-        owner = LedRun if hasattr(LedRun, moment) else recipe
-        call = getattr(owner, moment)
-        for survived in calls_before_death:
-            calls = []
+def test_ctrl_c_saves_the_step_it_is_at(tiny, monkeypatch, interruptible, strategy, stops):
+    whole, stopped = tiny("whole", **settings(strategy)), tiny("stopped", **settings(strategy))
+    finetune(whole)
+    done = 0
+    for count in stops:
+        with stopping(monkeypatch, recipe, "_step", count, ctrl_c), pytest.raises(UserError) as caught:
+            finetune(stopped, resume=done > 0)
+        done += count
+        assert str(caught.value) == f"stopped before step {done}; go on with --resume"
+        assert load_checkpoint(stopped.run / "checkpoint.pt")["step"] == done
+    finetune(stopped, resume=True)
+    assert_same_runs(whole.run, stopped.run)
 
-            def die(*arguments, calls=calls, survived=survived):
-                calls.append(arguments)
-                if len(calls) > survived:
-                    raise Killed
-                return call(*arguments)
 
-            with monkeypatch.context() as inner:
-                inner.setattr(owner, moment, die)
-                with pytest.raises(Killed):
-                    train(killed, resume=True)
-        train(killed, resume=True)
+def test_what_a_checkpoint_must_hold_is_really_at_work(tiny, one_validation):
+    """The tests above would find nothing if prices and weights of sources stood still."""
+    finetune(tiny("lagrangian", **settings("lagrangian")))
+    rows = read_history(tiny("lagrangian").run / "history.jsonl")
+    assert len({row["multiplier"] for row in rows[1:]}) == 5  # the first step sees the network of the start
+    finetune(tiny("learned_loss", **settings("learned_loss")))
+    rows = read_history(tiny("learned_loss").run / "history.jsonl")
+    assert len({row["coefficient"] for row in rows}) == 6
+    own = load_checkpoint(tiny("learned_loss").run / "checkpoint.pt")["own"]
+    assert all(own[f"outer.{name}"].abs().sum() > 0 for name in ("weight", "bias"))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "owner", "name", "stops"),
+    [
+        ("lagrangian", recipe, "_step", (1, 4, 2)),
+        ("lagrangian", LedRun, "save_checkpoint", (1, 1, 1)),
+        ("lagrangian", conclusion, "save_weights", (1,)),
+        ("learned_loss", LedRun, "log", (1, 4, 2)),
+        ("detfusion", LedRun, "log", (1, 4, 2)),
+        ("detfusion", LedRun, "advance", (3, 4)),
+        ("detfusion", LedRun, "save_checkpoint", (1, 1, 1)),
+        ("detfusion", recipe, "keep_best", (1,)),
+    ],
+)
+def test_dying_anywhere_in_a_step(tiny, monkeypatch, one_validation, strategy, owner, name, stops):
+    whole, killed = tiny("whole", **settings(strategy)), tiny("killed", **settings(strategy))
+    finetune(whole)
+    for count in stops:
+        with stopping(monkeypatch, owner, name, count, kill), pytest.raises(Killed):
+            finetune(killed, resume=True)
+    finetune(killed, resume=True)
     assert_same_checkpoints(whole.run, killed.run)
-    for name in ("weights.safetensors", "weights-last.safetensors"):
-        assert (whole.run / name).read_bytes() == (killed.run / name).read_bytes()
+    for file in FILES[:2] + (STREAMS[:1] if strategy == "detfusion" else ()):
+        assert (whole.run / file).read_bytes() == (killed.run / file).read_bytes()
 
 
-def test_dying_in_the_conclusion_and_resuming_a_finished_run(make, monkeypatch):
-    whole, killed = make("whole"), make("killed")
-    train(whole)
-
-    def die(*arguments):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["timfuse.finetune.conclusion"], "draw_curves", die)
-        with pytest.raises(Killed):
-            train(killed)
-    assert not (killed.run / "pictures" / "curves.svg").exists()
-    train(killed, resume=True)
+def test_dying_in_the_conclusion_and_resuming_a_finished_run(tiny, monkeypatch):
+    whole, killed = tiny("whole", **settings("lagrangian")), tiny("killed", **settings("lagrangian"))
+    finetune(whole)
+    with stopping(monkeypatch, conclusion, "draw_examples", 1, kill), pytest.raises(Killed):
+        finetune(killed)
+    done = finetune(killed, resume=True)
     assert_same_runs(whole.run, killed.run)
-    train(killed, resume=True)
+    assert finetune(killed, resume=True) == done
     assert_same_runs(whole.run, killed.run)
 
 
-def test_a_run_goes_on_with_other_workers_elsewhere_and_with_its_own_first_stage(
-    tiny, genotypes, first_stage, monkeypatch
-):
-    def refine(run, **content):
-        return tiny(run, genotype=str(genotypes / "refine.yaml"), first_stage=str(first_stage), **content)
-
-    whole, started = refine("whole"), refine("started")
-    train(whole)
-    steps = []
-
-    def die_at_the_seventh(run, status):
-        steps.append(status)
-        if len(steps) == 7:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LedRun, "advance", die_at_the_seventh)
-        with pytest.raises(Killed):
-            train(started)
+def test_a_run_goes_on_elsewhere_with_other_workers(tiny, monkeypatch, one_validation):
+    whole, started = tiny("whole", **settings("lagrangian")), tiny("started", **settings("lagrangian"))
+    finetune(whole)
+    with stopping(monkeypatch, LedRun, "advance", 3, kill), pytest.raises(Killed):
+        finetune(started)
     started.run.rename(started.run.with_name("moved"))
-    for file in (*first_stage.iterdir(), *(first_stage / "pictures").iterdir()):
-        if file.is_file():
-            file.unlink()
-    moved = refine("moved", data={"workers": 1, "cache_megabytes": 1}, train={"checkpoint_every": 5})
-    train(moved, resume=True)
-    assert_same_runs(whole.run, moved.run)
+    changed = settings("lagrangian") | {"data": {"workers": 1, "cache_megabytes": 1}}
+    changed["train"]["checkpoint_every"] = 5
+    moved = tiny("moved", **changed)
+    finetune(moved, resume=True)
+    assert_same_checkpoints(whole.run, moved.run)
 
 
-def test_another_config_or_architecture_is_refused(tiny, genotypes):
-    config = tiny(train={"steps": 4})
-    train(config)
+def test_another_config_or_architecture_is_refused(tiny, one_validation):
+    finetune(tiny(train={"steps": 4}))
     with pytest.raises(UserError, match=r"train\.steps was 4 and is now 5"):
-        train(tiny(train={"steps": 5}), resume=True)
-    genotype = load_genotype(genotypes / "fusion.yaml")
-    save_genotype(replace(genotype, channels=6), genotypes / "fusion.yaml")
+        finetune(tiny(train={"steps": 5}), resume=True)
+    with pytest.raises(UserError, match=r"guidance\.strategy was joint and is now lagrangian"):
+        finetune(tiny(train={"steps": 4}, guidance={"strategy": "lagrangian"}), resume=True)
+    config = tiny(train={"steps": 4})
+    text = (config.run / "config.yaml").read_text()
+    assert "width: 8" in text
+    (config.run / "config.yaml").write_text(text.replace("width: 8", "width: 16"))
     with pytest.raises(UserError, match="is of another architecture or program; start anew with --overwrite"):
-        train(config, resume=True)
-    train(config, overwrite=True)
+        finetune(tiny(train={"steps": 4}, task={"width": 16}), resume=True)
+    finetune(config, overwrite=True)
     assert [row["step"] for row in read_history(config.run / "history.jsonl")] == [0, 1, 2, 3]

@@ -3,7 +3,8 @@
 import pytest
 from hypothesis import strategies as st
 
-from timfuse.genotypes import ALL_OPERATORS, CELL_KINDS, TASKS, CellGenotype, Genotype, genotype_graph
+from timfuse.drawing import genotype_graph
+from timfuse.genotypes import ALL_OPERATORS, CELL_KINDS, TASKS, CellGenotype, Genotype
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
 WORDS = st.text(st.characters(codec="latin-1", exclude_categories=["C", "Z"]), min_size=1, max_size=20)  # are drawn

@@ -7,7 +7,7 @@ import torch
 from timfuse.data import write_pixels
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
 from timfuse.meta_init import MetaInitConfig, conclusion, few_shot, pictures, recipe
-from timfuse.meta_init.config import DataSection, TaskSection
+from timfuse.meta_init.meta_init_config import DataSection, TaskSection
 
 EPISODES = recipe.VALIDATION_EPISODES
 SIZE = 28  # pixels, of the images

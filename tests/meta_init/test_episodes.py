@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from timfuse.data import scene_blocks, stream_batches
 from timfuse.meta_init.episodes import VALIDATION_CROPS, EpisodeStream, validation_query
-from timfuse.meta_init.tasks import Task
+from timfuse.meta_init.meta_tasks import Task
 from timfuse.objectives import FusionLoss
 
 SIZE = 12

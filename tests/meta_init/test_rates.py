@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from timfuse.genotypes import load_genotype
-from timfuse.meta_init.config import InnerSection
+from timfuse.meta_init.meta_init_config import InnerSection
 from timfuse.meta_init.rates import adaptation_of, adapting_layers, load_rates, plain_adaptation, save_rates
 from timfuse.operators import build_network
 from timfuse.runtime.errors import UserError

@@ -135,7 +135,7 @@ def test_dying_in_the_conclusion_and_resuming_a_finished_run(make, whole, monkey
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr("timfuse.meta_init.conclusion.draw_adaptation", die)
+        patch.setattr("timfuse.meta_init.meta_init_conclusion.draw_adaptation", die)
         with pytest.raises(Killed):
             meta_initialise(killed)
     assert "adaptation" not in load_genotype(killed.run).provenance

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from timfuse.genotypes import ALL_OPERATORS, CellGenotype, Genotype, draw, parse_operator
+from timfuse.drawing import draw
+from timfuse.genotypes import ALL_OPERATORS, CellGenotype, Genotype, parse_operator
 from timfuse.operators import (
     build_network,
     build_operator,

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from timfuse.cost.cost_model import CostModel
 from timfuse.operators import build_supernet, inherited_weights
-from timfuse.search.cost import CostModel
 from timfuse.search.discretise import choose, choose_within, reasons
 
 OPERATORS = ["dense_k3_d1", "residual_k3_d1", "identity"]

@@ -19,7 +19,7 @@ from timfuse.runtime.led_run import LedRun
 from timfuse.search import recipe, search
 from timfuse.search import scorer as scorer_module
 from timfuse.search.scorer import Scorer
-from timfuse.search.streams import read_labelled_pairs, read_pairs
+from timfuse.search.search_batches import read_labelled_pairs, read_pairs
 
 from .test_resume import Killed, assert_same, assert_same_runs
 

@@ -158,7 +158,7 @@ def test_dying_in_the_conclusion_and_resuming_a_finished_run(tiny, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["timfuse.search.conclusion"], "draw", die)
+        patch.setattr(sys.modules["timfuse.search.search_conclusion"], "draw", die)
         with pytest.raises(Killed):
             search(killed)
     assert not (killed.run / "genotype.yaml").exists()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from timfuse.finetune import conclusion as training_conclusion
 from timfuse.runtime.config import load_config
 from timfuse.search import conclusion as search_conclusion
+from timfuse.training import conclusion as training_conclusion
 from timfuse.tuning import TuneConfig
 
 TINY = """

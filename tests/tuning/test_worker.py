@@ -13,9 +13,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from timfuse.finetune import Training
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype
 from timfuse.runtime.errors import StoppedError, UserError
+from timfuse.training import Training
 from timfuse.tuning import sampler, storage, study, trial, tune, worker
 from timfuse.tuning.storage import connected, parse_url
 from timfuse.tuning.trial import Outcome, cost_of, geometric_mean

@@ -1,0 +1,166 @@
+"""What a drawing of a genotype shows: the nodes, the frames around the cells, their words and colours."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import networkx
+
+from ..genotypes.genotype import CELL_KINDS, SOURCES, Genotype
+from .graph import cell_subgraph, genotype_graph
+
+PNG_DPI = 160
+TEXT = "#1F2933"
+EDGE = "#66727F"
+_PLAIN = ("#FFFFFF", "#9AA5B1")
+_SOURCE = ("#E4E7EB", "#52606D")
+# Fills that stay apart for every kind of colour vision and carry dark text (Paul Tol's "light" scheme).
+_OPERATORS = {
+    "dense": ("#77AADD", "#3F78B5"),
+    "residual": ("#EE8866", "#BC5433"),
+    "dilated": ("#EEDD88", "#B39B2A"),
+    "separable": ("#99DDFF", "#4AA3D1"),
+    "channel_attention": ("#FFAABB", "#D0647C"),
+    "spatial_attention": ("#BBCC33", "#849112"),
+    "non_local": ("#44BB99", "#1F8468"),
+    "identity": ("#DDDDDD", "#8D8D8D"),
+}
+_OTHER_OPERATOR = ("#AAAA00", "#757500")
+# The frames of the cells: pale, so that the operators inside stand out.
+_CELLS = {
+    "successive": ("#F1F5FA", "#7488A6"),
+    "multi_scale": ("#FBF6E9", "#B08C3E"),
+    "decomposition": ("#F6F1FA", "#8A6FB0"),
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The frame around a cell.
+
+    Args:
+        label: The cell in words, like "Cell 1 · multi-scale".
+        detail: How many parameters it has, or nothing.
+        fill: Colour of the inside.
+        border: Colour of the line.
+    """
+
+    label: str
+    detail: str
+    fill: str
+    border: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture, before anything is placed.
+
+    Args:
+        graph: The nodes and edges, with the attributes of `genotype_graph`.
+        title: What is shown.
+        subtitle: Its main figures.
+        frames: The frame of each cell that the graph shows, by the cell's index.
+    """
+
+    graph: networkx.DiGraph
+    title: str
+    subtitle: str
+    frames: dict[int, Frame]
+
+
+def network_picture(genotype: Genotype, parameters: Mapping[str, int] | None = None) -> Picture:
+    """Show the whole network.
+
+    Args:
+        genotype: The architecture.
+        parameters: Number of elements of every parameter of the built network, by the parameter's name.
+
+    Returns:
+        The picture.
+    """
+    graph = genotype_graph(genotype, parameters)
+    facts = [genotype.task, f"{genotype.network} network", f"{genotype.channels} channels", _total(graph)]
+    frames = {index: _frame(genotype, graph, index) for index in range(len(genotype.cells))}
+    return Picture(graph, genotype.name, _joined(facts), frames)
+
+
+def cell_picture(genotype: Genotype, index: int, parameters: Mapping[str, int] | None = None) -> Picture:
+    """Show one cell between its input and its output.
+
+    Args:
+        genotype: The architecture.
+        index: Which cell, from 0 on.
+        parameters: Number of elements of every parameter of the built network, by the parameter's name.
+
+    Returns:
+        The picture.
+    """
+    network = genotype_graph(genotype, parameters)
+    inside = cell_subgraph(network, index)
+    shared = {"detail": "", "operator": None, "cell": None, "modules": (), "parameters": None}
+    graph: networkx.DiGraph = networkx.DiGraph()
+    graph.add_node("input", role="source", label="Input", **shared)
+    graph.add_nodes_from(inside.nodes(data=True))
+    graph.add_node("output", role="output", label="Output", **shared)
+    graph.add_edges_from(inside.edges)
+    for before, after in network.edges:
+        if before not in inside and after in inside:
+            graph.add_edge("input", after)
+        elif before in inside and after not in inside:
+            graph.add_edge(before, "output")
+    source = genotype.cells[index].source
+    branch = "" if source is None else f"{genotype.source_words[SOURCES.index(source)]} branch"
+    facts = [branch, f"{genotype.channels} channels", _total(graph)]
+    title = f"{genotype.name} · cell {index + 1}"
+    return Picture(graph, title, _joined(facts), {index: _frame(genotype, network, index)})
+
+
+def node_lines(node: Mapping[str, object]) -> list[str]:
+    """List what is written on a node, the label first.
+
+    Args:
+        node: The node's attributes.
+
+    Returns:
+        One to three lines.
+    """
+    lines = [str(node["label"])]
+    if node["detail"]:
+        lines.append(str(node["detail"]))
+    if node["parameters"] is not None and node["modules"]:
+        lines.append(_counted(node["parameters"]))
+    return lines
+
+
+def node_colours(node: Mapping[str, object]) -> tuple[str, str]:
+    """Choose the colours of a node.
+
+    Args:
+        node: The node's attributes.
+
+    Returns:
+        Colour of the inside and of the border.
+    """
+    if node["role"] == "operator":
+        return _OPERATORS.get(str(node["operator"]), _OTHER_OPERATOR)
+    return _SOURCE if node["role"] in ("source", "output") else _PLAIN
+
+
+def _frame(genotype: Genotype, graph: networkx.DiGraph, index: int) -> Frame:
+    cell = genotype.cells[index]
+    label = f"Cell {index + 1} · {CELL_KINDS[cell.kind]}"
+    return Frame(label, _total(cell_subgraph(graph, index)), *_CELLS[cell.kind])
+
+
+def _total(graph: networkx.DiGraph) -> str:
+    counts = [node["parameters"] for _, node in graph.nodes(data=True) if node["parameters"] is not None]
+    return _counted(sum(counts)) if counts else ""
+
+
+def _counted(parameters: object) -> str:
+    if parameters == 0:
+        return "no parameters"
+    return "1 parameter" if parameters == 1 else f"{parameters:,} parameters"
+
+
+def _joined(facts: list[str]) -> str:
+    return " · ".join(fact for fact in facts if fact)

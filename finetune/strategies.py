@@ -1,0 +1,315 @@
+"""How a downstream task guides the fusion: each strategy sets the gradients of one step."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..bilevel import ESTIMATORS, BilevelProblem
+from ..bilevel.isolation import frozen
+from ..bilevel.options import Estimator, complete_options
+from ..data import LabelledBatch
+from ..downstream import GuidingStreams, TaskNetwork
+from ..objectives import FusionLoss
+from ..objectives.content import object_content_loss
+from ..objectives.learned import SourceWeights
+from ..runtime.distribution import ALONE, Ranks
+from .multiplier import Multiplier
+
+Row = dict[str, Any]
+
+SOURCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "first": lambda first, second: first,
+    "second": lambda first, second: second,
+    "average": lambda first, second: (first + second) / 2,
+    "blend": lambda first, second: (first + second) / 2,  # but in training another mixture in each crop
+}
+"""Images that need no network."""
+
+
+class Strategy:
+    """A way to guide, and what all of them have in common.
+
+    Attributes:
+        own: What the strategy trains beside the fusion network and the task network.
+        preparation: Steps before the fusion network and the task network are trained.
+
+    Args:
+        network: The fusion network.
+        task: The task network.
+        loss: The fusion loss.
+    """
+
+    preparation = 0
+
+    def __init__(self, network: nn.Module, task: TaskNetwork, loss: FusionLoss) -> None:
+        self.network, self.task, self.loss = network, task, loss
+        self.own: nn.Module = nn.ModuleDict()
+
+    def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+        """Make the images that the task network sees, (N, 1, H, W), not clipped."""
+        return network(first, second)
+
+    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+        """Set the gradients of a step, at a learning rate of the fusion network, and return what to log.
+
+        Of several processes each does so for its part of the batches, and the recipe averages what they found.
+        """
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps beside the weights: nothing."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to such a state."""
+
+
+class Frozen(Strategy):
+    """The task network learns on images that do not change: fused by the network as it is, or without one.
+
+    Args:
+        network: The fusion network, not used where `images` names others.
+        task: The task network.
+        loss: The fusion loss, which is only measured.
+        images: "fused", or a key of `SOURCES`.
+        ranks: The processes that share every batch.
+    """
+
+    def __init__(
+        self, network: nn.Module, task: TaskNetwork, loss: FusionLoss, images: str, ranks: Ranks = ALONE
+    ) -> None:
+        super().__init__(network, task, loss)
+        self._images, self._ranks = images, ranks
+
+    def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+        """Make the images."""
+        with torch.no_grad():
+            return network(first, second) if self._images == "fused" else SOURCES[self._images](first, second)
+
+    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+        """Set the gradients of the task network."""
+        make = partial(_blend, ranks=self._ranks) if self._images == "blend" else partial(self.fuse, self.network)
+        task_loss = self.task.loss(make(batch.first, batch.second).clamp(0, 1), batch)
+        task_loss.backward()
+        return {"task_loss": task_loss.item()}
+
+
+class Joint(Strategy):
+    """L_F + weight L_T.
+
+    Args:
+        network: The fusion network.
+        task: The task network.
+        loss: L_F, the fusion loss.
+        weight: Of L_T, the task network's loss.
+    """
+
+    def __init__(self, network: nn.Module, task: TaskNetwork, loss: FusionLoss, weight: float) -> None:
+        super().__init__(network, task, loss)
+        self._weight = weight
+
+    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+        """Set the gradients of both networks; the task network's are those of L_T, whatever its weight."""
+        fused = self.network(batch.first, batch.second)
+        fusion_loss = self.loss(fused, batch.first, batch.second)
+        task_loss = _task_loss(self.task, fused, batch, self._weight)
+        (fusion_loss + task_loss).backward()
+        return {"fusion_loss": fusion_loss.item(), "task_loss": task_loss.item()}
+
+
+class Lagrangian(Strategy):
+    """min L_T subject to L_F <= L_ref + tolerance |L_ref|, with L_ref the fusion loss of the network at the start.
+
+    Both fusion losses are measured on the same crops, which differ far more among each other than the two networks do.
+
+    Args:
+        network: The fusion network, at the start.
+        task: The task network.
+        loss: L_F, the fusion loss.
+        reference: The fusion network at the start, frozen.
+        tolerance: Of the constraint, at least 0.
+        rate: Of the dual ascent.
+        multiplier: At the start.
+        ranks: The processes that share every batch; the constraint is on the loss of the whole batch.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: TaskNetwork,
+        loss: FusionLoss,
+        *,
+        reference: nn.Module,
+        tolerance: float,
+        rate: float,
+        multiplier: float,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        super().__init__(network, task, loss)
+        self._reference, self._tolerance, self._ranks = reference, tolerance, ranks
+        self._multiplier = Multiplier(rate, multiplier)
+
+    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+        """Set the gradients of L_T + mu g, then let mu ascend."""
+        with torch.no_grad():
+            reference = self.loss(self._reference(batch.first, batch.second), batch.first, batch.second)
+        fused = self.network(batch.first, batch.second)
+        fusion_loss = self.loss(fused, batch.first, batch.second)
+        reference, joined = self._ranks.average([reference, fusion_loss.detach()])
+        scale = reference.abs().clamp_min(1e-12)
+        excess = ((joined - reference) / scale).item()
+        multiplier = self._multiplier.value
+        # What the fusion network sees is divided by 1 + mu, so that the length of a step does not follow the price.
+        task_loss = _task_loss(self.task, fused, batch, 1 / (1 + multiplier))
+        (task_loss + multiplier / (1 + multiplier) * ((fusion_loss - reference) / scale)).backward()
+        self._multiplier.ascend(excess - self._tolerance)
+        return {
+            "fusion_loss": fusion_loss.item(),
+            "task_loss": task_loss.item(),
+            "excess": excess,
+            "multiplier": multiplier,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the multiplier and the network of the start."""
+        return {"multiplier": self._multiplier.value, "reference": self._reference.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up both."""
+        self._multiplier.value = state["multiplier"]
+        self._reference.load_state_dict(state["reference"])
+
+
+class LearnedLoss(Strategy):
+    """The bilevel problem min_a L_T(w*(a)), w*(a) = argmin_w L_F(w; a): a fusion loss that serves the task.
+
+    The outer variables are the weights that the fusion loss gives the two sources at each pixel, and the task network,
+    on which the inner loss does not depend; the inner ones are those of the fusion network.
+
+    Args:
+        network: The fusion network.
+        task: The task network.
+        loss: The fusion loss, whose weights of the sources are learnt.
+        estimator: A key of `ESTIMATORS`.
+        options: Its settings.
+        ranks: The processes that share every batch.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: TaskNetwork,
+        loss: FusionLoss,
+        estimator: Estimator,
+        options: Mapping[str, int | float],
+        ranks: Ranks = ALONE,
+    ) -> None:
+        super().__init__(network, task, loss)
+        self.own = SourceWeights().to(next(network.parameters()).device)
+        self._estimator, self._options, self._ranks = estimator, options, ranks
+
+    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+        """Set the hypergradients of the outer variables and the inner gradient of the fusion network."""
+        outer = [*self.own.parameters(), *(p for p in self.task.parameters() if p.requires_grad)]
+        problem = BilevelProblem(self.network, outer, self._outer_loss, self._inner_loss, self._ranks.average)
+        weights = problem.inner_parameters
+        options = complete_options(self._estimator, self._options, learning_rate, weights)
+        estimate = ESTIMATORS[self._estimator](problem, batch, fusion_batch, **options)
+        inner = estimate.inner
+        assert inner is not None
+        for parameter, gradient in zip((*outer, *weights), (*estimate.outer, *inner), strict=True):
+            parameter.grad = gradient
+        diagnostics = dict(estimate.diagnostics)
+        losses = {"fusion_loss": diagnostics.pop("inner_loss"), "task_loss": diagnostics.pop("outer_loss")}
+        diagnostics.pop("ratio", None)  # of gradients that are nearly all the task network's
+        with torch.no_grad():
+            share = self.own(batch.first, batch.second)[0].mean().item()
+        return losses | diagnostics | {"weight_of_first": share}
+
+    def _outer_loss(self, network: nn.Module, batch: LabelledBatch) -> Tensor:
+        return self.task.loss(network(batch.first, batch.second).clamp(0, 1), batch)
+
+    def _inner_loss(self, network: nn.Module, batch: LabelledBatch) -> Tensor:
+        weights = self.own(batch.first, batch.second)
+        return self.loss(network(batch.first, batch.second), batch.first, batch.second, weights)
+
+
+class DetFusion(Strategy):
+    """Two detectors with shared attention, trained first, guide the fusion network; another learns on its images.
+
+    Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022.
+
+    Args:
+        network: The fusion network, modulated by the attention.
+        task: The detector that learns on the fused images, on which the fusion network does not depend.
+        loss: The fusion loss.
+        streams: The two detectors.
+        weight: Of the detection loss of the fused image under the frozen detectors.
+        content: Weight of the object-aware content loss.
+        preparation: Steps that train the two detectors.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: TaskNetwork,
+        loss: FusionLoss,
+        *,
+        streams: GuidingStreams,
+        weight: float,
+        content: float,
+        preparation: int,
+    ) -> None:
+        super().__init__(network, task, loss)
+        self.streams = streams
+        self.own = streams
+        self.preparation = preparation
+        self._weight, self._content = weight, content
+
+    def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+        """Run the network under the attention of the frozen detectors."""
+        with torch.no_grad():
+            attention = self.streams.eval().attention(first, second)
+        return network(first, second, attention=attention)
+
+    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+        """Set the gradients of the two detectors, or later of the fusion network and its detector."""
+        if step < self.preparation:
+            stream_loss = self.streams.train().loss(batch)
+            stream_loss.backward()
+            return {"stream_loss": stream_loss.item()}
+        assert batch.objects is not None
+        fused = self.fuse(self.network, batch.first, batch.second)
+        fusion_loss = self.loss(fused, batch.first, batch.second)
+        content = object_content_loss(fused, batch.first, batch.second, [each.boxes for each in batch.objects])
+        with frozen(tuple(self.streams.parameters())):
+            guidance = self.streams.guidance(fused.clamp(0, 1), batch)
+            (fusion_loss + self._content * content + self._weight * guidance).backward()
+        task_loss = self.task.loss(fused.detach().clamp(0, 1), batch)
+        task_loss.backward()
+        return {
+            "fusion_loss": fusion_loss.item(),
+            "content": content.item(),
+            "guidance": guidance.item(),
+            "task_loss": task_loss.item(),
+        }
+
+
+def _task_loss(task: TaskNetwork, fused: Tensor, batch: LabelledBatch, weight: float) -> Tensor:
+    """L_T, whose gradient by the fused image is multiplied by a weight, and that by the task network is not."""
+    image = fused.clamp(0, 1)
+    image.register_hook(lambda gradient: gradient * weight)
+    loss: Tensor = task.loss(image, batch)
+    return loss
+
+
+def _blend(first: Tensor, second: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """Mix the sources of each pair in another way: one, the other, both alike, or anything between."""
+    count = ranks.count * len(first), 1, 1, 1  # each process draws for all
+    fixed = torch.randint(3, count, device=first.device) / 2
+    share = torch.where(torch.rand(count, device=first.device) < 0.75, fixed, torch.rand(count, device=first.device))
+    own = share[ranks.rank :: ranks.count]
+    return own * first + (1 - own) * second

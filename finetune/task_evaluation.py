@@ -1,0 +1,234 @@
+"""Scoring what fused images are good for: runs, sources, their average and other methods' images, by one harness."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..data import spread
+from ..downstream import load_streams, load_task_network
+from ..downstream.streams import FOLDER as STREAMS
+from ..genotypes import load_genotype
+from ..objectives import FusionLoss
+from ..operators import build_network
+from ..operators.shipped import WEIGHTS_FILE
+from ..runtime.config import load_config
+from ..runtime.device import select_device
+from ..runtime.errors import UserError
+from ..runtime.files import make_folder, write_atomically
+from ..runtime.progress import Progress
+from ..runtime.run_folder import CONFIG_FILE
+from ..runtime.weights import load_into
+from .finetune_config import FinetuneConfig
+from .finetune_pairs import TaskPairs, open_task_pairs
+from .finetune_recipe import IMAGES, finetune
+from .strategies import SOURCES
+from .task_validation import Fuse, validate
+
+BASELINES = {"infrared": "first", "visible": "second", "average": "average"}
+"""Images that need no fusion network, by the names that tables have for them."""
+_SEED = re.compile("[-_]?(seed)?[-_]?[0-9]+")
+
+
+class MethodScores(NamedTuple):
+    """How one method does.
+
+    Attributes:
+        name: Of the method.
+        seeds: Of its runs.
+        scores: For each run, as in `Validation`.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    scores: tuple[Mapping[str, float], ...]
+
+    def mean(self, score: str) -> float:
+        """Return the mean over the runs."""
+        return math.fsum(row[score] for row in self.scores) / len(self.scores)
+
+    def deviation(self, score: str) -> float | None:
+        """Return the standard deviation over the runs, of a sample; None for a single run."""
+        values = [row[score] for row in self.scores]
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def evaluate_task(
+    runs: Sequence[Path],
+    data: Path | None,
+    output: Path,
+    *,
+    fused: Mapping[str, Path] | None = None,
+    baselines: bool = True,
+) -> list[MethodScores]:
+    """Score runs on labelled pairs, beside the sources, their average and the fused images of other methods.
+
+    A run is scored with its own task network. For images that come without one, the same task network is trained in
+    the same way, with as many steps, on the run's training pairs, once for each seed of the runs; these trainings are
+    runs in `output`, which are gone on with where they were stopped.
+
+    Args:
+        runs: Folders of finetunings; those that differ in the seed alone are one method. All are of one task.
+        data: Folder of the labelled pairs to score on: those of its val.txt, or all where it has none; None for the
+            validation pairs of the runs.
+        output: Folder for the trainings and the tables: scores.csv, table.md.
+        fused: By name, folders with the fused image of every pair, of the training pairs too.
+        baselines: Whether to score the sources and their average.
+
+    Returns:
+        The methods, those without a fusion network first; the fusion loss is that of the first run for all.
+
+    Raises:
+        UserError: A folder cannot be used, the runs are of several tasks, or the classes of data and run differ.
+    """
+    configs = {run: _config_of(run) for run in runs}
+    first, *others = configs.values()
+    if any((other.task, other.data, other.train) != (first.task, first.data, first.train) for other in others):
+        raise UserError(
+            "the runs differ in task, data or train, so that they cannot stand in one table; give those of one harness"
+        )
+    clashing = sorted(set(BASELINES) & set(fused or {})) if baselines else []
+    if clashing:
+        raise UserError(f"{clashing[0]} is what the table calls a source; give the fused images another NAME=FOLDER")
+    data = data and data.expanduser()
+    make_folder(output)
+    loss = first.loss.loss(first.data.crop)
+    ours: list[MethodScores] = []  # first, so that a run that cannot be scored is told before anything is trained
+    for group in _grouped(configs):
+        rows = [_score(run, configs[run], data, loss) for run in group]
+        ours.append(MethodScores(_name(group), tuple(configs[run].seed for run in group), tuple(rows)))
+    methods: list[MethodScores] = []
+    seeds = sorted({config.seed for config in configs.values()})
+    # Whole paths, since a folder may be called "fused" or "average".
+    folders = {name: str(folder.expanduser().resolve()) for name, folder in (fused or {}).items()}
+    wanted = {**(BASELINES if baselines else {}), **folders}
+    for name, images in wanted.items():
+        rows = []
+        for seed in seeds:
+            run = output / f"{name}-seed{seed}"
+            config = _plain(first, run, seed, images)
+            begun = (run / CONFIG_FILE).is_file()
+            if begun and _config_of(run).model_copy(update={"run": run}) != config:
+                raise UserError(f"{run} was trained beside runs of another config; name another folder with --output")
+            finetune(config, resume=begun)
+            rows.append(_score(run, config, data, loss))
+        methods.append(MethodScores(name, tuple(seeds), tuple(rows)))
+    methods += ours
+    write_atomically(output / "scores.csv", _csv(methods))
+    write_atomically(output / "table.md", markdown(methods))
+    return methods
+
+
+def markdown(methods: Sequence[MethodScores]) -> str:
+    """Write a table of the scores, mean ± standard deviation over the seeds.
+
+    Args:
+        methods: At least one.
+
+    Returns:
+        Markdown.
+    """
+    columns = columns_of(methods)
+    lines = [["method", "seeds", *columns], [":--", *["--:"] * (len(columns) + 1)]]
+    lines += [[method.name, str(len(method.seeds)), *(shown(method, name) for name in columns)] for method in methods]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def columns_of(methods: Sequence[MethodScores]) -> list[str]:
+    """List the scores of a table, the fusion loss last."""
+    names = [name for name in methods[0].scores[0] if name != "loss"]
+    return [*names, "loss"]
+
+
+def shown(method: MethodScores, score: str) -> str:
+    """Write the mean of a score with its deviation."""
+    mean, deviation = method.mean(score), method.deviation(score)
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
+
+
+def _csv(methods: Sequence[MethodScores]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = columns_of(methods)
+    writer.writerow(["method", "seed", *columns])
+    for method in methods:
+        for seed, row in zip(method.seeds, method.scores, strict=True):
+            writer.writerow([method.name, seed, *(f"{row[name]:.6g}" for name in columns)])
+    return text.getvalue()
+
+
+def _config_of(run: Path) -> FinetuneConfig:
+    if not (run / CONFIG_FILE).is_file():
+        raise UserError(f"{run} holds no run; give the folder of a `timfuse finetune` run")
+    return load_config(FinetuneConfig, run / CONFIG_FILE)
+
+
+def _plain(config: FinetuneConfig, run: Path, seed: int, images: str) -> FinetuneConfig:
+    """Take over the harness of a run for images that no network has to fuse."""
+    guidance = type(config.guidance)(strategy="frozen", images=images)
+    return config.model_copy(update={"run": run, "seed": seed, "guidance": guidance})
+
+
+def _grouped(configs: Mapping[Path, FinetuneConfig]) -> list[list[Path]]:
+    """Group runs that differ in nothing but the seed, in the order in which they were given."""
+    groups: dict[str, list[Path]] = {}
+    for run, config in configs.items():
+        same = config.model_copy(update={"run": Path(), "seed": 0}).model_dump_json()
+        groups.setdefault(same, []).append(run)
+    return list(groups.values())
+
+
+def _name(group: Sequence[Path]) -> str:
+    """Name a method by its run folder, without the seed where there are several."""
+    name = group[0].resolve().name
+    return name if len(group) == 1 else re.sub(f"{_SEED.pattern}$", "", name) or name
+
+
+def _score(run: Path, config: FinetuneConfig, data: Path | None, loss: FusionLoss) -> dict[str, float]:
+    device = select_device(config.device)
+    task = load_task_network(run).to(device)
+    pairs = _pairs(config, data)
+    if pairs.source.classes != task.classes:
+        raise UserError(
+            f"{data or config.data.root} has the classes {', '.join(pairs.source.classes)}, and the task network of"
+            f" {run} knows {', '.join(task.classes)}; give data with the same classes"
+        )
+    with Progress(1, f"scoring {run.name}", unit="runs") as progress:
+        scores = validate(_fuse(run, config, device), task, pairs, loss, device).scores
+        progress.advance()
+    return scores
+
+
+def _pairs(config: FinetuneConfig, data: Path | None) -> TaskPairs:
+    images = config.guidance.images
+    folder = None if images in IMAGES else Path(images).expanduser()
+    section = config.data if data is None else config.data.model_copy(update={"root": data})
+    pairs = open_task_pairs(section, config.task.labels, config.seed, folder)
+    own = config.data.root and config.data.root.expanduser().resolve()
+    if data is None or data.resolve() == own or (data / "val.txt").exists():
+        return pairs
+    everything = tuple(range(len(pairs.source)))
+    count = config.data.validation_pairs
+    return pairs._replace(validation=everything if count is None else spread(everything, count))
+
+
+def _fuse(run: Path, config: FinetuneConfig, device: torch.device) -> Fuse:
+    """Make what a run's task network sees of a pair."""
+    images = config.guidance.images
+    if images != "fused":
+        return SOURCES.get(images, SOURCES["first"])
+    genotype = load_genotype(run)
+    network: nn.Module = build_network(genotype)
+    load_into(network, run / WEIGHTS_FILE)
+    network.to(device).eval()
+    if not (run / STREAMS).is_dir():
+        return lambda first, second: network(first, second)
+    streams = load_streams(run).to(device)
+    return lambda first, second: network(first, second, attention=streams.attention(first, second))

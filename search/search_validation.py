@@ -1,0 +1,55 @@
+"""How a network does on pairs that no training sees, and the statistics its batch normalisation needs for it."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .search_batches import Batch
+
+
+def recalibrate(network: nn.Module, batches: Iterable[Batch]) -> None:
+    """Set the running statistics of every batch normalisation to the average over some batches.
+
+    Estimators leave buffers alone, and a supernet's statistics would belong to a mixture that no longer exists, so a
+    derived network measures its own.
+
+    Args:
+        network: called as network(first, second); its statistics are replaced.
+        batches: at least one batch of training pairs, on the network's device.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    training = network.training
+    network.train()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain average
+    with torch.no_grad():
+        for batch in batches:
+            network(batch.first, batch.second)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(training)
+
+
+def mean_losses(
+    fuse: Callable[[Batch], Tensor], batches: Iterable[Batch], losses: Mapping[str, Callable[[Tensor, Any], Tensor]]
+) -> dict[str, float]:
+    """Average losses over batches without gradients.
+
+    Args:
+        fuse: makes the fused images (N, 1, H, W) of a batch.
+        batches: at least one.
+        losses: by name, called as loss(fused, batch).
+
+    Returns:
+        The mean of each loss over the batches.
+    """
+    rows = []
+    with torch.no_grad():
+        for batch in batches:
+            fused = fuse(batch)
+            rows.append(torch.stack([loss(fused, batch) for loss in losses.values()]))
+    return dict(zip(losses, torch.stack(rows).double().mean(0).tolist(), strict=True))

@@ -1,0 +1,165 @@
+"""Several searches that differ in their seed alone: how far they agree, and which does best on validation pairs."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..cost.budget_report import Spending
+from ..downstream import keep_task_network, load_task_network
+from ..drawing import draw
+from ..genotypes import Genotype, load_genotype, save_genotype
+from ..operators import build_network, parameter_sizes
+from ..runtime.config import config_to_yaml
+from ..runtime.distribution import open_ranks
+from ..runtime.errors import UserError
+from ..runtime.history import HISTORY_FILE, read_history
+from ..runtime.run_folder import CHECKPOINT_FILE, CONFIG_FILE, open_run
+from ..runtime.weights import load_weights, save_weights
+from .probability_curves import draw_probabilities
+from .search_config import SearchConfig
+from .search_recipe import HARMLESS, search
+
+_FORMATS = {"outer loss": ".4f", "inner loss": ".4f", "ms": ",.2f", "parameters": ",.0f"}
+
+
+@dataclass(frozen=True)
+class SeedsReport:
+    """What searches of several seeds have found.
+
+    Attributes:
+        genotypes: by seed.
+        picked: the seed of the one with the least outer loss on the validation pairs; where there is a budget and a
+            network that meets it, of such a one.
+        genotype: that one, as it stands in the folder of all.
+    """
+
+    genotypes: dict[int, Genotype]
+    picked: int
+    genotype: Genotype
+
+    @property
+    def agreement(self) -> dict[str, tuple[str, int]]:
+        """Return for each edge, like "cell 1 step 2", the operator that most seeds chose, and how many."""
+        chosen: dict[str, Counter[str]] = {}
+        for genotype in self.genotypes.values():
+            for index, cell in enumerate(genotype.cells, start=1):
+                for step, operator in enumerate(cell.operators, start=1):
+                    chosen.setdefault(f"cell {index} step {step}", Counter())[operator] += 1
+        return {edge: operators.most_common(1)[0] for edge, operators in chosen.items()}
+
+
+def search_seeds(config: SearchConfig, *, resume: bool = False, overwrite: bool = False) -> SeedsReport:
+    """Search `config.seeds` times, with the seeds from `config.seed` on, and keep the best.
+
+    Each search has its own folder, `seed-0` and so on, below the run folder, which gets genotype, weights and pictures
+    of the picked one at the end. All searches have the same synthetic pairs, parts and validation crops, those of the
+    first seed (`data.seed`), so that their validation losses can be compared; order and crops of the training pairs and
+    initial weights differ. With a downstream task, the outer loss of each is that of the task network that it trained.
+
+    Args:
+        config: of all searches; `config.run` is the folder.
+        resume: go on where the searches stopped; finished ones stay as they are. `config.seeds` may be another.
+        overwrite: replace what is in the folder.
+
+    Returns:
+        What was found.
+
+    Raises:
+        UserError: as for `search`, or the folder holds a single search.
+    """
+    runs = {seed: config.run / f"seed-{seed}" for seed in range(config.seed, config.seed + config.seeds)}
+    data = config.data.model_copy(update={"seed": config.data.seed_of(config.seed)})
+    with open_ranks() as ranks, ExitStack() as stack:
+        if ranks.leads:
+            if resume and (config.run / CHECKPOINT_FILE).is_file():
+                raise UserError(
+                    f"{config.run} holds a single search; go on with it without --seeds, or name another folder"
+                )
+            yaml, harmless = config_to_yaml(config), (*HARMLESS, "seeds")
+            stack.enter_context(
+                open_run(config.run, config_yaml=yaml, resume=resume, overwrite=overwrite, harmless=harmless)
+            )
+        for seed, run in runs.items():
+            if not ranks.agree((run / "genotype.yaml").is_file()):
+                begun = bool(ranks.agree((run / CONFIG_FILE).is_file()))
+                changes = {"run": run, "seed": seed, "seeds": 1, "data": data}
+                search(config.model_copy(update=changes), resume=begun)
+        return ranks.from_leader(lambda: _conclude(config.run, runs))
+
+
+def _conclude(folder: Path, runs: Mapping[int, Path]) -> SeedsReport:
+    """Pick the best search and write its results into the folder of all; the genotype comes last."""
+    genotypes = {seed: load_genotype(run) for seed, run in runs.items()}
+    losses = {seed: _figures(genotype)["outer loss"] for seed, genotype in genotypes.items()}
+    within = [seed for seed, genotype in genotypes.items() if _meets_budget(genotype)]
+    picked = min(within or genotypes, key=losses.__getitem__)
+    average, deviation = _spread(losses.values())
+    seeds = {
+        "count": len(runs),
+        "picked": picked,
+        "derived_validation_outer_loss": {"mean": average, "std": deviation, "each": list(losses.values())},
+    }
+    name, found = folder.resolve().name, genotypes[picked]
+    genotype = replace(found, name=name, provenance={**found.provenance, "seeds": seeds})
+    save_weights(folder / "weights.safetensors", load_weights(runs[picked] / "weights.safetensors"), {"genotype": name})
+    draw(genotype, folder / "pictures", parameter_sizes(build_network(genotype)))
+    draw_probabilities(read_history(runs[picked] / HISTORY_FILE), folder / "pictures")
+    if (runs[picked] / "task").is_dir():
+        keep_task_network(load_task_network(runs[picked]), folder)
+    save_genotype(genotype, folder / "genotype.yaml")
+    return SeedsReport(genotypes, picked, genotype)
+
+
+def _meets_budget(genotype: Genotype) -> bool:
+    spending = Spending.of(genotype)
+    return spending is None or spending.met
+
+
+def _figures(genotype: Genotype) -> dict[str, float]:
+    provenance: Any = genotype.provenance
+    return {
+        "outer loss": provenance["metrics"]["derived_validation_outer_loss"],
+        "inner loss": provenance["metrics"]["derived_validation_inner_loss"],
+        "ms": provenance["latency"]["milliseconds"],
+        "parameters": provenance["parameters"],
+    }
+
+
+def _spread(values: Collection[float]) -> tuple[float, float]:
+    """Return mean and standard deviation, that of a sample; 0 for a single value."""
+    return mean(values), stdev(values) if len(values) > 1 else 0.0
+
+
+def print_seeds(report: SeedsReport, console: Console) -> None:
+    """Print a table with a row for each seed, how far they agree, and which one is picked.
+
+    Args:
+        report: What `search_seeds` found.
+        console: Where to.
+    """
+    figures = {seed: _figures(genotype) for seed, genotype in report.genotypes.items()}
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("seed", no_wrap=True)
+    for index, cell in enumerate(report.genotype.cells, start=1):
+        table.add_column(f"cell {index} ({cell.kind})")
+    for heading in _FORMATS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for seed, genotype in report.genotypes.items():
+        operators = (", ".join(cell.operators) for cell in genotype.cells)
+        numbers = (f"{figures[seed][heading]:{form}}" for heading, form in _FORMATS.items())
+        table.add_row(str(seed), *operators, *numbers)
+    spreads = {heading: _spread([row[heading] for row in figures.values()]) for heading in _FORMATS}
+    numbers = (f"{spreads[heading][0]:{form}} ± {spreads[heading][1]:{form}}" for heading, form in _FORMATS.items())
+    table.add_row("mean ± std", *([""] * len(report.genotype.cells)), *numbers)
+    console.print(table)
+    for edge, (operator, count) in report.agreement.items():
+        console.print(f"{edge}: {operator} in {count} of {len(figures)}", highlight=False)
+    within = ", within the budget" if Spending.of(report.genotype) and _meets_budget(report.genotype) else ""
+    console.print(f"picked    seed {report.picked}: least outer loss on the validation pairs{within}", highlight=False)

@@ -1,0 +1,80 @@
+import pytest
+
+from timfuse.bilevel import ESTIMATORS
+from timfuse.finetune import FinetuneConfig
+from timfuse.objectives import FusionLoss
+from timfuse.runtime.config import load_config
+from timfuse.runtime.errors import UserError
+
+
+def load(*settings):
+    return load_config(FinetuneConfig, None, settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["guidance.stategy=joint"], "unknown key guidance.stategy (--set guidance.stategy=joint); did you mean"),
+        (["guidance.strategy=lagrange"], "guidance.strategy = \"lagrange\" must be 'frozen', 'joint', 'lagrangian'"),
+        (["guidance.weight=-1"], "guidance.weight = -1 must be greater than or equal to 0"),
+        (["guidance.tolerance=-0.1"], "guidance.tolerance = -0.1 must be greater than or equal to 0"),
+        (["guidance.multiplier_rate=0"], "guidance.multiplier_rate = 0 must be greater than 0"),
+        (["guidance.stream_steps=0"], "guidance.stream_steps = 0 must be greater than or equal to 1"),
+        (
+            ["guidance.strategy=learned_loss", "guidance.estimator=first_order"],
+            "must have another guidance.estimator for learned_loss",
+        ),
+        (
+            ["guidance.strategy=learned_loss", "guidance.estimator_options={clips: 3}"],
+            "guidance.estimator_options.clips: gauss_newton has no such setting; it has epsilon, clip",
+        ),
+        (["guidance.estimator_options={clip: -3}"], "guidance.estimator_options.clip = -3 must be a number from 0 on"),
+        (["guidance.images=first"], "must be guidance.strategy=frozen to learn on first images"),
+        (["task.kind=depth"], "task.kind = \"depth\" must be 'detection' or 'segmentation'"),
+        (["task.width=9"], "task.width = 9 must be a multiple of 8"),
+        (["train.steps=50"], "must be longer than the warm-up: warmup 50 >= steps 50"),
+        (["train.ema=1"], "train.ema = 1 must be less than 1"),
+        (["data.crop=31"], "data.crop = 31 must be greater than or equal to 32"),
+        (["data.crop=32", "data.batch_size=1"], "must have data.batch_size above 1 or data.crop above 32"),
+        (["data.scale=[2, 1]"], "must have the smaller of data.scale first: 2 > 1"),
+        (["data.scale=[0, 1]"], "data.scale.0 = 0 must be greater than 0"),
+        (["data.validation=1"], "data.validation = 1 must be less than 1"),
+        (["loss={intensity: 0, gradient: 0, ssim: 0}"], "must have a weight above 0"),
+    ],
+)
+def test_what_cannot_be_is_one_line_with_the_key(settings, message):
+    with pytest.raises(UserError) as caught:
+        load(*settings)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("estimator", sorted(ESTIMATORS.keys() - {"first_order"}))
+def test_learned_loss_takes_every_other_estimator(estimator):
+    config = load("guidance.strategy=learned_loss", f"guidance.estimator={estimator}")
+    assert config.guidance.estimator == estimator
+
+
+def test_what_the_guidance_does_not_use_does_not_matter():
+    assert load("guidance.strategy=joint", "guidance.estimator=first_order").guidance.strategy == "joint"
+
+
+@pytest.mark.parametrize("images", ["fused", "first", "second", "average", "blend", "a/folder"])
+def test_frozen_takes_any_images(images):
+    assert load("guidance.strategy=frozen", f"guidance.images={images}").guidance.images == images
+
+
+@pytest.mark.parametrize(
+    ("settings", "network"),
+    [
+        ([], "compact"),
+        (["task.kind=segmentation"], "segformer-tiny"),
+        (["task.kind=segmentation", "task.network=nvidia/segformer"], "nvidia/segformer"),
+    ],
+)
+def test_the_task_network_follows_the_kind_unless_it_is_named(settings, network):
+    assert load(*settings).task.network == network
+
+
+def test_the_default_loss_is_the_default_of_the_loss():
+    assert FusionLoss(**load().loss.model_dump()) == FusionLoss()

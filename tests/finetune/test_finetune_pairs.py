@@ -1,0 +1,157 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from timfuse.data import read_pixels, write_pixels
+from timfuse.finetune.finetune_config import DataSection
+from timfuse.finetune.finetune_pairs import open_task_pairs
+from timfuse.runtime.errors import UserError
+
+CPU = torch.device("cpu")
+NAMES = tuple(f"scene_{index:05d}" for index in range(5))
+
+
+@pytest.fixture
+def own(scenes, tmp_path):
+    """A copy of the data set that a test may change."""
+    shutil.copytree(scenes, tmp_path / "own")
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def fused(scenes, tmp_path):
+    """A method's images: the negatives of the visible ones."""
+    for name in NAMES:
+        write_pixels(tmp_path / "fused" / f"{name}.png", 255 - read_pixels(scenes / "vis" / f"{name}.png"))
+    return tmp_path / "fused"
+
+
+def opened(labels="boxes", seed=0, fused=None, **settings):
+    data = DataSection.model_validate({"crop": 32, "batch_size": 2, **settings}, strict=False)
+    return open_task_pairs(data, labels, seed, fused)
+
+
+def test_synthetic_scenes_by_default():
+    pairs = opened(synthetic_pairs=10, validation=0.2)
+    assert (len(pairs.training), len(pairs.validation), pairs.labels) == (8, 2, "boxes")
+    assert not set(pairs.training) & set(pairs.validation)
+    batch = next(pairs.batches("task", 0, 1, 0, CPU))
+    assert batch.first.shape == batch.second.shape == (2, 1, 32, 32)
+    assert (len(batch.objects), batch.masks) == (2, None)
+    assert len(opened(synthetic_pairs=10, validation=0.5, validation_pairs=2).validation) == 2
+
+
+def test_the_two_streams_differ_and_depend_on_the_seed_and_the_step_alone(scenes):
+    def firsts(pairs, name, start=0, workers=0):
+        return [batch.first for batch in pairs.batches(name, start, 4, workers, CPU)]
+
+    pairs = opened(root=scenes)
+    task = firsts(pairs, "task")
+    assert all(map(torch.equal, task, firsts(opened(root=scenes), "task", workers=1)))
+    assert all(map(torch.equal, task[2:], firsts(pairs, "task", start=2)))
+    assert not any(map(torch.equal, task, firsts(pairs, "fusion")))
+    assert not any(map(torch.equal, task, firsts(opened(root=scenes, seed=1), "task")))
+
+
+def test_the_fingerprint_tells_contents_and_purposes(own, fused):
+    first = opened(root=own).fingerprint()
+    assert opened(root=own, batch_size=4).fingerprint() == first
+    prints = [opened(root=own, **settings).fingerprint() for settings in ({"labels": "masks"}, {"fused": fused})]
+    prints.append(opened(root=own, validation_pairs=1).fingerprint())
+    write_pixels(own / "ir" / f"{NAMES[0]}.png", 255 - read_pixels(own / "ir" / f"{NAMES[0]}.png"))
+    prints.append(opened(root=own).fingerprint())
+    assert len({first, *prints}) == 5
+
+
+@pytest.mark.parametrize("labels", ["boxes", "masks"])
+def test_validation_pairs_are_whole_with_their_labels(scenes, labels):
+    pairs = opened(labels, root=scenes)
+    assert [pairs.source.names[index] for index in pairs.validation] == list(NAMES[3:])
+    for index, (batch, image) in zip(pairs.validation, pairs.validation_batches(CPU), strict=True):
+        assert image is None
+        assert batch.first.shape == (1, 1, 64, 96)
+        first, second = pairs.source[index]
+        assert torch.equal((batch.first[0, 0] * 255).round().byte(), torch.from_numpy(first))
+        assert torch.equal((batch.second[0, 0] * 255).round().byte(), torch.from_numpy(second))
+        if labels == "boxes":
+            assert all(map(torch.equal, batch.objects[0], pairs.source.objects(index)))
+        else:
+            assert torch.equal(batch.masks[0], torch.from_numpy(pairs.source.mask(index)).long())
+
+
+def test_fused_images_are_learnt_from_and_scored_beside_their_sources(scenes, fused):
+    pairs = opened(root=scenes, fused=fused)
+    plain = opened(root=scenes)
+    for ours, theirs in zip(pairs.batches("task", 0, 3, 0, CPU), plain.batches("task", 0, 3, 0, CPU), strict=True):
+        assert torch.equal(ours.first, ours.second)
+        torch.testing.assert_close(ours.first, 1 - theirs.second, rtol=0, atol=1e-5)
+        for objects, expected in zip(ours.objects, theirs.objects, strict=True):
+            assert all(map(torch.equal, objects, expected))
+    for (batch, image), (expected, _) in zip(pairs.validation_batches(CPU), plain.validation_batches(CPU), strict=True):
+        assert torch.equal(batch.first, expected.first)
+        assert torch.equal(batch.second, expected.second)
+        assert image.dtype == torch.float32
+        torch.testing.assert_close(image, 1 - expected.second, rtol=0, atol=1e-6)
+
+
+def test_fused_images_with_16_bits_and_in_colour_have_the_luma_of_the_8_bits(scenes, fused):
+    grey = [image for _, image in opened(root=scenes, fused=fused).validation_batches(CPU)]
+    for name in NAMES:
+        pixels = read_pixels(fused / f"{name}.png")
+        write_pixels(fused / f"{name}.png", pixels.astype(np.uint16) * 257)
+    deep = [image for _, image in opened(root=scenes, fused=fused).validation_batches(CPU)]
+    for one, other in zip(grey, deep, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1 / 255)
+
+
+def test_a_missing_a_small_and_a_damaged_fused_image_are_told_before_anything_else(scenes, fused):
+    path = fused / f"{NAMES[1]}.png"
+    pixels = read_pixels(path)
+    write_pixels(path, pixels[:-1])
+    with pytest.raises(UserError, match=r"scene_00001\.png is 96x63, its pair 96x64; fuse the pair at its own size"):
+        opened(root=scenes, fused=fused)
+    path.write_bytes(path.read_bytes()[:80])
+    with pytest.raises(UserError, match=r"scene_00001\.png"):
+        opened(root=scenes, fused=fused)
+    path.unlink()
+    with pytest.raises(UserError, match=r"lacks the fused images of 1 of 5 pairs \(scene_00001\)"):
+        opened(root=scenes, fused=fused)
+    with pytest.raises(UserError, match="the folder of fused images nowhere does not exist"):
+        opened(root=scenes, fused=scenes.__class__("nowhere"))
+
+
+@pytest.mark.parametrize(("labels", "folder"), [("boxes", "boxes"), ("masks", "label")])
+def test_pairs_without_labels_are_one_line(own, labels, folder):
+    shutil.rmtree(own / "boxes")
+    shutil.rmtree(own / "label")
+    with pytest.raises(UserError) as caught:
+        opened(labels, root=own)
+    assert folder in str(caught.value)
+    assert str(own) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pair_without_a_label_and_a_class_that_has_no_name(own):
+    (own / "boxes" / f"{NAMES[2]}.txt").write_text("7 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(UserError, match=r"scene_00002\.txt"):
+        opened(root=own)
+    (own / "boxes" / f"{NAMES[2]}.txt").unlink()
+    with pytest.raises(UserError, match="scene_00002"):
+        opened(root=own)
+
+
+def test_pairs_that_are_too_few_or_too_small(own):
+    with pytest.raises(UserError, match="1 pair cannot be split into training and validation"):
+        opened(synthetic_pairs=2, root=_only(own, 1))
+
+
+def _only(root, count):
+    for file in ("train.txt", "val.txt"):
+        (root / file).unlink()
+    for name in NAMES[count:]:
+        for side in ("ir", "vis", "label"):
+            (root / side / f"{name}.png").unlink()
+        (root / "boxes" / f"{name}.txt").unlink()
+    return root

@@ -1,0 +1,477 @@
+"""Finetunings from their config to the run folder, and what is told where they cannot be."""
+
+import json
+import math
+import shutil
+
+import pytest
+import safetensors
+import torch
+import yaml
+from PIL import Image
+
+import timfuse
+from timfuse.data import SyntheticScenes
+from timfuse.deploy import load
+from timfuse.downstream import load_streams, load_task_network
+from timfuse.finetune import FinetuneConfig, Finetuning, conclusion, finetune, recipe
+from timfuse.finetune.finetune_pairs import open_task_pairs
+from timfuse.finetune.task_validation import Validation, validate
+from timfuse.genotypes import load_genotype, save_genotype
+from timfuse.objectives import FusionLoss
+from timfuse.operators import build_network, count_parameters
+from timfuse.runtime.config import config_hash, load_config
+from timfuse.runtime.errors import UserError
+from timfuse.runtime.history import read_history
+from timfuse.runtime.led_run import LedRun
+from timfuse.runtime.run_folder import CONFIG_FILE, RUN_FILES
+from timfuse.runtime.weights import load_into, load_weights, save_weights
+
+CPU = torch.device("cpu")
+STRATEGIES = ("frozen", "joint", "lagrangian", "learned_loss", "detfusion")
+LOGGED = {
+    "frozen": {"task_loss"},
+    "joint": {"task_loss", "fusion_loss"},
+    "lagrangian": {"task_loss", "fusion_loss", "excess", "multiplier"},
+    "learned_loss": {"task_loss", "fusion_loss", "coefficient", "cosine", "fallback", "weight_of_first"},
+    "detfusion": {"task_loss", "fusion_loss", "content", "guidance"},
+}
+SHORT = {"steps": 2, "warmup": 1, "validate_every": 2}
+DETECTION = ["loss", "AP50", "AP75", "mAP", "AP50 person", "AP50 bicycle", "AP50 car"]
+
+
+@pytest.fixture(scope="module", params=STRATEGIES)
+def finished(request, configured, tmp_path_factory):
+    """The config and the result of a finetuning by each strategy, from a detector that finds something already."""
+    config = configured(
+        tmp_path_factory.mktemp(request.param) / "run",
+        seed=7,
+        guidance={"strategy": request.param},
+        task={"width": 24, "init": "street", "learning_rate": 1e-5},
+        data={"synthetic_pairs": 8, "crop": 48},
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conclusion, "draw_finetuning", lambda *arguments, **options: None)
+        return config, finetune(config)
+
+
+def files_of(run):
+    return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()} - {".lock"}
+
+
+def network_of(run):
+    network = build_network(load_genotype(run))
+    load_into(network, run / "weights.safetensors")
+    return network.eval()
+
+
+def fuse_of(run):
+    """Fuse as the run's network does, with the attention of its streams where it has some."""
+    network = network_of(run)
+    if not (run / "streams").is_dir():
+        return network
+    streams = load_streams(run)
+    return lambda first, second: network(first, second, attention=streams.attention(first, second))
+
+
+def scored_by(*scores):
+    """Stands for the validations of a recipe: fusion loss and AP50, the first of the network at the start."""
+    waiting = iter(scores)
+
+    def validation(*arguments, **options):
+        loss, score = next(waiting)
+        return Validation({"loss": loss, "AP50": score}, {})
+
+    return validation
+
+
+def test_the_run_folder_holds_what_is_promised_and_no_leftovers(finished):
+    config, _ = finished
+    run = config.run
+    events = {path.name for path in run.glob("events.out.tfevents.*")}
+    wanted = {"checkpoint.pt", CONFIG_FILE, "genotype.yaml", "history.jsonl", "weights.safetensors"}
+    wanted |= {"task/specification.yaml", "task/weights.safetensors", "pictures/examples.png"}
+    if config.guidance.strategy == "detfusion":
+        wanted |= {"streams/specification.yaml", "streams/weights.safetensors"}
+    assert files_of(run) == wanted | events
+    known = {path for pattern in RUN_FILES for path in run.glob(pattern)}
+    assert {run / name for name in files_of(run)} - known == {run / CONFIG_FILE}
+    for path in (run / "pictures").glob("*.png"):
+        with Image.open(path) as image:
+            image.verify()
+    with Image.open(run / "pictures" / "examples.png") as image:
+        assert image.size == (4 * 128, 128)
+    with safetensors.safe_open(run / "weights.safetensors", "pt") as file:
+        assert file.metadata() == {"genotype": "small"}
+
+
+def test_the_history_is_plain_and_has_every_step(finished):
+    config, _ = finished
+    strategy = config.guidance.strategy
+    for line in (config.run / "history.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
+    rows = read_history(config.run / "history.jsonl")
+    before = 2 if strategy == "detfusion" else 0
+    assert [row["step"] for row in rows] == list(range(before + 4))
+    assert all(row.keys() == {"step", "stream_loss", "gradient_norm"} for row in rows[:before])
+    assert all(LOGGED[strategy] <= row.keys() for row in rows[before:])
+    trained = {"task"} | ({"network"} if strategy != "frozen" else set())
+    trained |= {"own"} if strategy == "learned_loss" else set()
+    assert all(row["gradient_norm"].keys() == trained for row in rows[before:])
+    assert all(row["gradient_norm"].keys() == {"own"} for row in rows[:before])
+    assert [row["step"] - before for row in rows if "validation" in row] == [1, 3]
+    assert list(rows[-1]["validation"]) == DETECTION
+
+
+def test_the_best_weights_are_those_of_the_highest_score_and_have_it(finished):
+    config, done = finished
+    assert isinstance(done, Finetuning)
+    validations = {
+        row["step"]: row["validation"] for row in read_history(config.run / "history.jsonl") if "validation" in row
+    }
+    if done.promise_kept:
+        assert done.best_step == max(validations, key=lambda step: (validations[step]["AP50"], -step))
+    assert done.scores["AP50"] > 0
+    logged = {name: math.nan if value is None else value for name, value in validations[done.best_step].items()}
+    assert done.scores == pytest.approx(logged, nan_ok=True, abs=0)
+    pairs = open_task_pairs(config.data, "boxes", config.seed)
+    loss = FusionLoss(**config.loss.model_dump())
+    again = validate(fuse_of(config.run), load_task_network(config.run), pairs, loss, CPU)
+    assert again.scores == pytest.approx(done.scores, nan_ok=True, abs=0)
+
+
+def test_the_run_fuses_as_its_network_does(finished):
+    config, _ = finished
+    scene = SyntheticScenes(1, 128, 5)[0]
+    first, second = (torch.from_numpy(image)[None, None] / 255 for image in scene)
+    with torch.no_grad():
+        expected = fuse_of(config.run)(first, second).clamp(0, 1)
+    torch.testing.assert_close(load(config.run)(first, second), expected, rtol=0, atol=1e-4)
+
+
+def test_provenance_says_how_and_from_what(finished):
+    config, done = finished
+    assert load_genotype(config.run) == done.genotype
+    assert load_config(FinetuneConfig, config.run / CONFIG_FILE) == config
+    provenance = done.genotype.provenance
+    guidance = config.guidance
+    assert provenance["timfuse"] == timfuse.__version__
+    assert provenance["config_hash"] == config_hash(config)
+    assert provenance["data"] == {"root": "synthetic scenes", "training_pairs": 5, "validation_pairs": 3}
+    assert provenance["task"] == {
+        "kind": "detection",
+        "network": "compact",
+        "classes": ["person", "bicycle", "car"],
+    }
+    assert (provenance["seed"], provenance["steps"], provenance["init"]) == (7, 4, None)
+    assert provenance["strategy"] == guidance.strategy
+    assert provenance.get("images") == ("fused" if guidance.strategy == "frozen" else None)
+    assert provenance.get("estimator") == ("gauss_newton" if guidance.strategy == "learned_loss" else None)
+    assert provenance["best_step"] == done.best_step
+    assert provenance["fusion_loss_before"] == done.fusion_loss_before
+    assert provenance.get("promise_kept") is (done.promise_kept if guidance.strategy == "lagrangian" else None)
+    assert provenance["parameters"] == count_parameters(build_network(done.genotype))
+    assert list(provenance["metrics"]) == DETECTION
+    assert provenance["metrics"]["AP50"] == done.scores["AP50"]
+
+
+def test_the_pictures_show_the_course(tiny, monkeypatch):
+    seen = []
+    monkeypatch.setattr(conclusion, "draw_finetuning", lambda *given, **options: seen.append((*given, options)))
+    config = tiny(guidance={"strategy": "lagrangian", "tolerance": 0.07}, train=SHORT)
+    done = finetune(config)
+    ((rows, folder, options),) = seen
+    assert rows == read_history(config.run / "history.jsonl")
+    assert folder == config.run / "pictures"
+    assert options == {"reference": done.fusion_loss_before, "tolerance": 0.07}
+
+
+def learnt(weights):
+    """All but the statistics of normalisation."""
+    return {name: tensor for name, tensor in weights.items() if "running" not in name and "num_batches" not in name}
+
+
+@pytest.fixture
+def started(tiny, tmp_path):
+    """A folder with a trained network to start from."""
+    genotype = load_genotype(tiny().genotype)
+    torch.manual_seed(4)
+    network = build_network(genotype)
+    save_genotype(genotype, tmp_path / "init" / "genotype.yaml")
+    save_weights(tmp_path / "init" / "weights.safetensors", network.state_dict(), {})
+    return tmp_path / "init"
+
+
+@pytest.mark.parametrize("images", ["fused", "first", "second", "average", "blend"])
+def test_frozen_leaves_the_network_as_it_was_to_the_bit(tiny, started, images):
+    guidance = {"strategy": "frozen", "images": images}
+    config = tiny(guidance=guidance, train=SHORT, init=str(started), genotype=None)
+    done = finetune(config)
+    before, after = (load_weights(folder / "weights.safetensors") for folder in (started, config.run))
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert done.scores["loss"] == done.fusion_loss_before
+    assert done.genotype.provenance["init"] == str(started)
+    # The fusion loss is that of the images that the task network sees.
+    pairs = open_task_pairs(config.data, "boxes", config.seed)
+    makes = {
+        "fused": network_of(started),
+        "first": lambda first, second: first,
+        "second": lambda first, second: second,
+    }
+    make = makes.get(images, lambda first, second: (first + second) / 2)
+    with torch.no_grad():
+        losses = [
+            FusionLoss()(make(batch.first, batch.second), batch.first, batch.second).item()
+            for batch, _ in pairs.validation_batches(CPU)
+        ]
+    assert done.scores["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-6)
+
+
+def test_frozen_learns_on_a_folder_of_images(tiny, scenes, tmp_path):
+    shutil.copytree(scenes / "ir", tmp_path / "images")
+    runs = {}
+    for images in ("first", str(tmp_path / "images")):
+        config = tiny(
+            f"run{len(runs)}",
+            guidance={"strategy": "frozen", "images": images},
+            data={"root": str(scenes), "crop": 32},
+            train=SHORT,
+        )
+        runs[images] = finetune(config).scores, (config.run / "task" / "weights.safetensors").read_bytes()
+    first, folder = runs.values()
+    assert folder[1] == first[1]
+    assert folder[0] == pytest.approx(first[0], nan_ok=True)
+
+
+def test_the_network_starts_from_init_and_learns(tiny, started):
+    config = tiny(guidance={"strategy": "joint"}, train=SHORT, init=str(started), genotype=None)
+    finetune(config)
+    before, after = (learnt(load_weights(folder / "weights.safetensors")) for folder in (started, config.run))
+    assert not all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    still = tiny(
+        "still", train={**SHORT, "learning_rate": 1e-12, "weight_decay": 0.0}, init=str(started), genotype=None
+    )
+    finetune(still)
+    after = load_weights(still.run / "weights.safetensors")
+    assert all(torch.allclose(tensor, after[name], atol=1e-9) for name, tensor in before.items())
+
+
+def test_the_streams_of_detfusion_stop_learning_after_the_preparation(tiny):
+    """With weight decay and momentum, too, whose traces an optimiser keeps."""
+    configs = [
+        tiny(name, guidance={"strategy": "detfusion", "stream_steps": 3}, train={**SHORT, "steps": steps})
+        for name, steps in (("one", 2), ("two", 6))
+    ]
+    for config in configs:
+        finetune(config)
+    one, two = (load_weights(config.run / "streams" / "weights.safetensors") for config in configs)
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+    assert one["first.stem.1.num_batches_tracked"] == 3
+    networks = [load_weights(config.run / "weights.safetensors") for config in configs]
+    assert not all(torch.equal(tensor, networks[1][name]) for name, tensor in learnt(networks[0]).items())
+
+
+def test_overwriting_detfusion_with_another_strategy_leaves_no_streams_behind(tiny):
+    finetune(tiny(guidance={"strategy": "detfusion"}, train=SHORT))
+    config = tiny(guidance={"strategy": "joint"}, train=SHORT)
+    with pytest.raises(UserError, match="holds a run; go on with --resume, replace it with --overwrite"):
+        finetune(config)
+    finetune(config, overwrite=True)
+    assert not (config.run / "streams").exists()
+
+
+@pytest.mark.parametrize("strategy", ["joint", "lagrangian", "learned_loss"])
+def test_segmentation(tiny, strategy):
+    pytest.importorskip("transformers")
+    pytest.importorskip("torchmetrics")
+    config = tiny(task={"kind": "segmentation"}, guidance={"strategy": strategy}, train=SHORT)
+    done = finetune(config)
+    classes = ["background", "person", "bicycle", "car"]
+    assert list(done.scores) == ["loss", "mIoU", *(f"IoU {name}" for name in classes)]
+    assert done.genotype.provenance["task"] == {
+        "kind": "segmentation",
+        "network": "segformer-tiny",
+        "classes": classes,
+    }
+    pairs = open_task_pairs(config.data, "masks", config.seed)
+    again = validate(network_of(config.run), load_task_network(config.run), pairs, FusionLoss(), CPU)
+    assert again.scores == pytest.approx(done.scores, nan_ok=True, abs=0)
+
+
+def test_a_broken_promise_is_told_and_the_closest_weights_are_kept(tiny, capsys):
+    config = tiny(
+        guidance={"strategy": "lagrangian", "tolerance": 0.0, "multiplier": 0.0, "multiplier_rate": 1e-6},
+        train={"learning_rate": 1.0, "steps": 6, "weight_decay": 0.0},
+    )
+    done = finetune(config)
+    losses = {
+        row["step"]: row["validation"]["loss"]
+        for row in read_history(config.run / "history.jsonl")
+        if "validation" in row
+    }
+    assert min(losses.values()) > done.fusion_loss_before
+    assert len(set(losses.values())) == 3
+    assert done.promise_kept is False
+    assert done.genotype.provenance["promise_kept"] is False
+    assert done.best_step == min(losses, key=losses.get)
+    assert done.scores["loss"] == losses[done.best_step]
+    errors = capsys.readouterr().err
+    assert f"warning: no validation kept the promise; the weights of step {done.best_step} come closest" in errors
+
+
+@pytest.mark.parametrize(
+    ("strategy", "scores", "best", "kept"),
+    [
+        # The fusion loss and AP50 at the start, and after 2, 4, 6 and 8 steps.
+        ("lagrangian", [(1.0, 0), (1.2, 0.9), (1.04, 0.3), (1.05, 0.5), (1.06, 0.8)], 5, True),
+        ("lagrangian", [(1.0, 0), (1.0, 0.5), (0.5, 0.4), (0.9, 0.5), (2.0, 1.0)], 1, True),
+        ("lagrangian", [(1.0, 0), (1.3, 0.9), (1.1, 0.1), (1.2, 0.8), (1.4, 1.0)], 3, False),
+        # Below zero, too, what is within a twentieth of the size keeps the promise.
+        ("lagrangian", [(-1.0, 0), (-0.9, 0.9), (-0.96, 0.3), (-1.1, 0.2), (-0.94, 0.8)], 3, True),
+        ("lagrangian", [(-1.0, 0), (-0.9, 0.9), (-0.8, 0.3), (-0.93, 0.2), (-0.5, 0.8)], 5, False),
+        ("joint", [(1.0, 0), (1.2, 0.5), (1.0, 0.4), (9.0, 0.6), (0.9, 0.6)], 5, True),
+    ],
+)
+def test_the_best_are_those_that_score_highest_among_those_that_keep_the_promise(
+    tiny, monkeypatch, capsys, strategy, scores, best, kept
+):
+    monkeypatch.setattr(recipe, "validate", scored_by(*scores))
+    # 1.05 is as much as the promise allows, but for the rounding of 1.05 - 1.
+    guidance = {"strategy": strategy, "tolerance": 0.05 + 1e-9}
+    done = finetune(tiny(guidance=guidance, train={"steps": 8}))
+    assert (done.best_step, done.promise_kept) == (best, kept)
+    assert done.fusion_loss_before == scores[0][0]
+    assert ("warning: no validation kept the promise" in capsys.readouterr().err) is not kept
+
+
+def test_a_worse_validation_does_not_replace_the_best(tiny, monkeypatch):
+    kept, keep = [], recipe.keep_best
+    monkeypatch.setattr(recipe, "validate", scored_by((1.0, 0), (1.0, 0.5), (1.0, 0.7), (1.0, 0.6)))
+    monkeypatch.setattr(recipe, "keep_best", lambda *given: kept.append(given[5]["best_step"]) or keep(*given))
+    config = tiny(guidance={"strategy": "detfusion", "stream_steps": 3}, train={"steps": 6})
+    finetune(config)
+    assert kept == [4, 6]
+    best = load_weights(config.run / "weights.safetensors")
+    last = torch.load(config.run / "checkpoint.pt", weights_only=True)["average"]
+    assert not all(torch.equal(tensor, last[f"module.network.{name}"]) for name, tensor in best.items())
+
+
+def test_the_folder_can_be_used_while_the_finetuning_goes_on(tiny, monkeypatch):
+    seen, log = [], LedRun.log
+
+    def look(run, step, values):
+        log(run, step, values)
+        if "validation" in values:
+            load_task_network(config.run)
+            seen.append((load(config.run).name, load_genotype(config.run).provenance["best_step"]))
+
+    monkeypatch.setattr(LedRun, "log", look)
+    config = tiny(guidance={"strategy": "detfusion"})
+    finetune(config)
+    assert seen[0] == ("small", 3)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny):
+    configs = [tiny("a"), tiny("b", data={"workers": 1}), tiny("c", seed=1)]
+    for config in configs:
+        finetune(config)
+    for name in ("weights.safetensors", "task/weights.safetensors"):
+        same, again, other = ((config.run / name).read_bytes() for config in configs)
+        assert same == again
+        assert same != other
+
+
+def test_learning_rates_warm_up_and_fall_by_group(tiny, monkeypatch):
+    rates, step = [], torch.optim.AdamW.step
+
+    def look(optimizer, *arguments):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        return step(optimizer, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", look)
+    guidance = {"strategy": "learned_loss", "loss_learning_rate": 3e-4}
+    finetune(tiny(guidance=guidance, train={"steps": 10, "warmup": 2, "validate_every": 10}))
+    network, kernels, others, own = zip(*rates, strict=True)
+    assert max(network) == pytest.approx(5e-3, rel=0.1)
+    assert network[0] < network[1] <= network[2]
+    assert network[-1] < 0.1 * max(network)
+    assert kernels == others == network  # whose largest rate is the same here
+    assert [rate / 3e-4 for rate in own] == pytest.approx([rate / 5e-3 for rate in network])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"genotype": None}, "give either init, a trained network to start from, or genotype"),
+        ({"init": "ivif-fast"}, "give either init, a trained network to start from, or genotype"),
+        ({"genotype": "tim_ivif"}, "tim_ivif is a refine network; finetuning is for fusion networks"),
+        ({"genotype": "nothing"}, "no genotype 'nothing'"),
+        ({"genotype": None, "init": "nothing"}, "no network 'nothing'"),
+        ({"data": {"root": "nothing"}}, "the data folder nothing does not exist; check the path"),
+        ({"device": "tpu"}, "unknown device tpu"),
+        ({"loss": {"fidelity": 1.0}, "data": {"crop": 32}}, "data.crop = 32 is too small for this loss"),
+        (
+            {"task": {"kind": "segmentation"}, "guidance": {"strategy": "detfusion"}},
+            "guidance.strategy = detfusion is guided by detectors; set task.kind=detection",
+        ),
+        (
+            {"loss": {"intensity": 0.0, "ssim": 0.0}, "guidance": {"strategy": "learned_loss"}},
+            "learned_loss learns the weights of the sources in loss.intensity and loss.ssim; set one of them above 0",
+        ),
+        ({"task": {"network": "segformer-tiny"}}, "task.network = segformer-tiny is not for detection"),
+        ({"task": {"init": "stret"}}, "no task network 'stret' (did you mean 'street'?): give the folder"),
+        ({"task": {"init": "street", "width": 16}}, "set task.width to 24"),
+        (
+            {"guidance": {"strategy": "frozen", "images": "nowhere"}},
+            "the folder of fused images nowhere does not exist; check the path",
+        ),
+    ],
+)
+def test_what_cannot_be_is_one_line_before_anything_is_written(tiny, content, message):
+    config = tiny(**content)
+    with pytest.raises(UserError) as caught:
+        finetune(config)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not config.run.exists()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_loss_that_is_not_finite_is_one_line(tiny, strategy):
+    huge = {"learning_rate": 1e30, "clip": 1e30, "steps": 8}
+    with pytest.raises(UserError) as caught:
+        finetune(tiny(guidance={"strategy": strategy}, train=huge, task={"learning_rate": 1e30}))
+    assert "is not finite: " in str(caught.value)
+    assert str(caught.value).endswith(
+        "; lower train.learning_rate, task.learning_rate or train.clip and start anew with --overwrite"
+    )
+    assert "\n" not in str(caught.value)
+
+
+def test_validation_pairs_without_any_object_are_told(tiny, scenes, tmp_path):
+    root = tmp_path / "empty"
+    shutil.copytree(scenes, root)
+    for name in (root / "val.txt").read_text().split():
+        (root / "boxes" / f"{name}.txt").write_text("")
+    with pytest.raises(UserError, match=r"the validation pairs have no labels to be scored by; give others"):
+        finetune(tiny(data={"root": str(root), "crop": 32}, train=SHORT))
+
+
+def test_tensorboard_shows_examples_and_scores(tiny):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = tiny(train={"images": 2})
+    finetune(config)
+    events = accumulator.EventAccumulator(str(config.run))
+    events.Reload()
+    tags = events.Tags()
+    assert len(tags["images"]) == 2
+    assert all(tag.startswith("examples/scene_") for tag in tags["images"])
+    assert {"task_loss", "fusion_loss", "validation/loss", "validation/AP50"} <= set(tags["scalars"])
+
+
+def test_one_thing_at_a_time_is_written_in_yaml_that_a_person_reads(tiny):
+    config = tiny(guidance={"strategy": "lagrangian"}, train=SHORT)
+    finetune(config)
+    content = yaml.safe_load((config.run / CONFIG_FILE).read_text())
+    assert content["guidance"]["tolerance"] == 0.05
+    assert yaml.safe_load((config.run / "task" / "specification.yaml").read_text())["kind"] == "compact-detector"

@@ -1,0 +1,109 @@
+import pytest
+from pydantic import ValidationError
+
+from timfuse.bilevel import ESTIMATORS
+from timfuse.objectives.loss_section import LossSection
+from timfuse.runtime.config import load_config
+from timfuse.runtime.errors import UserError
+from timfuse.search import SearchConfig
+from timfuse.search.search_config import SearchSection
+
+
+def load(*settings):
+    return load_config(SearchConfig, None, settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["search.stepz=3"], "unknown key search.stepz (--set search.stepz=3); did you mean search.steps?"),
+        (["serach.steps=3"], "unknown key serach (--set serach.steps=3); did you mean search?"),
+        (["search.steps=2.5"], "search.steps = 2.5 must be an integer"),
+        (["search.steps=many"], 'search.steps = "many" must be an integer'),
+        (["search.warmup=2000"], "must leave steps for the architecture: warmup 2000 >= steps 2000"),
+        (["search.estimator=newton"], "search.estimator = \"newton\" must be 'first_order', 'gauss_newton'"),
+        (["search.weight_learning_rate=0"], "search.weight_learning_rate = 0 must be greater than 0"),
+        (["search.weight_learning_rate=.inf"], "search.weight_learning_rate = Infinity must be a finite number"),
+        (["search.temperature=[1, 0]"], "search.temperature.1 = 0 must be greater than 0"),
+        (["search.inner_loss.intensity=.nan"], "search.inner_loss.intensity = NaN must be a finite number"),
+        (
+            [f"search.outer_loss.{term}=0" for term in LossSection.model_fields],
+            "must have a weight above 0: intensity, gradient",
+        ),
+        (["cost.weight=.inf"], "cost.weight = Infinity must be a finite number"),
+        (["cost.budget=5"], "cost.budget = 5 must be a number above 0 with its unit, like 10ms, 5GFLOPs or 50kparams"),
+        (["cost.budget=10 parsecs"], 'cost.budget = "10 parsecs" must be a number above 0 with its unit, like 10ms'),
+        (["cost.budget=[1ms]"], 'cost.budget = ["1ms"] must be a number above 0 with its unit'),
+        (["latency.budget=5"], "unknown key latency (--set latency.budget=5)"),
+        (["space.channels=3"], "space.channels = 3 must be a multiple of 2"),
+        (["space.cells=[]"], "space.cells = []"),
+        (["space.cells=[sucessive]"], "space.cells.0 = \"sucessive\" must be 'successive', 'multi_scale' or"),
+        (["space.operators=[identity]"], 'space.operators = ["identity"]'),
+        (["space.operators=[identity, residual_k3]"], "space.operators[1]: unknown operator 'residual_k3'"),
+        (["space.operators=[identity, identity]"], "space.operators[1]: identity is listed twice; remove one"),
+        (["data.crop=8"], "data.crop = 8 must be greater than or equal to 16"),
+        (["data.architecture=1"], "data.architecture = 1 must be less than 1"),
+        (["downstream.kind=fusion"], "downstream.kind = \"fusion\" must be 'detection' or 'segmentation'"),
+        (
+            ["downstream.kind=detection", "data.batch_size=1", "data.crop=32"],
+            "must have data.batch_size above 1 or data.crop above 32 for a task network to learn",
+        ),
+        (["data.synthetic_pairs=2"], "data.synthetic_pairs = 2 must be greater than or equal to 3"),
+        (["seed=-1"], "seed = -1 must be greater than or equal to 0"),
+        (["task=mri-ct"], "task = \"mri-ct\" must be 'infrared-visible'"),
+    ],
+)
+def test_what_cannot_be_is_one_line_with_the_key(settings, message):
+    with pytest.raises(UserError) as caught:
+        load(*settings)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "option", "message"),
+    [
+        (
+            "gauss_newton",
+            "clips=1",
+            "search.estimator_options.clips: gauss_newton has no such setting; it has epsilon, clip",
+        ),
+        ("first_order", "clip=1", "search.estimator_options.clip: first_order has no such setting; it has none"),
+        ("unrolled", "optimizer=1", "search.estimator_options.optimizer: unrolled has no such setting; it has steps"),
+        ("unrolled", "steps=1.5", "search.estimator_options.steps = 1.5 must be a whole number from 0 on"),
+        ("neumann", "terms=.inf", "search.estimator_options.terms = inf must be a whole number from 0 on"),
+        ("neumann", "learning_rate=-1", "search.estimator_options.learning_rate = -1 must be a number from 0 on"),
+        ("gauss_newton", "clip=-1", "search.estimator_options.clip = -1 must be a number from 0 on"),
+        ("gauss_newton", "epsilon=.nan", "search.estimator_options.epsilon = nan must be a number from 0 on"),
+        ("gauss_newton", "clip=true", "search.estimator_options.clip = true must be"),
+        ("gauss_newton", "clip=much", 'search.estimator_options.clip = "much" must be'),
+    ],
+)
+def test_estimator_options(estimator, option, message):
+    with pytest.raises(UserError) as caught:
+        load(f"search.estimator={estimator}", f"search.estimator_options.{option}")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_that_an_estimator_has():
+    assert load("search.estimator_options={clip: .inf, epsilon: 0}").search.estimator_options["epsilon"] == 0
+    load("search.estimator=conjugate_gradient", "search.estimator_options={iterations: 3, damping: 1}")
+
+
+def test_a_downstream_task_is_asked_for_by_its_kind():
+    assert load().downstream is None
+    assert load("downstream.kind=detection").downstream.network == "compact"
+    assert load("downstream.kind=segmentation").downstream.network == "segformer-tiny"
+    assert load("downstream.kind=detection", "downstream=null").downstream is None
+
+
+def test_every_estimator_can_be_chosen():
+    assert set(ESTIMATORS) == set(SearchSection.model_fields["estimator"].annotation.__args__)
+
+
+def test_a_config_made_in_python_is_checked_too():
+    with pytest.raises(UserError, match="no such setting"):
+        SearchSection(estimator_options={"x": 1})
+    with pytest.raises(ValidationError, match="warmup"):
+        SearchSection(steps=10, warmup=10)

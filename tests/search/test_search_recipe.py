@@ -1,0 +1,451 @@
+import json
+import math
+
+import pytest
+import safetensors
+import torch
+from PIL import Image
+
+import timfuse
+from timfuse.bilevel import ESTIMATORS
+from timfuse.cost.latency_table import load_table, merge_table, save_table, table_path
+from timfuse.data import PairBatch
+from timfuse.genotypes import OPERATOR_KINDS, CellGenotype, Genotype, load_genotype
+from timfuse.objectives import FusionLoss
+from timfuse.operators import build_network, count_parameters
+from timfuse.runtime.checkpoint import load_checkpoint
+from timfuse.runtime.config import config_hash, load_config
+from timfuse.runtime.errors import UserError
+from timfuse.runtime.history import read_history
+from timfuse.runtime.led_run import LedRun
+from timfuse.runtime.weights import load_into, load_weights
+from timfuse.search import SearchConfig, recipe, search
+
+FAST = {"steps": 3, "warmup": 1}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The config, genotype and folder of one search that has run to its end."""
+    torch.set_num_threads(1)
+    content = {
+        "run": str(tmp_path_factory.mktemp("runs") / "found"),
+        "device": "cpu",
+        "seed": 7,
+        "data": {"synthetic_pairs": 8, "crop": 16, "batch_size": 2},
+        "space": {
+            "channels": 4,
+            "cells": ["successive", "multi_scale"],
+            "operators": ["residual_k3_d1", "dense_k3_d1"],
+        },
+        "search": {
+            "steps": 25,
+            "warmup": 5,
+            "validate_every": 10,
+            "temperature": [1.0, 0.3],
+            "weight_learning_rate": 2e-3,
+            "architecture_learning_rate": 0.2,
+        },
+        "cost": {"height": 24, "width": 40},
+    }
+    config = SearchConfig.model_validate(content, strict=False)
+    return config, search(config), config.run
+
+
+def test_run_folder_holds_what_the_readme_says_and_no_leftovers(finished):
+    _, _, run = finished
+    names = {path.name for path in run.iterdir() if not path.name.startswith("events.out.tfevents.")}
+    assert names == {
+        ".lock",
+        "checkpoint.pt",
+        "config.yaml",
+        "genotype.yaml",
+        "history.jsonl",
+        "pictures",
+        "weights.safetensors",
+    }
+    assert len(list(run.glob("events.out.tfevents.*"))) == 1
+    stems = ("network", "cell_1", "cell_2")
+    drawn = {f"{stem}.{form}" for stem in stems for form in ("dot", "svg", "png")}
+    pictures = {path.name for path in (run / "pictures").iterdir()}
+    assert pictures == drawn | {"probabilities.svg", "probabilities.png"}
+    for path in (run / "pictures").glob("*.png"):
+        with Image.open(path) as image:
+            image.verify()
+
+
+def test_saved_genotype_and_config_are_those_of_the_search(finished):
+    config, genotype, run = finished
+    assert load_genotype(run) == genotype
+    assert load_config(SearchConfig, run / "config.yaml") == config
+    assert [cell.kind for cell in genotype.cells] == ["successive", "multi_scale"]
+    assert all(len(cell.operators) == config.space.steps for cell in genotype.cells)
+    assert {name for cell in genotype.cells for name in cell.operators} <= set(config.space.operators)
+    assert (genotype.name, genotype.channels, genotype.norm, genotype.stem) == ("found", 4, "batch", "full")
+
+
+def test_weights_fit_the_network_of_the_genotype_and_measure_what_the_provenance_says(finished):
+    config, genotype, run = finished
+    network = build_network(genotype)
+    load_into(network, run / "weights.safetensors")
+    with safetensors.safe_open(run / "weights.safetensors", "pt") as file:
+        assert file.metadata() == {"genotype": "found"}
+    _, splits = recipe.read_pairs(config.data, config.seed)
+    streams = recipe.Streams(
+        config.data, *recipe.read_pairs(config.data, config.seed), config.seed, torch.device("cpu")
+    )
+    losses = recipe.validation_losses(config.search, network.eval(), streams)
+    metrics = genotype.provenance["metrics"]
+    assert losses == {name: pytest.approx(metrics[f"derived_validation_{name}"], rel=1e-5) for name in losses}
+    counts = {f"{part}_pairs": len(getattr(splits, part)) for part in ("weight", "architecture", "validation")}
+    assert genotype.provenance["data"] == {"root": "synthetic scenes", **counts}
+    assert sum(counts.values()) == 8
+
+
+def test_provenance_says_how_and_why(finished):
+    config, genotype, run = finished
+    provenance = genotype.provenance
+    assert provenance["timfuse"] == timfuse.__version__
+    assert provenance["config_hash"] == config_hash(config)
+    assert [provenance[key] for key in ("seed", "estimator", "step")] == [7, "gauss_newton", 25]
+    assert provenance["parameters"] == count_parameters(build_network(genotype))
+    assert provenance["flops_640x480"] > 0
+    assert {"height": 24, "width": 40}.items() <= provenance["latency"].items()
+    assert provenance["latency"]["milliseconds"] > 0
+    last = read_history(run / "history.jsonl")[-1]["probability"]
+    for cell, genotypes_cell in enumerate(genotype.cells, 1):
+        for step, (operator, reason) in enumerate(
+            zip(genotypes_cell.operators, provenance["reason"][f"cell {cell}"], strict=True), 1
+        ):
+            shares = last[f"cell {cell} step {step}"]
+            other = next(name for name in shares if name != operator)
+            assert shares[operator] >= shares[other]
+            assert reason == f"{operator} {shares[operator]:.2f} before {other} {shares[other]:.2f}"
+
+
+def test_history_has_every_step_with_its_diagnostics(finished):
+    _, _, run = finished
+    rows = read_history(run / "history.jsonl")
+    assert [row["step"] for row in rows] == list(range(25))
+    always = {"temperature", "weight_learning_rate", "inner_loss", "weight_gradient_norm", "entropy"}
+    diagnostics = {"outer_loss", "coefficient", "cosine", "ratio", "fallback"}
+    for row in rows:
+        assert always <= row.keys()
+        assert (diagnostics <= row.keys()) == (row["step"] >= 5)
+        assert ("probability" in row) == (row["step"] % 10 == 0 or row["step"] == 24)
+        assert ("validation" in row) == (row["step"] in (9, 19, 24))
+    for row in rows:
+        for shares in row.get("probability", {}).values():
+            assert sum(shares.values()) == pytest.approx(1, abs=1e-6)
+    assert (rows[0]["temperature"], rows[-1]["temperature"]) == pytest.approx((1.0, 0.3))
+    assert (rows[0]["weight_learning_rate"], rows[-1]["weight_learning_rate"]) == pytest.approx((2e-3, 2e-4))
+    assert all(row["entropy"] == 1 for row in rows[:5])
+    assert rows[-1]["entropy"] < 0.99
+
+
+def same(first, second):
+    """Whether nested plain data and tensors are equal to the bit."""
+    if isinstance(first, torch.Tensor):
+        return first.dtype == second.dtype and torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    return first == second
+
+
+def cells_of(genotype):
+    return [(cell.kind, cell.operators) for cell in genotype.cells]
+
+
+@pytest.mark.parametrize("mixture", ["softmax", "gumbel"])
+def test_a_seed_decides_everything_and_workers_nothing(tiny, mixture):
+    runs = [
+        tiny("first", seed=5, search={"mixture": mixture}),
+        tiny("again", seed=5, search={"mixture": mixture}, data={"workers": 1}),
+        tiny("other", seed=6, search={"mixture": mixture}),
+    ]
+    genotypes = []
+    for config in runs:
+        torch.manual_seed(len(genotypes))  # what was before does not matter
+        genotypes.append(search(config))
+    first, again, other = (config.run for config in runs)
+    assert (first / "history.jsonl").read_bytes() == (again / "history.jsonl").read_bytes()
+    assert same(load_weights(first / "weights.safetensors"), load_weights(again / "weights.safetensors"))
+    assert same(load_checkpoint(first / "checkpoint.pt"), load_checkpoint(again / "checkpoint.pt"))
+    assert cells_of(genotypes[0]) == cells_of(genotypes[1])
+    for key in ("metrics", "reason", "data", "warnings"):
+        assert genotypes[0].provenance[key] == genotypes[1].provenance[key]
+    assert (first / "history.jsonl").read_bytes() != (other / "history.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("mixture", ["softmax", "gumbel"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_estimator_moves_weights_and_architecture(tiny, estimator, mixture):
+    config = tiny(search={"steps": 4, "warmup": 1, "estimator": estimator, "mixture": mixture})
+    genotype = search(config)
+    assert genotype.provenance["estimator"] == estimator
+    rows = read_history(config.run / "history.jsonl")
+    assert "outer_loss" not in rows[0]
+    assert all(math.isfinite(row["outer_loss"]) and row["fallback"] == 0 for row in rows[1:])
+    assert [row["entropy"] for row in rows[:1]] == [1.0]
+    assert rows[-1]["entropy"] < 1
+    losses = [row["inner_loss"] for row in rows]
+    assert len(set(losses)) == 4
+    state = load_checkpoint(config.run / "checkpoint.pt")
+    assert state["logits"].abs().amin() > 0
+    assert all(tensor["step"] == 4 for tensor in state["weight_optimizer"]["state"].values())
+    assert state["architecture_optimizer"]["state"][0]["step"] == 3
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"norm": "group", "cells": ["multi_scale"], "stem": "half"},
+        {"norm": "none", "cells": ["decomposition", "successive"], "steps": 2},
+        {"norm": "batch", "cells": ["decomposition", "multi_scale"], "stem": "half", "steps": 2},
+    ],
+)
+@pytest.mark.parametrize("crop", [16, 19])
+def test_every_kind_of_network_is_found_and_built(tiny, space, crop):
+    config = tiny(space=space, search=FAST, data={"crop": crop, "batch_size": 1})
+    genotype = search(config)
+    network = build_network(genotype)
+    load_into(network, config.run / "weights.safetensors")
+    assert (genotype.norm, genotype.stem) == (space["norm"], space.get("stem", "full"))
+    assert network.eval()(*torch.rand(2, 1, 1, 21, 34)).shape == (1, 1, 21, 34)
+
+
+def test_every_operator_can_be_searched(tiny):
+    names = []
+    for kind, description in OPERATOR_KINDS.items():
+        kernel = f"_k{description.kernels[-1]}" if description.kernels else ""
+        dilation = f"_d{description.dilations[-1]}" if description.dilations else ""
+        names.append(kind + kernel + dilation)
+    config = tiny(space={"operators": names, "channels": 4}, search={**FAST, "mixture": "gumbel"})
+    search(config)
+    state = load_checkpoint(config.run / "checkpoint.pt")
+    assert state["logits"].shape == (1, 1, len(names))
+
+
+def genotype_of(operator):
+    return Genotype("x", "infrared-visible", "fusion", 2, (CellGenotype("successive", (operator,)),))
+
+
+def cached(times, rest):
+    """Put times of operators and of the rest into the cache of the tiny search."""
+    table = {f"{name} 2x16x16 batch": time for name, time in times.items()}
+    merge_table(table_path(CPU), {**table, "rest successive 2 batch full direct 16x16": rest}, CPU)
+
+
+def test_costs_pull_towards_cheap_operators(tiny, monkeypatch):
+    times = {"residual_k3_d1": 50.0, "spatial_attention_k3": 1.0}
+    cached(times, rest=10.0)
+    monkeypatch.setattr("timfuse.cost.feasibility.measure_network", lambda *arguments: 11.0)
+    monkeypatch.setattr(recipe, "conclude", lambda *arguments: None)
+    space, settings = {"operators": list(times)}, {"steps": 15, "warmup": 5, "architecture_learning_rate": 0.02}
+    counts = [count_parameters(build_network(genotype_of(operator))) for operator in times]
+    rows = {}
+    for name, cost in (
+        ("free", {}),
+        ("charged", {"weight": 1.0}),
+        ("within", {"budget": "1s"}),
+        ("few", {"budget": f"{counts[1] + 1}params", "budget_weight": 100.0}),
+    ):
+        config = tiny(name, space=space, cost=cost, search=settings)
+        search(config)
+        rows[name] = read_history(config.run / "history.jsonl")
+    cheap = {name: run[-1]["probability"]["cell 1 step 1"]["spatial_attention_k3"] for name, run in rows.items()}
+    for name in ("charged", "few"):
+        assert cheap[name] > max(0.6, cheap["free"])
+    # A budget that is kept does not change one bit of the search.
+    assert [row["outer_loss"] for row in rows["within"][5:]] == [row["outer_loss"] for row in rows["free"][5:]]
+    assert not {"latency_ms", "flops", "parameters"} & rows["free"][-1].keys()
+    assert rows["charged"][5]["latency_ms"] == pytest.approx(10 + (50 + 1) / 2)
+    assert rows["charged"][-1]["latency_ms"] < rows["charged"][5]["latency_ms"]
+    assert rows["few"][5]["parameters"] == pytest.approx(sum(counts) / 2)
+    assert "latency_ms" not in rows["few"][5]
+
+
+def test_a_run_keeps_the_latency_table_it_began_with(tiny):
+    config = tiny(cost={"weight": 0.1}, search=FAST)
+    search(config)
+    table = (config.run / "latency.yaml").read_text(encoding="utf-8")
+    own = load_table(config.run / "latency.yaml", CPU)
+    assert len(own) == 4
+    shared = table_path(CPU)
+    assert shared.read_text(encoding="utf-8") == table
+    save_table(shared, dict.fromkeys(own, 1e6), CPU)
+    search(config, resume=True)
+    assert (config.run / "latency.yaml").read_text(encoding="utf-8") == table
+
+
+@pytest.mark.parametrize("budget", [None, "0.001ms", "1 FLOPs"])
+@pytest.mark.parametrize("clip", [5.0, 1e-3])
+def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
+    monkeypatch.setattr(recipe, "check_reachable", lambda *arguments: None)
+    config = tiny(
+        space={"channels": 4, "steps": 2},
+        search={"steps": 20, "warmup": 2, "weight_clip": clip, "temperature": (0.8, 0.4)},
+        cost={"weight": 0.3, "budget": budget, "budget_weight": 0.7},
+    )
+    config.run.mkdir()
+    torch.manual_seed(0)
+    state = recipe._setup(config, torch.device("cpu"))
+    charges = recipe._open_charges(config, CPU, resume=False)
+    state.step = 9
+    with torch.no_grad():
+        state.logits.normal_()
+    before = [parameter.detach().clone() for parameter in state.supernet.parameters()]
+    logits = state.logits.detach().clone()
+    weight_batch, architecture_batch = (PairBatch(*torch.rand(2, 2, 1, 16, 16)) for _ in range(2))
+
+    temperature = 0.8 * (0.4 / 0.8) ** (9 / 19)
+    learning_rate = 2e-3 * (0.55 + 0.45 * math.cos(math.pi * 9 / 19))
+
+    def loss(section, batch):
+        fused = state.supernet(batch.first, batch.second, (a / temperature).softmax(-1))
+        return FusionLoss(**section.model_dump())(fused, batch.first, batch.second)
+
+    a = logits.clone().requires_grad_()
+    w = list(state.supernet.parameters())
+    F_a, *F_w = torch.autograd.grad(loss(config.search.outer_loss, architecture_batch), [a, *w], materialize_grads=True)
+    f_a, *f_w = torch.autograd.grad(loss(config.search.inner_loss, weight_batch), [a, *w], materialize_grads=True)
+    dot = sum((x * y).sum() for x, y in zip(F_w, f_w, strict=True))
+    c = dot / sum(x.square().sum() for x in f_w)
+    p = (a / temperature).softmax(-1)
+    costs = {kind: model.rest + (p * model.candidates[:, None].float()).sum() for kind, model in charges.models.items()}
+    cost = 0.3 * costs["ms"]
+    if budget is not None:
+        cost += 0.7 * torch.relu(costs["FLOPs"] - 1 if "FLOPs" in costs else costs["ms"] / 1e-3 - 1)
+    G = F_a - c * f_a + torch.autograd.grad(cost, a)[0]
+    norm = torch.stack([x.norm() for x in f_w]).norm()
+    f_w = [x * min(1, clip / (norm + 1e-6)) for x in f_w]
+
+    row = recipe._step(config, state, charges, weight_batch, architecture_batch)
+    # The first step of Adam is lr g / (|g| + eps).
+    for old, new, gradient in zip(before, w, f_w, strict=True):
+        torch.testing.assert_close(gradient, new.grad, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(new.detach(), old - learning_rate * new.grad / (new.grad.abs() + 1e-8))
+    torch.testing.assert_close(state.logits.grad, G, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(state.logits.detach(), logits - 5e-3 * G / (G.abs() + 1e-8), rtol=1e-4, atol=1e-6)
+    assert row["coefficient"] == pytest.approx(c.item(), rel=1e-4)
+    assert row["weight_gradient_norm"] == pytest.approx(norm.item(), rel=1e-5)
+    assert row["latency_ms"] == pytest.approx(costs["ms"].item(), rel=1e-6)
+    assert row["temperature"] == pytest.approx(temperature)
+
+
+def test_training_passes_leave_the_running_statistics_alone(tiny):
+    config = tiny(search={"estimator": "first_order"})
+    state = recipe._setup(config, torch.device("cpu"))
+    before = {name: buffer.clone() for name, buffer in state.supernet.named_buffers()}
+    batch = PairBatch(*torch.rand(2, 2, 1, 16, 16))
+    for architecture_batch in (None, batch):
+        recipe._step(config, state, None, batch, architecture_batch)
+    assert before
+    assert all(torch.equal(buffer, before[name]) for name, buffer in state.supernet.named_buffers())
+
+
+class Poisoned:
+    """The fusion loss, whose inner form is not a number at one step."""
+
+    def __init__(self, step, value):
+        self.step, self.value, self.calls = step, value, 0
+
+    def __call__(self, **weights):
+        loss = FusionLoss(**weights)
+        if weights["intensity"] != 1.0:  # the outer loss
+            return loss
+
+        def evaluate(*images):
+            self.calls += 1
+            return loss(*images) * (self.value if self.calls == self.step + 1 else 1.0)
+
+        return evaluate
+
+
+@pytest.mark.parametrize("step", [0, 2, 7])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("estimator", ["gauss_newton", "first_order"])
+def test_a_loss_that_is_not_finite_stops_the_search_at_its_last_good_state(tiny, monkeypatch, step, value, estimator):
+    states = {}
+    save = LedRun.save_checkpoint
+
+    def record(run, state):
+        save(run, state)
+        states[state["step"]] = load_checkpoint(run.path / "checkpoint.pt")
+
+    config = tiny("whole", search={"estimator": estimator, "checkpoint_every": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(LedRun, "save_checkpoint", record)
+        patch.setattr(recipe, "conclude", lambda *arguments: None)
+        search(config)
+    config = tiny("poisoned", search={"estimator": estimator})
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "FusionLoss", Poisoned(step, value))
+        with pytest.raises(
+            UserError, match=rf"^step {step}: the inner (loss|gradient).* is not finite: (nan|inf)"
+        ) as caught:
+            search(config)
+    assert "\n" not in str(caught.value)
+    assert str(config.run / "checkpoint.pt") in str(caught.value)
+    state = load_checkpoint(config.run / "checkpoint.pt")
+    assert state["step"] == step
+    if step:  # all but the random generators, which each step seeds for itself
+        assert all(same(state[key], states[step][key]) for key in states[step].keys() - {"rng"})
+    assert not (config.run / "genotype.yaml").exists()
+    assert [row["step"] for row in read_history(config.run / "history.jsonl")] == list(range(step))
+    with monkeypatch.context() as patch:
+        patch.setattr(recipe, "conclude", lambda *arguments: None)
+        search(config, resume=True)
+    assert same(load_checkpoint(config.run / "checkpoint.pt"), states[12])
+
+
+def test_a_run_folder_given_as_a_dot_has_the_folders_name(tiny, monkeypatch, tmp_path):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    config = tiny(search=FAST).model_copy(update={"run": type(tmp_path)()})
+    assert search(config).name == "here"
+
+
+def test_a_file_that_disappears_while_training_is_one_line(tiny, tmp_path):
+    for folder in ("ir", "vis"):
+        (tmp_path / "pairs" / folder).mkdir(parents=True)
+        for index in range(6):
+            image = torch.randint(0, 256, (20, 24), generator=torch.Generator().manual_seed(index), dtype=torch.uint8)
+            Image.fromarray(image.numpy()).save(tmp_path / "pairs" / folder / f"{index}.png")
+    config = tiny(data={"root": str(tmp_path / "pairs"), "cache_megabytes": 0}, search={"steps": 2000, "warmup": 1000})
+    check = recipe.read_pairs
+
+    def read_and_lose(*arguments):
+        found = check(*arguments)
+        for path in (tmp_path / "pairs" / "ir").iterdir():
+            path.unlink()
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "read_pairs", read_and_lose)
+        with pytest.raises(UserError, match=r"ir/\d\.png does not exist"):
+            search(config)
+
+
+@pytest.mark.slow
+def test_real_pairs(tiny, shared):
+    root = shared / "data" / "roadscene"
+    if not root.is_dir():
+        pytest.skip("no roadscene pairs")
+    config = tiny(
+        "roadscene",
+        data={"root": str(root), "crop": 48, "batch_size": 4},
+        space={"channels": 4, "cells": ["successive", "successive"], "steps": 2},
+        search={"steps": 20, "warmup": 5},
+    )
+    genotype = search(config)
+    data = genotype.provenance["data"]
+    assert data["root"] == str(root)
+    assert data["weight_pairs"] + data["architecture_pairs"] > data["validation_pairs"] > 0
+    rows = read_history(config.run / "history.jsonl")
+    assert len(rows) == 20
+    assert rows[-1]["validation"]["inner_loss"] < rows[0]["inner_loss"]
+    assert json.dumps(genotype.provenance)

@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from timfuse.data import SyntheticScenes
+from timfuse.objectives import FusionLoss
+from timfuse.objectives.metrics import BASKET, fusion_metrics
+from timfuse.training.train_pairs import ValidationSet
+from timfuse.training.train_validation import TRIVIAL, validate
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return (
+        ValidationSet("a", SyntheticScenes(3, 96, 0), (0, 2)),
+        ValidationSet("b", SyntheticScenes(3, 80, 1), (1,)),
+    )
+
+
+def test_scores_are_means_over_pairs_and_the_mean_counts_each_set_once(sets):
+    loss = FusionLoss()
+    scores = validate(TRIVIAL["average"], sets, loss, CPU).scores
+    assert list(scores) == ["mean", "a", "b"]
+    expected = {}
+    for validation_set in sets:
+        rows = []
+        for first, second in validation_set.pairs(CPU):
+            average = (first + second) / 2
+            images = [(image * 255).round() for image in (average, first, second)]
+            metrics = fusion_metrics(*images, BASKET)
+            rows.append([loss(average, first, second).item(), *(metrics[name].item() for name in BASKET)])
+        expected[validation_set.name] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
+    for name, values in expected.items():
+        assert list(scores[name].values()) == pytest.approx(values, rel=1e-6)
+    both = [sum(pair) / 2 for pair in zip(*expected.values(), strict=True)]
+    assert list(scores["mean"].values()) == pytest.approx(both, rel=1e-6)
+
+
+def test_one_set_needs_no_row_of_its_own(sets):
+    assert list(validate(TRIVIAL["maximum"], sets[:1], FusionLoss(), CPU).scores) == ["mean"]
+
+
+def test_metrics_see_eight_bits_and_the_loss_sees_what_the_network_gave(sets):
+    def bright(first, second):
+        return torch.full_like(first, 1.5)
+
+    def white(first, second):
+        return torch.ones_like(first)
+
+    loss = FusionLoss()
+    over, clipped = (validate(fuse, sets, loss, CPU).scores["mean"] for fuse in (bright, white))
+    assert {name: over[name] for name in BASKET} == {name: clipped[name] for name in BASKET}
+    assert over["loss"] > clipped["loss"]
+
+
+@pytest.mark.parametrize(("count", "shown"), [(0, []), (1, ["a"]), (2, ["a", "b"]), (3, ["a", "a", "b"]), (9, "aab")])
+def test_examples_show_both_sources_and_the_fused_image(sets, count, shown):
+    examples = validate(TRIVIAL["maximum"], sets, FusionLoss(), CPU, count).examples
+    assert [name.partition("/")[0] for name in examples] == list(shown)
+    for image in examples.values():
+        first, second, fused = torch.from_numpy(image).chunk(3, 1)
+        assert torch.equal(torch.maximum(first, second), fused)

@@ -1,0 +1,69 @@
+"""How well images are fused that no training sees: the loss and the basket of metrics, on whole images of 8 bits."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..objectives import FusionLoss
+from ..objectives.metrics import BASKET, fusion_metrics
+from .train_pairs import ValidationSet
+
+Fuse = Callable[[Tensor, Tensor], Tensor]  # two (1, 1, H, W) in [0, 1] to the fused image
+
+TRIVIAL: dict[str, Fuse] = {"average": lambda first, second: (first + second) / 2, "maximum": torch.maximum}
+"""Fusion without a network, to compare with."""
+
+
+class Validation(NamedTuple):
+    """What a validation found.
+
+    Attributes:
+        scores: The mean loss and metrics of each data set by name, and under "mean" the mean over the data sets.
+        examples: By name, first source, second source and fused image of some pairs side by side, (H, 3 W) uint8.
+    """
+
+    scores: dict[str, dict[str, float]]
+    examples: dict[str, NDArray[np.uint8]]
+
+
+def validate(
+    fuse: Fuse, sets: Sequence[ValidationSet], loss: FusionLoss, device: torch.device, examples: int = 0
+) -> Validation:
+    """Fuse and score all validation pairs.
+
+    Args:
+        fuse: makes the fused image (1, 1, H, W) of a pair.
+        sets: the pairs; every set counts the same in the mean, however many pairs it has.
+        loss: scores the images as they leave the network, before they are rounded to 8 bits.
+        device: where to compute.
+        examples: how many pairs to show, an equal number of each set if possible.
+
+    Returns:
+        Scores and examples.
+    """
+    scores: dict[str, dict[str, float]] = {}
+    pictures: dict[str, NDArray[np.uint8]] = {}
+    for place, validation_set in enumerate(sets):
+        wanted = len(range(place, examples, len(sets)))
+        rows = []
+        with torch.no_grad():
+            for index, (first, second) in enumerate(validation_set.pairs(device)):
+                fused = fuse(first, second)
+                shown, first_shown, second_shown = (_to_bytes(image) for image in (fused, first, second))
+                metrics = fusion_metrics(shown, first_shown, second_shown, BASKET)
+                rows.append(torch.stack([loss(fused, first, second), *(metrics[name][0] for name in BASKET)]).double())
+                if index < wanted:
+                    name = f"{validation_set.name}/{validation_set.source.names[validation_set.indices[index]]}"
+                    pictures[name] = torch.cat([first_shown, second_shown, shown], 3)[0, 0].cpu().numpy()
+        means = torch.stack(rows).mean(0).tolist()
+        scores[validation_set.name] = dict(zip(("loss", *BASKET), means, strict=True))
+    mean = {name: sum(row[name] for row in scores.values()) / len(scores) for name in ("loss", *BASKET)}
+    return Validation({"mean": mean, **(scores if len(scores) > 1 else {})}, pictures)
+
+
+def _to_bytes(image: Tensor) -> Tensor:
+    return (image.clamp(0, 1) * 255).round().to(torch.uint8)

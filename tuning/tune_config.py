@@ -1,0 +1,214 @@
+"""What a user can set for a study, with defaults; configs/tune.yaml is an instance of it."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import Field, field_validator, model_validator
+
+from ..objectives.metrics import BASKET
+from ..runtime.config import Fraction, Section, dotted_items, load_config
+from ..runtime.errors import UserError
+from ..search import SearchConfig
+from ..training import TrainConfig
+
+S = TypeVar("S", bound=Section)
+
+Number = int | Annotated[float, Field(allow_inf_nan=False)]
+
+
+class DataSection(Section):
+    """Where the pairs of both stages come from.
+
+    Attributes:
+        root: folder with the two image folders; None for the embedded synthetic scenes.
+        synthetic_pairs: how many scenes to make where `root` is None.
+        validation: fraction of all pairs for validation, where the folder has no train.txt and val.txt; both stages
+            hold out the same ones.
+        workers: processes that prepare batches; changes nothing but the speed.
+        cache_megabytes: decoded pairs beyond this are read again when needed.
+    """
+
+    root: Path | None = None
+    synthetic_pairs: Annotated[int, Field(ge=3)] = 96
+    validation: Fraction = 0.1
+    workers: Annotated[int, Field(ge=0)] = 0
+    cache_megabytes: Annotated[int, Field(ge=0)] = 2048
+
+
+class Range(Section):
+    """All numbers between two, whole ones where both are whole.
+
+    Attributes:
+        low: the smallest.
+        high: the largest.
+        log: whether to try them evenly by their logarithm.
+    """
+
+    low: Number
+    high: Number
+    log: bool = False
+
+    def samples(self) -> tuple[int | float, ...]:
+        """Take numbers that tell whether the range can be used: its ends, and what comes next to a whole one."""
+        return (self.low, self.low + 1, self.high) if isinstance(self.low + self.high, int) else (self.low, self.high)
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"must have low below high: {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"must have low above 0 for log, not {self.low}")
+        return self
+
+
+Choices = tuple[Any, ...]
+
+
+class TuneConfig(Section):
+    """One study.
+
+    Attributes:
+        run: the folder of this machine's trials, and of the front.
+        study: the name of the study in its storage.
+        seed: of everything random, of the trials and of what they try.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        data: where pairs come from.
+        search: what a trial searches with, as for `timfuse search`.
+        train: what it then trains the network with, as for `timfuse train`.
+        vary: what trials try, by key: a list of choices, or a range `{low: 1, high: 9, log: false}`; null for nothing.
+            Keys are those of this config, such as `search.space.channels` or `train.loss.edges`, and may be nested.
+        quality: the metrics whose geometric mean on the validation pairs is to grow.
+        cost: what is to shrink: the milliseconds that the search measures, operations or parameters; None to look at
+            quality alone.
+    """
+
+    run: Path = Path("runs/tune")
+    study: Annotated[str, Field(min_length=1, max_length=100)] = "tune"
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "auto"
+    data: DataSection = DataSection()
+    search: SearchConfig = SearchConfig()
+    train: TrainConfig = TrainConfig()
+    vary: dict[str, Range | Choices]
+    quality: Annotated[tuple[str, ...], Field(min_length=1)] = ("MI", "VIF", "Qabf")
+    cost: Literal["milliseconds", "GFLOPs", "parameters"] | None = "milliseconds"
+
+    @field_validator("vary", mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: values for key, values in dict(_values(value)).items() if values is not None}
+
+    @model_validator(mode="after")
+    def _something_varies(self) -> Self:
+        if not self.vary:
+            raise ValueError("vary must name a key for trials to try, such as search.space.channels: [8, 16]")
+        for name in self.quality:
+            if name not in BASKET:
+                raise ValueError(f"quality: unknown metric {name}; known here: {', '.join(BASKET)}")
+        return self
+
+    @model_validator(mode="after")
+    def _trials_can_be_made(self) -> Self:
+        for stage, section in (("search", self.search), ("train", self.train)):
+            usual = dict(dotted_items(type(section)().model_dump(mode="json")))
+            for key, value in dotted_items(section.model_dump(mode="json")):
+                if value != usual.get(key):
+                    _refuse_own(f"{stage}.{key}", f"{stage}.{key}")
+        self.stages({}, Path("trial"))
+        for key, values in self.vary.items():
+            _refuse_own(key, f"vary.{key}")
+            for value in values.samples() if isinstance(values, Range) else values:
+                try:
+                    self.stages({key: value}, Path("trial"))
+                except UserError as error:
+                    raise UserError(f"vary.{key}: {error}") from None
+        return self
+
+    def stages(self, settings: Mapping[str, Any], folder: Path) -> tuple[SearchConfig, TrainConfig]:
+        """Make the configs of a trial.
+
+        Args:
+            settings: what the trial tries, by the keys of `vary`.
+            folder: of the trial.
+
+        Returns:
+            That of the search, and that of the training of what it finds, which starts from fresh weights: on real
+            pairs they were ahead of those inherited from the search after 300 steps.
+
+        Raises:
+            UserError: a setting is of neither stage, is not what it may be, or does not fit the others.
+        """
+        found = str(folder / "search")
+        own = {"search": {"run": found}, "train": {"run": str(folder / "train"), "genotype": found}}
+        both = {"seed": self.seed, "device": self.device}
+        both |= {f"data.{key}": value for key, value in self.data.model_dump(mode="json").items()}
+        varied: dict[str, dict[str, Any]] = {"search": {}, "train": {}}
+        for dotted, value in settings.items():
+            stage, _, key = dotted.partition(".")
+            if stage not in varied or not key:
+                raise UserError(f"{dotted} is of neither stage; keys to vary begin with search. or train.")
+            varied[stage][key] = value
+        return (
+            _section(SearchConfig, self.search.model_dump(mode="json"), both | own["search"] | varied["search"]),
+            _section(TrainConfig, self.train.model_dump(mode="json"), both | own["train"] | varied["train"]),
+        )
+
+    def comparable(self) -> dict[str, Any]:
+        """Return what the trials of a study must have in common to be compared, as plain data by dotted key."""
+        content = dotted_items(self.model_dump(mode="json"))
+        return {key: value for key, value in content if key not in (*_OWN, *_HARMLESS)}
+
+
+_SHARED = ("seed", "device", *(f"data.{key}" for key in DataSection.model_fields))
+_OWN = (
+    *(f"{stage}.{key}" for stage in ("search", "train") for key in ("run", *_SHARED)),
+    *("search.seeds", "train.genotype", "train.init", "train.first_stage"),
+)
+_HARMLESS = (
+    *("run", "study", "device", "data.root", "data.workers", "data.cache_megabytes"),
+    *("search.search.checkpoint_every", "train.train.checkpoint_every"),
+)
+
+
+def _refuse_own(key: str, place: str) -> None:
+    """Refuse a key of a stage that the study or the trial sets."""
+    if key in _OWN:
+        shared = key.partition(".")[2]
+        raise UserError(f"{place} must be left out: " + (f"give {shared}" if shared in _SHARED else "a trial sets it"))
+
+
+def _values(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Range | Choices | None]]:
+    """Walk what to vary, nested or not."""
+    for name, value in content.items():
+        key = f"{prefix}{name}"
+        if value is None or isinstance(value, (Range, tuple)):
+            yield key, value
+        elif isinstance(value, list) and len(value) > 1:
+            yield key, tuple(value)
+        elif isinstance(value, dict) and {"low", "high"} & set(value):
+            try:
+                yield key, _section(Range, {}, value)
+            except UserError as error:
+                raise UserError(f"vary.{key}: {error}") from None
+        elif isinstance(value, dict):
+            yield from _values(value, f"{key}.")
+        else:
+            raise UserError(
+                f"vary.{key} = {json.dumps(value)} must be a list of two or more choices, or {{low: ..., high: ...}}"
+            )
+
+
+def _section(model: type[S], content: dict[str, Any], changes: Mapping[str, Any]) -> S:
+    """Read a section as from a config, with changes by dotted key, so that errors name the key."""
+    settings = [f"{key}={json.dumps(value)}" for key, value in (*content.items(), *changes.items())]
+    try:
+        return load_config(model, None, settings)
+    except UserError as error:
+        message = str(error)
+        for setting in settings:
+            message = message.replace(f" (--set {setting})", "")
+        raise UserError(message) from None
