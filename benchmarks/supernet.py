@@ -22,7 +22,7 @@ from timfuse.operators.activation import PReLU
 from timfuse.operators.mixture import MixedOperator
 from timfuse.operators.primitives import Depthwise, Pointwise
 from timfuse.runtime.memory import keep_freed_memory
-from timfuse.search import SearchConfig, recipe
+from timfuse.search import SearchConfig, search_recipe
 
 ROUNDS = 15
 OPERATORS = SearchConfig().space.operators  # 10 candidates
@@ -86,9 +86,9 @@ def training_step(network: nn.Module, logits: Tensor, pair: tuple[Tensor, Tensor
 def search_iteration(estimator: str) -> Callable[[bool], object]:
     """Return a function that does one step of the search's recipe, updates included: of weights alone or of both."""
     config = SearchConfig.model_validate({"device": "cpu", "search": {"estimator": estimator}})
-    state = recipe._setup(config, torch.device("cpu"))
+    state = search_recipe._setup(config, torch.device("cpu"))
     batches = [PairBatch(*batch()), PairBatch(*batch())]
-    return lambda both: recipe._step(config, state, None, batches[0], batches[1] if both else None)
+    return lambda both: search_recipe._step(config, state, None, batches[0], batches[1] if both else None)
 
 
 def interleaved(actions: dict[str, Callable[[], object]]) -> dict[str, list[float]]:

@@ -26,7 +26,7 @@ from timfuse.operators import build_network
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.weights import load_into, save_weights
-from timfuse.search import recipe
+from timfuse.search import search_recipe
 
 REFERENCE = Path(__file__).parent / "operators" / "reference"
 TINY = """
@@ -427,12 +427,12 @@ def test_a_full_disk(refused, monkeypatch, name):
 def test_a_loss_that_is_not_finite(refused, monkeypatch):
     losses = []
 
-    class Loss(recipe.FusionLoss):
+    class Loss(search_recipe.FusionLoss):
         def __call__(self, *images):
             losses.append(1)
             return super().__call__(*images) * (math.nan if len(losses) == 4 else 1)
 
-    monkeypatch.setattr(recipe, "FusionLoss", Loss)
+    monkeypatch.setattr(search_recipe, "FusionLoss", Loss)
     line = refused(*searching("run=run"))  # one loss in the warm-up step, then two in each
     assert line.startswith("step 2: the outer loss F is not finite: nan; the state before it is in run/checkpoint.pt")
     assert "lower search.weight_learning_rate" in line

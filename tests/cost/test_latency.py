@@ -4,12 +4,12 @@ from functools import partial
 import pytest
 import torch
 
+from timfuse.cost import latency as latency_module
 from timfuse.cost.latency import CHAINED, ROUNDS, measure, measure_network, measure_space
 from timfuse.cost.latency_table import load_table, table_path
 from timfuse.genotypes import CellGenotype, Genotype
 from timfuse.operators import build_network, load_operators
 from timfuse.operators.inference import DenseInParts
-from timfuse.search import latency as latency_module
 from timfuse.search.search_config import SpaceSection
 
 CPU = torch.device("cpu")

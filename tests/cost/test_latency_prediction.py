@@ -5,10 +5,10 @@ import pytest
 import torch
 from rich.console import Console
 
+from timfuse.cost import latency as latency_module
 from timfuse.cost.latency_prediction import rank_correlation
 from timfuse.cost.latency_table import load_table, table_path
 from timfuse.search import Prediction, check_prediction, print_prediction
-from timfuse.search import latency as latency_module
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from timfuse.data import write_scenes
-from timfuse.finetune import FinetuneConfig, conclusion
+from timfuse.finetune import FinetuneConfig, finetune_conclusion
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
 
 NAMES = tuple(f"scene_{index:05d}" for index in range(5))
@@ -12,7 +12,7 @@ NAMES = tuple(f"scene_{index:05d}" for index in range(5))
 @pytest.fixture(autouse=True)
 def _no_curves(monkeypatch):
     """Drawing the curves would take longer than the finetuning."""
-    monkeypatch.setattr(conclusion, "draw_finetuning", lambda *arguments, **options: None)
+    monkeypatch.setattr(finetune_conclusion, "draw_finetuning", lambda *arguments, **options: None)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import timfuse
 from timfuse.data import SyntheticScenes
 from timfuse.deploy import load
 from timfuse.downstream import load_streams, load_task_network
-from timfuse.finetune import FinetuneConfig, Finetuning, conclusion, finetune, recipe
+from timfuse.finetune import FinetuneConfig, Finetuning, finetune, finetune_conclusion, finetune_recipe
 from timfuse.finetune.finetune_pairs import open_task_pairs
 from timfuse.finetune.task_validation import Validation, validate
 from timfuse.genotypes import load_genotype, save_genotype
@@ -51,7 +51,7 @@ def finished(request, configured, tmp_path_factory):
         data={"synthetic_pairs": 8, "crop": 48},
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conclusion, "draw_finetuning", lambda *arguments, **options: None)
+        patch.setattr(finetune_conclusion, "draw_finetuning", lambda *arguments, **options: None)
         return config, finetune(config)
 
 
@@ -177,7 +177,9 @@ def test_provenance_says_how_and_from_what(finished):
 
 def test_the_pictures_show_the_course(tiny, monkeypatch):
     seen = []
-    monkeypatch.setattr(conclusion, "draw_finetuning", lambda *given, **options: seen.append((*given, options)))
+    monkeypatch.setattr(
+        finetune_conclusion, "draw_finetuning", lambda *given, **options: seen.append((*given, options))
+    )
     config = tiny(guidance={"strategy": "lagrangian", "tolerance": 0.07}, train=SHORT)
     done = finetune(config)
     ((rows, folder, options),) = seen
@@ -335,7 +337,7 @@ def test_a_broken_promise_is_told_and_the_closest_weights_are_kept(tiny, capsys)
 def test_the_best_are_those_that_score_highest_among_those_that_keep_the_promise(
     tiny, monkeypatch, capsys, strategy, scores, best, kept
 ):
-    monkeypatch.setattr(recipe, "validate", scored_by(*scores))
+    monkeypatch.setattr(finetune_recipe, "validate", scored_by(*scores))
     # 1.05 is as much as the promise allows, but for the rounding of 1.05 - 1.
     guidance = {"strategy": strategy, "tolerance": 0.05 + 1e-9}
     done = finetune(tiny(guidance=guidance, train={"steps": 8}))
@@ -345,9 +347,9 @@ def test_the_best_are_those_that_score_highest_among_those_that_keep_the_promise
 
 
 def test_a_worse_validation_does_not_replace_the_best(tiny, monkeypatch):
-    kept, keep = [], recipe.keep_best
-    monkeypatch.setattr(recipe, "validate", scored_by((1.0, 0), (1.0, 0.5), (1.0, 0.7), (1.0, 0.6)))
-    monkeypatch.setattr(recipe, "keep_best", lambda *given: kept.append(given[5]["best_step"]) or keep(*given))
+    kept, keep = [], finetune_recipe.keep_best
+    monkeypatch.setattr(finetune_recipe, "validate", scored_by((1.0, 0), (1.0, 0.5), (1.0, 0.7), (1.0, 0.6)))
+    monkeypatch.setattr(finetune_recipe, "keep_best", lambda *given: kept.append(given[5]["best_step"]) or keep(*given))
     config = tiny(guidance={"strategy": "detfusion", "stream_steps": 3}, train={"steps": 6})
     finetune(config)
     assert kept == [4, 6]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils import _pytree
 
-from timfuse.finetune import conclusion, finetune, recipe
+from timfuse.finetune import finetune, finetune_conclusion, finetune_recipe
 from timfuse.genotypes import load_genotype
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.errors import UserError
@@ -88,9 +88,9 @@ def interruptible():
 @pytest.fixture
 def one_validation(monkeypatch):
     """Scores that are as good as validated ones where it is the training that matters."""
-    validation = recipe.Validation({"loss": 1.0, "AP50": 0.5}, {})
-    monkeypatch.setattr(recipe, "validate", lambda *arguments, **options: validation)
-    monkeypatch.setattr(recipe, "conclude", lambda *arguments: None)
+    validation = finetune_recipe.Validation({"loss": 1.0, "AP50": 0.5}, {})
+    monkeypatch.setattr(finetune_recipe, "validate", lambda *arguments, **options: validation)
+    monkeypatch.setattr(finetune_recipe, "conclude", lambda *arguments: None)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_ctrl_c_saves_the_step_it_is_at(tiny, monkeypatch, interruptible, strate
     finetune(whole)
     done = 0
     for count in stops:
-        with stopping(monkeypatch, recipe, "_step", count, ctrl_c), pytest.raises(UserError) as caught:
+        with stopping(monkeypatch, finetune_recipe, "_step", count, ctrl_c), pytest.raises(UserError) as caught:
             finetune(stopped, resume=done > 0)
         done += count
         assert str(caught.value) == f"stopped before step {done}; go on with --resume"
@@ -132,14 +132,14 @@ def test_what_a_checkpoint_must_hold_is_really_at_work(tiny, one_validation):
 @pytest.mark.parametrize(
     ("strategy", "owner", "name", "stops"),
     [
-        ("lagrangian", recipe, "_step", (1, 4, 2)),
+        ("lagrangian", finetune_recipe, "_step", (1, 4, 2)),
         ("lagrangian", LedRun, "save_checkpoint", (1, 1, 1)),
-        ("lagrangian", conclusion, "save_weights", (1,)),
+        ("lagrangian", finetune_conclusion, "save_weights", (1,)),
         ("learned_loss", LedRun, "log", (1, 4, 2)),
         ("detfusion", LedRun, "log", (1, 4, 2)),
         ("detfusion", LedRun, "advance", (3, 4)),
         ("detfusion", LedRun, "save_checkpoint", (1, 1, 1)),
-        ("detfusion", recipe, "keep_best", (1,)),
+        ("detfusion", finetune_recipe, "keep_best", (1,)),
     ],
 )
 def test_dying_anywhere_in_a_step(tiny, monkeypatch, one_validation, strategy, owner, name, stops):
@@ -157,7 +157,7 @@ def test_dying_anywhere_in_a_step(tiny, monkeypatch, one_validation, strategy, o
 def test_dying_in_the_conclusion_and_resuming_a_finished_run(tiny, monkeypatch):
     whole, killed = tiny("whole", **settings("lagrangian")), tiny("killed", **settings("lagrangian"))
     finetune(whole)
-    with stopping(monkeypatch, conclusion, "draw_examples", 1, kill), pytest.raises(Killed):
+    with stopping(monkeypatch, finetune_conclusion, "draw_examples", 1, kill), pytest.raises(Killed):
         finetune(killed)
     done = finetune(killed, resume=True)
     assert_same_runs(whole.run, killed.run)

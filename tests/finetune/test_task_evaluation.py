@@ -13,11 +13,11 @@ from timfuse.downstream import load_streams
 from timfuse.finetune import (
     FinetuneConfig,
     MethodScores,
-    conclusion,
     evaluate_task,
-    evaluation,
     finetune,
-    recipe,
+    finetune_conclusion,
+    finetune_recipe,
+    task_evaluation,
 )
 from timfuse.finetune.finetune_pairs import open_task_pairs
 from timfuse.finetune.task_evaluation import columns_of, markdown, shown
@@ -59,7 +59,7 @@ def make_run(configured, scenes, tmp_path_factory):
             **sections,
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(conclusion, "draw_finetuning", lambda *arguments, **options: None)
+            patch.setattr(finetune_conclusion, "draw_finetuning", lambda *arguments, **options: None)
             finetune(config)
         return config.run
 
@@ -92,7 +92,7 @@ def copies(scenes, tmp_path_factory):
 def evaluated(runs, output, copies):
     """All of them beside the sources, their average and copies of the visible images."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conclusion, "draw_finetuning", lambda *arguments, **options: None)
+        patch.setattr(finetune_conclusion, "draw_finetuning", lambda *arguments, **options: None)
         patch.chdir(copies.parent)
         return evaluate_task(runs, None, output, fused={"copies": Path("fused")})
 
@@ -200,7 +200,7 @@ def test_what_was_trained_to_compare_is_the_same_harness_on_other_images(evaluat
 
 
 def test_a_second_evaluation_trains_nothing(evaluated, output, runs, copies, scenes, monkeypatch):
-    monkeypatch.setattr(recipe, "_step", lambda *arguments: pytest.fail("a step was trained"))
+    monkeypatch.setattr(finetune_recipe, "_step", lambda *arguments: pytest.fail("a step was trained"))
     again = evaluate_task(runs, scenes, output, fused={"copies": copies})
     assert_same_scores(again, evaluated)
 
@@ -208,8 +208,8 @@ def test_a_second_evaluation_trains_nothing(evaluated, output, runs, copies, sce
 def test_a_training_that_was_stopped_goes_on(evaluated, output, runs, monkeypatch):
     folder = output.with_name("stopped")
     shutil.copytree(output, folder)
-    steps, step = [], recipe._step
-    monkeypatch.setattr(recipe, "_step", lambda *arguments: steps.append(1) or step(*arguments))
+    steps, step = [], finetune_recipe._step
+    monkeypatch.setattr(finetune_recipe, "_step", lambda *arguments: steps.append(1) or step(*arguments))
     for name in ("checkpoint.pt", "genotype.yaml", "history.jsonl"):
         (folder / "visible-seed1" / name).unlink()
     again = evaluate_task(runs[:2], None, folder)
@@ -218,7 +218,7 @@ def test_a_training_that_was_stopped_goes_on(evaluated, output, runs, monkeypatc
 
 
 def test_runs_alone(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "_step", lambda *arguments: pytest.fail("a step was trained"))
+    monkeypatch.setattr(finetune_recipe, "_step", lambda *arguments: pytest.fail("a step was trained"))
     one, two = evaluate_task([runs[2], runs[1]], None, tmp_path / "out", baselines=False)
     # A single run keeps its whole name, and the first run's loss goes for the second.
     assert [(method.name, method.seeds) for method in (one, two)] == [("guided", (0,)), ("joint-seed1", (1,))]
@@ -240,7 +240,7 @@ def test_runs_alone(runs, tmp_path, monkeypatch):
     ],
 )
 def test_names_of_methods(names, expected):
-    assert evaluation._name([Path(name) for name in names]) == expected
+    assert task_evaluation._name([Path(name) for name in names]) == expected
 
 
 @pytest.fixture
@@ -252,8 +252,8 @@ def scored(monkeypatch):
         seen.append([pairs.source.names[index] for index in pairs.validation])
         return evaluation_validate(fuse, task, pairs._replace(validation=pairs.validation[:1]), *arguments)
 
-    evaluation_validate = evaluation.validate
-    monkeypatch.setattr(evaluation, "validate", look)
+    evaluation_validate = task_evaluation.validate
+    monkeypatch.setattr(task_evaluation, "validate", look)
     return seen
 
 

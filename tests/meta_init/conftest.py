@@ -6,10 +6,10 @@ import torch
 
 from timfuse.data import write_pixels
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
-from timfuse.meta_init import MetaInitConfig, conclusion, few_shot, pictures, recipe
+from timfuse.meta_init import MetaInitConfig, adaptation_curves, few_shot, meta_init_conclusion, meta_init_recipe
 from timfuse.meta_init.meta_init_config import DataSection, TaskSection
 
-EPISODES = recipe.VALIDATION_EPISODES
+EPISODES = meta_init_recipe.VALIDATION_EPISODES
 SIZE = 28  # pixels, of the images
 NAMES = {
     "infrared-visible": [f"{index:05d}" for index in range(10)],
@@ -60,25 +60,29 @@ def _one_thread(monkeypatch):
 @pytest.fixture(autouse=True)
 def _short_end(monkeypatch):
     """The curves at the end, and drawing them, would take longer than the training."""
-    monkeypatch.setattr(conclusion, "STEPS", (0, 1, 2))
-    monkeypatch.setattr(conclusion, "EPISODES", 1)
-    monkeypatch.setattr(recipe, "VALIDATION_EPISODES", 1)
-    for module, name in ((conclusion, "draw_adaptation"), (conclusion, "draw_training"), (few_shot, "draw_adaptation")):
+    monkeypatch.setattr(meta_init_conclusion, "STEPS", (0, 1, 2))
+    monkeypatch.setattr(meta_init_conclusion, "EPISODES", 1)
+    monkeypatch.setattr(meta_init_recipe, "VALIDATION_EPISODES", 1)
+    for module, name in (
+        (meta_init_conclusion, "draw_adaptation"),
+        (meta_init_conclusion, "draw_training"),
+        (few_shot, "draw_adaptation"),
+    ):
         monkeypatch.setattr(module, name, lambda *arguments: [])
 
 
 @pytest.fixture
 def like_a_process(monkeypatch, _short_end):
     """For the tests that compare with processes of their own, in which nothing is changed."""
-    monkeypatch.setattr(recipe, "VALIDATION_EPISODES", EPISODES)
+    monkeypatch.setattr(meta_init_recipe, "VALIDATION_EPISODES", EPISODES)
 
 
 @pytest.fixture
 def drawn(monkeypatch, _short_end):
-    """For the tests that look at the pictures."""
-    monkeypatch.setattr(conclusion, "draw_adaptation", pictures.draw_adaptation)
-    monkeypatch.setattr(conclusion, "draw_training", pictures.draw_training)
-    monkeypatch.setattr(few_shot, "draw_adaptation", pictures.draw_adaptation)
+    """For the tests that look at the adaptation_curves."""
+    monkeypatch.setattr(meta_init_conclusion, "draw_adaptation", adaptation_curves.draw_adaptation)
+    monkeypatch.setattr(meta_init_conclusion, "draw_training", adaptation_curves.draw_training)
+    monkeypatch.setattr(few_shot, "draw_adaptation", adaptation_curves.draw_adaptation)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import timfuse
 from timfuse.bilevel import META_GRADIENTS, adapt
 from timfuse.deploy import load
 from timfuse.genotypes import load_genotype
-from timfuse.meta_init import MetaInitConfig, meta_initialise, recipe
+from timfuse.meta_init import MetaInitConfig, meta_init_recipe, meta_initialise
 from timfuse.meta_init.episodes import EpisodeStream
 from timfuse.meta_init.meta_init_config import LEARN_RATES
 from timfuse.meta_init.meta_tasks import open_tasks
@@ -113,22 +113,24 @@ def test_validations_are_the_adaptation_curves_of_all_tasks(finished):
 
 def test_last_weights_are_those_of_the_end_and_best_ones_those_of_the_best_step(tiny, monkeypatch):
     kept = []
-    keep = recipe.keep_best
-    monkeypatch.setattr(recipe, "keep_best", lambda *arguments: (kept.append(arguments[-1]), keep(*arguments)))
+    keep = meta_init_recipe.keep_best
+    monkeypatch.setattr(
+        meta_init_recipe, "keep_best", lambda *arguments: (kept.append(arguments[-1]), keep(*arguments))
+    )
     scores = iter([0.5, 0.3, 0.4])
 
     def curve(*arguments):
         return dict.fromkeys((0, 1, 2), value[0])
 
     value = [0.0]
-    validate = recipe._validate
+    validate = meta_init_recipe._validate
 
     def validated(*arguments):
         value[0] = next(scores)
         return validate(*arguments)
 
-    monkeypatch.setattr(recipe, "adaptation_curve", curve)
-    monkeypatch.setattr(recipe, "_validate", validated)
+    monkeypatch.setattr(meta_init_recipe, "adaptation_curve", curve)
+    monkeypatch.setattr(meta_init_recipe, "_validate", validated)
     config = tiny(meta={"validate_every": 2})
     assert meta_initialise(config).best_step == 3
     assert kept == [1, 3]
@@ -233,22 +235,22 @@ def test_rates_are_learnt_in_episodes_where_that_is_known_and_asked_for(tiny, al
 def step_once(config, monkeypatch, **changes):
     """Run the first step of a config, and return the network before, the state after and what the tasks gave."""
     estimates = {}
-    compute = recipe._meta_gradient
+    compute = meta_init_recipe._meta_gradient
 
     def look(config, state, task, *rest):
         estimates[task.name] = compute(config, state, task, *rest)
         return estimates[task.name]
 
-    monkeypatch.setattr(recipe, "_meta_gradient", look)
+    monkeypatch.setattr(meta_init_recipe, "_meta_gradient", look)
     seen = []
-    step = recipe._step
+    step = meta_init_recipe._step
 
     def once(config, state, *rest):
         seen.append(({name: tensor.clone() for name, tensor in state.network.state_dict().items()}, state))
         step(config, state, *rest)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(recipe, "_step", once)
+    monkeypatch.setattr(meta_init_recipe, "_step", once)
     with pytest.raises(KeyboardInterrupt):
         meta_initialise(config)
     return *seen[0], estimates
@@ -378,7 +380,7 @@ def test_what_cannot_be_is_one_line(tiny, content, message):
 
 
 def test_a_validation_that_is_not_finite_is_one_line(tiny, monkeypatch):
-    monkeypatch.setattr(recipe, "adaptation_curve", lambda *arguments: dict.fromkeys((0, 1, 2), math.nan))
+    monkeypatch.setattr(meta_init_recipe, "adaptation_curve", lambda *arguments: dict.fromkeys((0, 1, 2), math.nan))
     with pytest.raises(UserError, match=r"^step 1: the validation loss is not finite; lower inner\.learning_rate"):
         meta_initialise(tiny())
 

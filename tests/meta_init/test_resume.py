@@ -14,7 +14,7 @@ import torch
 from torch.utils import _pytree
 
 from timfuse.genotypes import load_genotype, save_genotype
-from timfuse.meta_init import meta_initialise, recipe
+from timfuse.meta_init import meta_init_recipe, meta_initialise
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_to_yaml
 from timfuse.runtime.errors import UserError
@@ -73,10 +73,10 @@ def test_ctrl_c_at_any_step(make, monkeypatch, algorithm):
     meta = {"algorithm": algorithm, "rate_learning_rate": 0.1}
     whole, stopped = (make(name, meta=meta) for name in ("whole", "stopped"))
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "conclude", lambda *arguments: None)
+        patch.setattr(meta_init_recipe, "conclude", lambda *arguments: None)
         meta_initialise(whole)
         with monkeypatch.context() as inner:
-            inner.setattr(recipe, "deferred_interrupt", lambda: contextlib.nullcontext(lambda: True))
+            inner.setattr(meta_init_recipe, "deferred_interrupt", lambda: contextlib.nullcontext(lambda: True))
             for step in range(1, STEPS + 1):
                 with pytest.raises(UserError, match=f"^stopped before step {step}; go on with --resume$"):
                     meta_initialise(stopped, resume=True)
@@ -105,7 +105,7 @@ class Killed(BaseException):
 def test_dying_anywhere_in_a_step(make, monkeypatch, moment, calls_before_death):
     whole, killed = make("whole"), make("killed")
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "conclude", lambda *arguments: None)
+        patch.setattr(meta_init_recipe, "conclude", lambda *arguments: None)
         meta_initialise(whole)
         owner = LedRun if hasattr(LedRun, moment) else recipe
         call = getattr(owner, moment)
@@ -146,7 +146,7 @@ def test_dying_in_the_conclusion_and_resuming_a_finished_run(make, whole, monkey
 
 def test_a_run_goes_on_with_other_workers_and_elsewhere(make, whole, monkeypatch):
     started = make("started")
-    step = recipe._step
+    step = meta_init_recipe._step
 
     def die_at_the_fifth(config, state, *rest):
         if state.step == 4:
@@ -154,7 +154,7 @@ def test_a_run_goes_on_with_other_workers_and_elsewhere(make, whole, monkeypatch
         return step(config, state, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "_step", die_at_the_fifth)
+        patch.setattr(meta_init_recipe, "_step", die_at_the_fifth)
         with pytest.raises(Killed):
             meta_initialise(started)
     started.run.rename(started.run.with_name("moved"))

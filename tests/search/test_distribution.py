@@ -16,7 +16,7 @@ from timfuse.runtime.config import config_to_yaml
 from timfuse.runtime.distribution import Ranks
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
-from timfuse.search import recipe, search
+from timfuse.search import search, search_recipe
 
 from ..processes import PATIENCE, finish, start
 from .test_resume import logged
@@ -32,16 +32,17 @@ from timfuse.runtime.config import load_config
 from timfuse.runtime.distribution import open_ranks
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.led_run import LedRun
-from timfuse.search import SearchConfig, recipe, search
+from timfuse.search import SearchConfig, search
+from timfuse.search import search_recipe
 
 torch.set_default_dtype(torch.float64)
 for module in (stream, labelled_stream):
     module.unit_range = lambda pixels: images.unit_range(pixels).astype(np.float64)
-recipe.conclude = lambda *arguments: None
+search_recipe.conclude = lambda *arguments: None
 rank = int(os.environ["RANK"])
 
 
-class Poisoned(recipe.FusionLoss):
+class Poisoned(search_recipe.FusionLoss):
     def __call__(self, *images):
         return super().__call__(*images) * (math.nan if rank == 1 else 1.0)
 
@@ -66,9 +67,9 @@ except UserError as error:
     print(error)
 """
 FAILING = """
-loss = recipe.FusionLoss
+loss = search_recipe.FusionLoss
 for name in ("poisoned", "full"):
-    recipe.FusionLoss = Poisoned if name == "poisoned" else loss
+    search_recipe.FusionLoss = Poisoned if name == "poisoned" else loss
     LedRun.save_checkpoint = (lambda run, state: None) if name == "poisoned" else fail
     try:
         run_searches(sys.argv[1:])
@@ -202,6 +203,6 @@ def test_an_error_that_one_process_meets_ends_all(tiny, program):
 
 
 def test_a_batch_that_cannot_be_split_evenly_is_one_line(tiny, monkeypatch):
-    monkeypatch.setattr(recipe, "open_ranks", lambda: contextlib.nullcontext(Ranks(0, 3)))
+    monkeypatch.setattr(search_recipe, "open_ranks", lambda: contextlib.nullcontext(Ranks(0, 3)))
     with pytest.raises(UserError, match=r"^data\.batch_size = 4 cannot be split evenly among 3 ranks; take 3 or 6$"):
         search(tiny(data=FOUR))

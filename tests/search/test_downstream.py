@@ -16,8 +16,8 @@ from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.runtime.led_run import LedRun
-from timfuse.search import recipe, search
 from timfuse.search import scorer as scorer_module
+from timfuse.search import search, search_recipe
 from timfuse.search.scorer import Scorer
 from timfuse.search.search_batches import read_labelled_pairs, read_pairs
 
@@ -61,7 +61,7 @@ def scored(tiny, monkeypatch):
         monkeypatch.setattr(scorer_module, "build_task_network", lambda *arguments: task)
         scorer = Scorer(config.downstream, task.classes, CPU) if scored else None
         torch.manual_seed(0)
-        state = recipe._setup(config, CPU, scorer)
+        state = search_recipe._setup(config, CPU, scorer)
         state.step = step
         return config, state, task
 
@@ -100,7 +100,7 @@ def test_gradients_are_those_of_the_formulas(scored):
     c = dot / (f_square + 1e-8 * (F_square * f_square).sqrt())
     G = F_a - c * f_a
 
-    row = recipe._differentiate(config, state, weight_batch, architecture_batch, True)
+    row = search_recipe._differentiate(config, state, weight_batch, architecture_batch, True)
     exact = {"rtol": 1e-9, "atol": 1e-14}
     torch.testing.assert_close(state.logits.grad, G, **exact)
     for parameter, gradient in zip(task.parameters(), F_task, strict=True):
@@ -121,16 +121,16 @@ def test_in_the_warm_up_the_task_network_learns_and_the_rest_goes_its_way(scored
         probabilities = torch.full_like(state.logits, 1 / 3)
         image = state.supernet(architecture_batch.first, architecture_batch.second, probabilities).clamp(0, 1)
     expected = torch.autograd.grad(task.loss(image, architecture_batch), list(task.parameters()))
-    row = recipe._differentiate(config, state, weight_batch, architecture_batch, False)
+    row = search_recipe._differentiate(config, state, weight_batch, architecture_batch, False)
     for parameter, gradient in zip(task.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
     assert "ratio" not in row
 
     before = [parameter.detach().clone() for parameter in task.parameters()]
     for state.step in range(3):
-        row = recipe._step(config, state, None, weight_batch, architecture_batch)
+        row = search_recipe._step(config, state, None, weight_batch, architecture_batch)
         alone.step = state.step
-        expected_row = recipe._step(config, alone, None, weight_batch, None)
+        expected_row = search_recipe._step(config, alone, None, weight_batch, None)
         assert math.isfinite(row["outer_loss"])
         assert {key: row[key] for key in expected_row} == expected_row
     assert_same(list(state.supernet.parameters()), list(alone.supernet.parameters()))
@@ -144,7 +144,7 @@ def test_one_pass_of_the_task_network_makes_all_its_gradients(scored, estimator,
     config, state, task = scored(5, norm=True, search={"estimator": estimator, "mixture": mixture})
     weight_batch, architecture_batch = batches()
     before = [parameter.detach().clone() for parameter in task.parameters()]
-    row = recipe._step(config, state, None, weight_batch, architecture_batch)
+    row = search_recipe._step(config, state, None, weight_batch, architecture_batch)
     assert task.calls == 1
     assert task.norm.num_batches_tracked == 1
     assert task.norm.running_mean.abs().sum() > 0
@@ -155,7 +155,7 @@ def test_one_pass_of_the_task_network_makes_all_its_gradients(scored, estimator,
 
 def test_kernels_of_the_task_network_decay_and_its_gradients_are_clipped(scored):
     config, state, task = scored(5, norm=True, search={"weight_clip": 1e-3})
-    recipe._step(config, state, None, *batches())
+    search_recipe._step(config, state, None, *batches())
     norms = torch.stack([parameter.grad.norm() for parameter in task.parameters()])
     assert norms.norm().item() == pytest.approx(1e-3, rel=1e-3)
     decays = {
@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_leaves_the_state_before_it(tiny, monkeypatch)
         task = Poisoned(norm=True)
         task.poisoned = run == "poisoned"
         monkeypatch.setattr(scorer_module, "build_task_network", lambda *arguments, task=task: task)
-        monkeypatch.setattr(recipe, "conclude", lambda *arguments: None)
+        monkeypatch.setattr(search_recipe, "conclude", lambda *arguments: None)
         monkeypatch.setattr(LedRun, "save_checkpoint", record if run == "whole" else save)
         config = tiny(run, search=search_settings, downstream={"kind": "segmentation"})
         if run == "whole":

@@ -17,7 +17,7 @@ from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.runtime.led_run import LedRun
 from timfuse.runtime.weights import load_weights
-from timfuse.search import recipe, search
+from timfuse.search import search, search_recipe
 
 VARIANTS = {
     "gauss_newton": {"search": {"estimator": "gauss_newton"}},
@@ -129,7 +129,7 @@ class Killed(BaseException):
 def test_dying_anywhere_in_a_step(tiny, monkeypatch, variant, moment, calls_before_death):
     whole, killed = (tiny(name, **VARIANTS[variant]) for name in ("whole", "killed"))
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "conclude", lambda *arguments: None)
+        patch.setattr(search_recipe, "conclude", lambda *arguments: None)
         search(whole)
         call = getattr(LedRun, moment)
         for survived in calls_before_death:

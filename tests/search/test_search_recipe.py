@@ -19,7 +19,7 @@ from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.runtime.led_run import LedRun
 from timfuse.runtime.weights import load_into, load_weights
-from timfuse.search import SearchConfig, recipe, search
+from timfuse.search import SearchConfig, search, search_recipe
 
 FAST = {"steps": 3, "warmup": 1}
 CPU = torch.device("cpu")
@@ -91,11 +91,11 @@ def test_weights_fit_the_network_of_the_genotype_and_measure_what_the_provenance
     load_into(network, run / "weights.safetensors")
     with safetensors.safe_open(run / "weights.safetensors", "pt") as file:
         assert file.metadata() == {"genotype": "found"}
-    _, splits = recipe.read_pairs(config.data, config.seed)
-    streams = recipe.Streams(
-        config.data, *recipe.read_pairs(config.data, config.seed), config.seed, torch.device("cpu")
+    _, splits = search_recipe.read_pairs(config.data, config.seed)
+    streams = search_recipe.Streams(
+        config.data, *search_recipe.read_pairs(config.data, config.seed), config.seed, torch.device("cpu")
     )
-    losses = recipe.validation_losses(config.search, network.eval(), streams)
+    losses = search_recipe.validation_losses(config.search, network.eval(), streams)
     metrics = genotype.provenance["metrics"]
     assert losses == {name: pytest.approx(metrics[f"derived_validation_{name}"], rel=1e-5) for name in losses}
     counts = {f"{part}_pairs": len(getattr(splits, part)) for part in ("weight", "architecture", "validation")}
@@ -243,7 +243,7 @@ def test_costs_pull_towards_cheap_operators(tiny, monkeypatch):
     times = {"residual_k3_d1": 50.0, "spatial_attention_k3": 1.0}
     cached(times, rest=10.0)
     monkeypatch.setattr("timfuse.cost.feasibility.measure_network", lambda *arguments: 11.0)
-    monkeypatch.setattr(recipe, "conclude", lambda *arguments: None)
+    monkeypatch.setattr(search_recipe, "conclude", lambda *arguments: None)
     space, settings = {"operators": list(times)}, {"steps": 15, "warmup": 5, "architecture_learning_rate": 0.02}
     counts = [count_parameters(build_network(genotype_of(operator))) for operator in times]
     rows = {}
@@ -284,7 +284,7 @@ def test_a_run_keeps_the_latency_table_it_began_with(tiny):
 @pytest.mark.parametrize("budget", [None, "0.001ms", "1 FLOPs"])
 @pytest.mark.parametrize("clip", [5.0, 1e-3])
 def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
-    monkeypatch.setattr(recipe, "check_reachable", lambda *arguments: None)
+    monkeypatch.setattr(search_recipe, "check_reachable", lambda *arguments: None)
     config = tiny(
         space={"channels": 4, "steps": 2},
         search={"steps": 20, "warmup": 2, "weight_clip": clip, "temperature": (0.8, 0.4)},
@@ -292,8 +292,8 @@ def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
     )
     config.run.mkdir()
     torch.manual_seed(0)
-    state = recipe._setup(config, torch.device("cpu"))
-    charges = recipe._open_charges(config, CPU, resume=False)
+    state = search_recipe._setup(config, torch.device("cpu"))
+    charges = search_recipe._open_charges(config, CPU, resume=False)
     state.step = 9
     with torch.no_grad():
         state.logits.normal_()
@@ -323,7 +323,7 @@ def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
     norm = torch.stack([x.norm() for x in f_w]).norm()
     f_w = [x * min(1, clip / (norm + 1e-6)) for x in f_w]
 
-    row = recipe._step(config, state, charges, weight_batch, architecture_batch)
+    row = search_recipe._step(config, state, charges, weight_batch, architecture_batch)
     # The first step of Adam is lr g / (|g| + eps).
     for old, new, gradient in zip(before, w, f_w, strict=True):
         torch.testing.assert_close(gradient, new.grad, rtol=1e-4, atol=1e-7)
@@ -338,11 +338,11 @@ def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
 
 def test_training_passes_leave_the_running_statistics_alone(tiny):
     config = tiny(search={"estimator": "first_order"})
-    state = recipe._setup(config, torch.device("cpu"))
+    state = search_recipe._setup(config, torch.device("cpu"))
     before = {name: buffer.clone() for name, buffer in state.supernet.named_buffers()}
     batch = PairBatch(*torch.rand(2, 2, 1, 16, 16))
     for architecture_batch in (None, batch):
-        recipe._step(config, state, None, batch, architecture_batch)
+        search_recipe._step(config, state, None, batch, architecture_batch)
     assert before
     assert all(torch.equal(buffer, before[name]) for name, buffer in state.supernet.named_buffers())
 
@@ -379,11 +379,11 @@ def test_a_loss_that_is_not_finite_stops_the_search_at_its_last_good_state(tiny,
     config = tiny("whole", search={"estimator": estimator, "checkpoint_every": 1})
     with monkeypatch.context() as patch:
         patch.setattr(LedRun, "save_checkpoint", record)
-        patch.setattr(recipe, "conclude", lambda *arguments: None)
+        patch.setattr(search_recipe, "conclude", lambda *arguments: None)
         search(config)
     config = tiny("poisoned", search={"estimator": estimator})
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "FusionLoss", Poisoned(step, value))
+        patch.setattr(search_recipe, "FusionLoss", Poisoned(step, value))
         with pytest.raises(
             UserError, match=rf"^step {step}: the inner (loss|gradient).* is not finite: (nan|inf)"
         ) as caught:
@@ -397,7 +397,7 @@ def test_a_loss_that_is_not_finite_stops_the_search_at_its_last_good_state(tiny,
     assert not (config.run / "genotype.yaml").exists()
     assert [row["step"] for row in read_history(config.run / "history.jsonl")] == list(range(step))
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "conclude", lambda *arguments: None)
+        patch.setattr(search_recipe, "conclude", lambda *arguments: None)
         search(config, resume=True)
     assert same(load_checkpoint(config.run / "checkpoint.pt"), states[12])
 
@@ -416,7 +416,7 @@ def test_a_file_that_disappears_while_training_is_one_line(tiny, tmp_path):
             image = torch.randint(0, 256, (20, 24), generator=torch.Generator().manual_seed(index), dtype=torch.uint8)
             Image.fromarray(image.numpy()).save(tmp_path / "pairs" / folder / f"{index}.png")
     config = tiny(data={"root": str(tmp_path / "pairs"), "cache_megabytes": 0}, search={"steps": 2000, "warmup": 1000})
-    check = recipe.read_pairs
+    check = search_recipe.read_pairs
 
     def read_and_lose(*arguments):
         found = check(*arguments)
@@ -425,7 +425,7 @@ def test_a_file_that_disappears_while_training_is_one_line(tiny, tmp_path):
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "read_pairs", read_and_lose)
+        patch.setattr(search_recipe, "read_pairs", read_and_lose)
         with pytest.raises(UserError, match=r"ir/\d\.png does not exist"):
             search(config)
 

@@ -14,7 +14,7 @@ from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.weights import load_weights, save_weights
-from timfuse.search import SearchConfig, print_seeds, search, search_seeds, seeds
+from timfuse.search import SearchConfig, print_seeds, search, search_seeds, several_seeds
 from timfuse.search.search_batches import Streams, read_pairs
 
 from .test_resume import assert_same, assert_same_runs
@@ -51,7 +51,7 @@ def stub(monkeypatch, no_pictures):
             (config.run / "history.jsonl").touch()
             save_genotype(genotype, config.run / "genotype.yaml")
 
-        monkeypatch.setattr(seeds, "search", pretend)
+        monkeypatch.setattr(several_seeds, "search", pretend)
 
     return replace_search
 
@@ -156,7 +156,7 @@ def test_going_on_with_more_seeds_after_a_stop(tiny, monkeypatch, no_pictures):
                 patch.setattr("timfuse.search.search_recipe.conclude", die)
             search(config, **options)
 
-        patch.setattr(seeds, "search", die_in_the_second)
+        patch.setattr(several_seeds, "search", die_in_the_second)
         with pytest.raises(Killed):
             search_seeds(stopped)
     finished = (stopped.run / "seed-0" / "genotype.yaml").stat().st_mtime_ns

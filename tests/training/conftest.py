@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
-from timfuse.training import TrainConfig, conclusion, pictures, train
+from timfuse.training import TrainConfig, train, train_conclusion, train_curves
 
 
 @pytest.fixture(autouse=True)
@@ -20,13 +20,13 @@ def _one_thread(monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_curves(monkeypatch):
     """Drawing the curves would take longer than the training."""
-    monkeypatch.setattr(conclusion, "draw_curves", lambda *arguments: None)
+    monkeypatch.setattr(train_conclusion, "draw_curves", lambda *arguments: None)
 
 
 @pytest.fixture
 def curves(monkeypatch, _no_curves):
     """For the tests that look at the curves."""
-    monkeypatch.setattr(conclusion, "draw_curves", pictures.draw_curves)
+    monkeypatch.setattr(train_conclusion, "draw_curves", train_curves.draw_curves)
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ import torch
 from torch.utils import _pytree
 
 from timfuse.finetune import FinetuneConfig, finetune
-from timfuse.finetune import recipe as guided
+from timfuse.finetune import finetune_recipe as guided
 from timfuse.genotypes import load_genotype
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_to_yaml
 from timfuse.runtime.distribution import Ranks
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
-from timfuse.training import recipe, train
+from timfuse.training import train, train_recipe
 
 from ..processes import finish, start
 
@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from timfuse.data import images, labelled_stream, stream
 from timfuse.downstream import CompactDetector, TaskNetwork
-from timfuse.training import TrainConfig, guided, recipe, train
+from timfuse.training import TrainConfig, guided, train
+from timfuse.training import train_recipe
 from timfuse.finetune import FinetuneConfig, finetune
 from timfuse.finetune.task_validation import Validation
 from timfuse.training.train_validation import Validation as TrainValidation
@@ -36,9 +37,9 @@ from timfuse.runtime.errors import UserError
 from timfuse.runtime.led_run import LedRun
 
 rank, guided = int(os.environ["RANK"]), guided.recipe
-recipe.conclude = guided.conclude = lambda *arguments: None
-recipe.keep_best = guided.keep_best = lambda *arguments: None
-recipe.validate = lambda *arguments, **options: TrainValidation({"mean": {"loss": 1.0}}, {})
+train_recipe.conclude = guided.conclude = lambda *arguments: None
+train_recipe.keep_best = guided.keep_best = lambda *arguments: None
+train_recipe.validate = lambda *arguments, **options: TrainValidation({"mean": {"loss": 1.0}}, {})
 guided.validate = lambda *arguments, **options: Validation({"loss": 1.0, "AP50": 0.5}, {})
 save_checkpoint = LedRun.save_checkpoint
 
@@ -57,7 +58,7 @@ def stop_at(step):
         steps = itertools.count(1)
         yield lambda: next(steps) == step
 
-    recipe.deferred_interrupt = guided.deferred_interrupt = interrupted
+    train_recipe.deferred_interrupt = guided.deferred_interrupt = interrupted
 
 
 def run_all(paths):
@@ -239,7 +240,7 @@ def test_the_command_reports_once(tiny):
 
 
 def test_a_batch_that_cannot_be_split_is_one_line(tiny, guided_by, monkeypatch):
-    for module in (recipe, guided):
+    for module in (train_recipe, guided):
         monkeypatch.setattr(module, "open_ranks", lambda: contextlib.nullcontext(Ranks(0, 3)))
     uneven = r"^data\.batch_size = 2 cannot be split evenly among 3 ranks; take 3$"
     with pytest.raises(UserError, match=uneven):

@@ -18,7 +18,7 @@ from timfuse.runtime.config import config_to_yaml
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.runtime.led_run import LedRun
-from timfuse.training import recipe, train
+from timfuse.training import train, train_recipe
 
 
 @pytest.fixture(params=["fusion", "refine"])
@@ -128,7 +128,7 @@ class Killed(BaseException):
 def test_dying_anywhere_in_a_step(make, monkeypatch, moment, calls_before_death):
     whole, killed = make("whole"), make("killed")
     with monkeypatch.context() as patch:
-        patch.setattr(recipe, "conclude", lambda *arguments: None)
+        patch.setattr(train_recipe, "conclude", lambda *arguments: None)
         train(whole)
         owner = LedRun if hasattr(LedRun, moment) else recipe
         call = getattr(owner, moment)

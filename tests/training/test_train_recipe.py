@@ -18,7 +18,7 @@ from timfuse.runtime.led_run import LedRun
 from timfuse.runtime.run_folder import CONFIG_FILE, RUN_FILES
 from timfuse.runtime.schedules import warmed_cosine
 from timfuse.runtime.weights import load_into, load_weights
-from timfuse.training import TrainConfig, recipe, train
+from timfuse.training import TrainConfig, train, train_recipe
 from timfuse.training.first_stage import fuse
 from timfuse.training.train_pairs import open_pairs
 from timfuse.training.train_validation import validate
@@ -103,9 +103,11 @@ def test_a_worse_validation_does_not_replace_the_best(tiny, monkeypatch):
         result.scores["mean"]["loss"] = next(losses)
         return result
 
-    kept = recipe.keep_best
-    monkeypatch.setattr(recipe, "validate", scored)
-    monkeypatch.setattr(recipe, "keep_best", lambda *arguments: (snapshots.append(arguments[4]), kept(*arguments)))
+    kept = train_recipe.keep_best
+    monkeypatch.setattr(train_recipe, "validate", scored)
+    monkeypatch.setattr(
+        train_recipe, "keep_best", lambda *arguments: (snapshots.append(arguments[4]), kept(*arguments))
+    )
     config = tiny()
     assert train(config).best_step == 7
     assert snapshots == [3, 7]
@@ -231,8 +233,8 @@ def test_no_gradient_reaches_the_first_stage(genotypes):
 
 
 def test_mixed_precision_keeps_the_loss_and_the_weights_in_float32(tiny, genotypes, monkeypatch):
-    assert recipe._mixed_precision(CPU) is None
-    monkeypatch.setattr(recipe, "_mixed_precision", lambda device: torch.bfloat16)
+    assert train_recipe._mixed_precision(CPU) is None
+    monkeypatch.setattr(train_recipe, "_mixed_precision", lambda device: torch.bfloat16)
     seen = set()
     call = FusionLoss.__call__
 

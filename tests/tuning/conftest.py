@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from timfuse.runtime.config import load_config
-from timfuse.search import conclusion as search_conclusion
-from timfuse.training import conclusion as training_conclusion
+from timfuse.search import search_conclusion as search_conclusion
+from timfuse.training import train_conclusion as training_conclusion
 from timfuse.tuning import TuneConfig
 
 TINY = """

@@ -1,4 +1,4 @@
-"""What a study shows: the points that no other beats, as pictures, a page, a table and genotypes to train."""
+"""What a study shows: the points that no other beats, as front_pictures, a page, a table and genotypes to train."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from rich.console import Console
 from timfuse import cli
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype, save_genotype
 from timfuse.runtime.errors import UserError
-from timfuse.tuning import Point, pictures, print_front, show, worker
+from timfuse.tuning import Point, front_pictures, print_front, show, worker
 from timfuse.tuning.points import short_names, written
 from timfuse.tuning.storage import connected, parse_url
 from timfuse.tuning.study import open_study
@@ -84,7 +84,7 @@ def test_a_study_of_quality_alone_shows_its_best(tiny):
     assert len(shown(front)) == 11
     qualities = [point.quality for point in front.best]
     assert qualities == sorted(qualities, reverse=True)
-    across, up = pictures._edge(front)
+    across, up = front_pictures._edge(front)
     assert across == [*range(14)]
     assert up == sorted(up)
     assert up[-1] == qualities[0]
@@ -109,7 +109,7 @@ def test_the_pictures_show_every_trial(tiny):
 
 
 def test_without_plotly_the_rest_is_there(tiny, monkeypatch):
-    monkeypatch.setattr(pictures, "find_spec", lambda name: None)
+    monkeypatch.setattr(front_pictures, "find_spec", lambda name: None)
     config = tiny("vary.search.space.stem=null")
     add(config, [(0.5, 10.0)])
     front = show(config)

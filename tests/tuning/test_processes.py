@@ -18,8 +18,8 @@ from timfuse.tuning.study import load_study, trial_number
 
 # The command, with dead workers noticed soon and without the pictures of each search and training.
 PROGRAM = """
-from timfuse.training import conclusion as training
-from timfuse.search import conclusion as search
+from timfuse.training import train_conclusion as training
+from timfuse.search import search_conclusion as search
 from timfuse.tuning import storage
 storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, 3
 search.draw = search.draw_probabilities = training.draw_curves = lambda *arguments: None
