@@ -95,7 +95,7 @@ def search(
     from rich.console import Console
 
     from .runtime.config import load_config
-    from .search import SearchConfig, Spending, print_seeds, search_seeds
+    from .search import SearchConfig, print_seeds
     from .search import search as run_search
 
     settings = settings or []
@@ -106,15 +106,14 @@ def search(
     if outer_loss is not None:
         settings = [*settings, "downstream=null" if outer_loss == "fusion" else f"downstream.kind={outer_loss}"]
     loaded = load_config(SearchConfig, config, settings)
+    result = run_search(loaded, resume=resume, overwrite=overwrite)
+    genotype = result.genotype
     if loaded.seeds > 1:
-        report = search_seeds(loaded, resume=resume, overwrite=overwrite)
         # In a pipe or a file the table is as wide as it needs to be.
-        print_seeds(report, Console(width=None if sys.stdout.isatty() else 1000))
+        print_seeds(result, Console(width=None if sys.stdout.isatty() else 1000))
         typer.echo(f"genotype  {loaded.run / 'genotype.yaml'}, weights and pictures beside it")
         typer.echo(f"searches  {loaded.run / 'seed-*'}")
-        genotype = report.genotype
     else:
-        genotype = run_search(loaded, resume=resume, overwrite=overwrite)
         for index, cell in enumerate(genotype.cells):
             typer.echo(f"cell {index + 1} ({cell.kind}): {', '.join(cell.operators)}")
         typer.echo(f"genotype  {loaded.run / 'genotype.yaml'}")
@@ -122,10 +121,9 @@ def search(
             typer.echo(f"network   {loaded.run / 'task'}, for {loaded.downstream.kind}")
         typer.echo(f"pictures  {loaded.run / 'pictures'}: network.svg, cell_*.svg, probabilities.svg")
         typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
-    spending = Spending.of(genotype)
-    if spending is not None:
-        typer.echo(f"budget    {spending}")
-        spending.check()
+    if result.budget is not None:
+        typer.echo(f"budget    {result.budget}")
+        result.budget.check()
 
 
 @app.command()
@@ -290,7 +288,7 @@ def finetune(
 
     loaded = load_config(FinetuneConfig, config, settings or [])
     done = run_finetuning(loaded, resume=resume, overwrite=overwrite)
-    for name, score in done.scores.items():
+    for name, score in done.scores["mean"].items():
         typer.echo(f"{name:<18} {score:.4f}" + (f", before {done.fusion_loss_before:.4f}" * (name == "loss")))
     if loaded.guidance.strategy == "lagrangian":
         typer.echo(f"promise            {'kept' if done.promise_kept else 'broken'}: {loaded.guidance.tolerance:.0%}")

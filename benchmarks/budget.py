@@ -47,7 +47,7 @@ def search_once(data: Path, run: Path, seed: int, steps: int, budget: str | None
     settings += [f"search.warmup={steps // 8}", f"space.steps={CELL_STEPS}"]
     settings += [] if budget is None else [f"cost.budget={budget}"]
     config = load_config(SearchConfig, Path("search-ivif-fast"), settings)
-    return search(config, resume=(run / CONFIG_FILE).is_file())
+    return search(config, resume=(run / CONFIG_FILE).is_file()).genotype
 
 
 def shrunk(kind: str, genotype: Genotype, limit: float) -> Genotype:

@@ -133,7 +133,7 @@ def search_one(data: Path, estimator: str, seed: int, folder: Path) -> dict[str,
         search=SearchSection(estimator=estimator, **SEARCH),
     )
     start = time.perf_counter()
-    genotype = search(config, overwrite=True)
+    genotype = search(config, overwrite=True).genotype
     seconds = time.perf_counter() - start
     edges = read_history(config.run / HISTORY_FILE)[-1]["probability"].values()
     return {

@@ -28,12 +28,13 @@ weight decay 2.5, validation loss 15.9
 
 from collections.abc import Callable
 
+from ..runtime.errors import NonFiniteError
 from .adaptation import Adaptation, OptimizerFactory, adapt, layers_of, restored
 from .conjugate_gradient import conjugate_gradient
 from .finite_difference import finite_difference
 from .first_order import first_order
 from .gauss_newton import gauss_newton
-from .hypergradient import Hypergradient, NonFiniteError
+from .hypergradient import Hypergradient
 from .inner_loop import InnerLoop, inner_loop
 from .meta_gradients import META_GRADIENTS, MetaGradient, anil, fomaml, imaml, maml, reptile
 from .neumann import neumann

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..runtime.errors import check_finite
 from .gradients import Gradients, flatten
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss or gradient that an estimator builds on is not finite, or its norm overflows."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +71,7 @@ def conclude(
     packed = torch.stack([tensor.detach().reshape(()).to(dtype) for tensor in tensors])
     values = dict(zip(required | measured, packed.tolist(), strict=True))
 
-    for name in required:
-        if not math.isfinite(values[name]):
-            raise NonFiniteError(f"the {name} is not finite: {values[name]}")
+    check_finite({name: values[name] for name in required})
     fallback = not math.isfinite(values["G"])
     direct = values["outer gradient F_a"]
 

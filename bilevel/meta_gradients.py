@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..runtime.errors import check_finite
 from .adaptation import Adaptation, adapt, restored
 from .conjugate_gradient import conjugate_gradient
 from .gradients import Gradients
-from .hypergradient import NonFiniteError
 from .inner_loop import inner_loop
 from .problem import BilevelProblem, Loss
 
@@ -274,7 +274,5 @@ def _conclude(
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm((*gradients, *learnt))))
     first = losses[0] if losses else torch.full_like(query_loss, math.nan)
     values = torch.stack([query_loss.detach().to(norm), norm, first.detach().to(norm)]).tolist()
-    for name, value in zip(("query loss", "gradient by the initial weights or rates"), values, strict=False):
-        if not math.isfinite(value):
-            raise NonFiniteError(f"the {name} is not finite: {value}")
+    check_finite({"query loss": values[0], "gradient by the initial weights or rates": values[1]})
     return MetaGradient(tuple(gradient.detach() for gradient in gradients), rates, buffers, values[0], values[2])

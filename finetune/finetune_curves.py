@@ -68,7 +68,7 @@ def draw_finetuning(
         for name in ("stream_loss", "task_loss", "fusion_loss", "excess", "multiplier", "weight_of_first")
         if any(name in row for row in history)
     ]
-    scores = [name for name in validated[0]["validation"] if " " not in name]
+    scores = list(validated[0]["validation"]["mean"])
     panels_wanted = [*trained, *(f"validation {name}" for name in scores)]
     lines = -(-len(panels_wanted) // 4)
     figure = Figure(figsize=(12.8, 2.4 * lines + 0.3), layout="constrained")
@@ -83,7 +83,7 @@ def draw_finetuning(
             panel.axhline(tolerance, color=_LIMIT, linewidth=1, linestyle="--", label="promised")
             panel.legend(fontsize=8, frameon=False)
     for panel, name in zip(panels[len(trained) :], scores, strict=False):
-        panel.plot([row["step"] + 1 for row in validated], [row["validation"][name] for row in validated], ".-")
+        panel.plot([row["step"] + 1 for row in validated], [row["validation"]["mean"][name] for row in validated], ".-")
         if name == "loss" and reference is not None:
             panel.axhline(reference, color=_LIMIT, linewidth=1, linestyle="--", label="before")
             panel.legend(fontsize=8, frameon=False)

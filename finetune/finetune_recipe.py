@@ -1,71 +1,124 @@
-"""The finetuning, from a fusion network and labelled pairs to one that serves a task: setup, the steps, conclusion."""
+"""The finetuning, from a fusion network and labelled pairs to one that serves a task: setup, step, validation, end."""
 
 import copy
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..bilevel import NonFiniteError
+from .. import __version__
 from ..data import LabelledBatch
-from ..downstream import GuidingStreams, TaskNetwork, build_task_network, start_from
-from ..genotypes import Genotype, load_genotype
+from ..downstream import (
+    GuidingStreams,
+    TaskNetwork,
+    build_task_network,
+    keep_streams,
+    keep_task_network,
+    load_task_weights,
+    start_from,
+)
+from ..genotypes import Genotype, load_genotype, save_genotype
 from ..objectives import FusionLoss
-from ..operators import build_network
+from ..operators import build_network, count_parameters
 from ..operators.shipped import WEIGHTS_FILE, find_network
 from ..runtime.averaged_gradients import average_gradients
 from ..runtime.averaging import moving_average
-from ..runtime.checkpoint import capture_rng, restore_rng, restoring
-from ..runtime.device import select_device
-from ..runtime.distribution import Ranks, open_ranks
-from ..runtime.errors import StoppedError, UserError
-from ..runtime.interruption import deferred_interrupt
-from ..runtime.led_run import LedRun, open_led_run
-from ..runtime.memory import keep_freed_memory
+from ..runtime.config import config_hash
+from ..runtime.distribution import Ranks
+from ..runtime.errors import UserError, check_finite
+from ..runtime.history import HISTORY_FILE, read_history
+from ..runtime.loop import Loop, Row, Scores, open_loop
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import derive_seed, seed_everything
-from ..runtime.weights import load_into
-from .finetune_conclusion import Finetuning, conclude, keep_best
+from ..runtime.weights import load_into, save_weights
+from ..training.train_curves import draw_examples
 from .finetune_config import DataSection, FinetuneConfig
+from .finetune_curves import draw_finetuning
 from .finetune_pairs import TaskPairs, open_task_pairs
 from .guided_networks import Networks
 from .multiplier import excess
-from .strategies import SOURCES, DetFusion, Frozen, Joint, Lagrangian, LearnedLoss, Row, Strategy
+from .strategies import SOURCES, DetFusion, Frozen, Joint, Lagrangian, LearnedLoss, Strategy
 from .task_validation import PRIMARY, Validation, validate
 
-HARMLESS = ("run", "data.workers", "data.cache_megabytes", "train.checkpoint_every")  # may differ on resuming
 IMAGES = ("fused", *SOURCES)
+
+
+class Finetuning(NamedTuple):
+    """The result of a finetuning.
+
+    Attributes:
+        genotype: The fusion network with its provenance, as in `genotype.yaml`.
+        best_step: The step after which the networks had their best weights, from 0.
+        scores: Scores of the best weights on the validation pairs, as in `Validation`.
+        fusion_loss_before: The fusion loss on the validation pairs of the network at the start.
+        promise_kept: Whether the fusion loss stayed within the tolerance of "lagrangian".
+    """
+
+    genotype: Genotype
+    best_step: int
+    scores: Scores
+    fusion_loss_before: float
+    promise_kept: bool
+
+
+@dataclass
+class _State:
+    """Everything that a step or a validation changes."""
+
+    networks: Networks
+    strategy: Strategy
+    average: AveragedModel  # of the networks
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    reference: float = math.nan  # fusion loss on the validation pairs at the start
+    best: tuple[bool, float] = (False, -math.inf)  # whether the promise was kept, and the score
+    best_step: int = -1
+
+    @property
+    def averaged(self) -> Networks:
+        """The averages of the networks' weights."""
+        assert isinstance(self.average.module, Networks)
+        return self.average.module
+
+
+class _Parts(NamedTuple):
+    """What a finetuning works with and does not change."""
+
+    genotype: Genotype
+    loss: FusionLoss
+    pairs: TaskPairs
 
 
 def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = False) -> Finetuning:
     """Adapt a fusion network to what its images are for, train the task's network with it, and write the run folder.
 
-    The weights that are validated and kept are moving averages of the trained ones. The best are those with the
-    highest AP50 or mIoU on the validation pairs; of "lagrangian" those that also keep the promise there, or where none
-    does, those that come closest to it.
+    Moving averages of the trained weights are what is validated and kept. The best ones have the highest AP50 or mIoU
+    on the validation pairs; under "lagrangian" they also keep the promise there, or come closest to it if none does.
 
-    Where `torchrun` started several processes, each has its part of every batch. All have the same weights after each
-    step, by the mean of their gradients; that is the gradient of the whole batch but for the task network, whose loss
-    is divided by the objects of a part, and which normalises by the statistics of a part.
+    Where `torchrun` started several processes, each computes a part of every batch and all take the mean of the
+    gradients. It equals the gradient of the whole batch except for the task network, whose loss is divided by the
+    objects of a part and which normalises by the statistics of a part.
 
     Args:
-        config: what to adapt, to which task, on what and how; `config.run` is the folder.
-        resume: go on from the run's checkpoint, to the bit.
-        overwrite: replace the run that is in the folder.
+        config: The networks, the data and the guidance; `config.run` is the run folder.
+        resume: Whether to go on from the run's checkpoint. The result is the same to the bit.
+        overwrite: Whether to replace the run in the folder.
 
     Returns:
         The scores of the best weights, and how the fusion loss changed.
 
     Raises:
-        UserError: the config, the data, the device or the run folder cannot be used, or a loss became non-finite.
+        UserError: If the config, the data, the device or the run folder cannot be used, or a loss is not finite.
     """
-    keep_freed_memory()
-    with open_ranks() as ranks:
-        device = select_device(config.device, ranks.local)
+    settings, workers = config.train, config.data.workers
+    with open_loop(config, resume=resume, overwrite=overwrite) as loop:
+        ranks, device = loop.ranks, loop.device
         loss = _loss(config)
         _check_parts(config.data, ranks)
         torch.manual_seed(derive_seed(config.seed, "fusion network"))  # which may start with fresh weights
@@ -73,34 +126,41 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
         folder = None if config.guidance.images in IMAGES else Path(config.guidance.images).expanduser()
         pairs = open_task_pairs(config.data, config.task.labels, config.seed, folder, ranks)
         seed_everything(config.seed)
-        state = _setup(config, genotype, start, pairs, loss, device, ranks)
-        with open_led_run(
-            config.run,
-            config,
-            ranks,
-            resume=resume,
-            overwrite=overwrite,
-            harmless=HARMLESS,
-            pairs=len(pairs.source),
-            fingerprint=pairs.fingerprint,
-        ) as run:
-            if run.resumes:
-                _restore(state, run.load_checkpoint(), run.path)
-            else:
-                if ranks.count > 1:  # each may have read other initial weights
-                    _restore(state, ranks.from_leader(lambda: _captured(state)), run.path)
-                state.reference = ranks.from_leader(lambda: _validate(config, state, loss, pairs).scores["loss"])
-            run.start("finetuning", state.steps, state.step)
-            _fit(config, state, genotype, loss, pairs, run)
-            if config.guidance.strategy == "lagrangian" and not state.best[0]:
-                run.print(
-                    f"warning: no validation kept the promise; the weights of step {state.best_step} come closest."
-                    " Raise guidance.multiplier_rate or guidance.tolerance, or lower train.learning_rate"
-                )
-            # What was best is known to the first process alone, which validates.
-            return ranks.from_leader(
-                lambda: conclude(config, genotype, state.averaged, state.strategy, loss, pairs, state.summary())
+        state = _setup(config, start, pairs, loss, device, ranks)
+        parts = _Parts(genotype, loss, pairs)
+        loop.open_folder(pairs=len(pairs.source), fingerprint=pairs.fingerprint, harmless=["train.checkpoint_every"])
+        loop.start(state)
+        if not loop.resumes:
+            state.reference = ranks.from_leader(lambda: _score(config, state, parts).scores["mean"]["loss"])
+        preparation = state.strategy.preparation
+        steps = preparation + settings.steps
+        task_batches = pairs.batches("task", state.step, steps, workers, device)
+        fusion_batches = pairs.batches("fusion", state.step, steps, workers, device)
+
+        def step() -> Row:
+            batch = next(task_batches)
+            fusion_batch = next(fusion_batches) if config.guidance.strategy == "learned_loss" else batch
+            return _step(config, state, batch, fusion_batch, ranks)
+
+        loop.run(
+            state,
+            steps=steps,
+            doing="finetuning",
+            step=step,
+            validate=partial(_validate, config, state, parts, loop),
+            validate_every=settings.validate_every,
+            checkpoint_every=settings.checkpoint_every,
+            remedy="train.learning_rate, task.learning_rate or train.clip",
+            status=_status,
+            validate_after=preparation + settings.validate_every,
+        )
+        if config.guidance.strategy == "lagrangian" and not state.best[0]:
+            loop.print(
+                f"warning: no validation kept the promise; the weights of step {state.best_step} come closest."
+                " Raise guidance.multiplier_rate or guidance.tolerance, or lower train.learning_rate"
             )
+        # The first process alone validates and knows the best step.
+        return ranks.from_leader(lambda: _conclude(config, state, parts))
 
 
 def _check_parts(data: DataSection, ranks: Ranks) -> None:
@@ -140,34 +200,8 @@ def _fusion_network(config: FinetuneConfig, ranks: Ranks) -> tuple[Genotype, nn.
     return genotype, network
 
 
-@dataclass
-class _State:
-    """Everything that a finetuning changes: what a checkpoint holds, beside the random generators."""
-
-    networks: Networks
-    strategy: Strategy
-    average: AveragedModel  # of the networks
-    optimizer: torch.optim.Optimizer
-    steps: int  # in all
-    step: int = 0
-    reference: float = math.nan  # fusion loss on the validation pairs at the start
-    best: tuple[bool, float] = (False, -math.inf)  # whether the promise was kept, and the score
-    best_step: int = -1
-
-    @property
-    def averaged(self) -> Networks:
-        """The averages of the networks' weights."""
-        assert isinstance(self.average.module, Networks)
-        return self.average.module
-
-    def summary(self) -> dict[str, Any]:
-        """Return what the conclusion tells of the course."""
-        return {"best_step": self.best_step, "fusion_loss_before": self.reference, "promise_kept": self.best[0]}
-
-
 def _setup(
     config: FinetuneConfig,
-    genotype: Genotype,
     network: nn.Module,
     pairs: TaskPairs,
     loss: FusionLoss,
@@ -199,13 +233,7 @@ def _setup(
         ],
         fused=device.type in ("cpu", "cuda"),
     )
-    return _State(
-        networks,
-        strategy,
-        moving_average(networks, settings.ema),
-        optimizer,
-        strategy.preparation + settings.steps,
-    )
+    return _State(networks, strategy, moving_average(networks, settings.ema), optimizer)
 
 
 def _strategy(
@@ -252,54 +280,10 @@ def _strategy(
     )
 
 
-def _fit(
-    config: FinetuneConfig,
-    state: _State,
-    genotype: Genotype,
-    loss: FusionLoss,
-    pairs: TaskPairs,
-    run: LedRun,
-) -> None:
-    """Run the steps that are left, with validations and checkpoints now and then and at the end."""
-    settings, workers, ranks = config.train, config.data.workers, run.ranks
-    device = next(state.networks.parameters()).device
-    task_batches = pairs.batches("task", state.step, state.steps, workers, device)
-    fusion_batches = pairs.batches("fusion", state.step, state.steps, workers, device)
-    validated = ""
-    try:
-        with deferred_interrupt() as interrupted:
-            while state.step < state.steps:
-                batch = next(task_batches)
-                fusion_batch = next(fusion_batches) if config.guidance.strategy == "learned_loss" else batch
-                row = _step(config, state, batch, fusion_batch, ranks)
-                last, done = state.step == state.steps - 1, state.step + 1 - state.strategy.preparation
-                if ranks.leads and done > 0 and (done % settings.validate_every == 0 or last):
-                    validation = _validate(config, state, loss, pairs)
-                    row["validation"] = validation.scores
-                    for name, image in validation.examples.items():
-                        run.log_image(state.step, f"examples/{name}", image)
-                    _keep(config, state, genotype, pairs, validation)
-                    primary = PRIMARY[config.task.kind]
-                    validated = f", {primary} {validation.scores[primary]:.3f}"
-                run.log(state.step, row)
-                state.step += 1
-                run.advance(f"{_status(row)}{validated}")
-                stop = ranks.agree(interrupted())
-                if state.step % settings.checkpoint_every == 0 or last or stop:
-                    run.save_checkpoint(_captured(state))
-                if stop:
-                    raise StoppedError(f"stopped before step {state.step}; go on with --resume")
-    except NonFiniteError as error:
-        raise UserError(
-            f"step {state.step}: {error}; lower train.learning_rate, task.learning_rate or train.clip and start anew"
-            " with --overwrite"
-        ) from None
-
-
 def _step(
     config: FinetuneConfig, state: _State, batch: LabelledBatch, fusion_batch: LabelledBatch, ranks: Ranks
 ) -> Row:
-    """Update whatever the strategy gave gradients; return what to log."""
+    """Update whatever the strategy gave gradients."""
     settings, strategy = config.train, state.strategy
     preparing = state.step < strategy.preparation
     step = state.step if preparing else state.step - strategy.preparation
@@ -316,9 +300,8 @@ def _step(
         for name, module in (*state.networks.named_children(), ("own", strategy.own))
         if any(parameter.grad is not None for parameter in module.parameters())
     }
-    for name, value in (*row.items(), *((f"gradient of the {name}", norm) for name, norm in norms.items())):
-        if not math.isfinite(value):
-            raise NonFiniteError(f"the {name.replace('_', ' ')} is not finite: {value}")
+    measured = {name.replace("_", " "): value for name, value in row.items()}
+    check_finite(measured | {f"gradient of the {name}": norm for name, norm in norms.items()})
     state.optimizer.step()
     if not preparing:
         state.average.update_parameters(state.networks)
@@ -326,7 +309,7 @@ def _step(
 
 
 def _join(state: _State, row: Row, ranks: Ranks) -> Row:
-    """Average gradients, running statistics and what is logged over the processes."""
+    """Average gradients, running statistics and the row over the processes."""
     if ranks.count == 1:
         return row
     modules = (state.networks.task, state.strategy.own)
@@ -339,61 +322,96 @@ def _join(state: _State, row: Row, ranks: Ranks) -> Row:
     return dict(zip(row, values.tolist(), strict=True))
 
 
-def _validate(config: FinetuneConfig, state: _State, loss: FusionLoss, pairs: TaskPairs) -> Validation:
+def _score(config: FinetuneConfig, state: _State, parts: _Parts) -> Validation:
     """Score the averaged weights."""
     networks = state.averaged
     return validate(
         lambda first, second: state.strategy.fuse(networks.network, first, second),
         networks.task.eval(),
-        pairs,
-        loss,
+        parts.pairs,
+        parts.loss,
         next(networks.parameters()).device,
         examples=config.train.images,
     )
 
 
-def _keep(config: FinetuneConfig, state: _State, genotype: Genotype, pairs: TaskPairs, validation: Validation) -> None:
-    """Keep the averaged weights if they are the best so far."""
-    scores = validation.scores
-    if not math.isfinite(scores["loss"]):
-        raise NonFiniteError(f"the validation loss is not finite: {scores['loss']}")
+def _validate(config: FinetuneConfig, state: _State, parts: _Parts, loop: Loop) -> Scores | None:
+    """Score the averaged weights, and keep them if they are the best so far."""
+    if not loop.ranks.leads:
+        return None
+    validation = _score(config, state, parts)
+    scores = validation.scores["mean"]
+    for name, image in validation.examples.items():
+        loop.log_image(state.step - 1, f"examples/{name}", image)
+    check_finite({"validation loss": scores["loss"]})
     above = excess(scores["loss"], state.reference)
     kept = config.guidance.strategy != "lagrangian" or above <= config.guidance.tolerance
     score = scores[PRIMARY[config.task.kind]] if kept else -above
     if math.isnan(score):
         raise UserError("the validation pairs have no labels to be scored by; give others in val.txt")
     if (kept, score) > state.best:
-        state.best, state.best_step = (kept, score), state.step
-        keep_best(config, genotype, state.averaged, state.strategy, pairs, state.summary(), scores)
+        state.best, state.best_step = (kept, score), state.step - 1
+        networks = state.averaged
+        keep_task_network(networks.task, config.run)
+        if isinstance(state.strategy, DetFusion):
+            keep_streams(state.strategy.streams, config.run)
+        weights = networks.network.state_dict()
+        save_weights(config.run / "weights.safetensors", weights, {"genotype": parts.genotype.name})
+        save_genotype(_described(config, state, parts, validation.scores), config.run / "genotype.yaml")
+    return validation.scores
 
 
-def _status(row: Row) -> str:
+def _conclude(config: FinetuneConfig, state: _State, parts: _Parts) -> Finetuning:
+    """Score the best weights and draw; the genotype comes last."""
+    networks = state.averaged
+    load_into(networks.network, config.run / "weights.safetensors")
+    load_task_weights(networks.task, config.run)
+    validation = _score(config, state, parts)
+    pictures = config.run / "pictures"
+    draw_examples(validation.examples, pictures)
+    history, tolerance = read_history(config.run / HISTORY_FILE), config.guidance.tolerance
+    draw_finetuning(history, pictures, reference=state.reference, tolerance=tolerance)
+    genotype = _described(config, state, parts, validation.scores)
+    save_genotype(genotype, config.run / "genotype.yaml")
+    return Finetuning(genotype, state.best_step, validation.scores, state.reference, state.best[0])
+
+
+def _described(config: FinetuneConfig, state: _State, parts: _Parts, scores: Scores) -> Genotype:
+    """Add to the genotype how its weights were made; keep what it says of the architecture."""
+    origin, guidance = parts.genotype.provenance, config.guidance
+    metrics = {
+        part: {name: None if math.isnan(value) else value for name, value in row.items()}
+        for part, row in scores.items()
+    }
+    provenance: dict[str, Any] = {
+        "timfuse": __version__,
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "data": {
+            "root": str(config.data.root) if config.data.root else "synthetic scenes",
+            "training_pairs": len(parts.pairs.training),
+            "validation_pairs": len(parts.pairs.validation),
+        },
+        "init": config.init,
+        "task": {
+            "kind": config.task.kind,
+            "network": config.task.network,
+            "classes": list(parts.pairs.source.classes),
+        },
+        "strategy": guidance.strategy,
+        **({"images": guidance.images} if guidance.strategy == "frozen" else {}),
+        **({"estimator": guidance.estimator} if guidance.strategy == "learned_loss" else {}),
+        "steps": config.train.steps,
+        "best_step": state.best_step,
+        "fusion_loss_before": state.reference,
+        **({"promise_kept": state.best[0]} if guidance.strategy == "lagrangian" else {}),
+        "parameters": count_parameters(state.networks.network),
+        "metrics": metrics,
+        "architecture": origin.get("architecture", origin),
+    }
+    return replace(parts.genotype, provenance=provenance)
+
+
+def _status(row: Mapping[str, Any]) -> str:
     names = ("stream_loss", "task_loss", "fusion_loss", "multiplier")
     return ", ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in names if name in row)
-
-
-def _captured(state: _State) -> dict[str, Any]:
-    return {
-        "step": state.step,
-        "networks": state.networks.state_dict(),
-        "own": state.strategy.own.state_dict(),
-        "strategy": state.strategy.state_dict(),
-        "average": state.average.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "reference": state.reference,
-        "best": state.best,
-        "best_step": state.best_step,
-        "rng": capture_rng(),
-    }
-
-
-def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
-    with restoring(run):
-        state.networks.load_state_dict(saved["networks"])
-        state.strategy.own.load_state_dict(saved["own"])
-        state.strategy.load_state_dict(saved["strategy"])
-        state.average.load_state_dict(saved["average"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.reference, state.best, state.best_step = saved["reference"], saved["best"], saved["best_step"]
-        state.step = saved["step"]
-        restore_rng(saved["rng"])

@@ -1,6 +1,6 @@
 """How a downstream task guides the fusion: each strategy sets the gradients of one step."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,9 +16,9 @@ from ..objectives import FusionLoss
 from ..objectives.content import object_content_loss
 from ..objectives.learned import SourceWeights
 from ..runtime.distribution import ALONE, Ranks
+from ..runtime.errors import check_finite
+from ..runtime.loop import Row
 from .multiplier import Multiplier
-
-Row = dict[str, Any]
 
 SOURCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "first": lambda first, second: first,
@@ -59,12 +59,17 @@ class Strategy:
         """
         raise NotImplementedError
 
+    def buffers(self) -> Iterator[Tensor]:
+        """Return the running statistics of what the strategy trains."""
+        return self.own.buffers()
+
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps beside the weights: nothing."""
-        return {}
+        """Return everything that a step changes beside the fusion network and the task network."""
+        return {"own": self.own.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to such a state."""
+        """Go back to a state that `state_dict` returned."""
+        self.own.load_state_dict(state["own"])
 
 
 class Frozen(Strategy):
@@ -161,6 +166,7 @@ class Lagrangian(Strategy):
         reference, joined = self._ranks.average([reference, fusion_loss.detach()])
         scale = reference.abs().clamp_min(1e-12)
         excess = ((joined - reference) / scale).item()
+        check_finite({"fusion loss": excess})
         multiplier = self._multiplier.value
         # What the fusion network sees is divided by 1 + mu, so that the length of a step does not follow the price.
         task_loss = _task_loss(self.task, fused, batch, 1 / (1 + multiplier))
@@ -174,11 +180,12 @@ class Lagrangian(Strategy):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep the multiplier and the network of the start."""
-        return {"multiplier": self._multiplier.value, "reference": self._reference.state_dict()}
+        """Return the multiplier and the network of the start."""
+        return {"multiplier": self._multiplier.value, "reference": self._reference.state_dict(), **super().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up both."""
+        """Go back to a state that `state_dict` returned."""
+        super().load_state_dict(state)
         self._multiplier.value = state["multiplier"]
         self._reference.load_state_dict(state["reference"])
 

@@ -43,7 +43,7 @@ class MethodScores(NamedTuple):
     Attributes:
         name: Of the method.
         seeds: Of its runs.
-        scores: For each run, as in `Validation`.
+        scores: For each run, the mean scores and those of each class, such as "AP50" and "AP50 person".
     """
 
     name: str
@@ -203,7 +203,8 @@ def _score(run: Path, config: FinetuneConfig, data: Path | None, loss: FusionLos
     with Progress(1, f"scoring {run.name}", unit="runs") as progress:
         scores = validate(_fuse(run, config, device), task, pairs, loss, device).scores
         progress.advance()
-    return scores
+    by_class = {part.removeprefix("class "): row for part, row in scores.items() if part != "mean"}
+    return scores["mean"] | {f"{score} {name}": value for name, row in by_class.items() for score, value in row.items()}
 
 
 def _pairs(config: FinetuneConfig, data: Path | None) -> TaskPairs:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..downstream import TaskNetwork
 from ..downstream.scoring import score_detections, score_masks
 from ..objectives import FusionLoss
+from ..runtime.loop import Scores
 from .finetune_curves import show_labels
 from .finetune_pairs import TaskPairs
 
@@ -25,12 +26,12 @@ class Validation(NamedTuple):
     """What a validation found.
 
     Attributes:
-        scores: "loss", the fusion loss, and of detection "AP50", "AP75", "mAP" and the AP50 of each class, of
-            segmentation "mIoU" and the IoU of each class; nan for a class that does not occur.
+        scores: Under "mean" the fusion loss "loss" and for detection "AP50", "AP75" and "mAP", for segmentation
+            "mIoU"; under "class NAME" of each class its "AP50" or "IoU", which is NaN where the class does not occur.
         examples: By name, both sources and the image with its labels and with what was found, (H, W', 3) uint8.
     """
 
-    scores: dict[str, float]
+    scores: Scores
     examples: dict[str, NDArray[np.uint8]]
 
 
@@ -66,15 +67,18 @@ def validate(
         predictions.append(_on_host(prediction))
         truths.append(_on_host(truth))
         sizes.append((image.shape[-2], image.shape[-1]))
-    scores = {"loss": math.fsum(losses) / len(losses)}
+    mean = {"loss": math.fsum(losses) / len(losses)}
     classes = pairs.source.classes
     if pairs.labels == "boxes":
         detection = score_detections(predictions, truths, classes, sizes)
-        scores |= {"AP50": detection.ap50, "AP75": detection.ap75, "mAP": detection.map}
-        scores |= {f"AP50 {name}": value for name, value in detection.ap50_by_class.items()}
+        mean |= {"AP50": detection.ap50, "AP75": detection.ap75, "mAP": detection.map}
+        by_class = {name: {"AP50": value} for name, value in detection.ap50_by_class.items()}
     else:
         segmentation = score_masks(predictions, truths, classes)
-        scores |= {"mIoU": segmentation.miou} | {f"IoU {name}": value for name, value in segmentation.iou.items()}
+        mean |= {"mIoU": segmentation.miou}
+        by_class = {name: {"IoU": value} for name, value in segmentation.iou.items()}
+    # A class may be called "mean".
+    scores = {"mean": mean} | {f"class {name}": row for name, row in by_class.items()}
     return Validation(scores, pictures)
 
 

@@ -163,6 +163,11 @@ class MetaInitConfig(Section):
         """The tasks that are not null."""
         return {name: task for name, task in self.tasks.items() if task is not None}
 
+    @property
+    def adapting_part(self) -> str | None:
+        """The part of the network that adapts; None for all of it."""
+        return self.inner.layers if self.meta.algorithm == "anil" else None
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         for name, task in self.used_tasks.items():

@@ -1,97 +1,64 @@
-"""The meta-initialisation, from a genotype and tasks to weights that adapt: setup, the steps, conclusion."""
+"""The meta-initialisation, from a genotype and tasks to weights that adapt: setup, step, validation, conclusion."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .. import __version__
 from ..bilevel import META_GRADIENTS, MetaGradient, NonFiniteError
 from ..bilevel.gradients import flatten, unflatten
 from ..data import fingerprint, stream_batches
-from ..genotypes import Genotype, load_genotype
-from ..operators import build_network
-from ..runtime.checkpoint import capture_rng, restore_rng, restoring
-from ..runtime.device import select_device
-from ..runtime.distribution import Ranks, open_ranks
-from ..runtime.errors import StoppedError, UserError
-from ..runtime.interruption import deferred_interrupt
-from ..runtime.led_run import LedRun, open_led_run
-from ..runtime.memory import keep_freed_memory
+from ..genotypes import Genotype, load_genotype, save_genotype
+from ..operators import build_network, count_parameters
+from ..runtime.config import config_hash
+from ..runtime.distribution import Ranks
+from ..runtime.errors import UserError, check_finite
+from ..runtime.history import HISTORY_FILE, read_history
+from ..runtime.loop import Row, Scores, open_loop
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import seed_everything
 from ..runtime.weights import load_into, save_weights
+from .adaptation_curves import draw_adaptation, draw_training
 from .episodes import Episode, EpisodeStream
-from .meta_init_conclusion import MetaInitialisation, conclude, keep_best
 from .meta_init_config import LEARN_RATES, MetaInitConfig
 from .meta_tasks import Task, open_tasks
-from .rates import adaptation_of, adapting_layers
-from .trials import Trial, adaptation_curve, make_trials, pair_loss
+from .rates import adaptation_of, adapting_layers, load_rates, plain_adaptation, save_rates
+from .trials import Curve, Trial, adaptation_curve, make_trials, pair_loss
 
-HARMLESS = ("run", "data.workers", "data.cache_megabytes", "meta.checkpoint_every")  # may differ on resuming
-VALIDATION_EPISODES = 2
+EPISODES = 2  # of each task in a validation
+SHOWN_STEPS = (0, 1, 2, 3, 5, 8, 12, 20)
 
 
-def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: bool = False) -> MetaInitialisation:
-    """Train the initial weights of a network, from which it adapts to each task in a few steps; write the run folder.
+Layers = Mapping[str, list[nn.Parameter]]  # those that adapt, by name
 
-    The best weights are those with the lowest loss on validation pairs after one and after all inner steps, averaged
-    over these two and the tasks that are trained on. Where `torchrun` started several processes, each takes its share
-    of the tasks of every step, and the result is to the bit that of one process.
 
-    Args:
-        config: what to train, on what and how; `config.run` is the folder.
-        resume: go on from the run's checkpoint, to the bit.
-        overwrite: replace the run that is in the folder.
+class MetaInitialisation(NamedTuple):
+    """The result of a meta-initialisation.
 
-    Returns:
-        The genotype as written to `genotype.yaml`, and how the best weights adapt.
-
-    Raises:
-        UserError: the config, the data, the device or the run folder cannot be used, or a loss became non-finite.
+    Attributes:
+        genotype: The network with its provenance, as in `genotype.yaml`.
+        best_step: The step after which the network had its best weights, from 0.
+        curves: For each task, the validation loss after some steps of adaptation from the best weights.
+        fresh: The same from random weights, by `plain_adaptation`.
     """
-    keep_freed_memory()
-    with open_ranks() as ranks:
-        device = select_device(config.device, ranks.local)
-        genotype = load_genotype(config.genotype)
-        if genotype.network != "fusion":
-            raise UserError(
-                f"{genotype.name} is a {genotype.network} network; a meta-initialisation is for fusion networks"
-            )
-        tasks = open_tasks(config.data, config.used_tasks, config.seed)
-        seed_everything(config.seed)
-        state = _setup(config, genotype, device)
-        with open_led_run(
-            config.run,
-            config,
-            ranks,
-            resume=resume,
-            overwrite=overwrite,
-            harmless=HARMLESS,
-            pairs=sum(len(task.source) for task in tasks),
-            fingerprint=lambda: fingerprint(
-                (task.source.fingerprint(), task.blocks, task.validation) for task in tasks
-            ),
-        ) as run:
-            if run.resumes:
-                _restore(state, run.load_checkpoint(), run.path)
-            run.start("meta-initialising", config.meta.all_steps, state.step)
-            _fit(config, state, genotype, tasks, run)
-            # The best step is known to the first process alone, which validates.
-            return ranks.from_leader(lambda: conclude(config, state.network, tasks, state.best_step, device))
+
+    genotype: Genotype
+    best_step: int
+    curves: dict[str, Curve]
+    fresh: dict[str, Curve]
 
 
 @dataclass
 class _State:
-    """Everything that a meta-initialisation changes: what a checkpoint holds, beside the random generators."""
+    """Everything that a step or a validation changes."""
 
     network: nn.Module
-    layers: dict[str, list[nn.Parameter]]  # those that adapt
-    log_rates: Tensor  # (layers,), logarithms of their learning rates
+    log_rates: Tensor  # (layers,), logarithms of the inner learning rates
     optimizer: torch.optim.Optimizer
     step: int = 0
     best_loss: float = math.inf
@@ -103,70 +70,102 @@ class _State:
         return self.log_rates.detach().exp()
 
 
+def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: bool = False) -> MetaInitialisation:
+    """Train the initial weights of a network, from which it adapts to each task in a few steps; write the run folder.
+
+    The best weights are those with the least loss on validation pairs after one and after all inner steps, averaged
+    over these two and the tasks that are trained on. Where `torchrun` started several processes, each takes its share
+    of the tasks of every step, and the result equals that of one process to the bit.
+
+    Args:
+        config: The network, the tasks and the optimisation; `config.run` is the run folder.
+        resume: Whether to go on from the run's checkpoint. The result is the same to the bit.
+        overwrite: Whether to replace the run in the folder.
+
+    Returns:
+        The genotype as written to `genotype.yaml`, and how the best weights adapt.
+
+    Raises:
+        UserError: If the config, the data, the device or the run folder cannot be used, or a loss is not finite.
+    """
+    settings, data = config.meta, config.data
+    with open_loop(config, resume=resume, overwrite=overwrite) as loop:
+        ranks, device = loop.ranks, loop.device
+        genotype = load_genotype(config.genotype)
+        if genotype.network != "fusion":
+            raise UserError(
+                f"{genotype.name} is a {genotype.network} network; a meta-initialisation is for fusion networks"
+            )
+        tasks = open_tasks(config.data, config.used_tasks, config.seed)
+        trained = [task for task in tasks if task.weight]
+        seed_everything(config.seed)
+        state = _setup(config, genotype, device)
+        layers = adapting_layers(state.network, config.adapting_part)
+        loop.open_folder(
+            pairs=sum(len(task.source) for task in tasks),
+            fingerprint=lambda: fingerprint(
+                (task.source.fingerprint(), task.blocks, task.validation) for task in tasks
+            ),
+            harmless=["meta.checkpoint_every"],
+        )
+        loop.start(state)
+        own = ranks.share(trained)
+        stream = EpisodeStream(
+            own,
+            support=data.support,
+            query=data.query,
+            steps=config.inner.steps,
+            crop=data.crop,
+            seed=config.seed,
+            pretrain=settings.pretrain,
+        )
+        trials = _trials(config, tasks, max(1, config.inner.steps), device)
+        drawn = stream_batches(stream, state.step, settings.all_steps, data.workers)
+
+        def step() -> Row:
+            episodes = [(task, episode.to(device)) for task, episode in zip(own, next(drawn), strict=True)]
+            return _step(config, state, layers, trained, episodes, ranks)
+
+        loop.run(
+            state,
+            steps=settings.all_steps,
+            doing="meta-initialising",
+            step=step,
+            validate=partial(_validate, config, state, layers, genotype, trained, trials, ranks),
+            validate_every=settings.validate_every,
+            checkpoint_every=settings.checkpoint_every,
+            remedy="inner.learning_rate or meta.learning_rate",
+            validate_after=settings.pretrain,
+        )
+        # The first process alone validates and knows the best step.
+        return ranks.from_leader(lambda: _conclude(config, genotype, state.network, tasks, state.best_step, device))
+
+
+def _trials(config: MetaInitConfig, tasks: Sequence[Task], steps: int, device: torch.device) -> list[Trial]:
+    return make_trials(tasks, config.data, steps=steps, episodes=EPISODES, seed=config.seed, device=device)
+
+
 def _setup(config: MetaInitConfig, genotype: Genotype, device: torch.device) -> _State:
     network = build_network(genotype).to(device)
     if config.init is not None:
         path = config.init.expanduser()
         load_into(network, path / "weights.safetensors" if path.is_dir() else path)
-    layers = adapting_layers(network, config)
-    log_rates = torch.full((len(layers),), math.log(config.inner.learning_rate), device=device, requires_grad=True)
+    count, rate = len(adapting_layers(network, config.adapting_part)), config.inner.learning_rate
+    log_rates = torch.full((count,), math.log(rate), device=device, requires_grad=True)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.meta.learning_rate)
     optimizer.add_param_group({"params": [log_rates]})
-    return _State(network, layers, log_rates, optimizer)
-
-
-def _fit(
-    config: MetaInitConfig,
-    state: _State,
-    genotype: Genotype,
-    tasks: Sequence[Task],
-    run: LedRun,
-) -> None:
-    """Run the steps that are left, with validations and checkpoints now and then and at the end."""
-    settings, data, device, ranks = config.meta, config.data, state.log_rates.device, run.ranks
-    trained = [task for task in tasks if task.weight]
-    own = ranks.share(trained)
-    stream = EpisodeStream(
-        own,
-        support=data.support,
-        query=data.query,
-        steps=config.inner.steps,
-        crop=data.crop,
-        seed=config.seed,
-        pretrain=settings.pretrain,
-    )
-    trials = make_trials(
-        tasks, data, steps=max(1, config.inner.steps), episodes=VALIDATION_EPISODES, seed=config.seed, device=device
-    )
-    drawn = stream_batches(stream, state.step, settings.all_steps, data.workers)
-    validated = ""
-    with deferred_interrupt() as interrupted:
-        while state.step < settings.all_steps:
-            episodes = [(task, episode.to(device)) for task, episode in zip(own, next(drawn), strict=True)]
-            row = _step(config, state, trained, episodes, ranks)
-            last = state.step == settings.all_steps - 1
-            done = state.step + 1 - settings.pretrain
-            if ranks.leads and (last or (done >= 0 and done % settings.validate_every == 0)):
-                row["validation"] = scores = _validate(config, state, genotype, trained, trials)
-                validated = f", validated: {scores['mean']['loss']:.4f}"
-            state.step += 1
-            run.log(state.step - 1, row)
-            run.advance(f"loss {row['loss']:.4f}{validated}")
-            stop = ranks.agree(interrupted())
-            if state.step % settings.checkpoint_every == 0 or last or stop:
-                run.save_checkpoint(_captured(state))
-            if stop:
-                raise StoppedError(f"stopped before step {state.step}; go on with --resume")
+    return _State(network, log_rates, optimizer)
 
 
 def _step(
     config: MetaInitConfig,
     state: _State,
+    layers: Layers,
     trained: Sequence[Task],
     own: Sequence[tuple[Task, Episode]],
     ranks: Ranks,
-) -> dict[str, Any]:
-    """Update the initial weights and the inner learning rates; return what to log."""
+) -> Row:
+    """Update the initial weights and the inner learning rates."""
     settings = config.meta
     plain = state.step < settings.pretrain
     weights, buffers = list(state.network.parameters()), _statistics(state.network.buffers())
@@ -175,8 +174,8 @@ def _step(
     state.network.train()
     for row, (task, episode) in zip(rows, own, strict=True):
         try:
-            estimate = _meta_gradient(config, state, task, episode)
-        except NonFiniteError:  # told after the processes have met again, so that none waits for this one
+            estimate = _meta_gradient(config, state, layers, task, episode)
+        except NonFiniteError:  # raised after the exchange, so that no process waits for this one
             row.fill_(math.nan)
             continue
         by_log_rates = state.rates * (0 if estimate.rates is None else estimate.rates)
@@ -184,7 +183,7 @@ def _step(
         row.copy_(flatten([*estimate.initial, by_log_rates, *_statistics(estimate.buffers), losses]))
     table = ranks.gather(rows, len(trained))
     query, support = table[:, -2:].T.tolist()
-    _check_finite(state.step, trained, query)
+    check_finite({f"loss of {task.name} or its gradient": value for task, value in zip(trained, query, strict=True)})
     shares = table.new_tensor([task.weight for task in trained])
     # Summed over the tasks in their order, whoever computed them.
     means = unflatten((table * (shares / shares.sum()).unsqueeze(1)).sum(0), parts)
@@ -213,23 +212,14 @@ def _step(
     }
 
 
-def _meta_gradient(config: MetaInitConfig, state: _State, task: Task, episode: Episode) -> MetaGradient:
+def _meta_gradient(config: MetaInitConfig, state: _State, layers: Layers, task: Task, episode: Episode) -> MetaGradient:
     # Without steps to take, FOMAML's gradient is that of the query loss itself.
     inner, algorithm = config.inner, config.meta.algorithm if episode.support else "fomaml"
     learnt = inner.learn_rates and algorithm in LEARN_RATES and bool(episode.support)
-    adaptation = adaptation_of(state.layers, state.rates.requires_grad_(learnt), inner)
+    adaptation = adaptation_of(layers, state.rates.requires_grad_(learnt), inner.optimizer)
     options = {"strength": inner.strength, "iterations": inner.iterations} if algorithm == "imaml" else {}
     loss = partial(pair_loss, task.loss)
     return META_GRADIENTS[algorithm](state.network, loss, episode.support, episode.query, adaptation, **options)
-
-
-def _check_finite(step: int, tasks: Sequence[Task], losses: Sequence[float]) -> None:
-    for task, loss in zip(tasks, losses, strict=True):
-        if not math.isfinite(loss):
-            raise UserError(
-                f"step {step}, task {task.name}: the loss or its gradient is not finite; lower inner.learning_rate or"
-                " meta.learning_rate and start anew with --overwrite"
-            )
 
 
 def _statistics(buffers: Iterable[Tensor]) -> list[Tensor]:
@@ -238,47 +228,90 @@ def _statistics(buffers: Iterable[Tensor]) -> list[Tensor]:
 
 
 def _validate(
-    config: MetaInitConfig, state: _State, genotype: Genotype, tasks: Sequence[Task], trials: Sequence[Trial]
-) -> dict[str, dict[str, float]]:
-    """Score the adaptation to all tasks, and keep the weights as the last ones and, if none did better, as the best."""
-    adaptation = adaptation_of(state.layers, state.rates, config.inner)
-    steps = {0, 1, config.inner.steps}
-    curves = {trial.task.name: adaptation_curve(state.network, adaptation, trial, steps) for trial in trials}
+    config: MetaInitConfig,
+    state: _State,
+    layers: Layers,
+    genotype: Genotype,
+    tasks: Sequence[Task],
+    trials: Sequence[Trial],
+    ranks: Ranks,
+) -> Scores | None:
+    """Score the adaptation to all tasks; keep the weights as the last ones and, if none did better, as the best."""
+    if not ranks.leads:
+        return None
+    inner, run = config.inner, config.run
+    adaptation = adaptation_of(layers, state.rates, inner.optimizer)
+    curves = {
+        trial.task.name: adaptation_curve(state.network, adaptation, trial, {0, 1, inner.steps}) for trial in trials
+    }
     total = sum(task.weight for task in tasks)
-    ends = {min(1, config.inner.steps), config.inner.steps}
+    ends = {min(1, inner.steps), inner.steps}
     score = sum(task.weight * curves[task.name][count] for task in tasks for count in ends) / total / len(ends)
-    if not math.isfinite(score):
-        raise UserError(
-            f"step {state.step}: the validation loss is not finite; lower inner.learning_rate or meta.learning_rate"
-            " and start anew with --overwrite"
-        )
-    save_weights(config.run / "weights-last.safetensors", state.network.state_dict(), {"genotype": genotype.name})
+    check_finite({"validation loss": score})
+    save_weights(run / "weights-last.safetensors", state.network.state_dict(), {"genotype": genotype.name})
     if score < state.best_loss:
-        state.best_loss, state.best_step = score, state.step
-        keep_best(config, genotype, state.network, state.layers, state.rates, tasks, state.step)
-    return {"mean": {"loss": score}} | {
-        name: {f"after {count}": value for count, value in curve.items()} for name, curve in curves.items()
+        state.best_loss, state.best_step = score, state.step - 1
+        save_weights(run / "weights.safetensors", state.network.state_dict(), {"genotype": genotype.name})
+        save_rates(run, layers, state.rates)
+        save_genotype(_described(config, genotype, state.network, tasks, state.best_step, {}), run / "genotype.yaml")
+    return {"mean": {"loss": score}} | {name: _by_count(curve) for name, curve in curves.items()}
+
+
+def _conclude(
+    config: MetaInitConfig,
+    genotype: Genotype,
+    network: nn.Module,
+    tasks: Sequence[Task],
+    best_step: int,
+    device: torch.device,
+) -> MetaInitialisation:
+    """Adapt the best weights to every task beside random weights, and draw; the genotype comes last."""
+    run = config.run
+    load_into(network, run / "weights.safetensors")
+    layers = adapting_layers(network, config.adapting_part)
+    adaptation = adaptation_of(layers, load_rates(run, layers).to(device), config.inner.optimizer)
+    torch.manual_seed(config.seed)
+    fresh_network = build_network(genotype).to(device)
+    fresh_adaptation = plain_adaptation(fresh_network)
+    trials = _trials(config, tasks, SHOWN_STEPS[-1], device)
+    curves = {trial.task.name: adaptation_curve(network, adaptation, trial, SHOWN_STEPS) for trial in trials}
+    fresh = {trial.task.name: adaptation_curve(fresh_network, fresh_adaptation, trial, SHOWN_STEPS) for trial in trials}
+    draw_adaptation({"meta-initialisation": curves, "random weights, Adam": fresh}, run / "pictures")
+    draw_training(read_history(run / HISTORY_FILE), run / "pictures")
+    metrics = {name: _by_count(curve) for name, curve in curves.items()}
+    trained = [task for task in tasks if task.weight]
+    genotype = _described(config, genotype, network, trained, best_step, {"metrics": metrics})
+    save_genotype(genotype, run / "genotype.yaml")
+    return MetaInitialisation(genotype, best_step, curves, fresh)
+
+
+def _by_count(curve: Curve) -> dict[str, float]:
+    return {f"after {count}": value for count, value in curve.items()}
+
+
+def _described(
+    config: MetaInitConfig,
+    genotype: Genotype,
+    network: nn.Module,
+    tasks: Sequence[Task],
+    best_step: int,
+    metrics: Mapping[str, object],
+) -> Genotype:
+    """Add to the genotype how its weights were made; keep what it says of the architecture."""
+    origin = genotype.provenance
+    provenance: dict[str, object] = {
+        "timfuse": __version__,
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "data": {"root": str(config.data.root) if config.data.root else "synthetic pairs"}
+        | {task.name: len(task.training) for task in tasks},
+        "genotype": config.genotype,
+        "init": config.init and str(config.init),
+        "algorithm": config.meta.algorithm,
+        "steps": config.meta.steps,
+        "best_step": best_step,
+        "parameters": count_parameters(network),
+        "architecture": origin.get("architecture", origin),
+        **metrics,
     }
-
-
-def _captured(state: _State) -> dict[str, Any]:
-    return {
-        "step": state.step,
-        "network": state.network.state_dict(),
-        "log_rates": state.log_rates.detach(),
-        "optimizer": state.optimizer.state_dict(),
-        "best_loss": state.best_loss,
-        "best_step": state.best_step,
-        "rng": capture_rng(),
-    }
-
-
-def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
-    with restoring(run):
-        state.network.load_state_dict(saved["network"])
-        with torch.no_grad():
-            state.log_rates.copy_(saved["log_rates"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.best_loss, state.best_step = saved["best_loss"], saved["best_step"]
-        state.step = saved["step"]
-        restore_rng(saved["rng"])
+    return replace(genotype, provenance=provenance)

@@ -11,7 +11,6 @@ from ..bilevel import Adaptation, OptimizerFactory, layers_of
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
 from ..runtime.yaml_text import dump_yaml, parse_yaml
-from .meta_init_config import InnerSection, MetaInitConfig
 
 RATES_FILE = "rates.yaml"
 
@@ -22,41 +21,38 @@ _OPTIMIZERS: dict[str, OptimizerFactory] = {
 }
 
 
-def adapting_layers(network: nn.Module, config: MetaInitConfig) -> dict[str, list[nn.Parameter]]:
+def adapting_layers(network: nn.Module, part: str | None) -> dict[str, list[nn.Parameter]]:
     """List the layers that adapt to a task.
 
     Args:
-        network: The network.
-        config: Of the meta-initialisation.
+        network: A fusion network.
+        part: Name of the only part of the network that adapts, such as "head"; None for all of it.
 
     Returns:
-        Their parameters by name: all layers, under anil those of one part.
+        The parameters of each layer, by the layer's name.
 
     Raises:
-        UserError: There is no part of this name, or it is the whole network.
+        UserError: If there is no part of this name, or it is the whole network.
     """
     every = layers_of(network)
-    if config.meta.algorithm != "anil":
+    if part is None:
         return every
-    chosen = layers_of(network, config.inner.layers)
+    chosen = layers_of(network, part)
     if not chosen or len(chosen) == len(every):
         parts = sorted({name.partition(".")[0] for name in every})
-        raise UserError(f"inner.layers = {config.inner.layers!r} must name a part of the network: {', '.join(parts)}")
+        raise UserError(f"inner.layers = {part!r} must name a part of the network: {', '.join(parts)}")
     return chosen
 
 
-def adaptation_of(layers: Mapping[str, list[nn.Parameter]], rates: Tensor, inner: InnerSection) -> Adaptation:
-    """Say how layers adapt.
+def adaptation_of(layers: Mapping[str, list[nn.Parameter]], rates: Tensor, optimizer: str) -> Adaptation:
+    """Describe the adaptation of layers.
 
     Args:
-        layers: Parameters of each layer by name.
-        rates: (layers,), learning rates.
-        inner: Names the optimiser.
-
-    Returns:
-        The adaptation.
+        layers: The parameters of each layer, by the layer's name.
+        rates: (layers,), learning rates above 0.
+        optimizer: "sgd", "adam" or "adamw".
     """
-    return Adaptation(tuple(layers.values()), rates, _OPTIMIZERS[inner.optimizer])
+    return Adaptation(tuple(layers.values()), rates, _OPTIMIZERS[optimizer])
 
 
 def plain_adaptation(network: nn.Module) -> Adaptation:

@@ -1,4 +1,7 @@
-"""The error that means the user can put things right, and two kinds of it that a caller may want to tell apart."""
+"""The errors that callers tell apart: those that a user can put right, and values that are not finite."""
+
+import math
+from collections.abc import Mapping
 
 
 class UserError(Exception):
@@ -15,3 +18,21 @@ class StoppedError(UserError):
 
 class InUseError(UserError):
     """Another process has the run folder."""
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or gradient is infinite or not a number."""
+
+
+def check_finite(values: Mapping[str, float]) -> None:
+    """Check losses and norms before they are used.
+
+    Args:
+        values: Numbers by what they are, such as "loss" or "gradient".
+
+    Raises:
+        NonFiniteError: If a number is infinite or NaN; names the first one.
+    """
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise NonFiniteError(f"the {name} is not finite: {value}")

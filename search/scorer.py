@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bilevel import NonFiniteError
 from ..data import LabelledBatch
 from ..downstream import build_task_network, start_from
 from ..downstream.downstream_section import TaskSection
@@ -84,17 +83,9 @@ class Scorer:
         finally:
             self.network.train()
 
-    @contextmanager
-    def forgetting_failures(self) -> Iterator[None]:
-        """Undo what passes did to the running statistics if they end in a number that is not finite."""
-        buffers = list(self.network.buffers())
-        kept = [buffer.clone() for buffer in buffers]
-        try:
-            yield
-        except NonFiniteError:
-            for buffer, copy in zip(buffers, kept, strict=True):
-                buffer.copy_(copy)
-            raise
+    def buffers(self) -> Iterator[Tensor]:
+        """Return the running statistics of the network."""
+        return self.network.buffers()
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that `load_state_dict` needs to go on as if never stopped."""

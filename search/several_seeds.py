@@ -1,7 +1,7 @@
 """Several searches that differ in their seed alone: how far they agree, and which does best on validation pairs."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,29 +20,34 @@ from ..runtime.config import config_to_yaml
 from ..runtime.distribution import open_ranks
 from ..runtime.errors import UserError
 from ..runtime.history import HISTORY_FILE, read_history
+from ..runtime.loop import HARMLESS
 from ..runtime.run_folder import CHECKPOINT_FILE, CONFIG_FILE, open_run
 from ..runtime.weights import load_weights, save_weights
 from .probability_curves import draw_probabilities
 from .search_config import SearchConfig
-from .search_recipe import HARMLESS, search
 
 _FORMATS = {"outer loss": ".4f", "inner loss": ".4f", "ms": ",.2f", "parameters": ",.0f"}
 
 
 @dataclass(frozen=True)
-class SeedsReport:
-    """What searches of several seeds have found.
+class SearchResult:
+    """The result of a search, with one seed or several.
 
     Attributes:
-        genotypes: by seed.
-        picked: the seed of the one with the least outer loss on the validation pairs; where there is a budget and a
-            network that meets it, of such a one.
-        genotype: that one, as it stands in the folder of all.
+        genotype: The network with its provenance, as in `genotype.yaml` of the run folder.
+        genotypes: The genotype of each seed; one where a single search was asked for.
+        best_seed: The seed with the least outer loss on the validation pairs, among those whose network meets the
+            budget if there are any.
     """
 
-    genotypes: dict[int, Genotype]
-    picked: int
     genotype: Genotype
+    genotypes: dict[int, Genotype]
+    best_seed: int
+
+    @property
+    def budget(self) -> Spending | None:
+        """What the network costs against the budget; None if there was no budget."""
+        return Spending.of(self.genotype)
 
     @property
     def agreement(self) -> dict[str, tuple[str, int]]:
@@ -55,7 +60,9 @@ class SeedsReport:
         return {edge: operators.most_common(1)[0] for edge, operators in chosen.items()}
 
 
-def search_seeds(config: SearchConfig, *, resume: bool = False, overwrite: bool = False) -> SeedsReport:
+def search_seeds(
+    config: SearchConfig, search_once: Callable[..., Genotype], *, resume: bool, overwrite: bool
+) -> SearchResult:
     """Search `config.seeds` times, with the seeds from `config.seed` on, and keep the best.
 
     Each search has its own folder, `seed-0` and so on, below the run folder, which gets genotype, weights and pictures
@@ -64,7 +71,8 @@ def search_seeds(config: SearchConfig, *, resume: bool = False, overwrite: bool 
     initial weights differ. With a downstream task, the outer loss of each is that of the task network that it trained.
 
     Args:
-        config: of all searches; `config.run` is the folder.
+        config: The config of all searches; `config.run` is the folder.
+        search_once: Searches with one config; takes `resume`.
         resume: go on where the searches stopped; finished ones stay as they are. `config.seeds` may be another.
         overwrite: replace what is in the folder.
 
@@ -82,7 +90,7 @@ def search_seeds(config: SearchConfig, *, resume: bool = False, overwrite: bool 
                 raise UserError(
                     f"{config.run} holds a single search; go on with it without --seeds, or name another folder"
                 )
-            yaml, harmless = config_to_yaml(config), (*HARMLESS, "seeds")
+            yaml, harmless = config_to_yaml(config), (*HARMLESS, "search.checkpoint_every", "seeds")
             stack.enter_context(
                 open_run(config.run, config_yaml=yaml, resume=resume, overwrite=overwrite, harmless=harmless)
             )
@@ -90,11 +98,11 @@ def search_seeds(config: SearchConfig, *, resume: bool = False, overwrite: bool 
             if not ranks.agree((run / "genotype.yaml").is_file()):
                 begun = bool(ranks.agree((run / CONFIG_FILE).is_file()))
                 changes = {"run": run, "seed": seed, "seeds": 1, "data": data}
-                search(config.model_copy(update=changes), resume=begun)
+                search_once(config.model_copy(update=changes), resume=begun)
         return ranks.from_leader(lambda: _conclude(config.run, runs))
 
 
-def _conclude(folder: Path, runs: Mapping[int, Path]) -> SeedsReport:
+def _conclude(folder: Path, runs: Mapping[int, Path]) -> SearchResult:
     """Pick the best search and write its results into the folder of all; the genotype comes last."""
     genotypes = {seed: load_genotype(run) for seed, run in runs.items()}
     losses = {seed: _figures(genotype)["outer loss"] for seed, genotype in genotypes.items()}
@@ -114,7 +122,7 @@ def _conclude(folder: Path, runs: Mapping[int, Path]) -> SeedsReport:
     if (runs[picked] / "task").is_dir():
         keep_task_network(load_task_network(runs[picked]), folder)
     save_genotype(genotype, folder / "genotype.yaml")
-    return SeedsReport(genotypes, picked, genotype)
+    return SearchResult(genotype, genotypes, picked)
 
 
 def _meets_budget(genotype: Genotype) -> bool:
@@ -137,29 +145,31 @@ def _spread(values: Collection[float]) -> tuple[float, float]:
     return mean(values), stdev(values) if len(values) > 1 else 0.0
 
 
-def print_seeds(report: SeedsReport, console: Console) -> None:
+def print_seeds(result: SearchResult, console: Console) -> None:
     """Print a table with a row for each seed, how far they agree, and which one is picked.
 
     Args:
-        report: What `search_seeds` found.
+        result: The result of `search`.
         console: Where to.
     """
-    figures = {seed: _figures(genotype) for seed, genotype in report.genotypes.items()}
+    figures = {seed: _figures(genotype) for seed, genotype in result.genotypes.items()}
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("seed", no_wrap=True)
-    for index, cell in enumerate(report.genotype.cells, start=1):
+    for index, cell in enumerate(result.genotype.cells, start=1):
         table.add_column(f"cell {index} ({cell.kind})")
     for heading in _FORMATS:
         table.add_column(heading, justify="right", no_wrap=True)
-    for seed, genotype in report.genotypes.items():
+    for seed, genotype in result.genotypes.items():
         operators = (", ".join(cell.operators) for cell in genotype.cells)
         numbers = (f"{figures[seed][heading]:{form}}" for heading, form in _FORMATS.items())
         table.add_row(str(seed), *operators, *numbers)
     spreads = {heading: _spread([row[heading] for row in figures.values()]) for heading in _FORMATS}
     numbers = (f"{spreads[heading][0]:{form}} ± {spreads[heading][1]:{form}}" for heading, form in _FORMATS.items())
-    table.add_row("mean ± std", *([""] * len(report.genotype.cells)), *numbers)
+    table.add_row("mean ± std", *([""] * len(result.genotype.cells)), *numbers)
     console.print(table)
-    for edge, (operator, count) in report.agreement.items():
+    for edge, (operator, count) in result.agreement.items():
         console.print(f"{edge}: {operator} in {count} of {len(figures)}", highlight=False)
-    within = ", within the budget" if Spending.of(report.genotype) and _meets_budget(report.genotype) else ""
-    console.print(f"picked    seed {report.picked}: least outer loss on the validation pairs{within}", highlight=False)
+    within = ", within the budget" if Spending.of(result.genotype) and _meets_budget(result.genotype) else ""
+    console.print(
+        f"picked    seed {result.best_seed}: least outer loss on the validation pairs{within}", highlight=False
+    )

@@ -1,60 +1,98 @@
-"""The training, from a genotype and image pairs to weights: setup, the steps, conclusion."""
+"""The training, from a genotype and image pairs to weights: setup, step, validation, conclusion."""
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from .. import __version__
 from ..data import PairBatch
-from ..genotypes import Genotype, load_genotype
+from ..genotypes import Genotype, load_genotype, save_genotype
 from ..objectives import FusionLoss
-from ..operators import build_network, synchronised
+from ..operators import build_network, count_parameters, synchronised
 from ..runtime.averaged_gradients import average_gradients
 from ..runtime.averaging import moving_average
-from ..runtime.checkpoint import capture_rng, restore_rng, restoring
-from ..runtime.device import select_device
-from ..runtime.distribution import Ranks, open_ranks
-from ..runtime.errors import StoppedError, UserError
-from ..runtime.interruption import deferred_interrupt
-from ..runtime.led_run import LedRun, open_led_run
-from ..runtime.memory import keep_freed_memory
+from ..runtime.config import config_hash
+from ..runtime.distribution import Ranks
+from ..runtime.errors import UserError, check_finite
+from ..runtime.history import HISTORY_FILE, read_history
+from ..runtime.loop import Loop, Row, Scores, open_loop
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import seed_everything
 from ..runtime.weights import load_into, save_weights
 from .first_stage import FOLDER, fuse, keep_first_stage, load_first_stage
-from .train_conclusion import Training, conclude, keep_best
-from .train_config import TrainConfig, TrainSection
+from .train_config import TrainConfig
+from .train_curves import draw_curves, draw_examples
 from .train_pairs import TrainingPairs, open_pairs
-from .train_validation import validate
+from .train_validation import TRIVIAL, Fuse, validate
 
-HARMLESS = ("run", "data.workers", "data.cache_megabytes", "train.checkpoint_every")  # may differ on resuming
+
+class Training(NamedTuple):
+    """The result of a training.
+
+    Attributes:
+        genotype: The network with its provenance, as in `genotype.yaml`.
+        best_step: The step after which the network had its best weights, from 0.
+        scores: Scores of the best weights, under "best", and of each method without a network, by its name.
+    """
+
+    genotype: Genotype
+    best_step: int
+    scores: dict[str, Scores]
+
+
+@dataclass
+class _State:
+    """Everything that a step or a validation changes."""
+
+    network: nn.Module
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler  # does nothing unless gradients are of half precision
+    step: int = 0
+    best_loss: float = math.inf
+    best_step: int = -1
+
+
+class _Parts(NamedTuple):
+    """What a training works with and does not change."""
+
+    genotype: Genotype
+    first_stage: nn.Module | None  # a refine network refines its output
+    loss: FusionLoss
+    pairs: TrainingPairs
+    parameters: int  # of the network
+
+    def fuse(self, network: nn.Module) -> Fuse:
+        """Return the function that fuses two (N, 1, H, W) sources by a network."""
+        return lambda first, second: fuse(network, self.first_stage, first, second)[0]
 
 
 def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> Training:
     """Train a fusion network, or a refine network behind a trained fusion network, and write the run folder.
 
-    The weights that are validated and kept are the moving average of the trained ones; the best are those with the
-    lowest validation loss, averaged over the data sets. Where `torchrun` started several processes, each has its part
-    of every batch, and the result is to rounding that of one process.
+    The moving average of the weights is what is validated and kept; the best weights are those with the least
+    validation loss, averaged over the data sets. Where `torchrun` started several processes, each computes a part of
+    every batch, and the result equals that of one process up to rounding.
 
     Args:
-        config: what to train, on what and how; `config.run` is the folder.
-        resume: go on from the run's checkpoint, to the bit.
-        overwrite: replace the run that is in the folder.
+        config: The network, the data and the optimisation; `config.run` is the run folder.
+        resume: Whether to go on from the run's checkpoint. The result is the same to the bit.
+        overwrite: Whether to replace the run in the folder.
 
     Returns:
         The genotype as written to `genotype.yaml`, and the scores of the best weights.
 
     Raises:
-        UserError: the config, the data, the device or the run folder cannot be used, or a loss became non-finite.
+        UserError: If the config, the data, the device or the run folder cannot be used, or a loss is not finite.
     """
-    keep_freed_memory()
-    with open_ranks() as ranks:
-        device = select_device(config.device, ranks.local)
+    settings = config.train
+    with open_loop(config, resume=resume, overwrite=overwrite) as loop:
+        ranks, device = loop.ranks, loop.device
         ranks.check_even("data.batch_size", config.data.batch_size)
         loss = config.loss.loss(config.data.crop)
         genotype = ranks.from_leader(lambda: _genotype(config))
@@ -62,31 +100,29 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         first_genotype, first_stage = _first_stage(config, resume, ranks)
         seed_everything(config.seed)
         state = _setup(config, genotype, device)
-        with open_led_run(
-            config.run,
-            config,
-            ranks,
-            resume=resume,
-            overwrite=overwrite,
-            harmless=HARMLESS,
-            pairs=len(pairs.stream.source),
-            fingerprint=pairs.fingerprint,
-        ) as run:
-            if first_genotype is not None and first_stage is not None:
-                if ranks.leads:
-                    keep_first_stage(first_genotype, first_stage, run.path)
-                first_stage.to(device)
-            if run.resumes:
-                _restore(state, run.load_checkpoint(), run.path)
-            elif ranks.count > 1:  # each may have read other initial weights
-                _restore(state, ranks.from_leader(lambda: _captured(state)), run.path)
-            run.start("training", config.train.steps, state.step)
-            with synchronised(state.network, ranks):
-                _fit(config, state, genotype, first_stage, loss, pairs, run)
-            # The best step is known to the first process alone, which validates.
-            return ranks.from_leader(
-                lambda: conclude(config, genotype, state.average.module, first_stage, loss, pairs, state.best_step)
+        parts = _Parts(genotype, first_stage, loss, pairs, count_parameters(state.network))
+        loop.open_folder(
+            pairs=len(pairs.stream.source), fingerprint=pairs.fingerprint, harmless=["train.checkpoint_every"]
+        )
+        if first_genotype is not None and first_stage is not None:
+            if ranks.leads:
+                keep_first_stage(first_genotype, first_stage, config.run)
+            first_stage.to(device)
+        loop.start(state)
+        batches = pairs.batches(state.step, settings.steps, config.data.workers, device)
+        with synchronised(state.network, ranks):
+            loop.run(
+                state,
+                steps=settings.steps,
+                doing="training",
+                step=lambda: _step(config, state, parts, next(batches), ranks),
+                validate=partial(_validate, config, state, parts, loop),
+                validate_every=settings.validate_every,
+                checkpoint_every=settings.checkpoint_every,
+                remedy="train.learning_rate or train.clip",
             )
+        # The first process alone validates and knows the best step.
+        return ranks.from_leader(lambda: _conclude(config, state.average.module, state.best_step, parts))
 
 
 def _genotype(config: TrainConfig) -> Genotype:
@@ -103,26 +139,12 @@ def _genotype(config: TrainConfig) -> Genotype:
 
 
 def _first_stage(config: TrainConfig, resume: bool, ranks: Ranks) -> tuple[Genotype | None, nn.Module | None]:
-    """Load the first stage of a refine network; a run keeps the one that it began with."""
+    """Load the first stage of a refine network; a resumed run keeps its own copy."""
     if config.first_stage is None:
         return None, None
     own = config.run / FOLDER
     begun = resume and (own / "genotype.yaml").is_file()
     return load_first_stage(own if begun else config.first_stage.expanduser(), ranks)
-
-
-@dataclass
-class _State:
-    """Everything that a training changes: what a checkpoint holds, beside the random generators."""
-
-    network: nn.Module
-    average: AveragedModel
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler  # does nothing unless gradients are of half precision
-    precision: torch.dtype | None  # of the network's forward pass; None for its own
-    step: int = 0
-    best_loss: float = math.inf
-    best_step: int = -1
 
 
 def _setup(config: TrainConfig, genotype: Genotype, device: torch.device) -> _State:
@@ -131,75 +153,35 @@ def _setup(config: TrainConfig, genotype: Genotype, device: torch.device) -> _St
     if config.init is not None:
         path = config.init.expanduser()
         load_into(network, path / "weights.safetensors" if path.is_dir() else path)
-    precision = None if settings.precision == "float32" else _mixed_precision(device)
-    return _State(
-        network,
-        moving_average(network, settings.ema),
-        torch.optim.AdamW(
-            network.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
-        ),
-        torch.amp.GradScaler(device.type, enabled=precision is torch.float16),
-        precision,
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
     )
+    half = _precision(settings.precision, device) is torch.float16
+    scaler = torch.amp.GradScaler(device.type, enabled=half)
+    return _State(network, moving_average(network, settings.ema), optimizer, scaler)
 
 
-def _mixed_precision(device: torch.device) -> torch.dtype | None:
-    """Choose the type in which a device multiplies fastest; None where that is float32 itself."""
-    if device.type != "cuda":
+def _precision(precision: str, device: torch.device) -> torch.dtype | None:
+    """Choose the type in which a device multiplies fastest; None where it is float32."""
+    if precision == "float32" or device.type != "cuda":
         return None
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
-def _fit(
-    config: TrainConfig,
-    state: _State,
-    genotype: Genotype,
-    first_stage: nn.Module | None,
-    loss: FusionLoss,
-    pairs: TrainingPairs,
-    run: LedRun,
-) -> None:
-    """Run the steps that are left, with validations and checkpoints now and then and at the end."""
-    settings, ranks = config.train, run.ranks
-    device = next(state.network.parameters()).device
-    batches = pairs.batches(state.step, settings.steps, config.data.workers, device)
-    validated = ""
-    with deferred_interrupt() as interrupted:
-        while state.step < settings.steps:
-            row = _step(settings, state, first_stage, loss, next(batches), ranks)
-            last = state.step == settings.steps - 1
-            if ranks.leads and ((state.step + 1) % settings.validate_every == 0 or last):
-                row["validation"] = scores = _validate(config, state, genotype, first_stage, loss, pairs, run)
-                validated = ", validated: " + ", ".join(f"{name} {value:.3f}" for name, value in scores["mean"].items())
-            run.log(state.step, row)
-            state.step += 1
-            run.advance(f"loss {row['loss']:.4f}{validated}")
-            stop = ranks.agree(interrupted())
-            if state.step % settings.checkpoint_every == 0 or last or stop:
-                run.save_checkpoint(_captured(state))
-            if stop:
-                raise StoppedError(f"stopped before step {state.step}; go on with --resume")
-
-
-def _step(
-    settings: TrainSection,
-    state: _State,
-    first_stage: nn.Module | None,
-    loss: FusionLoss,
-    batch: PairBatch,
-    ranks: Ranks,
-) -> dict[str, Any]:
-    """Update the weights and their average; return what to log."""
+def _step(config: TrainConfig, state: _State, parts: _Parts, batch: PairBatch, ranks: Ranks) -> Row:
+    """Update the weights and their average."""
+    settings, device = config.train, batch.first.device
     learning_rate = warmed_cosine(settings.learning_rate, state.step, settings.steps, settings.warmup)
     for group in state.optimizer.param_groups:
         group["lr"] = learning_rate
     state.network.train()
-    with torch.autocast(batch.first.device.type, state.precision, enabled=state.precision is not None):
-        fused, *sides = fuse(state.network, first_stage, batch.first, batch.second)
-    value = loss(fused.to(batch.first.dtype), batch.first, batch.second)
+    precision = _precision(settings.precision, device)
+    with torch.autocast(device.type, precision, enabled=precision is not None):
+        fused, *sides = fuse(state.network, parts.first_stage, batch.first, batch.second)
+    value = parts.loss(fused.to(batch.first.dtype), batch.first, batch.second)
     for side, source in zip(sides, batch, strict=False):
         value = value + settings.side_weight * (side.to(source.dtype) - source).abs().mean()
     state.optimizer.zero_grad()
@@ -208,73 +190,69 @@ def _step(
     (value,) = average_gradients(state.optimizer, [value.detach()], ranks)
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), settings.clip)
-    loss_value, gradient_norm = torch.stack([value, norm]).tolist()
-    _check_finite(state.step, "loss", loss_value)
-    if not state.scaler.is_enabled():  # which passes over a step whose gradients overflow
-        _check_finite(state.step, "gradient", gradient_norm)
+    loss, gradient_norm = torch.stack([value, norm]).tolist()
+    # The scaler passes over a step whose gradients overflow.
+    check_finite({"loss": loss} if state.scaler.is_enabled() else {"loss": loss, "gradient": gradient_norm})
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.average.update_parameters(state.network)
-    return {"loss": loss_value, "gradient_norm": gradient_norm, "learning_rate": learning_rate}
+    return {"loss": loss, "gradient_norm": gradient_norm, "learning_rate": learning_rate}
 
 
-def _validate(
-    config: TrainConfig,
-    state: _State,
-    genotype: Genotype,
-    first_stage: nn.Module | None,
-    loss: FusionLoss,
-    pairs: TrainingPairs,
-    run: LedRun,
-) -> dict[str, dict[str, float]]:
+def _validate(config: TrainConfig, state: _State, parts: _Parts, loop: Loop) -> Scores | None:
     """Score the averaged weights, keep them as the last ones and, if no others did better, as the best."""
-    network = state.average.module
-    device = next(network.parameters()).device
-    validation = validate(
-        lambda first, second: fuse(network, first_stage, first, second)[0],
-        pairs.validation,
-        loss,
-        device,
-        examples=config.train.images,
-    )
+    if not loop.ranks.leads:
+        return None
+    network, step = state.average.module, state.step - 1
+    validation = validate(parts.fuse(network), parts.pairs.validation, parts.loss, loop.device, config.train.images)
     for name, image in validation.examples.items():
-        run.log_image(state.step, f"examples/{name}", image)
+        loop.log_image(step, f"examples/{name}", image)
     score = validation.scores["mean"]["loss"]
-    _check_finite(state.step, "validation loss", score)
-    save_weights(config.run / "weights-last.safetensors", network.state_dict(), {"genotype": genotype.name})
+    check_finite({"validation loss": score})
+    save_weights(config.run / "weights-last.safetensors", network.state_dict(), {"genotype": parts.genotype.name})
     if score < state.best_loss:
-        state.best_loss, state.best_step = score, state.step
-        keep_best(config, genotype, network, pairs, state.step, validation.scores)
+        state.best_loss, state.best_step = score, step
+        save_weights(config.run / "weights.safetensors", network.state_dict(), {"genotype": parts.genotype.name})
+        save_genotype(_described(config, parts, step, {"best": validation.scores}), config.run / "genotype.yaml")
     return validation.scores
 
 
-def _check_finite(step: int, name: str, value: float) -> None:
-    if not math.isfinite(value):
-        raise UserError(
-            f"step {step}: the {name} is not finite: {value}; lower train.learning_rate or train.clip and start anew"
-            " with --overwrite"
-        )
+def _conclude(config: TrainConfig, network: nn.Module, best_step: int, parts: _Parts) -> Training:
+    """Score the best weights beside fusion without a network, and draw; the genotype comes last."""
+    load_into(network, config.run / "weights.safetensors")
+    device, sets = next(network.parameters()).device, parts.pairs.validation
+    best = validate(parts.fuse(network), sets, parts.loss, device, config.train.images)
+    trivial = {name: validate(method, sets, parts.loss, device).scores for name, method in TRIVIAL.items()}
+    scores = {"best": best.scores, **trivial}
+    genotype = _described(config, parts, best_step, scores)
+    pictures = config.run / "pictures"
+    draw_examples(best.examples, pictures)
+    draw_curves(read_history(config.run / HISTORY_FILE), pictures, {name: row["mean"] for name, row in trivial.items()})
+    save_genotype(genotype, config.run / "genotype.yaml")
+    return Training(genotype, best_step, scores)
 
 
-def _captured(state: _State) -> dict[str, Any]:
-    return {
-        "step": state.step,
-        "network": state.network.state_dict(),
-        "average": state.average.state_dict(),
-        "optimizer": state.optimizer.state_dict(),
-        "scaler": state.scaler.state_dict(),
-        "best_loss": state.best_loss,
-        "best_step": state.best_step,
-        "rng": capture_rng(),
-    }
-
-
-def _restore(state: _State, saved: dict[str, Any], run: Path) -> None:
-    with restoring(run):
-        state.network.load_state_dict(saved["network"])
-        state.average.load_state_dict(saved["average"])
-        state.optimizer.load_state_dict(saved["optimizer"])
-        state.scaler.load_state_dict(saved["scaler"])
-        state.best_loss, state.best_step = saved["best_loss"], saved["best_step"]
-        state.step = saved["step"]
-        restore_rng(saved["rng"])
+def _described(config: TrainConfig, parts: _Parts, best_step: int, metrics: dict[str, Scores]) -> Genotype:
+    """Add to the genotype how its weights were made; keep what it says of the architecture."""
+    origin = parts.genotype.provenance
+    return replace(
+        parts.genotype,
+        provenance={
+            "timfuse": __version__,
+            "seed": config.seed,
+            "config_hash": config_hash(config),
+            "data": {
+                "root": [str(root) for root in config.data.roots if root] or "synthetic scenes",
+                "training_pairs": parts.pairs.training_count,
+                "validation_pairs": sum(len(validation.indices) for validation in parts.pairs.validation),
+            },
+            "genotype": config.genotype,
+            "first_stage": config.first_stage and str(config.first_stage),
+            "init": config.init and str(config.init),
+            "steps": config.train.steps,
+            "best_step": best_step,
+            "parameters": parts.parameters,
+            "metrics": metrics,
+            "architecture": origin.get("architecture", origin),
+        },
+    )

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from ..genotypes import Genotype, load_genotype
 from ..runtime.errors import UserError
+from ..runtime.loop import Scores
 from ..runtime.run_folder import CONFIG_FILE
 from ..search import search
 from ..training import train
 from .tune_config import TuneConfig
 
-OnValidation = Callable[[int, dict[str, float]], None]
+OnValidation = Callable[[int, Scores], None]
 
 
 class Outcome(NamedTuple):
@@ -49,7 +50,7 @@ def run_trial(
         settings: what this trial tries, by the keys of `vary`.
         folder: of the trial; gets the run folders `search` and `train`.
         number: of the trial.
-        on_validation: told the step and the losses of each validation of the search.
+        on_validation: Receives the step and the losses of each validation of the search.
 
     Returns:
         The trained genotype and the objectives.
@@ -61,7 +62,7 @@ def run_trial(
     if (search_config.run / "genotype.yaml").is_file():  # which is what a search writes last
         found = load_genotype(search_config.run)
     else:
-        found = search(search_config, resume=_begun(search_config.run), on_validation=on_validation)
+        found = search(search_config, resume=_begun(search_config.run), on_validation=on_validation).genotype
     training = train(train_config, resume=_begun(train_config.run))
     quality = geometric_mean([training.scores["best"]["mean"][name] for name in config.quality])
     cost = None if config.cost is None else cost_of(found, config.cost)

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..genotypes import save_genotype
 from ..runtime.device import select_device
 from ..runtime.errors import InUseError, StoppedError, UserError
+from ..runtime.loop import Scores
 from ..runtime.run_folder import open_run
 from ..runtime.yaml_text import dump_yaml
 from ..search.search_batches import read_pairs
@@ -163,8 +164,8 @@ class _Worker:
             names = short_names(settings)
             self._say(f"trial {number}: {', '.join(f'{names[key]} {written(settings[key])}' for key in names)}")
 
-            def prune(step: int, losses: dict[str, float]) -> None:
-                trial.report(-losses["outer_loss"], step)
+            def prune(step: int, scores: Scores) -> None:
+                trial.report(-scores["mean"]["outer_loss"], step)
                 if trial.should_prune():
                     raise TrialPruned
 
