@@ -67,7 +67,7 @@ def passes(config: MetaInitConfig) -> int:
 def train(config: MetaInitConfig) -> None:
     """Train an initialisation, unless that was done before."""
     finished = config.run / "genotype.yaml"
-    if not finished.is_file() or "adaptation" not in load_genotype(finished).provenance:
+    if not finished.is_file() or "metrics" not in load_genotype(finished).provenance:
         meta_initialise(config, resume=True)
 
 

@@ -139,7 +139,7 @@ def search_one(data: Path, estimator: str, seed: int, folder: Path) -> dict[str,
     return {
         "first": genotype.cells[0].operators[0],
         "second": genotype.cells[0].operators[1],
-        "validation": genotype.provenance["metrics"]["derived_validation_outer_loss"],
+        "validation": genotype.provenance["metrics"]["derived"]["mean"]["outer_loss"],
         "seconds": round(seconds, 1),
         **{f"{step} {name}": p for step, row in zip(STEP_NAMES, edges, strict=True) for name, p in row.items()},
     }

@@ -8,18 +8,18 @@ from ..data import Labels
 from ..runtime.config import NonNegative, Positive, Section
 
 
-class TaskSection(Section):
-    """What the fused image is for, and the network that does it.
+class DownstreamSection(Section):
+    """The task that fused images are for, and the network that does it.
 
     Attributes:
         kind: "detection", which learns from boxes, or "segmentation", which learns from class masks.
         network: "compact" (detection), "segformer-tiny" (segmentation), or a detector or segmenter of transformers by
-            name or folder; left out, the first or the second by `kind`.
-        width: of the compact detector: feature maps at a quarter of the image's size.
-        init: run folder whose task network to start from, or "street", a compact detector of persons, bicycles and
-            cars that comes with timfuse; None for fresh weights, or those of the named network.
-        learning_rate: of the task network, the largest.
-        weight_decay: of the task network, on its kernels.
+            name or folder. The default follows `kind`.
+        width: Feature maps of the compact detector at a quarter of the image's size.
+        init: Run folder whose task network to start from, or "street", a shipped compact detector of persons, bicycles
+            and cars; null for random weights, or those of the named network.
+        learning_rate: Largest learning rate of the task network.
+        weight_decay: Decoupled weight decay of the kernels of the task network.
     """
 
     kind: Literal["detection", "segmentation"] = "detection"

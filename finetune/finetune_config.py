@@ -1,40 +1,32 @@
-"""What a user can set for a finetuning, with defaults; configs/finetune-*.yaml are instances of it."""
+"""Config of a finetuning; the shipped configs/finetune*.yaml are instances of it."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
-from ..downstream.downstream_section import TaskSection
+from ..data.stage_config import DataSection, TaskConfig
+from ..downstream.downstream_section import DownstreamSection
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 
 
-class DataSection(Section):
-    """Where labelled pairs come from and how they are cut.
+class FinetuneDataSection(DataSection):
+    """The pairs of a finetuning, with boxes or masks where it has a downstream task.
 
     Attributes:
-        root: folder with the two image folders and `boxes/` or `label/`; None for the embedded synthetic scenes.
-        synthetic_pairs: how many scenes to make where `root` is None.
-        crop: height and width of the training crops, in pixels; they are mirrored at random.
-        scale: smallest and largest factor by which a pair is made larger before it is cut.
-        batch_size: crops in a batch.
-        validation: fraction of the pairs for validation, where the folder has no train.txt and val.txt.
-        validation_pairs: largest number of validation pairs, spread over the list; None for all.
-        workers: processes that prepare batches; changes nothing but the speed.
-        cache_megabytes: decoded pairs beyond this are read again when needed.
+        scale: Smallest and largest factor by which labelled pairs are enlarged before they are cut.
+        batch_size: Crops in a batch, over all processes. Crops are mirrored at random.
+        validation_pairs: Largest number of validation pairs of each folder, spread over its list; null for all.
     """
 
-    root: Path | None = None
     synthetic_pairs: Annotated[int, Field(ge=2)] = 200
     crop: Annotated[int, Field(ge=32)] = 128
     scale: tuple[Positive, Positive] = (0.75, 1.5)
     batch_size: Count = 8
     validation: Fraction = 0.2
     validation_pairs: Count | None = None
-    workers: Annotated[int, Field(ge=0)] = 0
-    cache_megabytes: Annotated[int, Field(ge=0)] = 2048
 
     @model_validator(mode="after")
     def _scale_is_a_range(self) -> Self:
@@ -42,32 +34,26 @@ class DataSection(Section):
             raise ValueError(f"must have the smaller of data.scale first: {self.scale[0]:g} > {self.scale[1]:g}")
         return self
 
-    @model_validator(mode="after")
-    def _task_network_has_enough_to_normalise(self) -> Self:
-        if self.batch_size == 1 and self.crop <= 32:
-            raise ValueError("must have data.batch_size above 1 or data.crop above 32 for a task network to learn")
-        return self
-
 
 class GuidanceSection(Section):
-    """How the task guides the fusion.
+    """How the downstream task guides the fusion.
 
     Attributes:
         strategy: "frozen" leaves the fusion network alone and trains the task network on its images; "joint" adds both
             losses; "lagrangian" minimises the task's loss under a bound on the fusion loss; "learned_loss" trains the
-            fusion network by a fusion loss whose weights of the two sources are learnt from the task; "detfusion"
+            fusion network by a fusion loss whose weights of the two sources are learned from the task; "detfusion"
             guides it by two detectors, one for each source, with shared attention.
-        images: what the task network sees where the strategy is "frozen": "fused", "first", "second", "average",
-            "blend" for another mixture of the sources in each crop, or a folder with an image for every pair.
-        weight: of the task's loss beside the fusion loss, in "joint" and "detfusion".
-        tolerance: of "lagrangian": the part by which the fusion loss may exceed that of the network it starts from.
-        multiplier: of "lagrangian": at the start.
-        multiplier_rate: of "lagrangian": step size of the dual ascent.
-        estimator: of "learned_loss": how the hypergradient is computed.
-        estimator_options: settings of the estimator, e.g. {clip: 5} of gauss_newton.
-        loss_learning_rate: of "learned_loss": of the parameters of the fusion loss.
-        stream_steps: of "detfusion": steps that train the two detectors, before those of the fusion network.
-        content: of "detfusion": weight of the object-aware content loss.
+        images: The images of the task network under "frozen": "fused", "first", "second", "average", "blend" for a
+            random mixture of the sources in each crop, or a folder with an image for every pair.
+        weight: Weight of the task's loss beside the fusion loss, under "joint" and "detfusion".
+        tolerance: Fraction by which the fusion loss may exceed its value at the start, under "lagrangian".
+        multiplier: Multiplier of the constraint at the start, under "lagrangian".
+        multiplier_rate: Step size of the dual ascent, under "lagrangian".
+        estimator: Estimator of the hypergradient, under "learned_loss".
+        estimator_options: Settings of the estimator, such as {clip: 5} of gauss_newton.
+        loss_learning_rate: Learning rate of the parameters of the fusion loss, under "learned_loss".
+        stream_steps: Steps that train the two detectors of "detfusion", before those of the fusion network.
+        content: Weight of the object-aware content loss of "detfusion".
     """
 
     strategy: Literal["frozen", "joint", "lagrangian", "learned_loss", "detfusion"] = "joint"
@@ -95,21 +81,23 @@ class GuidanceSection(Section):
         return self
 
 
-class TrainSection(Section):
+class FinetuneSection(Section):
     """The optimisation, by AdamW.
 
     Attributes:
-        steps: how many.
-        learning_rate: of the fusion network, the largest; it rises to it over the warm-up and falls to a hundredth
-            along a half cosine, as does that of the task network.
-        warmup: steps over which the learning rates rise.
-        weight_decay: of the fusion network.
-        clip: largest norm of the gradient of the fusion network, and of that of the task network.
-        ema: decay of the moving averages of the weights, which are what is validated and kept.
-        validate_every: steps between two validations.
-        checkpoint_every: steps between two checkpoints.
-        images: validation pairs to show in TensorBoard and in pictures/examples.png.
+        steps: Number of optimiser steps of the fusion network.
+        learning_rate: Largest learning rate of the fusion network; as that of the task network, it rises over the
+            warm-up and then falls to a hundredth along a half cosine.
+        warmup: Steps over which the learning rates rise.
+        weight_decay: Decoupled weight decay of the fusion network.
+        clip: Largest norm of the gradient of the fusion network, and of that of the task network.
+        ema: Decay of the moving averages of the weights, which are what is validated and kept.
+        validate_every: Steps between two validations.
+        checkpoint_every: Steps between two checkpoints.
+        images: Number of validation pairs in pictures/examples.png and TensorBoard.
     """
+
+    scaled_by_steps: ClassVar[tuple[str, ...]] = ("warmup", "validate_every")
 
     steps: Count = 2000
     learning_rate: Positive = 2e-3
@@ -128,29 +116,33 @@ class TrainSection(Section):
         return self
 
 
-class FinetuneConfig(Section):
+class FinetuneConfig(TaskConfig):
     """One finetuning.
 
     Attributes:
-        run: the run folder.
-        seed: of everything random.
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        init: fusion network to start from: a shipped one's name, or a run folder, such as a meta-initialisation's.
-        genotype: a fusion network with fresh weights instead: a name in the zoo, a YAML file or a run folder.
-        data: where labelled pairs come from.
-        task: what the fused image is for.
-        guidance: how that guides the fusion.
-        train: the optimisation.
-        loss: weights of the terms of the fusion loss.
+        init: Fusion network to start from: the name of a shipped one, or a run folder, such as that of a
+            meta-initialisation.
+        genotype: A fusion network with random weights instead: a name in the zoo, a YAML file or a run folder.
+        data: The pairs.
+        downstream: The task network that the fused images are for, and how it learns; null to finetune for the fusion
+            alone.
+        guidance: How the downstream task guides the fusion.
+        train: The optimisation.
+        loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss of the task.
     """
 
+    stage: Literal["finetune"] = "finetune"
     run: Path = Path("runs/finetune")
-    seed: Annotated[int, Field(ge=0)] = 0
-    device: str = "auto"
     init: str | None = "ivif-fast"
     genotype: str | None = None
-    data: DataSection = DataSection()
-    task: TaskSection = TaskSection()
+    data: FinetuneDataSection = FinetuneDataSection()
+    downstream: DownstreamSection | None = None
     guidance: GuidanceSection = GuidanceSection()
-    train: TrainSection = TrainSection()
-    loss: LossSection = LossSection()
+    train: FinetuneSection = FinetuneSection()
+    loss: LossSection | None = None
+
+    @model_validator(mode="after")
+    def _task_network_has_enough_to_normalise(self) -> Self:
+        if self.downstream is not None and self.data.batch_size == 1 and self.data.crop <= 32:
+            raise ValueError("must have data.batch_size above 1 or data.crop above 32 for a task network to learn")
+        return self

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from .. import __version__
 from ..data import LabelledBatch
 from ..downstream import (
     GuidingStreams,
@@ -23,13 +22,12 @@ from ..downstream import (
     load_task_weights,
     start_from,
 )
-from ..genotypes import Genotype, load_genotype, save_genotype
+from ..genotypes import Genotype, Provenance, load_genotype, save_genotype
 from ..objectives import FusionLoss
 from ..operators import build_network, count_parameters
 from ..operators.shipped import WEIGHTS_FILE, find_network
 from ..runtime.averaged_gradients import average_gradients
 from ..runtime.averaging import moving_average
-from ..runtime.config import config_hash
 from ..runtime.distribution import Ranks
 from ..runtime.errors import UserError, check_finite
 from ..runtime.history import HISTORY_FILE, read_history
@@ -378,17 +376,15 @@ def _conclude(config: FinetuneConfig, state: _State, parts: _Parts) -> Finetunin
 
 def _described(config: FinetuneConfig, state: _State, parts: _Parts, scores: Scores) -> Genotype:
     """Add to the genotype how its weights were made; keep what it says of the architecture."""
-    origin, guidance = parts.genotype.provenance, config.guidance
+    guidance = config.guidance
     metrics = {
         part: {name: None if math.isnan(value) else value for name, value in row.items()}
         for part, row in scores.items()
     }
-    provenance: dict[str, Any] = {
-        "timfuse": __version__,
-        "seed": config.seed,
-        "config_hash": config_hash(config),
+    provenance: Provenance = {
+        **config.provenance(),
         "data": {
-            "root": str(config.data.root) if config.data.root else "synthetic scenes",
+            "root": config.data.origin,
             "training_pairs": len(parts.pairs.training),
             "validation_pairs": len(parts.pairs.validation),
         },
@@ -406,8 +402,8 @@ def _described(config: FinetuneConfig, state: _State, parts: _Parts, scores: Sco
         "fusion_loss_before": state.reference,
         **({"promise_kept": state.best[0]} if guidance.strategy == "lagrangian" else {}),
         "parameters": count_parameters(state.networks.network),
-        "metrics": metrics,
-        "architecture": origin.get("architecture", origin),
+        "metrics": {"best": metrics},
+        "architecture": parts.genotype.architecture,
     }
     return replace(parts.genotype, provenance=provenance)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ..runtime.errors import UserError
 from .choices import check_choice
 from .operator_names import parse_operator
+from .provenance import Provenance
 
 # The two sources of each task that timfuse knows, in words: what `first` and `second` stand for.
 TASKS: dict[str, tuple[str, str]] = {
@@ -86,7 +87,7 @@ class Genotype:
     merge: str | None = None
     sources: tuple[str, str] | None = None
     colour: str | None = None
-    provenance: dict[str, object] = field(default_factory=dict, hash=False)
+    provenance: Provenance = field(default_factory=Provenance, hash=False)
 
     def __post_init__(self) -> None:
         if not _is_line(self.name):
@@ -113,6 +114,11 @@ class Genotype:
         if not isinstance(self.provenance, dict):
             raise UserError(f"provenance must be a mapping, like 'seed: 0', not {self.provenance!r}")
         _check_plain("provenance", self.provenance)
+
+    @property
+    def architecture(self) -> Provenance:
+        """Where the architecture comes from, before any weights were trained."""
+        return self.provenance.get("architecture", self.provenance)
 
     @property
     def source_words(self) -> tuple[str, str]:

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import __version__
 from ..data import PairBatch, cut_crops, spread
-from ..genotypes import TASKS, Genotype, load_genotype, save_genotype
+from ..genotypes import TASKS, Genotype, Provenance, load_genotype, save_genotype
 from ..genotypes.choices import nearest
+from ..objectives import TASK_LOSSES, FusionLoss
+from ..objectives.loss_section import fusion_loss
 from ..operators import build_network
-from ..runtime.config import config_hash, config_to_yaml, load_config
+from ..runtime.config import config_to_yaml, load_config
 from ..runtime.device import select_device
 from ..runtime.errors import UserError
 from ..runtime.memory import keep_freed_memory
@@ -23,7 +24,7 @@ from ..runtime.seeds import derive_seed, seed_everything
 from ..runtime.weights import load_into, save_weights
 from .adaptation_curves import draw_adaptation
 from .episodes import Episode, validation_query
-from .meta_init_config import AdaptConfig, MetaInitConfig, TaskSection, check_task
+from .meta_init_config import AdaptConfig, MetaInitConfig, TaskSection
 from .meta_tasks import Task, open_task
 from .rates import RATES_FILE, adaptation_of, adapting_layers, load_rates, plain_adaptation
 from .trials import Curve, adapt_and_score
@@ -69,26 +70,26 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
     folder = find_initialisation(config.init)
     trained = _trained(folder)
     section = _section(config, trained)
-    loss = section.fusion_loss(config.task, trained.data.crop)
-    root = config.data and config.data.expanduser()
+    loss = fusion_loss(section.loss, TASK_LOSSES.get(config.task, FusionLoss()), trained.data.crop)
     task = open_task(
-        config.task, [root], weight=1.0, loss=loss, sources=section.sources, data=trained.data, seed=config.seed
+        config.task,
+        config.data.roots,
+        weight=1.0,
+        loss=loss,
+        sources=section.sources,
+        data=trained.data,
+        seed=config.seed,
     )
     seed_everything(config.seed)
     origin = load_genotype(folder)
-    genotype = replace(
-        origin,
-        name=config.run.resolve().name,
-        task=config.task,
-        sources=None if config.task in TASKS else section.sources,
-        colour=section.colour,
-    )
+    sources = None if config.task in TASKS else section.sources
+    genotype = replace(origin, name=config.run.resolve().name, task=config.task, sources=sources, colour=section.colour)
     network, fresh_network = (build_network(genotype).to(device) for _ in range(2))
     load_into(network, folder / "weights.safetensors")
     layers = adapting_layers(network, trained.adapting_part)
     adaptation = adaptation_of(layers, load_rates(folder, layers).to(device), trained.inner.optimizer)
     training = sorted(task.training)
-    pairs = spread(training, config.pairs or len(training))
+    pairs = spread(training, config.data.pairs or len(training))
     episode = _episode(config, trained, task, pairs).to(device)
     scored = [*(count for count in _SCORED if count < config.steps), config.steps]
     with (
@@ -103,14 +104,12 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
         save_weights(config.run / "weights.safetensors", network.state_dict(), {"genotype": genotype.name})
         curves = {"meta-initialisation": {config.task: curve}, "random weights, Adam": {config.task: fresh}}
         draw_adaptation(curves, config.run / "pictures")
-        provenance: dict[str, object] = {
-            "timfuse": __version__,
-            "seed": config.seed,
-            "config_hash": config_hash(config),
-            "data": {"root": str(root) if root else "synthetic pairs", "pairs": len(pairs)},
+        provenance: Provenance = {
+            **config.provenance(),
+            "data": {"root": config.data.origin, "training_pairs": len(pairs)},
             "init": config.init,
             "steps": config.steps,
-            "validation_loss": {f"after {count}": value for count, value in curve.items()},
+            "metrics": {"adapted": {config.task: {f"after {count}": value for count, value in curve.items()}}},
             "initialisation": origin.provenance,
         }
         genotype = replace(genotype, provenance=provenance)
@@ -160,12 +159,7 @@ def _section(config: AdaptConfig, trained: MetaInitConfig) -> TaskSection:
     """Put together what is known of the task: by the initialisation, and what the user says now."""
     known = trained.used_tasks.get(config.task, TaskSection())
     said = {name: value for name in ("sources", "colour", "loss") if (value := getattr(config, name)) is not None}
-    section = known.model_copy(update=said)
-    try:
-        check_task(config.task, section.sources)
-    except ValueError as error:
-        raise UserError(f"{error}") from None
-    return section
+    return known.model_copy(update=said)
 
 
 def _episode(config: AdaptConfig, trained: MetaInitConfig, task: Task, pairs: Sequence[int]) -> Episode:

@@ -1,58 +1,45 @@
-"""What a user can set for a meta-initialisation and an adaptation; configs/meta-init*.yaml are instances of it."""
+"""Configs of a meta-initialisation and of an adaptation; the shipped configs/meta-init*.yaml are instances of it."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ..data.stage_config import Colour, DataSection, Sources, StageConfig, TaskConfig, WholeNumber, check_task
 from ..genotypes import TASKS
-from ..genotypes.choices import nearest
-from ..genotypes.genotype import TASK_NAME
-from ..objectives import TASK_LOSSES, FusionLoss
 from ..objectives.loss_section import LossSection
-from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
+from ..runtime.config import Count, NonNegative, Positive, Section
 
 LEARN_RATES = ("maml", "fomaml", "anil")
 
 
 class TaskSection(Section):
-    """A fusion task: one of timfuse's own, or with `sources` any other.
+    """A fusion task: one that timfuse knows, or with `sources` any other.
 
     Attributes:
-        root: folder of its pairs, or a list of such folders; relative ones are below `data.root`. None for the folder
-            of the task's name.
-        weight: what it counts; 0 holds it out: adapted to in validations, never trained on.
-        sources: for a task of your own, or unusual folders: names of the first and the second source, which are also
-            those of their folders in `root`.
-        colour: for a task of your own: the source whose colour the fused image keeps, "first", "second" or "both".
-        loss: weights of the terms of the fusion loss; None for the task's own.
+        root: Folder of its pairs, or a list of such folders, relative to `data.root`; null for the folder of the
+            task's name.
+        weight: Weight of the task in the meta-training; 0 holds it out: validations adapt to it, nothing trains on it.
+        sources: Names of the first and the second source, which are also those of their folders in `root`: for a task
+            of your own, or unusual folder names.
+        colour: The source whose colour the fused image keeps, "first", "second" or "both"; null for the usual one.
+        loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss of the task.
     """
 
     root: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = None
     weight: NonNegative = 1.0
-    sources: tuple[str, str] | None = None
-    colour: Literal["first", "second", "both"] | None = None
+    sources: Sources | None = None
+    colour: Colour | None = None
     loss: LossSection | None = None
 
-    def fusion_loss(self, name: str, crop: int) -> FusionLoss:
-        """Make the loss of the task of this name for crops of a size, in pixels."""
-        section = self.loss or LossSection(**asdict(TASK_LOSSES.get(name, FusionLoss())))
-        return section.loss(crop)
 
-
-class DataSection(Section):
-    """Where pairs come from and how episodes are made of them.
+class EpisodeDataSection(DataSection):
+    """The pairs of a meta-initialisation, and the episodes made of them.
 
     Attributes:
-        root: folder that holds those of the tasks; None for synthetic pairs of every task.
-        synthetic_pairs: how many to make for each task where `root` is None.
-        crop: height and width of the crops, in pixels; they are mirrored at random.
-        support: pairs in a support batch; a new crop of each in every step of the adaptation.
-        query: pairs in the query batch, none of which is in the support batches.
-        validation: fraction of a folder's pairs for validation, where it has no train.txt and val.txt.
-        workers: processes that prepare episodes; changes nothing but the speed.
-        cache_megabytes: decoded pairs of each folder beyond this are read again when needed.
+        root: Folder that holds the folders of the tasks; null for synthetic pairs of every task.
+        support: Pairs in a support batch; each step of the adaptation takes a new crop of each.
+        query: Pairs in the query batch; none of them is in the support batches.
     """
 
     root: Path | None = None
@@ -60,26 +47,23 @@ class DataSection(Section):
     crop: Annotated[int, Field(ge=16)] = 64
     support: Count = 4
     query: Count = 4
-    validation: Fraction = 0.1
-    workers: Annotated[int, Field(ge=0)] = 0
-    cache_megabytes: Annotated[int, Field(ge=0)] = 2048
 
 
 class InnerSection(Section):
     """The adaptation to a task.
 
     Attributes:
-        steps: K, most optimiser steps in an episode, each of which draws its number of them from 1 to K, so that the
-            initialisation is good after every number; 0 for plain training on all tasks at once throughout.
+        steps: K, the largest number of optimiser steps in an episode. Each episode draws its number from 1 to K, so
+            that the initialisation is good after every number; 0 for plain training on all tasks at once throughout.
         optimizer: "sgd" or "adam"; for algorithms without second derivatives also "adamw".
-        learning_rate: of every layer, to begin with.
-        learn_rates: whether each layer learns its own rate (maml, fomaml and anil).
-        layers: name of the part of the network that adapts under anil.
-        strength: of the pull towards the initial weights under imaml.
-        iterations: most Hessian products under imaml.
+        learning_rate: Learning rate of every layer at the start.
+        learn_rates: Whether each layer learns its own rate (maml, fomaml and anil).
+        layers: Name of the part of the network that adapts under anil.
+        strength: Strength of the pull towards the initial weights under imaml.
+        iterations: Largest number of Hessian products under imaml.
     """
 
-    steps: Annotated[int, Field(ge=0)] = 5
+    steps: WholeNumber = 5
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     learning_rate: Positive = 7e-4
     learn_rates: bool = True
@@ -93,25 +77,27 @@ class MetaSection(Section):
 
     Attributes:
         algorithm: "maml", "fomaml", "reptile", "anil" or "imaml".
-        pretrain: steps of plain training on all tasks at once, before those with episodes; each is one pass for a task.
-        pretrain_learning_rate: the largest in that part, of the weights; in either part it rises over the warm-up and
-            falls to a hundredth along a half cosine.
-        steps: how many with episodes.
-        learning_rate: the largest in that part, of the weights.
-        rate_learning_rate: the largest of the logarithms of the inner learning rates.
-        warmup: steps over which the learning rates rise.
-        clip: largest norm of the gradient.
-        validate_every: steps with episodes between two validations; plain training is validated at its end.
-        checkpoint_every: steps between two checkpoints.
+        pretrain: Steps of plain training on all tasks at once, before the episodes; each takes one pass for a task.
+        pretrain_learning_rate: Largest learning rate of the weights in plain training; in both parts it rises over the
+            warm-up and then falls to a hundredth along a half cosine.
+        steps: Number of steps with episodes.
+        learning_rate: Largest learning rate of the weights in the part with episodes.
+        rate_learning_rate: Largest learning rate of the logarithms of the inner learning rates.
+        warmup: Steps over which the learning rates rise, in each part.
+        clip: Largest norm of the gradient; a longer gradient is scaled down to it.
+        validate_every: Steps with episodes between two validations; plain training is validated at its end.
+        checkpoint_every: Steps between two checkpoints.
     """
 
+    scaled_by_steps: ClassVar[tuple[str, ...]] = ("pretrain", "warmup", "validate_every")
+
     algorithm: Literal["maml", "fomaml", "reptile", "anil", "imaml"] = "fomaml"
-    pretrain: Annotated[int, Field(ge=0)] = 6100
+    pretrain: WholeNumber = 6100
     pretrain_learning_rate: Positive = 4e-3
     steps: Count = 500
     learning_rate: Positive = 1.5e-3
     rate_learning_rate: Positive = 2.5e-2
-    warmup: Annotated[int, Field(ge=0)] = 50
+    warmup: WholeNumber = 50
     clip: Positive = 1.0
     validate_every: Count = 50
     checkpoint_every: Count = 100
@@ -129,32 +115,28 @@ class MetaSection(Section):
         return self.pretrain + self.steps
 
 
-def _own_tasks() -> dict[str, TaskSection | None]:
+def _all_tasks() -> dict[str, TaskSection | None]:
     return {name: TaskSection(weight=0.0 if name == "multi-focus" else 1.0) for name in TASKS}
 
 
-class MetaInitConfig(Section):
+class MetaInitConfig(StageConfig):
     """One meta-initialisation.
 
     Attributes:
-        run: the run folder.
-        seed: of everything random.
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        genotype: the network: a name in the zoo, a YAML file or a run folder.
-        init: weights to start from, a safetensors file or a run folder; None for fresh ones.
-        data: where pairs come from.
-        tasks: by name, what is trained on; null leaves a task out.
-        inner: the adaptation to a task.
-        meta: the training.
+        genotype: The network: a name in the zoo, a YAML file or a run folder.
+        init: Weights to start from, a safetensors file or a run folder; null for random ones.
+        data: The pairs and the episodes.
+        tasks: The fusion tasks to train on, by name; null leaves a task out.
+        inner: The adaptation to a task.
+        meta: The training.
     """
 
+    stage: Literal["meta-init"] = "meta-init"
     run: Path = Path("runs/meta-init")
-    seed: Annotated[int, Field(ge=0)] = 0
-    device: str = "auto"
     genotype: str = "ivif-fast"
     init: Path | None = None
-    data: DataSection = DataSection()
-    tasks: dict[str, TaskSection | None] = Field(default_factory=_own_tasks)
+    data: EpisodeDataSection = EpisodeDataSection()
+    tasks: dict[str, TaskSection | None] = Field(default_factory=_all_tasks)
     inner: InnerSection = InnerSection()
     meta: MetaSection = MetaSection()
 
@@ -180,49 +162,30 @@ class MetaInitConfig(Section):
         return self
 
 
-class AdaptConfig(Section):
-    """One adaptation of an initialisation to a task.
+class AdaptDataSection(DataSection):
+    """The pairs of an adaptation; crops and synthetic pairs are those of the initialisation.
 
     Attributes:
-        run: the folder of the adapted network.
-        seed: of everything random.
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        init: the run folder of a meta-initialisation, or the name of one that comes with timfuse.
-        task: name of the task: one of timfuse's own, one that the initialisation was trained on, or with `sources` any.
-        data: folder of its pairs; None for synthetic ones.
-        sources: as in `TaskSection`; None for what the initialisation knows of the task.
-        colour: likewise.
-        loss: likewise.
-        steps: optimiser steps; for more than 2,000 give the initialisation to `timfuse train` as its `init`.
-        pairs: how many training pairs to adapt on, spread over the data set; 0 for all.
+        pairs: Number of training pairs to adapt on, spread over the data set; 0 for all.
     """
 
-    run: Path
-    seed: Annotated[int, Field(ge=0)] = 0
-    device: str = "auto"
-    init: str
-    task: str
-    data: Path | None = None
-    sources: tuple[str, str] | None = None
-    colour: Literal["first", "second", "both"] | None = None
+    pairs: WholeNumber = 8
+
+
+class AdaptConfig(TaskConfig):
+    """One adaptation of an initialisation to a fusion task.
+
+    Attributes:
+        init: Run folder of a meta-initialisation, or the name of a shipped one.
+        data: The pairs.
+        loss: Weights of the terms of the fusion loss, or the name of a loss; null for that of the initialisation.
+        steps: Number of optimiser steps; for more than 2,000 give the initialisation to `timfuse train` as `init`.
+    """
+
+    stage: Literal["adapt"] = "adapt"
+    run: Path = Path("runs/adapt")
+    task: str = "infrared-visible"
+    init: str = "all-tasks"
+    data: AdaptDataSection = AdaptDataSection()
     loss: LossSection | None = None
     steps: Annotated[int, Field(ge=1, le=2000)] = 20
-    pairs: Annotated[int, Field(ge=0)] = 8
-
-
-def check_task(name: str, sources: tuple[str, str] | None) -> None:
-    """Refuse a task that is neither timfuse's own nor described.
-
-    Args:
-        name: Of the task.
-        sources: Names of its sources, needed for a task of the user's own.
-
-    Raises:
-        ValueError: If the task is not known or its name cannot name a folder.
-    """
-    if sources is None and name not in TASKS:
-        raise ValueError(
-            f"unknown task {name!r}{nearest(name, TASKS)}: use {', '.join(TASKS)}, or name the sources of your own"
-        )
-    if not TASK_NAME.fullmatch(name):
-        raise ValueError(f"a task's name must be of up to 40 letters, digits, '-', '_' and '.', not {name!r}")

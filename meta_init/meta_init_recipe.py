@@ -9,13 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .. import __version__
 from ..bilevel import META_GRADIENTS, MetaGradient, NonFiniteError
 from ..bilevel.gradients import flatten, unflatten
 from ..data import fingerprint, stream_batches
-from ..genotypes import Genotype, load_genotype, save_genotype
+from ..genotypes import Genotype, Provenance, load_genotype, save_genotype
 from ..operators import build_network, count_parameters
-from ..runtime.config import config_hash
 from ..runtime.distribution import Ranks
 from ..runtime.errors import UserError, check_finite
 from ..runtime.history import HISTORY_FILE, read_history
@@ -248,13 +246,15 @@ def _validate(
     ends = {min(1, inner.steps), inner.steps}
     score = sum(task.weight * curves[task.name][count] for task in tasks for count in ends) / total / len(ends)
     check_finite({"validation loss": score})
+    scores = {"mean": {"loss": score}} | {name: _by_count(curve) for name, curve in curves.items()}
     save_weights(run / "weights-last.safetensors", state.network.state_dict(), {"genotype": genotype.name})
     if score < state.best_loss:
         state.best_loss, state.best_step = score, state.step - 1
         save_weights(run / "weights.safetensors", state.network.state_dict(), {"genotype": genotype.name})
         save_rates(run, layers, state.rates)
-        save_genotype(_described(config, genotype, state.network, tasks, state.best_step, {}), run / "genotype.yaml")
-    return {"mean": {"loss": score}} | {name: _by_count(curve) for name, curve in curves.items()}
+        genotype = _described(config, genotype, state.network, tasks, state.best_step, scores)
+        save_genotype(genotype, run / "genotype.yaml")
+    return scores
 
 
 def _conclude(
@@ -278,9 +278,9 @@ def _conclude(
     fresh = {trial.task.name: adaptation_curve(fresh_network, fresh_adaptation, trial, SHOWN_STEPS) for trial in trials}
     draw_adaptation({"meta-initialisation": curves, "random weights, Adam": fresh}, run / "pictures")
     draw_training(read_history(run / HISTORY_FILE), run / "pictures")
-    metrics = {name: _by_count(curve) for name, curve in curves.items()}
+    scores = {name: _by_count(curve) for name, curve in curves.items()}
     trained = [task for task in tasks if task.weight]
-    genotype = _described(config, genotype, network, trained, best_step, {"metrics": metrics})
+    genotype = _described(config, genotype, network, trained, best_step, scores)
     save_genotype(genotype, run / "genotype.yaml")
     return MetaInitialisation(genotype, best_step, curves, fresh)
 
@@ -295,23 +295,19 @@ def _described(
     network: nn.Module,
     tasks: Sequence[Task],
     best_step: int,
-    metrics: Mapping[str, object],
+    scores: Scores,
 ) -> Genotype:
     """Add to the genotype how its weights were made; keep what it says of the architecture."""
-    origin = genotype.provenance
-    provenance: dict[str, object] = {
-        "timfuse": __version__,
-        "seed": config.seed,
-        "config_hash": config_hash(config),
-        "data": {"root": str(config.data.root) if config.data.root else "synthetic pairs"}
-        | {task.name: len(task.training) for task in tasks},
+    provenance: Provenance = {
+        **config.provenance(),
+        "data": {"root": config.data.origin} | {task.name: len(task.training) for task in tasks},
         "genotype": config.genotype,
         "init": config.init and str(config.init),
         "algorithm": config.meta.algorithm,
         "steps": config.meta.steps,
         "best_step": best_step,
         "parameters": count_parameters(network),
-        "architecture": origin.get("architecture", origin),
-        **metrics,
+        "architecture": genotype.architecture,
+        "metrics": {"best": dict(scores)},
     }
     return replace(genotype, provenance=provenance)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import JoinedPairs, PairSource, hold_out, open_source, scene_blocks
-from ..objectives import FusionLoss
+from ..objectives import TASK_LOSSES, FusionLoss
+from ..objectives.loss_section import fusion_loss
 from ..runtime.errors import UserError
 from ..runtime.seeds import derive_seed
-from .meta_init_config import DataSection, TaskSection
+from .meta_init_config import EpisodeDataSection, TaskSection
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Task:
         return tuple(index for block in self.blocks for index in block)
 
 
-def open_tasks(data: DataSection, tasks: Mapping[str, TaskSection], seed: int) -> list[Task]:
+def open_tasks(data: EpisodeDataSection, tasks: Mapping[str, TaskSection], seed: int) -> list[Task]:
     """Check every file of every task before anything else happens, and deal out the pairs.
 
     Args:
@@ -53,7 +54,7 @@ def open_tasks(data: DataSection, tasks: Mapping[str, TaskSection], seed: int) -
     """
     opened = []
     for name, task in tasks.items():
-        loss = task.fusion_loss(name, data.crop)
+        loss = fusion_loss(task.loss, TASK_LOSSES.get(name, FusionLoss()), data.crop)
         opened.append(
             open_task(
                 name,
@@ -81,7 +82,7 @@ def open_task(
     weight: float,
     loss: FusionLoss,
     sources: tuple[str, str] | None,
-    data: DataSection,
+    data: EpisodeDataSection,
     seed: int,
 ) -> Task:
     """Check every file of one task and deal out its pairs.

@@ -13,7 +13,7 @@ from ..objectives import FusionLoss
 from ..runtime.progress import Progress
 from ..runtime.seeds import derive_seed
 from .episodes import Episode, EpisodeStream, validation_query
-from .meta_init_config import DataSection
+from .meta_init_config import EpisodeDataSection
 from .meta_tasks import Task
 
 Curve = dict[int, float]  # by number of steps, the loss after them
@@ -43,7 +43,7 @@ def pair_loss(loss: FusionLoss, network: nn.Module, batch: PairBatch) -> Tensor:
 
 
 def make_trials(
-    tasks: Sequence[Task], data: DataSection, *, steps: int, episodes: int, seed: int, device: torch.device
+    tasks: Sequence[Task], data: EpisodeDataSection, *, steps: int, episodes: int, seed: int, device: torch.device
 ) -> list[Trial]:
     """Cut the batches of the trials, which are the same throughout a run.
 

@@ -10,7 +10,7 @@ from .information import mutual_information
 from .saliency import histogram_saliency, saliency_weights
 from .similarity import structural_similarity
 from .targets import exposed_target, functional_target, sharper_target
-from .task_losses import TASK_LOSSES
+from .task_losses import TASK_LOSSES, search_losses, training_loss
 
 __all__ = [
     "TASK_LOSSES",
@@ -26,9 +26,11 @@ __all__ = [
     "mutual_information",
     "object_content_loss",
     "saliency_weights",
+    "search_losses",
     "sharper_target",
     "sobel",
     "ssim_loss",
     "structural_similarity",
+    "training_loss",
     "visual_fidelity",
 ]

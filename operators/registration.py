@@ -157,15 +157,14 @@ def operator_sources(operators: Iterable[str]) -> dict[str, object]:
         operators: Ids.
 
     Returns:
-        The entry `operators`: of each kind the name of its file and the SHA-256 of that; nothing if none is registered.
+        For each registered kind the name of its file and the file's SHA-256.
     """
     kinds = dict.fromkeys(parse_operator(name).kind for name in operators)
-    sources: dict[str, object] = {
+    return {
         kind: {"file": Path(REGISTERED[kind].source).name, "sha256": REGISTERED[kind].sha256}
         for kind in kinds
         if kind in REGISTERED
     }
-    return {"operators": sources} if sources else {}
 
 
 def in_one_line(error: BaseException) -> str:

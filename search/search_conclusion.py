@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .. import __version__
 from ..cost.budget_report import Spending, choose_measured
 from ..cost.cost_model import Choices, count
 from ..cost.cost_penalty import Charges
@@ -17,9 +16,8 @@ from ..cost.latency import measure_network
 from ..data import Splits
 from ..downstream import keep_task_network
 from ..drawing import draw
-from ..genotypes import Genotype, save_genotype
+from ..genotypes import Genotype, Provenance, save_genotype
 from ..objectives import FusionLoss
-from ..objectives.loss_section import LossSection
 from ..operators import (
     FusionNetwork,
     build_network,
@@ -29,15 +27,14 @@ from ..operators import (
     parameter_sizes,
 )
 from ..operators.registration import operator_sources
-from ..runtime.config import config_hash
 from ..runtime.device import device_name
 from ..runtime.history import HISTORY_FILE, read_history
 from ..runtime.weights import save_weights
 from .discretise import choose, reasons
 from .probability_curves import draw_probabilities
 from .scorer import Scorer
-from .search_batches import Batch, Streams
-from .search_config import SearchConfig, SearchSection
+from .search_batches import Streams
+from .search_config import SearchConfig
 from .search_validation import mean_losses, recalibrate
 
 RECALIBRATION_BATCHES = 20
@@ -46,7 +43,8 @@ RULE_OF_BUDGET = "the most probable operators at the last step that meet the bud
 
 
 def validation_losses(
-    settings: SearchSection,
+    outer: FusionLoss,
+    inner: FusionLoss,
     fuse: Callable[[Tensor, Tensor], Tensor],
     streams: Streams,
     scorer: Scorer | None = None,
@@ -54,35 +52,30 @@ def validation_losses(
     """Average both losses of a search over the validation batches.
 
     Args:
-        settings: holds the losses.
-        fuse: makes the fused images of first and second.
-        streams: holds the batches.
-        scorer: whose loss is the outer one; None for that of the settings.
+        outer: The fusion loss that scores the architecture where no task network does.
+        inner: The fusion loss that trains the weights.
+        fuse: Fuses two (N, 1, H, W) sources.
+        streams: The batches of the search.
+        scorer: The task network whose loss is the outer one; None for `outer`.
 
     Returns:
         `inner_loss` and `outer_loss`.
     """
-    losses = {
-        "inner_loss": _of_batches(settings.inner_loss),
-        "outer_loss": _of_batches(settings.outer_loss) if scorer is None else scorer.loss,
-    }
+    losses = {"inner_loss": _of_batches(inner), "outer_loss": _of_batches(outer) if scorer is None else scorer.loss}
     with nullcontext() if scorer is None else scorer.evaluating():
         return mean_losses(lambda batch: fuse(batch.first, batch.second), streams.validation(), losses)
 
 
-def _of_batches(section: LossSection) -> Callable[[Tensor, Any], Tensor]:
-    loss = FusionLoss(**section.model_dump())
-
-    def evaluate(fused: Tensor, batch: Batch) -> Tensor:
-        return loss(fused, batch.first, batch.second)
-
-    return evaluate
+def _of_batches(loss: FusionLoss) -> Callable[[Tensor, Any], Tensor]:
+    return lambda fused, batch: loss(fused, batch.first, batch.second)
 
 
 def conclude(
     config: SearchConfig,
     supernet: FusionNetwork,
     probabilities: Tensor,
+    outer: FusionLoss,
+    inner: FusionLoss,
     streams: Streams,
     splits: Splits,
     warnings: list[str],
@@ -95,7 +88,9 @@ def conclude(
         config: of the search.
         supernet: with its searched weights.
         probabilities: (cells, steps, candidates) at the end.
-        streams: the batches.
+        outer: The fusion loss that scores the architecture where no task network does.
+        inner: The fusion loss that trains the weights.
+        streams: The batches of the search.
         splits: which pairs were for what.
         warnings: what the guards said on the way.
         scorer: what scored the architecture, if not fusion alone.
@@ -108,7 +103,7 @@ def conclude(
     name, height, width = run.resolve().name, config.cost.height, config.cost.width  # "." has no name of its own
 
     def describe(choices: Choices) -> Genotype:
-        return space.genotype(name, config.task, [[space.operators[index] for index in row] for row in choices])
+        return config.for_task(space.genotype(name, [[space.operators[index] for index in row] for row in choices]))
 
     def derive(choices: Choices) -> nn.Module:
         network = build_network(describe(choices)).to(device)
@@ -119,23 +114,21 @@ def conclude(
     network = derive(choices)
     recalibrate(network, streams.weight(0, RECALIBRATION_BATCHES))
     network.eval()
-    mixture = validation_losses(config.search, partial(supernet, probabilities=probabilities), streams, scorer)
-    derived = validation_losses(config.search, network, streams, scorer)
+    mixture = validation_losses(outer, inner, partial(supernet, probabilities=probabilities), streams, scorer)
+    derived = validation_losses(outer, inner, network, streams, scorer)
     time = spending.measured if spending and spending.kind == "ms" else measure_network(network, height, width, device)
-    provenance: dict[str, object] = {
-        "timfuse": __version__,
-        "seed": config.seed,
-        "config_hash": config_hash(config),
+    provenance: Provenance = {
+        **config.provenance(),
         "data": {
-            "root": str(config.data.root) if config.data.root else "synthetic scenes",
+            "root": config.data.origin,
             "weight_pairs": len(splits.weight),
             "architecture_pairs": len(splits.architecture),
             "validation_pairs": len(splits.validation),
         },
-        **operator_sources(space.operators),
-        **({} if scorer is None else {"outer_loss": scorer.provenance}),
+        **({"operators": sources} if (sources := operator_sources(space.operators)) else {}),
+        **({} if scorer is None else {"downstream": scorer.provenance}),
         "estimator": config.search.estimator,
-        "step": config.search.steps,
+        "steps": config.search.steps,
         "parameters": count_parameters(network),
         "flops_640x480": count_flops(network, 480, 640),
         "latency": {
@@ -146,8 +139,8 @@ def conclude(
         },
         **({} if spending is None else {"budget": spending.provenance}),
         "metrics": {
-            **{f"supernet_validation_{name}": value for name, value in mixture.items()},
-            **{f"derived_validation_{name}": value for name, value in derived.items()},
+            "supernet": {"mean": dict(mixture)},
+            "derived": {"mean": dict(derived)},
         },
         "reason": {
             "rule": RULE if spending is None else RULE_OF_BUDGET,

@@ -1,45 +1,34 @@
-"""What a user can set for a search, with defaults; configs/search-*.yaml are instances of it."""
+"""Config of a search; the shipped configs/search*.yaml are instances of it."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
 from ..cost.budget import Budget, parse_budget
-from ..downstream.downstream_section import TaskSection
+from ..data.stage_config import DataSection, TaskConfig, WholeNumber
+from ..downstream.downstream_section import DownstreamSection
 from ..genotypes import CellGenotype, Genotype, parse_operator
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 from ..runtime.errors import UserError
 
 
-class DataSection(Section):
-    """Where pairs come from and how they are cut.
+class SearchDataSection(DataSection):
+    """The pairs of a search.
 
     Attributes:
-        root: folder with the two image folders, and the labels of a downstream task; None for the embedded synthetic
-            pairs.
-        synthetic_pairs: how many scenes to make where `root` is None.
-        crop: height and width of the training crops, in pixels.
-        batch_size: crops in a batch, the same for weights and architecture.
-        architecture: fraction of the training pairs that the architecture is scored on.
-        validation: fraction of all pairs for validation, where the folder has no train.txt and val.txt.
-        seed: says which pairs are for what, and draws the validation crops and the synthetic pairs; None for the run's.
-        workers: processes that prepare batches; changes nothing but the speed.
-        cache_megabytes: decoded pairs beyond this are read again when needed.
+        batch_size: Crops in a batch, over all processes; the same for weights and architecture.
+        architecture: Fraction of the training pairs that the architecture is scored on.
+        seed: Deals out the pairs, and draws the validation crops and the synthetic pairs; null for the run's seed.
     """
 
-    root: Path | None = None
-    synthetic_pairs: Annotated[int, Field(ge=3)] = 96
     crop: Annotated[int, Field(ge=16)] = 64
     batch_size: Count = 4
     architecture: Fraction = 0.5
-    validation: Fraction = 0.1
-    seed: Annotated[int, Field(ge=0)] | None = None
-    workers: Annotated[int, Field(ge=0)] = 0
-    cache_megabytes: Annotated[int, Field(ge=0)] = 2048
+    seed: WholeNumber | None = None
 
     def seed_of(self, run: int) -> int:
         """Return `seed`, or else that of the run."""
@@ -50,11 +39,11 @@ class SpaceSection(Section):
     """The networks to choose from: every step of every cell is one of the operators.
 
     Attributes:
-        channels: feature maps between stem and head, even.
-        cells: kind of each cell.
-        steps: operators in each cell.
-        operators: the candidates.
-        norm: normalisation after pointwise convolutions.
+        channels: Feature maps between stem and head, an even number.
+        cells: Kind of each cell: "successive", "multi_scale" or "decomposition".
+        steps: Operators in each cell.
+        operators: Ids of the candidates, such as residual_k3_d1.
+        norm: Normalisation after pointwise convolutions: "batch", "group" or "none".
         stem: "full", or "half" to work at half height and width.
         head: "direct" to paint the fused image, "envelope" to weigh the brighter and the darker source.
     """
@@ -89,20 +78,16 @@ class SpaceSection(Section):
                 raise UserError(f"space.operators[{index}]: {name} is listed twice; remove one")
         return self
 
-    def genotype(self, name: str, task: str, operators: Sequence[Sequence[str]]) -> Genotype:
-        """Describe a network of the space.
+    def genotype(self, name: str, operators: Sequence[Sequence[str]]) -> Genotype:
+        """Describe a network of the space, for infrared-visible.
 
         Args:
-            name: of the network.
-            task: what it fuses.
-            operators: ids of the operators of each cell.
-
-        Returns:
-            The genotype.
+            name: Name of the network.
+            operators: Ids of the operators of each cell.
         """
         return Genotype(
             name=name,
-            task=task,
+            task="infrared-visible",
             network="fusion",
             channels=self.channels,
             cells=tuple(CellGenotype(kind, tuple(row)) for kind, row in zip(self.cells, operators, strict=True)),
@@ -114,27 +99,32 @@ class SpaceSection(Section):
     @property
     def bare(self) -> Genotype:
         """A network of the cells, each with an identity as its only operator."""
-        return self.genotype("bare", "infrared-visible", [("identity",)] * len(self.cells))
+        return self.genotype("bare", [("identity",)] * len(self.cells))
 
 
 class SearchSection(Section):
     """The bilevel optimisation.
 
     Attributes:
-        steps: iterations in all.
-        warmup: iterations at the beginning that train the weights alone.
-        estimator: how the hypergradient is computed.
-        estimator_options: settings of the estimator, e.g. {clip: 5} of gauss_newton.
+        steps: Number of iterations in all.
+        warmup: Iterations at the beginning that train the weights alone.
+        estimator: Estimator of the hypergradient: first_order, gauss_newton, finite_difference, unrolled, neumann or
+            conjugate_gradient.
+        estimator_options: Settings of the estimator, such as {clip: 5} of gauss_newton.
         mixture: "softmax", or "gumbel" for straight-through samples of one operator.
-        temperature: of the mixture at the first and, decaying geometrically, at the last step.
-        weight_learning_rate: of Adam, at the first step; decays to a tenth along a half cosine.
-        weight_clip: largest norm of the weight gradient, and of that of a task network.
-        architecture_learning_rate: of Adam on the logits.
-        inner_loss: trains the weights, on the weight pairs.
-        outer_loss: scores the architecture, on the architecture pairs, unless a downstream task does.
-        checkpoint_every: steps between two checkpoints.
-        validate_every: steps between two validations.
+        temperature: Temperature of the mixture at the first and at the last step; it decays geometrically.
+        weight_learning_rate: Learning rate of the weights (Adam) at the first step; it decays to a tenth along a half
+            cosine.
+        weight_clip: Largest norm of the gradient of the weights, and of that of a task network.
+        architecture_learning_rate: Learning rate of the logits (Adam).
+        inner_loss: Fusion loss that trains the weights on the weight pairs; null for the one of the task.
+        outer_loss: Fusion loss that scores the architecture on the architecture pairs, unless a downstream task does;
+            null for the one of the task.
+        checkpoint_every: Steps between two checkpoints.
+        validate_every: Steps between two validations.
     """
+
+    scaled_by_steps: ClassVar[tuple[str, ...]] = ("warmup", "validate_every")
 
     steps: Count = 2000
     warmup: Annotated[int, Field(ge=0)] = 200
@@ -145,8 +135,8 @@ class SearchSection(Section):
     weight_learning_rate: Positive = 2e-3
     weight_clip: Positive = 5.0
     architecture_learning_rate: Positive = 1e-2
-    inner_loss: LossSection = LossSection()
-    outer_loss: LossSection = LossSection(intensity=0.5, gradient=0.4, ssim=0.1)
+    inner_loss: LossSection | None = None
+    outer_loss: LossSection | None = None
     checkpoint_every: Count = 100
     validate_every: Count = 200
 
@@ -169,12 +159,12 @@ class CostSection(Section):
     """What a network may cost, and how its cost counts in the search; time is measured on this device where it counts.
 
     Attributes:
-        weight: lambda, what a millisecond of a forward pass costs in the outer loss.
-        budget: what the derived network may cost: a time like 90ms, operations like 5GFLOPs, or parameters like
-            50kparams; None for no bound.
-        budget_weight: what exceeding the budget by its own size costs in the outer loss.
-        height: of the images that time and operations are meant for, in pixels.
-        width: of the images that time and operations are meant for, in pixels.
+        weight: Weight of a millisecond of the expected forward pass in the outer loss.
+        budget: Largest cost of the network: a time like 90ms, operations like 5GFLOPs, or parameters like 50kparams;
+            null for no bound.
+        budget_weight: Penalty in the outer loss for exceeding the budget by its own size.
+        height: Height in pixels of the images for which time and operations count.
+        width: Width in pixels of the images for which time and operations count.
     """
 
     weight: NonNegative = 0.0
@@ -189,33 +179,28 @@ class CostSection(Section):
         return None if self.budget is None else parse_budget(self.budget)
 
 
-class SearchConfig(Section):
+class SearchConfig(TaskConfig):
     """One search.
 
     Attributes:
-        run: the run folder.
-        seed: of everything random.
-        seeds: how many searches `search_seeds` makes, with this seed and the next ones; `search` makes the first alone.
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        task: what is fused; goes into the genotype.
-        data: where pairs come from.
-        space: the networks to choose from.
-        search: the bilevel optimisation.
-        cost: what a network may cost, and how that counts.
-        downstream: the task network whose loss on the fused images scores the architecture instead of
-            `search.outer_loss`; it learns along, from the first step on. None for fusion alone.
+        seeds: Number of searches; the others have the seeds that follow.
+        data: The pairs.
+        space: The networks to choose from.
+        search: The bilevel optimisation.
+        cost: What a network may cost, and how that counts.
+        downstream: The task network whose loss on the fused images scores the architecture in place of
+            `search.outer_loss`; null for fusion alone.
     """
 
+    stage: Literal["search"] = "search"
     run: Path = Path("runs/search")
-    seed: Annotated[int, Field(ge=0)] = 0
+    task: str = "infrared-visible"
     seeds: Count = 1
-    device: str = "auto"
-    task: Literal["infrared-visible"] = "infrared-visible"
-    data: DataSection = DataSection()
+    data: SearchDataSection = SearchDataSection()
     space: SpaceSection = SpaceSection()
     search: SearchSection = SearchSection()
     cost: CostSection = CostSection()
-    downstream: TaskSection | None = None
+    downstream: DownstreamSection | None = None
 
     @model_validator(mode="after")
     def _task_network_has_enough_to_normalise(self) -> Self:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from ..cost.feasibility import check_reachable
 from ..cost.latency_table import load_table, save_table
 from ..data import LabelledBatch, PairSource, Splits, fingerprint
 from ..genotypes import Genotype
-from ..objectives import FusionLoss
-from ..objectives.loss_section import LossSection
+from ..objectives import FusionLoss, search_losses
+from ..objectives.loss_section import fusion_loss
 from ..operators import FusionNetwork, build_supernet, synchronised
 from ..runtime.distribution import ALONE, Ranks
 from ..runtime.errors import check_finite
@@ -48,6 +49,16 @@ class _State:
     guards: Guards
     scorer: Scorer | None  # of a search by a downstream task
     step: int = 0
+
+
+class _Parts(NamedTuple):
+    """What a search works with and does not change."""
+
+    streams: Streams
+    outer: FusionLoss
+    inner: FusionLoss
+    charges: Charges | None
+    ranks: Ranks
 
 
 def search(
@@ -96,8 +107,9 @@ def _search_once(
     settings = config.search
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:
         ranks, device = loop.ranks, loop.device
-        for section in (settings.outer_loss, settings.inner_loss):
-            section.loss(config.data.crop)  # before anything is read, measured or written
+        outer, inner = search_losses(config.task)
+        outer = fusion_loss(settings.outer_loss, outer, config.data.crop)
+        inner = fusion_loss(settings.inner_loss, inner, config.data.crop)
         ranks.check_even("data.batch_size", config.data.batch_size)
         open_streams, source, splits, scorer = _open_data(config, device)
         charges = ranks.from_leader(lambda: _open_charges(config, device, resume))
@@ -112,10 +124,10 @@ def _search_once(
         seed_everything(config.seed)
         state = _setup(config, device, scorer)
         loop.start(state)
-        streams = open_streams(ranks)
+        parts = _Parts(open_streams(ranks), outer, inner, charges, ranks)
         first = settings.warmup if scorer is None else 0  # step to use architecture pairs
-        weight_batches = streams.weight(state.step, settings.steps)
-        architecture_batches = streams.architecture(max(0, state.step - first), settings.steps - first)
+        weight_batches = parts.streams.weight(state.step, settings.steps)
+        architecture_batches = parts.streams.architecture(max(0, state.step - first), settings.steps - first)
         with synchronised(state.supernet, ranks):
             loop.run(
                 state,
@@ -124,12 +136,12 @@ def _search_once(
                 step=lambda: _observed_step(
                     config,
                     state,
-                    charges,
+                    parts,
                     next(weight_batches),
                     next(architecture_batches) if state.step >= first else None,
                     loop,
                 ),
-                validate=partial(_validate, config, state, streams, ranks),
+                validate=partial(_validate, config, state, parts),
                 validate_every=settings.validate_every,
                 checkpoint_every=settings.checkpoint_every,
                 remedy="search.weight_learning_rate or search.weight_clip"
@@ -140,7 +152,16 @@ def _search_once(
         probabilities = relax(state.logits.detach(), settings.temperature[1])
         return ranks.from_leader(
             lambda: conclude(
-                config, state.supernet, probabilities, open_streams(ALONE), splits, state.guards.given, scorer, charges
+                config,
+                state.supernet,
+                probabilities,
+                outer,
+                inner,
+                open_streams(ALONE),
+                splits,
+                state.guards.given,
+                scorer,
+                charges,
             )
         )
 
@@ -205,13 +226,13 @@ def _setup(config: SearchConfig, device: torch.device, scorer: Scorer | None = N
 def _observed_step(
     config: SearchConfig,
     state: _State,
-    charges: Charges | None,
+    parts: _Parts,
     weight_batch: Batch,
     architecture_batch: Batch | None,
     loop: Loop,
 ) -> Row:
     """Make one step, and watch over the losses and the operator probabilities."""
-    row = _step(config, state, charges, weight_batch, architecture_batch, loop.ranks)
+    row = _step(config, state, parts, weight_batch, architecture_batch)
     probabilities = relax(state.logits.detach(), row["temperature"])
     for warning in state.guards.observe(state.step, row["inner_loss"], probabilities):
         loop.print(f"warning: {warning}")
@@ -223,10 +244,9 @@ def _observed_step(
 def _step(
     config: SearchConfig,
     state: _State,
-    charges: Charges | None,
+    parts: _Parts,
     weight_batch: Batch,
     architecture_batch: Batch | None,
-    ranks: Ranks,
 ) -> Row:
     """Update the weights and, if there is an architecture batch, the architecture and the task network.
 
@@ -236,7 +256,7 @@ def _step(
     searching = architecture_batch is not None and (scorer is None or state.step >= settings.warmup)
     # A function of the step alone, so that dropout in an operator of one's own neither repeats nor breaks a resume.
     torch.manual_seed(derive_seed(config.seed, "forward", state.step))
-    row = _differentiate(config, state, weight_batch, architecture_batch, searching, ranks)
+    row = _differentiate(config, state, parts, weight_batch, architecture_batch, searching)
     norm = torch.nn.utils.clip_grad_norm_(state.supernet.parameters(), settings.weight_clip).item()
     check_finite({"inner loss": row["inner_loss"], "weight gradient": norm})
     row["weight_gradient_norm"] = norm
@@ -246,11 +266,11 @@ def _step(
     if scorer is not None:
         row["task_gradient_norm"] = torch.nn.utils.clip_grad_norm_(scorer.parameters, settings.weight_clip).item()
         scorer.step(cosine(1.0, 0.1, state.step, settings.steps))
-        scorer.join_statistics(ranks)
+        scorer.join_statistics(parts.ranks)
     temperature = row["temperature"]
     if searching:
-        if charges is not None:
-            cost, expected = charges.term(relax(state.logits, temperature))
+        if parts.charges is not None:
+            cost, expected = parts.charges.term(relax(state.logits, temperature))
             # Once, and to the hypergradient: inside F or f it would be counted again by the estimator's correction.
             cost.backward()
             row |= expected
@@ -262,13 +282,13 @@ def _step(
 def _differentiate(
     config: SearchConfig,
     state: _State,
+    parts: _Parts,
     weight_batch: Batch,
     architecture_batch: Batch | None,
     searching: bool,
-    ranks: Ranks,
 ) -> Row:
     """Set the gradients of a step."""
-    settings, scorer = config.search, state.scorer
+    settings, scorer, ranks = config.search, state.scorer, parts.ranks
     temperature = temperature_at(state.step, settings.steps, *settings.temperature)
     noise = gumbel_noise(state.logits, config.seed, state.step) if settings.mixture == "gumbel" else None
     learning_rate = cosine(
@@ -279,9 +299,7 @@ def _differentiate(
         fused: Tensor = supernet(batch.first, batch.second, relax(logits, temperature, noise))
         return fused
 
-    def loss_of(section: LossSection) -> Callable[[nn.Module, Batch], Tensor]:
-        loss = FusionLoss(**section.model_dump())
-
+    def loss_of(loss: FusionLoss) -> Callable[[nn.Module, Batch], Tensor]:
         def evaluate(supernet: nn.Module, batch: Batch) -> Tensor:
             return loss(fuse(supernet, batch, state.logits), batch.first, batch.second)
 
@@ -300,8 +318,8 @@ def _differentiate(
     f_w: Sequence[Tensor] | None = None
     direct: list[Tensor] = []  # gradient of the task's loss by the logits, the weights being constant
     outer = [state.logits] if scorer is None else [state.logits, *scorer.parameters]
-    outer_loss = loss_of(settings.outer_loss) if scorer is None else task_loss
-    problem = BilevelProblem(state.supernet, outer, outer_loss, loss_of(settings.inner_loss), ranks.average)
+    outer_loss = loss_of(parts.outer) if scorer is None else task_loss
+    problem = BilevelProblem(state.supernet, outer, outer_loss, loss_of(parts.inner), ranks.average)
     if architecture_batch is not None:
         estimator, options = first_order, {}
         if searching:
@@ -326,12 +344,12 @@ def _differentiate(
     return row
 
 
-def _validate(config: SearchConfig, state: _State, streams: Streams, ranks: Ranks) -> Scores:
+def _validate(config: SearchConfig, state: _State, parts: _Parts) -> Scores:
     """Average both losses of the supernet over the validation batches."""
     temperature = temperature_at(state.step - 1, config.search.steps, *config.search.temperature)
     supernet = partial(state.supernet, probabilities=relax(state.logits.detach(), temperature))
-    losses = validation_losses(config.search, supernet, streams, state.scorer)
-    (means,) = ranks.average([torch.tensor(list(losses.values()), dtype=torch.float64)])
+    losses = validation_losses(parts.outer, parts.inner, supernet, parts.streams, state.scorer)
+    (means,) = parts.ranks.average([torch.tensor(list(losses.values()), dtype=torch.float64)])
     return {"mean": dict(zip(losses, means.tolist(), strict=True))}
 
 

@@ -112,7 +112,7 @@ def _conclude(folder: Path, runs: Mapping[int, Path]) -> SearchResult:
     seeds = {
         "count": len(runs),
         "picked": picked,
-        "derived_validation_outer_loss": {"mean": average, "std": deviation, "each": list(losses.values())},
+        "outer_loss": {"mean": average, "std": deviation, "each": list(losses.values())},
     }
     name, found = folder.resolve().name, genotypes[picked]
     genotype = replace(found, name=name, provenance={**found.provenance, "seeds": seeds})
@@ -133,8 +133,8 @@ def _meets_budget(genotype: Genotype) -> bool:
 def _figures(genotype: Genotype) -> dict[str, float]:
     provenance: Any = genotype.provenance
     return {
-        "outer loss": provenance["metrics"]["derived_validation_outer_loss"],
-        "inner loss": provenance["metrics"]["derived_validation_inner_loss"],
+        "outer loss": provenance["metrics"]["derived"]["mean"]["outer_loss"],
+        "inner loss": provenance["metrics"]["derived"]["mean"]["inner_loss"],
         "ms": provenance["latency"]["milliseconds"],
         "parameters": provenance["parameters"],
     }

@@ -1,6 +1,7 @@
 """The training, from a genotype and image pairs to weights: setup, step, validation, conclusion."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
@@ -9,14 +10,13 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from .. import __version__
 from ..data import PairBatch
 from ..genotypes import Genotype, load_genotype, save_genotype
-from ..objectives import FusionLoss
+from ..objectives import FusionLoss, training_loss
+from ..objectives.loss_section import fusion_loss
 from ..operators import build_network, count_parameters, synchronised
 from ..runtime.averaged_gradients import average_gradients
 from ..runtime.averaging import moving_average
-from ..runtime.config import config_hash
 from ..runtime.distribution import Ranks
 from ..runtime.errors import UserError, check_finite
 from ..runtime.history import HISTORY_FILE, read_history
@@ -94,8 +94,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:
         ranks, device = loop.ranks, loop.device
         ranks.check_even("data.batch_size", config.data.batch_size)
-        loss = config.loss.loss(config.data.crop)
         genotype = ranks.from_leader(lambda: _genotype(config))
+        loss = fusion_loss(config.loss, training_loss(genotype.task), config.data.crop)
         pairs = open_pairs(config.data, genotype.task, config.seed, ranks)
         first_genotype, first_stage = _first_stage(config, resume, ranks)
         seed_everything(config.seed)
@@ -133,9 +133,7 @@ def _genotype(config: TrainConfig) -> Genotype:
         )
     if genotype.network != "refine" and config.first_stage is not None:
         raise UserError(f"{genotype.name} is no refine network, and so has no first_stage; leave that out")
-    if config.task is None or config.task == genotype.task:
-        return genotype
-    return replace(genotype, task=config.task, sources=None, colour=None)
+    return config.for_task(genotype)
 
 
 def _first_stage(config: TrainConfig, resume: bool, ranks: Ranks) -> tuple[Genotype | None, nn.Module | None]:
@@ -232,17 +230,14 @@ def _conclude(config: TrainConfig, network: nn.Module, best_step: int, parts: _P
     return Training(genotype, best_step, scores)
 
 
-def _described(config: TrainConfig, parts: _Parts, best_step: int, metrics: dict[str, Scores]) -> Genotype:
+def _described(config: TrainConfig, parts: _Parts, best_step: int, metrics: Mapping[str, Scores]) -> Genotype:
     """Add to the genotype how its weights were made; keep what it says of the architecture."""
-    origin = parts.genotype.provenance
     return replace(
         parts.genotype,
         provenance={
-            "timfuse": __version__,
-            "seed": config.seed,
-            "config_hash": config_hash(config),
+            **config.provenance(),
             "data": {
-                "root": [str(root) for root in config.data.roots if root] or "synthetic scenes",
+                "root": config.data.origin,
                 "training_pairs": parts.pairs.training_count,
                 "validation_pairs": sum(len(validation.indices) for validation in parts.pairs.validation),
             },
@@ -252,7 +247,7 @@ def _described(config: TrainConfig, parts: _Parts, best_step: int, metrics: dict
             "steps": config.train.steps,
             "best_step": best_step,
             "parameters": parts.parameters,
-            "metrics": metrics,
-            "architecture": origin.get("architecture", origin),
+            "metrics": dict(metrics),
+            "architecture": parts.genotype.architecture,
         },
     )

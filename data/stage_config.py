@@ -1,0 +1,134 @@
+"""Config keys that the stages share: the run, the fusion task and the pairs."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from .. import __version__
+from ..genotypes import TASKS, Genotype, Provenance
+from ..genotypes.choices import nearest
+from ..genotypes.genotype import TASK_NAME
+from ..runtime.config import Fraction, Section, config_hash
+
+WholeNumber = Annotated[int, Field(ge=0)]
+Colour = Literal["first", "second", "both"]
+Sources = tuple[str, str]
+
+
+class DataSection(Section):
+    """The pairs of a run.
+
+    Attributes:
+        root: Folder of a data set, or a list of such folders to mix; null for synthetic pairs of the task.
+        synthetic_pairs: Number of synthetic pairs where `root` is null.
+        crop: Height and width of the training crops in pixels.
+        validation: Fraction of a folder's pairs that is held out for validation, where the folder has no train.txt
+            and val.txt.
+        workers: Processes that prepare batches ahead; 0 prepares them in the main process. The result is the same.
+        cache_megabytes: Size up to which decoded images of each folder stay in memory; the others are read again.
+    """
+
+    root: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = None
+    synthetic_pairs: Annotated[int, Field(ge=3)] = 96
+    crop: Annotated[int, Field(ge=16)] = 96
+    validation: Fraction = 0.1
+    workers: WholeNumber = 0
+    cache_megabytes: WholeNumber = 2048
+
+    @property
+    def roots(self) -> tuple[Path | None, ...]:
+        """The folders; one None for synthetic pairs."""
+        roots = self.root if isinstance(self.root, tuple) else (self.root,)
+        return tuple(root and root.expanduser() for root in roots)
+
+    @property
+    def origin(self) -> str | list[str]:
+        """What a genotype's provenance says of where the pairs come from."""
+        return [str(root) for root in self.roots if root] or "synthetic pairs"
+
+    @model_validator(mode="after")
+    def _each_folder_once(self) -> Self:
+        if len(set(self.roots)) != len(self.roots):
+            raise ValueError("must name each folder of data.root once")
+        return self
+
+
+class StageConfig(Section):
+    """The keys of every stage.
+
+    Attributes:
+        stage: The stage whose config this is.
+        run: The run folder, which gets everything that the stage writes.
+        seed: Chooses all random numbers.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps"; "auto" takes a CUDA device where there is one.
+    """
+
+    stage: str
+    run: Path
+    seed: WholeNumber = 0
+    device: str = "auto"
+
+    def provenance(self) -> Provenance:
+        """Start the provenance of a genotype that the stage writes."""
+        return {"timfuse": __version__, "stage": self.stage, "seed": self.seed, "config_hash": config_hash(self)}
+
+
+class TaskConfig(StageConfig):
+    """The keys of every stage that works on one fusion task.
+
+    Attributes:
+        task: The fusion task: infrared-visible, mri-ct, mri-pet, mri-spect, multi-exposure, multi-focus, or with
+            `sources` a task of your own; null for the task of the network.
+        sources: Names of the first and the second source, which are also the names of their folders below
+            `data.root`: for a task of your own, or where a data set has unusual folder names.
+        colour: The source whose colour the fused image keeps, "first", "second" or "both"; null for the usual one.
+    """
+
+    task: str | None = None
+    sources: Sources | None = None
+    colour: Colour | None = None
+
+    @model_validator(mode="after")
+    def _task_is_known(self) -> Self:
+        if self.task is not None:
+            check_task(self.task, self.sources)
+        elif self.sources is not None:
+            raise ValueError("must have a task for `sources`; name it with task=NAME")
+        return self
+
+    def for_task(self, genotype: Genotype) -> Genotype:
+        """Set the task of a network to that of the config.
+
+        Args:
+            genotype: The network, whose own task counts where the config has none.
+
+        Returns:
+            The same network with task, sources and colour of the config.
+        """
+        if self.task is None:
+            return genotype if self.colour is None else replace(genotype, colour=self.colour)
+        same = self.task == genotype.task
+        sources = None if self.task in TASKS else self.sources
+        return replace(
+            genotype, task=self.task, sources=sources, colour=self.colour or (genotype.colour if same else None)
+        )
+
+
+def check_task(name: str, sources: Sources | None) -> None:
+    """Refuse a task that is neither one of `genotypes.TASKS` nor described by its sources.
+
+    Args:
+        name: Name of the task.
+        sources: Names of its sources, which a task of the user's own needs.
+
+    Raises:
+        ValueError: If the task is unknown, or its name cannot name a folder.
+    """
+    if sources is None and name not in TASKS:
+        raise ValueError(
+            f"unknown task {name!r}{nearest(name, TASKS)}: use {', '.join(TASKS)}, or name the sources of your own"
+        )
+    if not TASK_NAME.fullmatch(name):
+        raise ValueError(f"a task's name must be of up to 40 letters, digits, '-', '_' and '.', not {name!r}")
