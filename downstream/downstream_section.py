@@ -1,5 +1,6 @@
 """The task network as a section of a config file, the same for every stage that has one."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -33,6 +34,14 @@ class DownstreamSection(Section):
     def labels(self) -> Labels:
         """What the task network learns from."""
         return "boxes" if self.kind == "detection" else "masks"
+
+    def provenance(self, classes: Sequence[str]) -> dict[str, object]:
+        """Describe the task network in the provenance of a genotype.
+
+        Args:
+            classes: Names of the classes that it knows.
+        """
+        return {"kind": self.kind, "network": self.network, "init": self.init, "classes": list(classes)}
 
     @model_validator(mode="before")
     @classmethod

@@ -39,7 +39,8 @@ class GuidanceSection(Section):
     """How the downstream task guides the fusion.
 
     Attributes:
-        strategy: "frozen" leaves the fusion network alone and trains the task network on its images; "joint" adds both
+        strategy: "fusion" trains the fusion network by the fusion loss alone, for which no downstream task is needed;
+            "frozen" leaves the fusion network alone and trains the task network on its images; "joint" adds both
             losses; "lagrangian" minimises the task's loss under a bound on the fusion loss; "learned_loss" trains the
             fusion network by a fusion loss whose weights of the two sources are learned from the task; "detfusion"
             guides it by two detectors, one for each source, with shared attention.
@@ -56,7 +57,7 @@ class GuidanceSection(Section):
         content: Weight of the object-aware content loss of "detfusion".
     """
 
-    strategy: Literal["frozen", "joint", "lagrangian", "learned_loss", "detfusion"] = "joint"
+    strategy: Literal["fusion", "frozen", "joint", "lagrangian", "learned_loss", "detfusion"] = "fusion"
     images: str = "fused"
     weight: NonNegative = 1.0
     tolerance: NonNegative = 0.05
@@ -140,6 +141,20 @@ class FinetuneConfig(TaskConfig):
     guidance: GuidanceSection = GuidanceSection()
     train: FinetuneSection = FinetuneSection()
     loss: LossSection | None = None
+
+    @model_validator(mode="after")
+    def _strategy_fits_the_task(self) -> Self:
+        if self.guidance.strategy == "fusion" and self.downstream is not None:
+            raise ValueError(
+                f"must have a guidance.strategy for {self.downstream.kind}, such as lagrangian; fusion has no downstream"
+                " task"
+            )
+        if self.guidance.strategy != "fusion" and self.downstream is None:
+            raise ValueError(
+                f"must have a downstream task for guidance.strategy = {self.guidance.strategy}; set downstream.kind to"
+                " detection or segmentation"
+            )
+        return self
 
     @model_validator(mode="after")
     def _task_network_has_enough_to_normalise(self) -> Self:

@@ -19,25 +19,30 @@ _BLOCKS = 200  # points of a training curve
 
 
 def show_labels(
-    first: Tensor, second: Tensor, image: Tensor, truth: Objects | Tensor, prediction: Detections | Tensor
+    first: Tensor,
+    second: Tensor,
+    image: Tensor,
+    truth: Objects | Tensor | None,
+    prediction: Detections | Tensor | None,
 ) -> NDArray[np.uint8]:
-    """Put side by side the sources, the image with its labels and the image with what was found.
+    """Put side by side the sources, the image with its labels and the image with what the task network finds.
 
     Args:
         first: (1, 1, H, W) in [0, 1].
         second: (1, 1, H, W) in [0, 1].
         image: (1, 1, H, W) in [0, 1].
-        truth: Objects, or a mask (H, W).
-        prediction: Detections, or a mask (H, W).
+        truth: Objects, or a mask (H, W); None to show the image as it is.
+        prediction: Detections, or a mask (H, W); None to leave it out.
 
     Returns:
-        (H, 4 W, 3).
+        (H, 4 W, 3) uint8, or (H, 3 W, 3) without a prediction.
     """
     plain, other, fused = (
         np.repeat((each[0, 0].cpu().numpy() * 255).round().astype(np.uint8)[..., None], 3, 2)
         for each in (first, second, image)
     )
-    return np.concatenate([plain, other, with_labels(fused, truth), with_labels(fused, prediction)], 1)
+    shown = [plain, other, fused if truth is None else with_labels(fused, truth)]
+    return np.concatenate(shown if prediction is None else [*shown, with_labels(fused, prediction)], 1)
 
 
 def draw_finetuning(

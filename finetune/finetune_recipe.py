@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..data import LabelledBatch
+from ..data import PairBatch, RunPairs, open_pairs
 from ..downstream import (
     GuidingStreams,
     TaskNetwork,
@@ -23,7 +23,8 @@ from ..downstream import (
     start_from,
 )
 from ..genotypes import Genotype, Provenance, load_genotype, save_genotype
-from ..objectives import FusionLoss
+from ..objectives import FusionLoss, training_loss
+from ..objectives.loss_section import fusion_loss
 from ..operators import build_network, count_parameters
 from ..operators.shipped import WEIGHTS_FILE, find_network
 from ..runtime.averaged_gradients import average_gradients
@@ -36,13 +37,13 @@ from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import derive_seed, seed_everything
 from ..runtime.weights import load_into, save_weights
 from ..training.train_curves import draw_examples
-from .finetune_config import DataSection, FinetuneConfig
+from .finetune_config import FinetuneConfig
 from .finetune_curves import draw_finetuning
-from .finetune_pairs import TaskPairs, open_task_pairs
+from .finetune_pairs import with_fused_images
 from .guided_networks import Networks
 from .multiplier import excess
-from .strategies import SOURCES, DetFusion, Frozen, Joint, Lagrangian, LearnedLoss, Strategy
-from .task_validation import PRIMARY, Validation, validate
+from .strategies import SOURCES, DetFusion, Frozen, FusionAlone, Joint, Lagrangian, LearnedLoss, Strategy
+from .task_validation import PRIMARY, SMALLEST, Validation, validate
 
 IMAGES = ("fused", *SOURCES)
 
@@ -90,7 +91,7 @@ class _Parts(NamedTuple):
 
     genotype: Genotype
     loss: FusionLoss
-    pairs: TaskPairs
+    pairs: RunPairs
 
 
 def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = False) -> Finetuning:
@@ -114,15 +115,14 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
     Raises:
         UserError: If the config, the data, the device or the run folder cannot be used, or a loss is not finite.
     """
-    settings, workers = config.train, config.data.workers
+    settings, data = config.train, config.data
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:
         ranks, device = loop.ranks, loop.device
-        loss = _loss(config)
-        _check_parts(config.data, ranks)
+        _check_parts(config, ranks)
         torch.manual_seed(derive_seed(config.seed, "fusion network"))  # which may start with fresh weights
         genotype, start = _fusion_network(config, ranks)
-        folder = None if config.guidance.images in IMAGES else Path(config.guidance.images).expanduser()
-        pairs = open_task_pairs(config.data, config.task.labels, config.seed, folder, ranks)
+        loss = loss_of(config, genotype.task)
+        pairs = open_run_pairs(config, genotype.task)
         seed_everything(config.seed)
         state = _setup(config, start, pairs, loss, device, ranks)
         parts = _Parts(genotype, loss, pairs)
@@ -132,8 +132,23 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
             state.reference = ranks.from_leader(lambda: _score(config, state, parts).scores["mean"]["loss"])
         preparation = state.strategy.preparation
         steps = preparation + settings.steps
-        task_batches = pairs.batches("task", state.step, steps, workers, device)
-        fusion_batches = pairs.batches("fusion", state.step, steps, workers, device)
+        labelled = pairs.source.labels is not None
+        task_batches, fusion_batches = (
+            pairs.batches(
+                name,
+                state.step,
+                steps,
+                batch_size=data.batch_size,
+                crop=data.crop,
+                seed=config.seed,
+                scale=data.scale if labelled else None,
+                upright=labelled,
+                workers=data.workers,
+                device=device,
+                ranks=ranks,
+            )
+            for name in ("task", "fusion")
+        )
 
         def step() -> Row:
             batch = next(task_batches)
@@ -148,7 +163,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
             validate=partial(_validate, config, state, parts, loop),
             validate_every=settings.validate_every,
             checkpoint_every=settings.checkpoint_every,
-            remedy="train.learning_rate, task.learning_rate or train.clip",
+            remedy="train.learning_rate or train.clip" + (", or downstream.learning_rate" if config.downstream else ""),
             status=_status,
             validate_after=preparation + settings.validate_every,
         )
@@ -161,10 +176,11 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
         return ranks.from_leader(lambda: _conclude(config, state, parts))
 
 
-def _check_parts(data: DataSection, ranks: Ranks) -> None:
+def _check_parts(config: FinetuneConfig, ranks: Ranks) -> None:
     """Check that a process has its part of a batch, and in it enough for a task network to normalise by."""
+    data = config.data
     ranks.check_even("data.batch_size", data.batch_size)
-    if data.batch_size == ranks.count and data.crop <= 32:
+    if config.downstream is not None and data.batch_size == ranks.count and data.crop <= 32:
         raise UserError(
             f"data.batch_size = {data.batch_size} leaves each of {ranks.count} ranks one crop of {data.crop} pixels,"
             " too little for a task network to learn; set data.batch_size to"
@@ -172,8 +188,44 @@ def _check_parts(data: DataSection, ranks: Ranks) -> None:
         )
 
 
-def _loss(config: FinetuneConfig) -> FusionLoss:
-    loss = config.loss.loss(config.data.crop)
+def open_run_pairs(config: FinetuneConfig, task: str, roots: Sequence[Path | None] | None = None) -> RunPairs:
+    """Open the pairs of a finetuning, with labels and a method's fused images if the config asks for them.
+
+    Args:
+        config: The config of the run.
+        task: The fusion task.
+        roots: Folders of data sets in the place of the config's own.
+
+    Raises:
+        UserError: If a folder or a file in it cannot be used.
+    """
+    data, images = config.data, config.guidance.images
+    pairs = open_pairs(
+        data.roots if roots is None else roots,
+        task=task,
+        folders=config.sources,
+        labels=None if config.downstream is None else config.downstream.labels,
+        minimum_size=SMALLEST if config.downstream else max(SMALLEST, data.crop),
+        synthetic_pairs=data.synthetic_pairs,
+        seed=config.seed,
+        validation=data.validation,
+        validation_pairs=data.validation_pairs,
+        cache_megabytes=data.cache_megabytes,
+    )
+    return pairs if images in IMAGES else with_fused_images(pairs, Path(images).expanduser())
+
+
+def loss_of(config: FinetuneConfig, task: str) -> FusionLoss:
+    """Make the fusion loss of a finetuning.
+
+    Args:
+        config: The config of the run.
+        task: The fusion task, whose loss counts where the config has none.
+
+    Raises:
+        UserError: If the loss does not fit the crops or the strategy.
+    """
+    loss = fusion_loss(config.loss, training_loss(task), config.data.crop)
     if config.guidance.strategy == "learned_loss" and not (loss.intensity or loss.ssim):
         raise UserError(
             "learned_loss learns the weights of the sources in loss.intensity and loss.ssim; set one of them above 0"
@@ -195,34 +247,37 @@ def _fusion_network(config: FinetuneConfig, ranks: Ranks) -> tuple[Genotype, nn.
     network = build_network(genotype)
     if folder is not None:
         load_into(network, folder / WEIGHTS_FILE)
-    return genotype, network
+    return config.for_task(genotype), network
 
 
 def _setup(
     config: FinetuneConfig,
     network: nn.Module,
-    pairs: TaskPairs,
+    pairs: RunPairs,
     loss: FusionLoss,
     device: torch.device,
     ranks: Ranks,
 ) -> _State:
-    settings, section = config.train, config.task
-    task = build_task_network(section.kind, section.network, pairs.source.classes, section.width)
-    if section.init is not None:
-        start_from(task, section.init)
+    settings, section = config.train, config.downstream
+    task = None
+    if section is not None:
+        task = build_task_network(section.kind, section.network, pairs.source.classes, section.width)
+        if section.init is not None:
+            start_from(task, section.init)
     networks = Networks(network, task).to(device)
     # As at inference: what the constraint holds for is what the user gets, and crops do not shift the statistics.
     network.eval()
     strategy = _strategy(config, network, task, loss, device, ranks)
-    kernels = [p for p in task.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in task.parameters() if p.requires_grad and p.ndim <= 1]
-    own_rate = config.guidance.loss_learning_rate if isinstance(strategy, LearnedLoss) else section.learning_rate
-    groups = [
-        (list(network.parameters()), settings.learning_rate, settings.weight_decay),
-        (kernels, section.learning_rate, section.weight_decay),
-        (others, section.learning_rate, 0.0),
-        (list(strategy.own.parameters()), own_rate, 0.0),
-    ]
+    groups = [(list(network.parameters()), settings.learning_rate, settings.weight_decay)]
+    if task is not None and section is not None:
+        kernels = [p for p in task.parameters() if p.requires_grad and p.ndim > 1]
+        others = [p for p in task.parameters() if p.requires_grad and p.ndim <= 1]
+        own_rate = config.guidance.loss_learning_rate if isinstance(strategy, LearnedLoss) else section.learning_rate
+        groups += [
+            (kernels, section.learning_rate, section.weight_decay),
+            (others, section.learning_rate, 0.0),
+            (list(strategy.own.parameters()), own_rate, 0.0),
+        ]
     optimizer = torch.optim.AdamW(
         [
             {"params": parameters, "highest": rate, "weight_decay": decay}
@@ -237,12 +292,14 @@ def _setup(
 def _strategy(
     config: FinetuneConfig,
     network: nn.Module,
-    task: TaskNetwork,
+    task: TaskNetwork | None,
     loss: FusionLoss,
     device: torch.device,
     ranks: Ranks,
 ) -> Strategy:
-    guidance = config.guidance
+    guidance, section = config.guidance, config.downstream
+    if task is None or section is None:
+        return FusionAlone(network, loss)
     if guidance.strategy == "frozen":
         # The images of a folder stand in the place of both sources.
         return Frozen(network, task, loss, guidance.images if guidance.images in IMAGES else "first", ranks)
@@ -261,12 +318,12 @@ def _strategy(
         )
     if guidance.strategy == "learned_loss":
         return LearnedLoss(network, task, loss, guidance.estimator, guidance.estimator_options, ranks)
-    if config.task.kind != "detection":
-        raise UserError("guidance.strategy = detfusion is guided by detectors; set task.kind=detection")
-    streams = GuidingStreams(task.classes, config.task.width).to(device)
-    if config.task.init is not None:
-        start_from(streams.first, config.task.init)
-        start_from(streams.second, config.task.init)
+    if section.kind != "detection":
+        raise UserError("guidance.strategy = detfusion is guided by detectors; set downstream.kind=detection")
+    streams = GuidingStreams(task.classes, section.width).to(device)
+    if section.init is not None:
+        start_from(streams.first, section.init)
+        start_from(streams.second, section.init)
     return DetFusion(
         network,
         task,
@@ -279,7 +336,7 @@ def _strategy(
 
 
 def _step(
-    config: FinetuneConfig, state: _State, batch: LabelledBatch, fusion_batch: LabelledBatch, ranks: Ranks
+    config: FinetuneConfig, state: _State, batch: PairBatch, fusion_batch: PairBatch, ranks: Ranks
 ) -> Row:
     """Update whatever the strategy gave gradients."""
     settings, strategy = config.train, state.strategy
@@ -290,7 +347,8 @@ def _step(
         group["lr"] = group["highest"] * factor
     # A function of the step alone: estimators rewind the generator, and dropout would repeat itself.
     torch.manual_seed(derive_seed(config.seed, "forward", state.step))
-    state.networks.task.train()
+    if state.networks.task is not None:
+        state.networks.task.train()
     state.optimizer.zero_grad()
     row = _join(state, strategy.backward(state.step, settings.learning_rate * factor, batch, fusion_batch), ranks)
     norms = {
@@ -310,7 +368,7 @@ def _join(state: _State, row: Row, ranks: Ranks) -> Row:
     """Average gradients, running statistics and the row over the processes."""
     if ranks.count == 1:
         return row
-    modules = (state.networks.task, state.strategy.own)
+    modules = [module for module in (state.networks.task, state.strategy.own) if module is not None]
     statistics = [each for module in modules for each in module.buffers() if each.is_floating_point()]
     values = next(state.networks.parameters()).new_tensor(list(row.values()))
     *means, values = average_gradients(state.optimizer, [*statistics, values], ranks)
@@ -325,7 +383,7 @@ def _score(config: FinetuneConfig, state: _State, parts: _Parts) -> Validation:
     networks = state.averaged
     return validate(
         lambda first, second: state.strategy.fuse(networks.network, first, second),
-        networks.task.eval(),
+        None if networks.task is None else networks.task.eval(),
         parts.pairs,
         parts.loss,
         next(networks.parameters()).device,
@@ -344,13 +402,15 @@ def _validate(config: FinetuneConfig, state: _State, parts: _Parts, loop: Loop) 
     check_finite({"validation loss": scores["loss"]})
     above = excess(scores["loss"], state.reference)
     kept = config.guidance.strategy != "lagrangian" or above <= config.guidance.tolerance
-    score = scores[PRIMARY[config.task.kind]] if kept else -above
+    primary = -scores["loss"] if config.downstream is None else scores[PRIMARY[config.downstream.kind]]
+    score = primary if kept else -above
     if math.isnan(score):
         raise UserError("the validation pairs have no labels to be scored by; give others in val.txt")
     if (kept, score) > state.best:
         state.best, state.best_step = (kept, score), state.step - 1
         networks = state.averaged
-        keep_task_network(networks.task, config.run)
+        if networks.task is not None:
+            keep_task_network(networks.task, config.run)
         if isinstance(state.strategy, DetFusion):
             keep_streams(state.strategy.streams, config.run)
         weights = networks.network.state_dict()
@@ -363,7 +423,8 @@ def _conclude(config: FinetuneConfig, state: _State, parts: _Parts) -> Finetunin
     """Score the best weights and draw; the genotype comes last."""
     networks = state.averaged
     load_into(networks.network, config.run / "weights.safetensors")
-    load_task_weights(networks.task, config.run)
+    if networks.task is not None:
+        load_task_weights(networks.task, config.run)
     validation = _score(config, state, parts)
     pictures = config.run / "pictures"
     draw_examples(validation.examples, pictures)
@@ -376,7 +437,7 @@ def _conclude(config: FinetuneConfig, state: _State, parts: _Parts) -> Finetunin
 
 def _described(config: FinetuneConfig, state: _State, parts: _Parts, scores: Scores) -> Genotype:
     """Add to the genotype how its weights were made; keep what it says of the architecture."""
-    guidance = config.guidance
+    guidance, section = config.guidance, config.downstream
     metrics = {
         part: {name: None if math.isnan(value) else value for name, value in row.items()}
         for part, row in scores.items()
@@ -385,15 +446,11 @@ def _described(config: FinetuneConfig, state: _State, parts: _Parts, scores: Sco
         **config.provenance(),
         "data": {
             "root": config.data.origin,
-            "training_pairs": len(parts.pairs.training),
-            "validation_pairs": len(parts.pairs.validation),
+            "training_pairs": len(parts.pairs.positions("training")),
+            "validation_pairs": len(parts.pairs.positions("validation")),
         },
         "init": config.init,
-        "task": {
-            "kind": config.task.kind,
-            "network": config.task.network,
-            "classes": list(parts.pairs.source.classes),
-        },
+        **({} if section is None else {"downstream": section.provenance(parts.pairs.source.classes)}),
         "strategy": guidance.strategy,
         **({"images": guidance.images} if guidance.strategy == "frozen" else {}),
         **({"estimator": guidance.estimator} if guidance.strategy == "learned_loss" else {}),

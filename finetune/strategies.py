@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..bilevel import ESTIMATORS, BilevelProblem
 from ..bilevel.isolation import frozen
 from ..bilevel.options import Estimator, complete_options
-from ..data import LabelledBatch
+from ..data import PairBatch
 from ..downstream import GuidingStreams, TaskNetwork
 from ..objectives import FusionLoss
 from ..objectives.content import object_content_loss
@@ -38,21 +38,20 @@ class Strategy:
 
     Args:
         network: The fusion network.
-        task: The task network.
         loss: The fusion loss.
     """
 
     preparation = 0
 
-    def __init__(self, network: nn.Module, task: TaskNetwork, loss: FusionLoss) -> None:
-        self.network, self.task, self.loss = network, task, loss
+    def __init__(self, network: nn.Module, loss: FusionLoss) -> None:
+        self.network, self.loss = network, loss
         self.own: nn.Module = nn.ModuleDict()
 
     def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
         """Make the images that the task network sees, (N, 1, H, W), not clipped."""
         return network(first, second)
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of a step, at a learning rate of the fusion network, and return what to log.
 
         Of several processes each does so for its part of the batches, and the recipe averages what they found.
@@ -72,6 +71,21 @@ class Strategy:
         self.own.load_state_dict(state["own"])
 
 
+class FusionAlone(Strategy):
+    """The fusion loss trains the fusion network, and no downstream task guides it.
+
+    Args:
+        network: The fusion network.
+        loss: The fusion loss.
+    """
+
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
+        """Set the gradients of the fusion network."""
+        fusion_loss = self.loss(self.network(batch.first, batch.second), batch.first, batch.second)
+        fusion_loss.backward()
+        return {"fusion_loss": fusion_loss.item()}
+
+
 class Frozen(Strategy):
     """The task network learns on images that do not change: fused by the network as it is, or without one.
 
@@ -86,7 +100,8 @@ class Frozen(Strategy):
     def __init__(
         self, network: nn.Module, task: TaskNetwork, loss: FusionLoss, images: str, ranks: Ranks = ALONE
     ) -> None:
-        super().__init__(network, task, loss)
+        super().__init__(network, loss)
+        self.task = task
         self._images, self._ranks = images, ranks
 
     def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
@@ -94,7 +109,7 @@ class Frozen(Strategy):
         with torch.no_grad():
             return network(first, second) if self._images == "fused" else SOURCES[self._images](first, second)
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of the task network."""
         make = partial(_blend, ranks=self._ranks) if self._images == "blend" else partial(self.fuse, self.network)
         task_loss = self.task.loss(make(batch.first, batch.second).clamp(0, 1), batch)
@@ -113,10 +128,11 @@ class Joint(Strategy):
     """
 
     def __init__(self, network: nn.Module, task: TaskNetwork, loss: FusionLoss, weight: float) -> None:
-        super().__init__(network, task, loss)
+        super().__init__(network, loss)
+        self.task = task
         self._weight = weight
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of both networks; the task network's are those of L_T, whatever its weight."""
         fused = self.network(batch.first, batch.second)
         fusion_loss = self.loss(fused, batch.first, batch.second)
@@ -153,11 +169,12 @@ class Lagrangian(Strategy):
         multiplier: float,
         ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(network, task, loss)
+        super().__init__(network, loss)
+        self.task = task
         self._reference, self._tolerance, self._ranks = reference, tolerance, ranks
         self._multiplier = Multiplier(rate, multiplier)
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of L_T + mu g, then let mu ascend."""
         with torch.no_grad():
             reference = self.loss(self._reference(batch.first, batch.second), batch.first, batch.second)
@@ -214,11 +231,12 @@ class LearnedLoss(Strategy):
         options: Mapping[str, int | float],
         ranks: Ranks = ALONE,
     ) -> None:
-        super().__init__(network, task, loss)
+        super().__init__(network, loss)
+        self.task = task
         self.own = SourceWeights().to(next(network.parameters()).device)
         self._estimator, self._options, self._ranks = estimator, options, ranks
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the hypergradients of the outer variables and the inner gradient of the fusion network."""
         outer = [*self.own.parameters(), *(p for p in self.task.parameters() if p.requires_grad)]
         problem = BilevelProblem(self.network, outer, self._outer_loss, self._inner_loss, self._ranks.average)
@@ -236,10 +254,10 @@ class LearnedLoss(Strategy):
             share = self.own(batch.first, batch.second)[0].mean().item()
         return losses | diagnostics | {"weight_of_first": share}
 
-    def _outer_loss(self, network: nn.Module, batch: LabelledBatch) -> Tensor:
+    def _outer_loss(self, network: nn.Module, batch: PairBatch) -> Tensor:
         return self.task.loss(network(batch.first, batch.second).clamp(0, 1), batch)
 
-    def _inner_loss(self, network: nn.Module, batch: LabelledBatch) -> Tensor:
+    def _inner_loss(self, network: nn.Module, batch: PairBatch) -> Tensor:
         weights = self.own(batch.first, batch.second)
         return self.loss(network(batch.first, batch.second), batch.first, batch.second, weights)
 
@@ -270,7 +288,8 @@ class DetFusion(Strategy):
         content: float,
         preparation: int,
     ) -> None:
-        super().__init__(network, task, loss)
+        super().__init__(network, loss)
+        self.task = task
         self.streams = streams
         self.own = streams
         self.preparation = preparation
@@ -282,7 +301,7 @@ class DetFusion(Strategy):
             attention = self.streams.eval().attention(first, second)
         return network(first, second, attention=attention)
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of the two detectors, or later of the fusion network and its detector."""
         if step < self.preparation:
             stream_loss = self.streams.train().loss(batch)
@@ -305,7 +324,7 @@ class DetFusion(Strategy):
         }
 
 
-def _task_loss(task: TaskNetwork, fused: Tensor, batch: LabelledBatch, weight: float) -> Tensor:
+def _task_loss(task: TaskNetwork, fused: Tensor, batch: PairBatch, weight: float) -> Tensor:
     """L_T, whose gradient by the fused image is multiplied by a weight, and that by the task network is not."""
     image = fused.clamp(0, 1)
     image.register_hook(lambda gradient: gradient * weight)

@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data import spread
+from ..data import RunPairs
+from ..data.splits import spread
 from ..downstream import load_streams, load_task_network
 from ..downstream.streams import FOLDER as STREAMS
 from ..genotypes import load_genotype
@@ -27,8 +29,7 @@ from ..runtime.progress import Progress
 from ..runtime.run_folder import CONFIG_FILE
 from ..runtime.weights import load_into
 from .finetune_config import FinetuneConfig
-from .finetune_pairs import TaskPairs, open_task_pairs
-from .finetune_recipe import IMAGES, finetune
+from .finetune_recipe import finetune, loss_of, open_run_pairs
 from .strategies import SOURCES
 from .task_validation import Fuse, validate
 
@@ -90,16 +91,16 @@ def evaluate_task(
     """
     configs = {run: _config_of(run) for run in runs}
     first, *others = configs.values()
-    if any((other.task, other.data, other.train) != (first.task, first.data, first.train) for other in others):
+    if any((other.downstream, other.data, other.train) != (first.downstream, first.data, first.train) for other in others):
         raise UserError(
-            "the runs differ in task, data or train, so that they cannot stand in one table; give those of one harness"
+            "the runs differ in downstream, data or train, so that they cannot stand in one table; give those of one harness"
         )
     clashing = sorted(set(BASELINES) & set(fused or {})) if baselines else []
     if clashing:
         raise UserError(f"{clashing[0]} is what the table calls a source; give the fused images another NAME=FOLDER")
     data = data and data.expanduser()
     make_folder(output)
-    loss = first.loss.loss(first.data.crop)
+    loss = loss_of(first, load_genotype(runs[0]).task)
     ours: list[MethodScores] = []  # first, so that a run that cannot be scored is told before anything is trained
     for group in _grouped(configs):
         rows = [_score(run, configs[run], data, loss) for run in group]
@@ -194,7 +195,7 @@ def _name(group: Sequence[Path]) -> str:
 def _score(run: Path, config: FinetuneConfig, data: Path | None, loss: FusionLoss) -> dict[str, float]:
     device = select_device(config.device)
     task = load_task_network(run).to(device)
-    pairs = _pairs(config, data)
+    pairs = _pairs(config, load_genotype(run).task, data)
     if pairs.source.classes != task.classes:
         raise UserError(
             f"{data or config.data.root} has the classes {', '.join(pairs.source.classes)}, and the task network of"
@@ -207,17 +208,18 @@ def _score(run: Path, config: FinetuneConfig, data: Path | None, loss: FusionLos
     return scores["mean"] | {f"{score} {name}": value for name, row in by_class.items() for score, value in row.items()}
 
 
-def _pairs(config: FinetuneConfig, data: Path | None) -> TaskPairs:
-    images = config.guidance.images
-    folder = None if images in IMAGES else Path(images).expanduser()
-    section = config.data if data is None else config.data.model_copy(update={"root": data})
-    pairs = open_task_pairs(section, config.task.labels, config.seed, folder)
-    own = config.data.root and config.data.root.expanduser().resolve()
-    if data is None or data.resolve() == own or (data / "val.txt").exists():
+def _pairs(config: FinetuneConfig, task: str, data: Path | None) -> RunPairs:
+    """Open the pairs to score on: the validation pairs of the run, or those of another folder."""
+    if data is None:
+        return open_run_pairs(config, task)
+    pairs = open_run_pairs(config, task, [data])
+    own = [root.resolve() for root in config.data.roots if root is not None]
+    if data.resolve() in own or (data / "val.txt").exists():
         return pairs
-    everything = tuple(range(len(pairs.source)))
-    count = config.data.validation_pairs
-    return pairs._replace(validation=everything if count is None else spread(everything, count))
+    (pair_set,) = pairs.sets
+    everything, count = tuple(range(len(pair_set.source))), config.data.validation_pairs
+    split = pair_set.split._replace(validation=everything if count is None else spread(everything, count))
+    return replace(pairs, sets=(replace(pair_set, split=split),))
 
 
 def _fuse(run: Path, config: FinetuneConfig, device: torch.device) -> Fuse:

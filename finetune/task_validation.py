@@ -1,4 +1,4 @@
-"""How well a task is done on pairs that no training sees, and what the fusion loss is there."""
+"""Validation of a finetuning: the fusion loss, and how well the downstream task is done, on whole pairs."""
 
 import math
 from collections.abc import Callable
@@ -9,26 +9,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data import RunPairs
+from ..data.splits import spread
 from ..downstream import TaskNetwork
 from ..downstream.scoring import score_detections, score_masks
 from ..objectives import FusionLoss
+from ..objectives.metrics import METRICS
 from ..runtime.loop import Scores
 from .finetune_curves import show_labels
-from .finetune_pairs import TaskPairs
+from .finetune_pairs import validation_pairs
 
 PRIMARY = {"detection": "AP50", "segmentation": "mIoU"}
-"""The score by which the best weights of each task are chosen."""
+"""The score by which the best weights of each downstream task are chosen."""
+
+SMALLEST = METRICS["SSIM"].smallest_side  # pixels, of an image that a fusion loss can be measured on
 
 Fuse = Callable[[Tensor, Tensor], Tensor]  # two (1, 1, H, W) in [0, 1] to the image that the task network sees
 
 
 class Validation(NamedTuple):
-    """What a validation found.
+    """The result of a validation.
 
     Attributes:
         scores: Under "mean" the fusion loss "loss" and for detection "AP50", "AP75" and "mAP", for segmentation
             "mIoU"; under "class NAME" of each class its "AP50" or "IoU", which is NaN where the class does not occur.
-        examples: By name, both sources and the image with its labels and with what was found, (H, W', 3) uint8.
+        examples: By name, both sources and the image, with its labels and with what the task network finds where there
+            is one, side by side, (H, W', 3) uint8.
     """
 
     scores: Scores
@@ -37,49 +43,51 @@ class Validation(NamedTuple):
 
 @torch.no_grad()
 def validate(
-    fuse: Fuse, task: TaskNetwork, pairs: TaskPairs, loss: FusionLoss, device: torch.device, examples: int = 0
+    fuse: Fuse, task: TaskNetwork | None, pairs: RunPairs, loss: FusionLoss, device: torch.device, examples: int = 0
 ) -> Validation:
     """Score all validation pairs, whole, as the images would be saved: in [0, 1] with 8 bits.
 
     Args:
-        fuse: makes the image of a pair, where the pairs bring none.
-        task: the task network, in evaluation mode.
-        pairs: the pairs and their labels.
-        loss: the fusion loss, of the images before they are rounded.
-        device: where to compute.
-        examples: how many pairs to show.
+        fuse: Fuses a pair; not called for pairs that come with a fused image.
+        task: The task network in evaluation mode; None to measure the fusion loss alone.
+        pairs: The pairs, with labels if there is a task network.
+        loss: The fusion loss, of the images before they are rounded.
+        device: Where to compute.
+        examples: Number of pairs to show.
 
     Returns:
         Scores and examples.
     """
-    shown = set(np.linspace(0, len(pairs.validation) - 1, min(examples, len(pairs.validation))).round().astype(int))
-    losses, predictions, truths, sizes = [], [], [], []
+    shown = set(spread(range(len(pairs.positions("validation"))), examples))
+    losses: list[float] = []
+    predictions, truths, sizes = [], [], []
     pictures: dict[str, NDArray[np.uint8]] = {}
-    for place, (batch, given) in enumerate(pairs.validation_batches(device)):
-        image = fuse(batch.first, batch.second) if given is None else given
+    for place, (name, batch, fused) in enumerate(validation_pairs(pairs, device)):
+        image = fuse(batch.first, batch.second) if fused is None else fused
         losses.append(loss(image, batch.first, batch.second).item())
         image = (image.clamp(0, 1) * 255).round() / 255
-        (prediction,) = task.predict(image)
-        truth = batch.objects[0] if batch.objects is not None else batch.masks[0]  # type: ignore[index]
+        truth = prediction = None
+        if task is not None:
+            (prediction,) = task.predict(image)
+            truth = batch.objects[0] if batch.objects is not None else batch.masks[0]  # type: ignore[index]
+            predictions.append(_on_host(prediction))
+            truths.append(_on_host(truth))
+            sizes.append((image.shape[-2], image.shape[-1]))
         if place in shown:
-            name = pairs.source.names[pairs.validation[place]]
             pictures[name] = show_labels(batch.first, batch.second, image, truth, prediction)
-        predictions.append(_on_host(prediction))
-        truths.append(_on_host(truth))
-        sizes.append((image.shape[-2], image.shape[-1]))
     mean = {"loss": math.fsum(losses) / len(losses)}
-    classes = pairs.source.classes
-    if pairs.labels == "boxes":
-        detection = score_detections(predictions, truths, classes, sizes)
+    if task is None:
+        return Validation({"mean": mean}, pictures)
+    if pairs.source.labels == "boxes":
+        detection = score_detections(predictions, truths, pairs.source.classes, sizes)
         mean |= {"AP50": detection.ap50, "AP75": detection.ap75, "mAP": detection.map}
         by_class = {name: {"AP50": value} for name, value in detection.ap50_by_class.items()}
     else:
-        segmentation = score_masks(predictions, truths, classes)
+        segmentation = score_masks(predictions, truths, pairs.source.classes)
         mean |= {"mIoU": segmentation.miou}
         by_class = {name: {"IoU": value} for name, value in segmentation.iou.items()}
     # A class may be called "mean".
-    scores = {"mean": mean} | {f"class {name}": row for name, row in by_class.items()}
-    return Validation(scores, pictures)
+    return Validation({"mean": mean} | {f"class {name}": row for name, row in by_class.items()}, pictures)
 
 
 def _on_host(labels: Any) -> Any:
