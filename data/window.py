@@ -1,4 +1,4 @@
-"""The random square that a training crop shows of a pair: images, masks and boxes are cut, zoomed and mirrored alike."""
+"""The random square of a pair that becomes a training crop: images, masks and boxes are cut and mirrored alike."""
 
 import math
 from collections.abc import Sequence
@@ -89,7 +89,7 @@ class Window:
         return mask[np.ix_(self.top + rows, self.left + columns)]
 
     def cut_objects(self, objects: Objects) -> Objects:
-        """Move boxes as the pixels move and clip them; objects with less than a quarter of their area left are dropped."""
+        """Move boxes as the pixels move, clip them, and drop objects with less than a quarter of their area left."""
         corner = torch.tensor([self.left, self.top, self.left, self.top])
         left, top, right, bottom = ((objects.boxes - corner) * (self.crop / self.side)).unbind(1)
         if self.horizontal_flip:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .. import __version__
+from ..data import RunPairs
 from ..downstream import keep_streams, keep_task_network, load_task_weights
 from ..genotypes import Genotype, save_genotype
 from ..objectives import FusionLoss
@@ -16,7 +17,6 @@ from ..runtime.weights import load_into, save_weights
 from ..training.train_curves import draw_examples
 from .finetune_config import FinetuneConfig
 from .finetune_curves import draw_finetuning
-from .finetune_pairs import TaskPairs
 from .guided_networks import Networks
 from .strategies import DetFusion, Strategy
 from .task_validation import validate
@@ -45,7 +45,7 @@ def keep_best(
     genotype: Genotype,
     networks: Networks,
     strategy: Strategy,
-    pairs: TaskPairs,
+    pairs: RunPairs,
     summary: Mapping[str, Any],
     scores: Mapping[str, float],
 ) -> None:
@@ -73,7 +73,7 @@ def conclude(
     networks: Networks,
     strategy: Strategy,
     loss: FusionLoss,
-    pairs: TaskPairs,
+    pairs: RunPairs,
     summary: Mapping[str, Any],
 ) -> Finetuning:
     """Score the best weights and draw; the genotype comes last.
@@ -117,7 +117,7 @@ def _with_provenance(
     config: FinetuneConfig,
     genotype: Genotype,
     networks: Networks,
-    pairs: TaskPairs,
+    pairs: RunPairs,
     summary: Mapping[str, Any],
     scores: Mapping[str, float],
 ) -> Genotype:
@@ -129,9 +129,9 @@ def _with_provenance(
         "seed": config.seed,
         "config_hash": config_hash(config),
         "data": {
-            "root": str(config.data.root) if config.data.root else "synthetic scenes",
-            "training_pairs": len(pairs.training),
-            "validation_pairs": len(pairs.validation),
+            "root": config.data.origin,
+            "training_pairs": len(pairs.positions("training")),
+            "validation_pairs": len(pairs.positions("validation")),
         },
         "init": config.init,
         "task": {"kind": config.task.kind, "network": config.task.network, "classes": list(pairs.source.classes)},

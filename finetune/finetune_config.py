@@ -6,35 +6,41 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
+from ..data import Labels, RunPairs
+from ..data.pairs_section import PairsSection
 from ..downstream.downstream_section import TaskSection
 from ..objectives.loss_section import LossSection
+from ..objectives.metrics import METRICS
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 
+_SMALLEST = METRICS["SSIM"].smallest_side  # pixels, of an image that a fusion loss can be measured on
 
-class DataSection(Section):
+
+class DataSection(PairsSection):
     """Where labelled pairs come from and how they are cut.
 
     Attributes:
-        root: folder with the two image folders and `boxes/` or `label/`; None for the embedded synthetic scenes.
-        synthetic_pairs: how many scenes to make where `root` is None.
-        crop: height and width of the training crops, in pixels; they are mirrored at random.
-        scale: smallest and largest factor by which a pair is made larger before it is cut.
-        batch_size: crops in a batch.
-        validation: fraction of the pairs for validation, where the folder has no train.txt and val.txt.
-        validation_pairs: largest number of validation pairs, spread over the list; None for all.
-        workers: processes that prepare batches; changes nothing but the speed.
-        cache_megabytes: decoded pairs beyond this are read again when needed.
+        scale: Smallest and largest factor by which a pair is zoomed before it is cut.
+        validation_pairs: Largest number of validation pairs of each folder, spread over its list; None for all.
     """
 
-    root: Path | None = None
     synthetic_pairs: Annotated[int, Field(ge=2)] = 200
     crop: Annotated[int, Field(ge=32)] = 128
     scale: tuple[Positive, Positive] = (0.75, 1.5)
     batch_size: Count = 8
     validation: Fraction = 0.2
     validation_pairs: Count | None = None
-    workers: Annotated[int, Field(ge=0)] = 0
-    cache_megabytes: Annotated[int, Field(ge=0)] = 2048
+
+    def open_pairs(self, task: str, seed: int, labels: Labels, folders: tuple[str, str] | None = None) -> RunPairs:
+        """Open the pairs of a finetuning; see `data.open_pairs`."""
+        return self._open(
+            task,
+            folders=folders,
+            labels=labels,
+            minimum_size=_SMALLEST,
+            seed=seed,
+            validation_pairs=self.validation_pairs,
+        )
 
     @model_validator(mode="after")
     def _scale_is_a_range(self) -> Self:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..bilevel import NonFiniteError
-from ..data import LabelledBatch
+from ..data import PairBatch, RunPairs
 from ..downstream import GuidingStreams, TaskNetwork, build_task_network, start_from
 from ..genotypes import Genotype, load_genotype
 from ..objectives import FusionLoss
@@ -31,7 +31,7 @@ from ..runtime.seeds import derive_seed, seed_everything
 from ..runtime.weights import load_into
 from .finetune_conclusion import Finetuning, conclude, keep_best
 from .finetune_config import DataSection, FinetuneConfig
-from .finetune_pairs import TaskPairs, open_task_pairs
+from .finetune_pairs import with_fused_images
 from .guided_networks import Networks
 from .multiplier import excess
 from .strategies import SOURCES, DetFusion, Frozen, Joint, Lagrangian, LearnedLoss, Row, Strategy
@@ -71,7 +71,9 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
         torch.manual_seed(derive_seed(config.seed, "fusion network"))  # which may start with fresh weights
         genotype, start = _fusion_network(config, ranks)
         folder = None if config.guidance.images in IMAGES else Path(config.guidance.images).expanduser()
-        pairs = open_task_pairs(config.data, config.task.labels, config.seed, folder, ranks)
+        pairs = config.data.open_pairs(genotype.task, config.seed, config.task.labels)
+        if folder is not None:
+            pairs = with_fused_images(pairs, folder)
         seed_everything(config.seed)
         state = _setup(config, genotype, start, pairs, loss, device, ranks)
         with open_led_run(
@@ -169,7 +171,7 @@ def _setup(
     config: FinetuneConfig,
     genotype: Genotype,
     network: nn.Module,
-    pairs: TaskPairs,
+    pairs: RunPairs,
     loss: FusionLoss,
     device: torch.device,
     ranks: Ranks,
@@ -257,14 +259,27 @@ def _fit(
     state: _State,
     genotype: Genotype,
     loss: FusionLoss,
-    pairs: TaskPairs,
+    pairs: RunPairs,
     run: LedRun,
 ) -> None:
     """Run the steps that are left, with validations and checkpoints now and then and at the end."""
-    settings, workers, ranks = config.train, config.data.workers, run.ranks
-    device = next(state.networks.parameters()).device
-    task_batches = pairs.batches("task", state.step, state.steps, workers, device)
-    fusion_batches = pairs.batches("fusion", state.step, state.steps, workers, device)
+    settings, data, ranks = config.train, config.data, run.ranks
+    task_batches, fusion_batches = (
+        pairs.batches(
+            name,
+            state.step,
+            state.steps,
+            batch_size=data.batch_size,
+            crop=data.crop,
+            seed=config.seed,
+            scale=data.scale,
+            upright=True,
+            workers=data.workers,
+            device=next(state.networks.parameters()).device,
+            ranks=ranks,
+        )
+        for name in ("task", "fusion")
+    )
     validated = ""
     try:
         with deferred_interrupt() as interrupted:
@@ -296,9 +311,7 @@ def _fit(
         ) from None
 
 
-def _step(
-    config: FinetuneConfig, state: _State, batch: LabelledBatch, fusion_batch: LabelledBatch, ranks: Ranks
-) -> Row:
+def _step(config: FinetuneConfig, state: _State, batch: PairBatch, fusion_batch: PairBatch, ranks: Ranks) -> Row:
     """Update whatever the strategy gave gradients; return what to log."""
     settings, strategy = config.train, state.strategy
     preparing = state.step < strategy.preparation
@@ -339,7 +352,7 @@ def _join(state: _State, row: Row, ranks: Ranks) -> Row:
     return dict(zip(row, values.tolist(), strict=True))
 
 
-def _validate(config: FinetuneConfig, state: _State, loss: FusionLoss, pairs: TaskPairs) -> Validation:
+def _validate(config: FinetuneConfig, state: _State, loss: FusionLoss, pairs: RunPairs) -> Validation:
     """Score the averaged weights."""
     networks = state.averaged
     return validate(
@@ -352,7 +365,7 @@ def _validate(config: FinetuneConfig, state: _State, loss: FusionLoss, pairs: Ta
     )
 
 
-def _keep(config: FinetuneConfig, state: _State, genotype: Genotype, pairs: TaskPairs, validation: Validation) -> None:
+def _keep(config: FinetuneConfig, state: _State, genotype: Genotype, pairs: RunPairs, validation: Validation) -> None:
     """Keep the averaged weights if they are the best so far."""
     scores = validation.scores
     if not math.isfinite(scores["loss"]):

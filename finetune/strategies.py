@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..bilevel import ESTIMATORS, BilevelProblem
 from ..bilevel.isolation import frozen
 from ..bilevel.options import Estimator, complete_options
-from ..data import LabelledBatch
+from ..data import PairBatch
 from ..downstream import GuidingStreams, TaskNetwork
 from ..objectives import FusionLoss
 from ..objectives.content import object_content_loss
@@ -52,7 +52,7 @@ class Strategy:
         """Make the images that the task network sees, (N, 1, H, W), not clipped."""
         return network(first, second)
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of a step, at a learning rate of the fusion network, and return what to log.
 
         Of several processes each does so for its part of the batches, and the recipe averages what they found.
@@ -89,7 +89,7 @@ class Frozen(Strategy):
         with torch.no_grad():
             return network(first, second) if self._images == "fused" else SOURCES[self._images](first, second)
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of the task network."""
         make = partial(_blend, ranks=self._ranks) if self._images == "blend" else partial(self.fuse, self.network)
         task_loss = self.task.loss(make(batch.first, batch.second).clamp(0, 1), batch)
@@ -111,7 +111,7 @@ class Joint(Strategy):
         super().__init__(network, task, loss)
         self._weight = weight
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of both networks; the task network's are those of L_T, whatever its weight."""
         fused = self.network(batch.first, batch.second)
         fusion_loss = self.loss(fused, batch.first, batch.second)
@@ -152,7 +152,7 @@ class Lagrangian(Strategy):
         self._reference, self._tolerance, self._ranks = reference, tolerance, ranks
         self._multiplier = Multiplier(rate, multiplier)
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of L_T + mu g, then let mu ascend."""
         with torch.no_grad():
             reference = self.loss(self._reference(batch.first, batch.second), batch.first, batch.second)
@@ -211,7 +211,7 @@ class LearnedLoss(Strategy):
         self.own = SourceWeights().to(next(network.parameters()).device)
         self._estimator, self._options, self._ranks = estimator, options, ranks
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the hypergradients of the outer variables and the inner gradient of the fusion network."""
         outer = [*self.own.parameters(), *(p for p in self.task.parameters() if p.requires_grad)]
         problem = BilevelProblem(self.network, outer, self._outer_loss, self._inner_loss, self._ranks.average)
@@ -229,10 +229,10 @@ class LearnedLoss(Strategy):
             share = self.own(batch.first, batch.second)[0].mean().item()
         return losses | diagnostics | {"weight_of_first": share}
 
-    def _outer_loss(self, network: nn.Module, batch: LabelledBatch) -> Tensor:
+    def _outer_loss(self, network: nn.Module, batch: PairBatch) -> Tensor:
         return self.task.loss(network(batch.first, batch.second).clamp(0, 1), batch)
 
-    def _inner_loss(self, network: nn.Module, batch: LabelledBatch) -> Tensor:
+    def _inner_loss(self, network: nn.Module, batch: PairBatch) -> Tensor:
         weights = self.own(batch.first, batch.second)
         return self.loss(network(batch.first, batch.second), batch.first, batch.second, weights)
 
@@ -275,7 +275,7 @@ class DetFusion(Strategy):
             attention = self.streams.eval().attention(first, second)
         return network(first, second, attention=attention)
 
-    def backward(self, step: int, learning_rate: float, batch: LabelledBatch, fusion_batch: LabelledBatch) -> Row:
+    def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of the two detectors, or later of the fusion network and its detector."""
         if step < self.preparation:
             stream_loss = self.streams.train().loss(batch)
@@ -298,7 +298,7 @@ class DetFusion(Strategy):
         }
 
 
-def _task_loss(task: TaskNetwork, fused: Tensor, batch: LabelledBatch, weight: float) -> Tensor:
+def _task_loss(task: TaskNetwork, fused: Tensor, batch: PairBatch, weight: float) -> Tensor:
     """L_T, whose gradient by the fused image is multiplied by a weight, and that by the task network is not."""
     image = fused.clamp(0, 1)
     image.register_hook(lambda gradient: gradient * weight)

@@ -5,6 +5,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data import spread
+from ..data import RunPairs
+from ..data.splits import Split, spread
 from ..downstream import load_streams, load_task_network
 from ..downstream.streams import FOLDER as STREAMS
 from ..genotypes import load_genotype
@@ -27,7 +29,7 @@ from ..runtime.progress import Progress
 from ..runtime.run_folder import CONFIG_FILE
 from ..runtime.weights import load_into
 from .finetune_config import FinetuneConfig
-from .finetune_pairs import TaskPairs, open_task_pairs
+from .finetune_pairs import with_fused_images
 from .finetune_recipe import IMAGES, finetune
 from .strategies import SOURCES
 from .task_validation import Fuse, validate
@@ -194,7 +196,7 @@ def _name(group: Sequence[Path]) -> str:
 def _score(run: Path, config: FinetuneConfig, data: Path | None, loss: FusionLoss) -> dict[str, float]:
     device = select_device(config.device)
     task = load_task_network(run).to(device)
-    pairs = _pairs(config, data)
+    pairs = _pairs(run, config, data)
     if pairs.source.classes != task.classes:
         raise UserError(
             f"{data or config.data.root} has the classes {', '.join(pairs.source.classes)}, and the task network of"
@@ -206,17 +208,17 @@ def _score(run: Path, config: FinetuneConfig, data: Path | None, loss: FusionLos
     return scores
 
 
-def _pairs(config: FinetuneConfig, data: Path | None) -> TaskPairs:
-    images = config.guidance.images
-    folder = None if images in IMAGES else Path(images).expanduser()
-    section = config.data if data is None else config.data.model_copy(update={"root": data})
-    pairs = open_task_pairs(section, config.task.labels, config.seed, folder)
-    own = config.data.root and config.data.root.expanduser().resolve()
-    if data is None or data.resolve() == own or (data / "val.txt").exists():
-        return pairs
-    everything = tuple(range(len(pairs.source)))
-    count = config.data.validation_pairs
-    return pairs._replace(validation=everything if count is None else spread(everything, count))
+def _pairs(run: Path, config: FinetuneConfig, data: Path | None) -> RunPairs:
+    images, count = config.guidance.images, config.data.validation_pairs
+    section = config.data if data is None else config.data.model_copy(update={"root": data, "shares": None})
+    pairs = section.open_pairs(load_genotype(run).task, config.seed, config.task.labels)
+    own = [root.expanduser().resolve() for root in config.data.roots if root is not None]
+    if data is not None and data.resolve() not in own and not (data / "val.txt").exists():
+        (pair_set,) = pairs.sets
+        everything = tuple(range(len(pair_set.source)))
+        split = Split((), (), everything if count is None else spread(everything, count))
+        pairs = replace(pairs, sets=(replace(pair_set, split=split),))
+    return pairs if images in IMAGES else with_fused_images(pairs, Path(images).expanduser())
 
 
 def _fuse(run: Path, config: FinetuneConfig, device: torch.device) -> Fuse:

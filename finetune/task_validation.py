@@ -9,11 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data import RunPairs
+from ..data.splits import spread
 from ..downstream import TaskNetwork
 from ..downstream.scoring import score_detections, score_masks
 from ..objectives import FusionLoss
 from .finetune_curves import show_labels
-from .finetune_pairs import TaskPairs
+from .finetune_pairs import validation_pairs
 
 PRIMARY = {"detection": "AP50", "segmentation": "mIoU"}
 """The score by which the best weights of each task are chosen."""
@@ -36,7 +38,7 @@ class Validation(NamedTuple):
 
 @torch.no_grad()
 def validate(
-    fuse: Fuse, task: TaskNetwork, pairs: TaskPairs, loss: FusionLoss, device: torch.device, examples: int = 0
+    fuse: Fuse, task: TaskNetwork, pairs: RunPairs, loss: FusionLoss, device: torch.device, examples: int = 0
 ) -> Validation:
     """Score all validation pairs, whole, as the images would be saved: in [0, 1] with 8 bits.
 
@@ -51,24 +53,24 @@ def validate(
     Returns:
         Scores and examples.
     """
-    shown = set(np.linspace(0, len(pairs.validation) - 1, min(examples, len(pairs.validation))).round().astype(int))
+    count = len(pairs.positions("validation"))
+    shown = set(spread(range(count), examples))
     losses, predictions, truths, sizes = [], [], [], []
     pictures: dict[str, NDArray[np.uint8]] = {}
-    for place, (batch, given) in enumerate(pairs.validation_batches(device)):
+    for place, (name, batch, given) in enumerate(validation_pairs(pairs, device)):
         image = fuse(batch.first, batch.second) if given is None else given
         losses.append(loss(image, batch.first, batch.second).item())
         image = (image.clamp(0, 1) * 255).round() / 255
         (prediction,) = task.predict(image)
         truth = batch.objects[0] if batch.objects is not None else batch.masks[0]  # type: ignore[index]
         if place in shown:
-            name = pairs.source.names[pairs.validation[place]]
             pictures[name] = show_labels(batch.first, batch.second, image, truth, prediction)
         predictions.append(_on_host(prediction))
         truths.append(_on_host(truth))
         sizes.append((image.shape[-2], image.shape[-1]))
     scores = {"loss": math.fsum(losses) / len(losses)}
     classes = pairs.source.classes
-    if pairs.labels == "boxes":
+    if pairs.source.labels == "boxes":
         detection = score_detections(predictions, truths, classes, sizes)
         scores |= {"AP50": detection.ap50, "AP75": detection.ap75, "mAP": detection.map}
         scores |= {f"AP50 {name}": value for name, value in detection.ap50_by_class.items()}

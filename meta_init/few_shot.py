@@ -9,7 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import __version__
-from ..data import PairBatch, cut_crops, spread
+from ..data import PairBatch
+from ..data.batch_stream import cut_crops
+from ..data.pairs_section import origin_of, roots_of
+from ..data.splits import spread
 from ..genotypes import TASKS, Genotype, load_genotype, save_genotype
 from ..genotypes.choices import nearest
 from ..operators import build_network
@@ -24,7 +27,7 @@ from ..runtime.weights import load_into, save_weights
 from .adaptation_curves import draw_adaptation
 from .episodes import Episode, validation_query
 from .meta_init_config import AdaptConfig, MetaInitConfig, TaskSection, check_task
-from .meta_tasks import Task, open_task
+from .meta_tasks import Task, task_of
 from .rates import RATES_FILE, adaptation_of, adapting_layers, load_rates, plain_adaptation
 from .trials import Curve, adapt_and_score
 
@@ -70,9 +73,9 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
     trained = _trained(folder)
     section = _section(config, trained)
     loss = section.fusion_loss(config.task, trained.data.crop)
-    root = config.data and config.data.expanduser()
-    task = open_task(
-        config.task, [root], weight=1.0, loss=loss, sources=section.sources, data=trained.data, seed=config.seed
+    roots = roots_of(config.data)
+    task = task_of(
+        config.task, trained.data.open_pairs(config.task, roots, config.seed, section.sources), weight=1.0, loss=loss
     )
     seed_everything(config.seed)
     origin = load_genotype(folder)
@@ -107,7 +110,7 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
             "timfuse": __version__,
             "seed": config.seed,
             "config_hash": config_hash(config),
-            "data": {"root": str(root) if root else "synthetic pairs", "pairs": len(pairs)},
+            "data": {"root": origin_of(roots), "pairs": len(pairs)},
             "init": config.init,
             "steps": config.steps,
             "validation_loss": {f"after {count}": value for count, value in curve.items()},

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
+from ..data.pairs_section import origin_of
 from ..genotypes import Genotype, load_genotype, save_genotype
 from ..operators import build_network, count_parameters
 from ..runtime.config import config_hash
@@ -65,8 +66,7 @@ def keep_best(
         "timfuse": __version__,
         "seed": config.seed,
         "config_hash": config_hash(config),
-        "data": {"root": str(config.data.root) if config.data.root else "synthetic pairs"}
-        | {task.name: len(task.training) for task in tasks},
+        "data": {"root": origin_of([config.data.root])} | {task.name: len(task.training) for task in tasks},
         "genotype": config.genotype,
         "init": config.init and str(config.init),
         "algorithm": config.meta.algorithm,

@@ -1,17 +1,21 @@
 """What a user can set for a meta-initialisation and an adaptation; configs/meta-init*.yaml are instances of it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ..data import RunPairs, open_pairs
+from ..data.pairs_section import Roots
 from ..genotypes import TASKS
 from ..genotypes.choices import nearest
 from ..genotypes.genotype import TASK_NAME
 from ..objectives import TASK_LOSSES, FusionLoss
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
+from ..runtime.seeds import derive_seed
 
 LEARN_RATES = ("maml", "fomaml", "anil")
 
@@ -20,8 +24,8 @@ class TaskSection(Section):
     """A fusion task: one of timfuse's own, or with `sources` any other.
 
     Attributes:
-        root: folder of its pairs, or a list of such folders; relative ones are below `data.root`. None for the folder
-            of the task's name.
+        root: Folder of the pairs, or a list of such folders, relative to `data.root`; None for the folder of the
+            task's name.
         weight: what it counts; 0 holds it out: adapted to in validations, never trained on.
         sources: for a task of your own, or unusual folders: names of the first and the second source, which are also
             those of their folders in `root`.
@@ -29,7 +33,7 @@ class TaskSection(Section):
         loss: weights of the terms of the fusion loss; None for the task's own.
     """
 
-    root: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = None
+    root: Roots = None
     weight: NonNegative = 1.0
     sources: tuple[str, str] | None = None
     colour: Literal["first", "second", "both"] | None = None
@@ -45,14 +49,14 @@ class DataSection(Section):
     """Where pairs come from and how episodes are made of them.
 
     Attributes:
-        root: folder that holds those of the tasks; None for synthetic pairs of every task.
-        synthetic_pairs: how many to make for each task where `root` is None.
-        crop: height and width of the crops, in pixels; they are mirrored at random.
-        support: pairs in a support batch; a new crop of each in every step of the adaptation.
-        query: pairs in the query batch, none of which is in the support batches.
-        validation: fraction of a folder's pairs for validation, where it has no train.txt and val.txt.
-        workers: processes that prepare episodes; changes nothing but the speed.
-        cache_megabytes: decoded pairs of each folder beyond this are read again when needed.
+        root: Folder that holds the folders of the tasks; None for synthetic pairs of every task.
+        synthetic_pairs: Number of pairs to render for each task where `root` is None.
+        crop: Height and width of the crops in pixels; they are mirrored at random.
+        support: Pairs in a support batch; every step of the adaptation takes a new crop of each.
+        query: Pairs in the query batch; none of them is in the support batches.
+        validation: Fraction of a folder's pairs for validation, where it has no train.txt and val.txt.
+        workers: Processes that prepare episodes; changes nothing but the speed.
+        cache_megabytes: Memory for the decoded pairs of each folder; the others are read again when needed.
     """
 
     root: Path | None = None
@@ -63,6 +67,22 @@ class DataSection(Section):
     validation: Fraction = 0.1
     workers: Annotated[int, Field(ge=0)] = 0
     cache_megabytes: Annotated[int, Field(ge=0)] = 2048
+
+    def open_pairs(
+        self, task: str, roots: Sequence[Path | None], seed: int, folders: tuple[str, str] | None
+    ) -> RunPairs:
+        """Open the pairs of a task in these folders; see `data.open_pairs`."""
+        return open_pairs(
+            roots,
+            task=task,
+            folders=folders,
+            minimum_size=self.crop,
+            synthetic_pairs=self.synthetic_pairs,
+            seed=seed,
+            synthetic_seed=derive_seed(seed, "scenes", task),
+            validation=self.validation,
+            cache_megabytes=self.cache_megabytes,
+        )
 
 
 class InnerSection(Section):
@@ -184,7 +204,7 @@ class AdaptConfig(Section):
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         init: the run folder of a meta-initialisation, or the name of one that comes with timfuse.
         task: name of the task: one of timfuse's own, one that the initialisation was trained on, or with `sources` any.
-        data: folder of its pairs; None for synthetic ones.
+        data: Folder of its pairs, or a list of such folders; None for synthetic pairs.
         sources: as in `TaskSection`; None for what the initialisation knows of the task.
         colour: likewise.
         loss: likewise.
@@ -197,7 +217,7 @@ class AdaptConfig(Section):
     device: str = "auto"
     init: str
     task: str
-    data: Path | None = None
+    data: Roots = None
     sources: tuple[str, str] | None = None
     colour: Literal["first", "second", "both"] | None = None
     loss: LossSection | None = None

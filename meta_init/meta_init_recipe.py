@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from ..bilevel import META_GRADIENTS, MetaGradient, NonFiniteError
 from ..bilevel.gradients import flatten, unflatten
-from ..data import fingerprint, stream_batches
+from ..data.batch_stream import stream_batches
+from ..data.fingerprint import fingerprint
 from ..genotypes import Genotype, load_genotype
 from ..operators import build_network
 from ..runtime.checkpoint import capture_rng, restore_rng, restoring

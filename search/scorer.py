@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..bilevel import NonFiniteError
-from ..data import LabelledBatch
+from ..data import PairBatch
 from ..downstream import build_task_network, start_from
 from ..downstream.downstream_section import TaskSection
 from ..runtime.distribution import Ranks
@@ -54,7 +54,7 @@ class Scorer:
             lr=section.learning_rate,
         )
 
-    def loss(self, fused: Tensor, batch: LabelledBatch) -> Tensor:
+    def loss(self, fused: Tensor, batch: PairBatch) -> Tensor:
         """Score fused images (N, 1, H, W), which are clipped to [0, 1], by the labels of their batch: a scalar."""
         return self.network.loss(fused.clamp(0, 1), batch)
 

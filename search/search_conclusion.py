@@ -14,7 +14,7 @@ from ..cost.cost_model import Choices, count
 from ..cost.cost_penalty import Charges
 from ..cost.feasibility import advice
 from ..cost.latency import measure_network
-from ..data import Splits
+from ..data import PairBatch
 from ..downstream import keep_task_network
 from ..drawing import draw
 from ..genotypes import Genotype, save_genotype
@@ -36,7 +36,7 @@ from ..runtime.weights import save_weights
 from .discretise import choose, reasons
 from .probability_curves import draw_probabilities
 from .scorer import Scorer
-from .search_batches import Batch, Streams
+from .search_batches import SearchBatches
 from .search_config import SearchConfig, SearchSection
 from .search_validation import mean_losses, recalibrate
 
@@ -48,7 +48,7 @@ RULE_OF_BUDGET = "the most probable operators at the last step that meet the bud
 def validation_losses(
     settings: SearchSection,
     fuse: Callable[[Tensor, Tensor], Tensor],
-    streams: Streams,
+    streams: SearchBatches,
     scorer: Scorer | None = None,
 ) -> dict[str, float]:
     """Average both losses of a search over the validation batches.
@@ -73,7 +73,7 @@ def validation_losses(
 def _of_batches(section: LossSection) -> Callable[[Tensor, Any], Tensor]:
     loss = FusionLoss(**section.model_dump())
 
-    def evaluate(fused: Tensor, batch: Batch) -> Tensor:
+    def evaluate(fused: Tensor, batch: PairBatch) -> Tensor:
         return loss(fused, batch.first, batch.second)
 
     return evaluate
@@ -83,8 +83,7 @@ def conclude(
     config: SearchConfig,
     supernet: FusionNetwork,
     probabilities: Tensor,
-    streams: Streams,
-    splits: Splits,
+    streams: SearchBatches,
     warnings: list[str],
     scorer: Scorer | None,
     charges: Charges | None,
@@ -96,7 +95,6 @@ def conclude(
         supernet: with its searched weights.
         probabilities: (cells, steps, candidates) at the end.
         streams: the batches.
-        splits: which pairs were for what.
         warnings: what the guards said on the way.
         scorer: what scored the architecture, if not fusion alone.
         charges: what the search paid for costs, if they counted.
@@ -127,10 +125,10 @@ def conclude(
         "seed": config.seed,
         "config_hash": config_hash(config),
         "data": {
-            "root": str(config.data.root) if config.data.root else "synthetic scenes",
-            "weight_pairs": len(splits.weight),
-            "architecture_pairs": len(splits.architecture),
-            "validation_pairs": len(splits.validation),
+            "root": config.data.origin,
+            "weight_pairs": len(streams.pairs.positions("training")),
+            "architecture_pairs": len(streams.pairs.positions("architecture")),
+            "validation_pairs": len(streams.pairs.positions("validation")),
         },
         **operator_sources(space.operators),
         **({} if scorer is None else {"outer_loss": scorer.provenance}),

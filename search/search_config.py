@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
 from ..cost.budget import Budget, parse_budget
+from ..data import Labels, RunPairs
+from ..data.pairs_section import PairsSection
 from ..downstream.downstream_section import TaskSection
 from ..genotypes import CellGenotype, Genotype, parse_operator
 from ..objectives.loss_section import LossSection
@@ -15,35 +17,34 @@ from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 from ..runtime.errors import UserError
 
 
-class DataSection(Section):
+class DataSection(PairsSection):
     """Where pairs come from and how they are cut.
 
     Attributes:
-        root: folder with the two image folders, and the labels of a downstream task; None for the embedded synthetic
-            pairs.
-        synthetic_pairs: how many scenes to make where `root` is None.
-        crop: height and width of the training crops, in pixels.
-        batch_size: crops in a batch, the same for weights and architecture.
-        architecture: fraction of the training pairs that the architecture is scored on.
-        validation: fraction of all pairs for validation, where the folder has no train.txt and val.txt.
-        seed: says which pairs are for what, and draws the validation crops and the synthetic pairs; None for the run's.
-        workers: processes that prepare batches; changes nothing but the speed.
-        cache_megabytes: decoded pairs beyond this are read again when needed.
+        architecture: Fraction of the training pairs that score the architecture; the others train the weights.
+        seed: Chooses the parts of the pairs, the validation crops and the synthetic pairs; None for the run's seed.
     """
 
-    root: Path | None = None
     synthetic_pairs: Annotated[int, Field(ge=3)] = 96
-    crop: Annotated[int, Field(ge=16)] = 64
-    batch_size: Count = 4
     architecture: Fraction = 0.5
-    validation: Fraction = 0.1
     seed: Annotated[int, Field(ge=0)] | None = None
-    workers: Annotated[int, Field(ge=0)] = 0
-    cache_megabytes: Annotated[int, Field(ge=0)] = 2048
 
     def seed_of(self, run: int) -> int:
-        """Return `seed`, or else that of the run."""
+        """Return `seed`, or else the run's seed."""
         return run if self.seed is None else self.seed
+
+    def open_pairs(
+        self, task: str, seed: int, labels: Labels | None = None, folders: tuple[str, str] | None = None
+    ) -> RunPairs:
+        """Open the pairs of a search; see `data.open_pairs`."""
+        return self._open(
+            task,
+            folders=folders,
+            labels=labels,
+            minimum_size=self.crop,
+            seed=self.seed_of(seed),
+            architecture=self.architecture,
+        )
 
 
 class SpaceSection(Section):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..bilevel.options import complete_options
 from ..cost.cost_penalty import Charges, open_charges
 from ..cost.feasibility import check_reachable
 from ..cost.latency_table import load_table, save_table
-from ..data import LabelledBatch, PairSource, Splits, fingerprint
+from ..data import PairBatch
 from ..genotypes import Genotype
 from ..objectives import FusionLoss
 from ..objectives.loss_section import LossSection
@@ -36,7 +36,7 @@ from ..runtime.seeds import derive_seed, seed_everything
 from .guards import Guards
 from .relaxation import entropy, gumbel_noise, relax, temperature_at
 from .scorer import Scorer
-from .search_batches import Batch, LabelledStreams, Streams, read_labelled_pairs, read_pairs
+from .search_batches import SearchBatches
 from .search_conclusion import conclude, validation_losses
 from .search_config import SearchConfig
 
@@ -79,7 +79,7 @@ def search(
         for section in (config.search.outer_loss, config.search.inner_loss):
             section.loss(config.data.crop)  # before anything is read, measured or written
         ranks.check_even("data.batch_size", config.data.batch_size)
-        open_streams, source, splits, scorer = _open_data(config, device)
+        streams, scorer = _open_data(config, device, ranks)
         charges = ranks.from_leader(lambda: _open_charges(config, device, resume))
         with open_led_run(
             config.run,
@@ -88,8 +88,8 @@ def search(
             resume=resume,
             overwrite=overwrite,
             harmless=HARMLESS,
-            pairs=len(source),
-            fingerprint=lambda: fingerprint((source.fingerprint(), asdict(splits))),
+            pairs=len(streams.pairs.source),
+            fingerprint=streams.pairs.fingerprint,
         ) as run:
             if ranks.leads and charges is not None and charges.table:
                 save_table(run.path / LATENCY_FILE, charges.table, device)
@@ -100,15 +100,14 @@ def search(
                 _restore(state, run.load_checkpoint(), run.path)
             run.start("searching", config.search.steps, state.step)
             with synchronised(state.supernet, ranks):
-                _fit(config, state, open_streams(ranks), charges, run, on_validation)
+                _fit(config, state, streams, charges, run, on_validation)
             probabilities = relax(state.logits.detach(), config.search.temperature[1])
             return ranks.from_leader(
                 lambda: conclude(
                     config,
                     state.supernet,
                     probabilities,
-                    open_streams(ALONE),
-                    splits,
+                    replace(streams, ranks=ALONE),
                     state.guards.given,
                     scorer,
                     charges,
@@ -116,18 +115,24 @@ def search(
             )
 
 
-def _open_data(
-    config: SearchConfig, device: torch.device
-) -> tuple[Callable[[Ranks], Streams], PairSource, Splits, Scorer | None]:
-    """Read the pairs and, for a downstream task, their labels, and build the network that learns from them."""
+def _open_data(config: SearchConfig, device: torch.device, ranks: Ranks) -> tuple[SearchBatches, Scorer | None]:
+    """Open the pairs and, for a downstream task, their labels, and build the network that learns from them."""
     data, task, seed = config.data, config.downstream, config.seed
+    pairs = data.open_pairs(config.task, seed, None if task is None else task.labels)
+    streams = SearchBatches(
+        pairs,
+        batch_size=data.batch_size,
+        crop=data.crop,
+        seed=seed,
+        validation_seed=data.seed_of(seed),
+        device=device,
+        workers=data.workers,
+        ranks=ranks,
+    )
     if task is None:
-        source, splits = read_pairs(data, seed)
-        return partial(Streams, data, source, splits, seed, device), source, splits, None
-    labelled, splits = read_labelled_pairs(data, task.labels, seed)
+        return streams, None
     seed_everything(seed)
-    scorer = Scorer(task, labelled.classes, device)
-    return partial(LabelledStreams, data, labelled, splits, seed, device, task.labels), labelled, splits, scorer
+    return streams, Scorer(task, pairs.source.classes, device)
 
 
 def _open_charges(config: SearchConfig, device: torch.device, resume: bool) -> Charges | None:
@@ -189,7 +194,7 @@ def _setup(config: SearchConfig, device: torch.device, scorer: Scorer | None = N
 def _fit(
     config: SearchConfig,
     state: _State,
-    streams: Streams,
+    streams: SearchBatches,
     charges: Charges | None,
     run: LedRun,
     on_validation: OnValidation | None,
@@ -239,8 +244,8 @@ def _step(
     config: SearchConfig,
     state: _State,
     charges: Charges | None,
-    weight_batch: Batch,
-    architecture_batch: Batch | None,
+    weight_batch: PairBatch,
+    architecture_batch: PairBatch | None,
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
     """Update the weights and, given a batch for it, the architecture and what scores it; return what to log.
@@ -279,8 +284,8 @@ def _step(
 def _differentiate(
     config: SearchConfig,
     state: _State,
-    weight_batch: Batch,
-    architecture_batch: Batch | None,
+    weight_batch: PairBatch,
+    architecture_batch: PairBatch | None,
     searching: bool,
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
@@ -292,19 +297,19 @@ def _differentiate(
         settings.weight_learning_rate, settings.weight_learning_rate / 10, state.step, settings.steps
     )
 
-    def fuse(supernet: torch.nn.Module, batch: Batch, logits: Tensor) -> Tensor:
+    def fuse(supernet: torch.nn.Module, batch: PairBatch, logits: Tensor) -> Tensor:
         fused: Tensor = supernet(batch.first, batch.second, relax(logits, temperature, noise))
         return fused
 
-    def loss_of(section: LossSection) -> Callable[[torch.nn.Module, Batch], Tensor]:
+    def loss_of(section: LossSection) -> Callable[[torch.nn.Module, PairBatch], Tensor]:
         loss = FusionLoss(**section.model_dump())
 
-        def evaluate(supernet: torch.nn.Module, batch: Batch) -> Tensor:
+        def evaluate(supernet: torch.nn.Module, batch: PairBatch) -> Tensor:
             return loss(fuse(supernet, batch, state.logits), batch.first, batch.second)
 
         return evaluate
 
-    def task_loss(supernet: torch.nn.Module, batch: LabelledBatch) -> Tensor:
+    def task_loss(supernet: torch.nn.Module, batch: PairBatch) -> Tensor:
         assert scorer is not None
         logits = state.logits.view_as(state.logits)
         logits.register_hook(direct.append)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from .. import __version__
+from ..data import RunPairs
 from ..genotypes import Genotype, save_genotype
 from ..objectives import FusionLoss
 from ..operators import count_parameters
@@ -15,7 +16,6 @@ from ..runtime.weights import load_into, save_weights
 from .first_stage import fuse
 from .train_config import TrainConfig
 from .train_curves import draw_curves, draw_examples
-from .train_pairs import TrainingPairs
 from .train_validation import TRIVIAL, validate
 
 Scores = dict[str, dict[str, float]]  # as in `Validation`
@@ -36,7 +36,7 @@ class Training(NamedTuple):
 
 
 def keep_best(
-    config: TrainConfig, genotype: Genotype, network: nn.Module, pairs: TrainingPairs, step: int, scores: Scores
+    config: TrainConfig, genotype: Genotype, network: nn.Module, pairs: RunPairs, step: int, scores: Scores
 ) -> None:
     """Write the best weights so far and their genotype, so that the folder can be used while the training goes on.
 
@@ -60,7 +60,7 @@ def conclude(
     network: nn.Module,
     first_stage: nn.Module | None,
     loss: FusionLoss,
-    pairs: TrainingPairs,
+    pairs: RunPairs,
     step: int,
 ) -> Training:
     """Score the best weights beside fusion without a network, and draw; the genotype comes last.
@@ -81,12 +81,12 @@ def conclude(
     device = next(network.parameters()).device
     best = validate(
         lambda first, second: fuse(network, first_stage, first, second)[0],
-        pairs.validation,
+        pairs.sets,
         loss,
         device,
         examples=config.train.images,
     )
-    trivial = {name: validate(method, pairs.validation, loss, device).scores for name, method in TRIVIAL.items()}
+    trivial = {name: validate(method, pairs.sets, loss, device).scores for name, method in TRIVIAL.items()}
     scores = {"best": best.scores, **trivial}
     genotype = _with_provenance(config, genotype, network, pairs, step, scores)
     pictures = config.run / "pictures"
@@ -100,7 +100,7 @@ def _with_provenance(
     config: TrainConfig,
     genotype: Genotype,
     network: nn.Module,
-    pairs: TrainingPairs,
+    pairs: RunPairs,
     step: int,
     metrics: dict[str, Scores],
 ) -> Genotype:
@@ -111,9 +111,9 @@ def _with_provenance(
         "seed": config.seed,
         "config_hash": config_hash(config),
         "data": {
-            "root": [str(root) for root in config.data.roots if root] or "synthetic scenes",
-            "training_pairs": pairs.training_count,
-            "validation_pairs": sum(len(validation.indices) for validation in pairs.validation),
+            "root": config.data.origin,
+            "training_pairs": len(pairs.positions("training")),
+            "validation_pairs": len(pairs.positions("validation")),
         },
         "genotype": config.genotype,
         "first_stage": config.first_stage and str(config.first_stage),

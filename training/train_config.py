@@ -5,48 +5,34 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ..data import RunPairs
+from ..data.pairs_section import PairsSection
 from ..objectives.loss_section import LossSection
-from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
+from ..objectives.metrics import BASKET, METRICS
+from ..runtime.config import Count, NonNegative, Positive, Section
+
+_SMALLEST = max(METRICS[name].smallest_side for name in BASKET)  # pixels, of an image that can be validated on
 
 
-class DataSection(Section):
+class DataSection(PairsSection):
     """Where pairs come from and how they are cut.
 
     Attributes:
-        root: folder with the two image folders, or a list of such folders to mix; None for the embedded synthetic
-            scenes.
-        shares: how often each folder's pairs come, relative to the others; None for all folders equally often.
-        synthetic_pairs: how many scenes to make where `root` is None.
-        crop: height and width of the training crops, in pixels; they are mirrored at random.
-        batch_size: crops in a batch.
-        validation: fraction of a folder's pairs for validation, where it has no train.txt and val.txt.
-        validation_pairs: largest number of validation pairs of each folder; they are spread over its list.
-        workers: processes that prepare batches; changes nothing but the speed.
-        cache_megabytes: decoded pairs of each folder beyond this are read again when needed.
+        validation_pairs: Largest number of validation pairs of each folder, spread over its list.
     """
 
-    root: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = None
-    shares: tuple[Positive, ...] | None = None
-    synthetic_pairs: Annotated[int, Field(ge=2)] = 96
     crop: Annotated[int, Field(ge=16)] = 96
-    batch_size: Count = 4
-    validation: Fraction = 0.1
     validation_pairs: Count = 8
-    workers: Annotated[int, Field(ge=0)] = 0
-    cache_megabytes: Annotated[int, Field(ge=0)] = 2048
 
-    @property
-    def roots(self) -> tuple[Path | None, ...]:
-        """The folders, or None alone for synthetic scenes."""
-        return self.root if isinstance(self.root, tuple) else (self.root,)
-
-    @model_validator(mode="after")
-    def _a_share_for_each_folder(self) -> Self:
-        if self.shares is not None and len(self.shares) != len(self.roots):
-            raise ValueError(f"must have one of data.shares for each folder: {len(self.shares)} for {len(self.roots)}")
-        if len(set(self.roots)) != len(self.roots):
-            raise ValueError("must name each folder of data.root once")
-        return self
+    def open_pairs(self, task: str, seed: int, folders: tuple[str, str] | None = None) -> RunPairs:
+        """Open the pairs of a training; see `data.open_pairs`."""
+        return self._open(
+            task,
+            folders=folders,
+            minimum_size=max(self.crop, _SMALLEST),
+            seed=seed,
+            validation_pairs=self.validation_pairs,
+        )
 
 
 class TrainSection(Section):

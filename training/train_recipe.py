@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..data import PairBatch
+from ..data import PairBatch, RunPairs
 from ..genotypes import Genotype, load_genotype
 from ..objectives import FusionLoss
 from ..operators import build_network, synchronised
@@ -28,7 +28,6 @@ from ..runtime.weights import load_into, save_weights
 from .first_stage import FOLDER, fuse, keep_first_stage, load_first_stage
 from .train_conclusion import Training, conclude, keep_best
 from .train_config import TrainConfig, TrainSection
-from .train_pairs import TrainingPairs, open_pairs
 from .train_validation import validate
 
 HARMLESS = ("run", "data.workers", "data.cache_megabytes", "train.checkpoint_every")  # may differ on resuming
@@ -58,7 +57,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         ranks.check_even("data.batch_size", config.data.batch_size)
         loss = config.loss.loss(config.data.crop)
         genotype = ranks.from_leader(lambda: _genotype(config))
-        pairs = open_pairs(config.data, genotype.task, config.seed, ranks)
+        pairs = config.data.open_pairs(genotype.task, config.seed)
         first_genotype, first_stage = _first_stage(config, resume, ranks)
         seed_everything(config.seed)
         state = _setup(config, genotype, device)
@@ -69,7 +68,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             resume=resume,
             overwrite=overwrite,
             harmless=HARMLESS,
-            pairs=len(pairs.stream.source),
+            pairs=len(pairs.source),
             fingerprint=pairs.fingerprint,
         ) as run:
             if first_genotype is not None and first_stage is not None:
@@ -159,13 +158,22 @@ def _fit(
     genotype: Genotype,
     first_stage: nn.Module | None,
     loss: FusionLoss,
-    pairs: TrainingPairs,
+    pairs: RunPairs,
     run: LedRun,
 ) -> None:
     """Run the steps that are left, with validations and checkpoints now and then and at the end."""
-    settings, ranks = config.train, run.ranks
-    device = next(state.network.parameters()).device
-    batches = pairs.batches(state.step, settings.steps, config.data.workers, device)
+    settings, data, ranks = config.train, config.data, run.ranks
+    batches = pairs.batches(
+        "train",
+        state.step,
+        settings.steps,
+        batch_size=data.batch_size,
+        crop=data.crop,
+        seed=config.seed,
+        workers=data.workers,
+        device=next(state.network.parameters()).device,
+        ranks=ranks,
+    )
     validated = ""
     with deferred_interrupt() as interrupted:
         while state.step < settings.steps:
@@ -200,7 +208,7 @@ def _step(
     with torch.autocast(batch.first.device.type, state.precision, enabled=state.precision is not None):
         fused, *sides = fuse(state.network, first_stage, batch.first, batch.second)
     value = loss(fused.to(batch.first.dtype), batch.first, batch.second)
-    for side, source in zip(sides, batch, strict=False):
+    for side, source in zip(sides, (batch.first, batch.second), strict=False):
         value = value + settings.side_weight * (side.to(source.dtype) - source).abs().mean()
     state.optimizer.zero_grad()
     state.scaler.scale(value).backward()
@@ -224,7 +232,7 @@ def _validate(
     genotype: Genotype,
     first_stage: nn.Module | None,
     loss: FusionLoss,
-    pairs: TrainingPairs,
+    pairs: RunPairs,
     run: LedRun,
 ) -> dict[str, dict[str, float]]:
     """Score the averaged weights, keep them as the last ones and, if no others did better, as the best."""
@@ -232,7 +240,7 @@ def _validate(
     device = next(network.parameters()).device
     validation = validate(
         lambda first, second: fuse(network, first_stage, first, second)[0],
-        pairs.validation,
+        pairs.sets,
         loss,
         device,
         examples=config.train.images,

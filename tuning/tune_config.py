@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
+from ..data.pairs_section import Roots
 from ..objectives.metrics import BASKET
-from ..runtime.config import Fraction, Section, dotted_items, load_config
+from ..runtime.config import Fraction, Positive, Section, dotted_items, load_config
 from ..runtime.errors import UserError
 from ..search import SearchConfig
 from ..training import TrainConfig
@@ -22,15 +23,18 @@ class DataSection(Section):
     """Where the pairs of both stages come from.
 
     Attributes:
-        root: folder with the two image folders; None for the embedded synthetic scenes.
-        synthetic_pairs: how many scenes to make where `root` is None.
-        validation: fraction of all pairs for validation, where the folder has no train.txt and val.txt; both stages
-            hold out the same ones.
-        workers: processes that prepare batches; changes nothing but the speed.
-        cache_megabytes: decoded pairs beyond this are read again when needed.
+        root: Folder of a data set in any layout of the task, or a list of such folders to mix; None for synthetic
+            pairs.
+        shares: Relative frequency of each folder's pairs in the batches; None for all folders equally often.
+        synthetic_pairs: Number of pairs to render where `root` is None.
+        validation: Fraction of a folder's pairs for validation, where it has no train.txt and val.txt; both stages hold
+            out the same pairs.
+        workers: Processes that prepare batches; changes nothing but the speed.
+        cache_megabytes: Memory for the decoded pairs of each folder; the others are read again when needed.
     """
 
-    root: Path | None = None
+    root: Roots = None
+    shares: tuple[Positive, ...] | None = None
     synthetic_pairs: Annotated[int, Field(ge=3)] = 96
     validation: Fraction = 0.1
     workers: Annotated[int, Field(ge=0)] = 0
