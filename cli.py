@@ -319,7 +319,7 @@ def evaluate_task(
     from rich.console import Console
     from rich.table import Table
 
-    from .data import named_folders
+    from .data.pairs import named_folders
     from .finetune import evaluate_task as run_evaluation
     from .finetune.task_evaluation import columns_of, shown
 

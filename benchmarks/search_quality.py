@@ -32,7 +32,6 @@ from timfuse.runtime.weights import load_into
 from timfuse.search import SearchConfig, search
 from timfuse.search.search_config import DataSection, SearchSection, SpaceSection
 from timfuse.training import TrainConfig, train
-from timfuse.training.train_pairs import open_pairs
 
 RESULTS = Path(__file__).parent / "results"
 NETWORKS = RESULTS / "search-quality-networks.csv"
@@ -108,10 +107,11 @@ def train_one(data: Path, operators: tuple[str, ...], seed: int, folder: Path) -
 def score(network: torch.nn.Module, config: TrainConfig) -> float:
     """Average the outer loss of the search over whole validation images."""
     loss = FusionLoss(**OUTER.model_dump())
-    data = config.data.model_copy(update={"validation_pairs": 1000})
-    (validation,) = open_pairs(data, "infrared-visible", config.seed).validation
-    pairs = validation.pairs(torch.device("cpu"))
-    return statistics.fmean(loss(network(first, second), first, second).item() for first, second in pairs)
+    (pairs,) = config.data.open_pairs("infrared-visible", None, config.seed).sets
+    batches = (batch for _, batch in pairs.validation_pairs("cpu"))
+    return statistics.fmean(
+        loss(network(batch.first, batch.second), batch.first, batch.second).item() for batch in batches
+    )
 
 
 def search_all(data: Path, estimators: list[str], seeds: list[int], folder: Path) -> None:

@@ -1,21 +1,16 @@
-"""Where pairs and their labels come from: files, folders of pairs, synthetic pairs, splits and the training streams."""
+"""Where pairs and their labels come from: files, data sets, synthetic pairs, splits and training batches."""
 
-from .checking import CheckedPairs, check_pairs
+from .batch_stream import BatchStream
 from .colour import chroma_source, colour_like, is_colour, luma_of, to_pixels
-from .fingerprint import fingerprint, fingerprint_files
-from .images import SUFFIXES, Pixels, luma, read_luma, read_pixels, unit_range, write_pixels
-from .labelled import LabelledPairs, LabelledScenes, LabelledSource, Labels, open_labelled, split_labelled
-from .labelled_stream import LabelledStream, ZoomedWindow, labelled_batch
-from .layouts import LAYOUTS
-from .objects import IGNORED, LabelledBatch, Objects
-from .pairs import Pair, find_fused, find_pairs, match_pairs, named_folders, read_names
+from .images import Pixels, luma, read_pixels, unit_range, write_pixels
+from .pair_batch import IGNORED, Objects, PairBatch
+from .pair_source import Labels, PairSource
+from .pairs import Pair, find_pairs, match_pairs
+from .run_pairs import RunPairs, open_pairs
 from .sources import open_source
-from .splits import Splits, hold_out, make_splits, scene_blocks, spread
-from .stream import CropStream, JoinedPairs, PairBatch, PairSource, Window, cut_crops, stream_batches
 from .synthetic import (
     Scene,
     SyntheticPairs,
-    SyntheticScenes,
     make_exposures,
     make_focus,
     make_phantom,
@@ -25,57 +20,30 @@ from .synthetic import (
 
 __all__ = [
     "IGNORED",
-    "LAYOUTS",
-    "SUFFIXES",
-    "CheckedPairs",
-    "CropStream",
-    "JoinedPairs",
-    "LabelledBatch",
-    "LabelledPairs",
-    "LabelledScenes",
-    "LabelledSource",
-    "LabelledStream",
+    "BatchStream",
     "Labels",
     "Objects",
     "Pair",
     "PairBatch",
     "PairSource",
     "Pixels",
+    "RunPairs",
     "Scene",
-    "Splits",
     "SyntheticPairs",
-    "SyntheticScenes",
-    "Window",
-    "ZoomedWindow",
-    "check_pairs",
     "chroma_source",
     "colour_like",
-    "cut_crops",
-    "find_fused",
     "find_pairs",
-    "fingerprint",
-    "fingerprint_files",
-    "hold_out",
     "is_colour",
-    "labelled_batch",
     "luma",
     "luma_of",
     "make_exposures",
     "make_focus",
     "make_phantom",
     "make_scene",
-    "make_splits",
     "match_pairs",
-    "named_folders",
-    "open_labelled",
+    "open_pairs",
     "open_source",
-    "read_luma",
-    "read_names",
     "read_pixels",
-    "scene_blocks",
-    "split_labelled",
-    "spread",
-    "stream_batches",
     "to_pixels",
     "unit_range",
     "write_pixels",

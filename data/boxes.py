@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
-from .objects import Objects
+from .pair_batch import Objects
 
 _ROUNDING = 0.1  # pixels; values of few decimals put a box that ends at the border so far over it
 

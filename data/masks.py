@@ -11,7 +11,7 @@ from PIL import Image
 from ..runtime.errors import UserError
 from .class_names import read_class_names
 from .layouts import MASKS, divided, find_images
-from .objects import IGNORED
+from .pair_batch import IGNORED
 
 _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 

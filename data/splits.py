@@ -1,10 +1,10 @@
-"""The disjoint parts of a data set: for network weights, for the architecture of a search, for validation."""
+"""The parts of a data set: for training weights, for scoring the architecture of a search, for validation."""
 
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,114 +17,91 @@ _SLICE = re.compile("[1-9][0-9]{3,5}")  # a patient's number and a slice's of th
 _FRAME = re.compile("(.*?)([0-9]+)[A-Za-z]?", re.DOTALL)  # a video's or a series' name and a number, as in 00004N
 
 
-@dataclass(frozen=True)
-class Splits:
-    """Positions of pairs in their source; the three parts are disjoint and none is empty.
+class Split(NamedTuple):
+    """Positions of pairs in their source, each part sorted by name; the parts are disjoint.
 
     Attributes:
-        weight: Pairs on which network weights are trained (the inner problem).
-        architecture: Pairs on which architecture logits are trained (the outer problem).
-        validation: Pairs that no training sees.
+        training: Pairs that train network weights (the inner problem).
+        architecture: Pairs that score the architecture of a search (the outer problem); empty unless asked for.
+        validation: Pairs that train nothing.
     """
 
-    weight: tuple[int, ...]
+    training: tuple[int, ...]
     architecture: tuple[int, ...]
     validation: tuple[int, ...]
 
-    def __post_init__(self) -> None:
-        parts = (self.weight, self.architecture, self.validation)
-        assert all(parts), "a split is empty"
-        assert len({i for part in parts for i in part}) == sum(map(len, parts)), "the splits overlap"
 
-
-def hold_out(
-    names: Sequence[str], *, seed: int, folder: Path | None = None, validation: float = 0.1
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Split pairs into training and validation; the validation pairs are those of `make_splits` with the same seed.
-
-    Args:
-        names: Name of each pair in the source.
-        seed: Draws the blocks.
-        folder: As for `make_splits`.
-        validation: As for `make_splits`.
-
-    Returns:
-        The positions of the training and of the validation pairs, each sorted by name.
-
-    Raises:
-        UserError: If there are fewer than two pairs, or the two files contradict each other or the pairs.
-    """
-    position = {name: index for index, name in enumerate(names)}
-    parts = None if folder is None else _named(folder, set(position))
-    if parts is None:
-        if len(names) < 2:
-            raise UserError(f"{len(names)} pair cannot be split into training and validation; at least 2 are needed")
-        held_out, training = _deal(sorted(names), validation, np.random.default_rng(seed), rest=1)
-        parts = training, held_out
-    training_positions, validation_positions = (tuple(position[name] for name in sorted(part)) for part in parts)
-    return training_positions, validation_positions
-
-
-def make_splits(
+def split_pairs(
     names: Sequence[str],
     *,
     seed: int,
     folder: Path | None = None,
-    architecture: float = 0.5,
     validation: float = 0.1,
-) -> Splits:
-    """Split pairs by name, deterministically.
+    architecture: float | None = None,
+    unlabelled: Sequence[str] = (),
+) -> Split:
+    """Split the pairs of a data set by name into parts that depend on names and seed alone.
 
-    Pairs are dealt out in contiguous blocks of sorted names (20 of them), not one by one: data sets are cut
-    from video, neighbouring names are neighbouring frames, and a frame whose neighbour was trained on
-    validates nothing. Several random blocks for each part keep a part from being one stretch of the video.
+    Pairs are dealt in 20 contiguous blocks of sorted names, not one by one: data sets are cut from video, neighbouring
+    names are neighbouring frames, and a frame next to a training frame validates nothing. Several random blocks for
+    each part keep a part from being one stretch of the video.
 
     Args:
         names: Name of each pair in the source.
         seed: Draws the blocks.
-        folder: The data set's folder; where it holds `train.txt` and `val.txt`, these name the training and
-            the validation pairs, and pairs that neither names are left out.
-        architecture: Fraction of the training pairs that goes to the architecture, in (0, 1).
-        validation: Fraction of all pairs that goes to validation, in (0, 1), where no file names them.
+        folder: Folder of the data set; if it holds `train.txt` and `val.txt`, these name the training and the
+            validation pairs, and pairs that neither names are left out.
+        validation: Fraction of all pairs for validation, in (0, 1), where no file names them.
+        architecture: Fraction of the training pairs for the architecture of a search, in (0, 1); None for no such part.
+        unlabelled: Names of the data set's further pairs, which are in no part. The two files may name them, and with
+            `architecture` they are dealt too, so that a search has the same parts with and without labels.
 
     Returns:
-        The three parts, each sorted by name.
+        The parts.
 
     Raises:
         UserError: If there are too few pairs, or the two files contradict each other or the pairs.
     """
-    position = {name: index for index, name in enumerate(names)}
+    listed = None if folder is None else _listed(folder, {*names, *unlabelled})
     rng = np.random.default_rng(seed)
-    named = None if folder is None else _named(folder, set(position))
-    if named is None:
-        if len(names) < 3:
-            raise UserError(f"{len(names)} pairs cannot be split into three parts; at least 3 are needed")
-        held_out, training = _deal(sorted(names), validation, rng, rest=2)
+    if listed is None:
+        known = list(names) if architecture is None else [*names, *unlabelled]
+        least = 2 if architecture is None else 3
+        if len(known) < least:
+            wanted = "training and validation" if architecture is None else "three parts"
+            raise UserError(f"{_count(known)} cannot be split into {wanted}; at least {least} are needed")
+        held_out, training = _deal(sorted(known), validation, rng, rest=least - 1)
     else:
-        training, held_out = named
+        training, held_out = listed
+    outer: list[str] = []
+    if architecture is not None:
         if len(training) < 2:
-            raise UserError(f"{folder}/train.txt names {len(training)} pair; at least 2 are needed")
-    outer, inner = _deal(sorted(training), architecture, rng, rest=1)
-
-    def positions(part: Sequence[str]) -> tuple[int, ...]:
-        return tuple(position[name] for name in sorted(part))
-
-    return Splits(weight=positions(inner), architecture=positions(outer), validation=positions(held_out))
+            raise UserError(f"{folder}/train.txt names {_count(training)}; at least 2 are needed")
+        outer, training = _deal(sorted(training), architecture, rng, rest=1)
+    position = {name: index for index, name in enumerate(names)}
+    parts = (training, outer, held_out)
+    split = Split(*(tuple(position[name] for name in sorted(part) if name in position) for part in parts))
+    for name, part in zip(Split._fields, split, strict=True):
+        if not part and (name != "architecture" or architecture is not None):
+            raise UserError(
+                f"none of the {name} pairs in {folder} has a label; label some of them and name these in labelled.txt"
+            )
+    return split
 
 
 def scene_blocks(names: Sequence[str]) -> list[list[int]]:
-    """Group pairs that look alike, judging by their names, so that two draws can be kept from sharing a scene.
+    """Group pairs that look alike, judging by their names, so that two draws share no scene.
 
-    Names such as 12034 throughout, of the Harvard sets, are slice 034 of patient 12: one block for each patient.
-    Else names that agree up to a number at their end are frames of one video or a series, which is cut in the order
-    of the numbers into blocks of up to a twentieth of all names, but up to three names in any case.
-    A name without a number belongs to the series of that name (Window and Window2), or is a scene by itself.
+    If all names are like 12034, as in the Harvard sets (slice 034 of patient 12), each patient is a block. Otherwise
+    names that agree up to a number at their end are frames of one video or a series. Such a series is cut in the order
+    of the numbers into blocks of up to a twentieth of all names, or up to three names if that is more. A name without a
+    number belongs to the series of that name (Window and Window2), or is a scene by itself.
 
     Args:
         names: Name of each pair in the source.
 
     Returns:
-        The positions of each block's pairs, none empty; at least two blocks where there are two names.
+        The positions of each block's pairs; no block is empty, and two or more names make at least two blocks.
     """
     positions = range(len(names))
     if all(_SLICE.fullmatch(name) for name in names):
@@ -141,21 +118,21 @@ def scene_blocks(names: Sequence[str]) -> list[list[int]]:
 
 
 def spread(positions: Sequence[int], count: int) -> tuple[int, ...]:
-    """Take at most so many of the positions, at equal distances, since neighbours look alike.
+    """Choose positions at equal distances, since neighbours look alike.
 
     Args:
-        positions: To take from, in the order of the pairs' names.
-        count: How many to take.
+        positions: The positions to choose from, in the order of the pairs' names.
+        count: Largest number of positions to choose.
 
     Returns:
-        The positions that were taken, in their order.
+        The chosen positions in their order.
     """
     places = np.linspace(0, len(positions) - 1, min(count, len(positions))).round().astype(int)
     return tuple(positions[place] for place in places)
 
 
 def _grouped(positions: Sequence[int], keys: Sequence[str]) -> list[list[int]]:
-    """Group positions by their key, the groups sorted by key, each in the order in which its positions come."""
+    """Group positions by their key; groups are sorted by key, and positions keep their order in each group."""
     groups: dict[str, list[int]] = {key: [] for key in sorted(set(keys))}
     for index in positions:
         groups[keys[index]].append(index)
@@ -167,6 +144,10 @@ def _runs(positions: list[int], count: int) -> list[list[int]]:
     return [run.tolist() for run in np.array_split(np.array(positions), count)]
 
 
+def _count(names: Sequence[str]) -> str:
+    return "1 pair" if len(names) == 1 else f"{len(names)} pairs"
+
+
 def _deal(names: list[str], fraction: float, rng: np.random.Generator, rest: int) -> tuple[list[str], list[str]]:
     """Deal a fraction of the names in shuffled contiguous blocks, at least one, leaving at least `rest`."""
     blocks = np.array_split(np.arange(len(names)), min(_BLOCKS, len(names)))
@@ -175,8 +156,8 @@ def _deal(names: list[str], fraction: float, rng: np.random.Generator, rest: int
     return [names[i] for i in order[:count]], [names[i] for i in order[count:]]
 
 
-def _named(folder: Path, known: set[str]) -> tuple[list[str], list[str]] | None:
-    """Read `train.txt` and `val.txt` where the folder has them."""
+def _listed(folder: Path, known: set[str]) -> tuple[list[str], list[str]] | None:
+    """Read the names in `train.txt` and `val.txt`; None if the folder has neither."""
     files = folder / "train.txt", folder / "val.txt"
     present = [file for file in files if file.exists()]
     if not present:

@@ -1,8 +1,9 @@
 """Config keys that the stages share: the run, the fusion task and the pairs."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,32 +11,22 @@ from .. import __version__
 from ..genotypes import TASKS, Genotype, Provenance
 from ..genotypes.choices import nearest
 from ..genotypes.genotype import TASK_NAME
-from ..runtime.config import Fraction, Section, config_hash
+from ..runtime.config import Count, Fraction, Positive, Section, config_hash
+from .run_pairs import RunPairs, open_pairs
 
 WholeNumber = Annotated[int, Field(ge=0)]
 Colour = Literal["first", "second", "both"]
 Sources = tuple[str, str]
 
 
-class DataSection(Section):
-    """The pairs of a run.
+class RootSection(Section):
+    """Where pairs come from.
 
     Attributes:
         root: Folder of a data set, or a list of such folders to mix; null for synthetic pairs of the task.
-        synthetic_pairs: Number of synthetic pairs where `root` is null.
-        crop: Height and width of the training crops in pixels.
-        validation: Fraction of a folder's pairs that is held out for validation, where the folder has no train.txt
-            and val.txt.
-        workers: Processes that prepare batches ahead; 0 prepares them in the main process. The result is the same.
-        cache_megabytes: Size up to which decoded images of each folder stay in memory; the others are read again.
     """
 
     root: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = None
-    synthetic_pairs: Annotated[int, Field(ge=3)] = 96
-    crop: Annotated[int, Field(ge=16)] = 96
-    validation: Fraction = 0.1
-    workers: WholeNumber = 0
-    cache_megabytes: WholeNumber = 2048
 
     @property
     def roots(self) -> tuple[Path | None, ...]:
@@ -44,7 +35,7 @@ class DataSection(Section):
         return tuple(root and root.expanduser() for root in roots)
 
     @property
-    def origin(self) -> str | list[str]:
+    def origin(self) -> list[str] | str:
         """What a genotype's provenance says of where the pairs come from."""
         return [str(root) for root in self.roots if root] or "synthetic pairs"
 
@@ -52,6 +43,86 @@ class DataSection(Section):
     def _each_folder_once(self) -> Self:
         if len(set(self.roots)) != len(self.roots):
             raise ValueError("must name each folder of data.root once")
+        return self
+
+
+class PairsSection(RootSection):
+    """The pairs of a run.
+
+    Attributes:
+        synthetic_pairs: Number of synthetic pairs where `root` is null.
+        validation: Fraction of a folder's pairs that is held out for validation, where the folder has no train.txt
+            and val.txt.
+        workers: Processes that prepare batches ahead; 0 prepares them in the main process. The result is the same.
+        cache_megabytes: Size up to which decoded images of each folder stay in memory; the others are read again.
+    """
+
+    synthetic_pairs: Annotated[int, Field(ge=3)] = 96
+    validation: Fraction = 0.1
+    workers: WholeNumber = 0
+    cache_megabytes: WholeNumber = 2048
+
+
+class DataSection(PairsSection):
+    """The pairs of a run that trains on crops.
+
+    Attributes:
+        crop: Height and width of the training crops in pixels.
+    """
+
+    crop: Annotated[int, Field(ge=16)] = 96
+
+    def open_pairs(
+        self,
+        task: str,
+        folders: Sources | None,
+        seed: int,
+        *,
+        roots: Sequence[Path | None] | None = None,
+        minimum_size: int | None = None,
+        **settings: Any,
+    ) -> RunPairs:
+        """Open the pairs; every file is read once and checked.
+
+        Args:
+            task: The fusion task.
+            folders: Names of the folders of the sources; None for the usual ones of the task.
+            seed: Deals out the pairs, and chooses the synthetic ones.
+            roots: Folders of data sets in the place of `root`.
+            minimum_size: Height and width in pixels that every image must have at least; None for `crop`.
+            **settings: Further arguments of `data.open_pairs`.
+
+        Raises:
+            UserError: If a folder or a file in it cannot be used, or there are too few pairs.
+        """
+        return open_pairs(
+            self.roots if roots is None else roots,
+            task=task,
+            folders=folders,
+            minimum_size=self.crop if minimum_size is None else minimum_size,
+            synthetic_pairs=self.synthetic_pairs,
+            seed=seed,
+            validation=self.validation,
+            cache_megabytes=self.cache_megabytes,
+            **settings,
+        )
+
+
+class BatchDataSection(DataSection):
+    """The pairs of a run that trains on batches of crops.
+
+    Attributes:
+        shares: How often the pairs of each folder come, relative to the others; null for all folders equally often.
+        batch_size: Crops in a batch, over all processes. Crops are mirrored at random.
+    """
+
+    shares: tuple[Positive, ...] | None = None
+    batch_size: Count = 4
+
+    @model_validator(mode="after")
+    def _a_share_for_each_folder(self) -> Self:
+        if self.shares is not None and len(self.shares) != len(self.roots):
+            raise ValueError(f"must have one of data.shares for each folder: {len(self.shares)} for {len(self.roots)}")
         return self
 
 

@@ -67,7 +67,7 @@ class Labeller:
         write_class_names(path, self.classes)
 
     def find(self, fused: Pixels) -> Found:
-        """Find objects or classes in what `read_luma` reads off a fused image that is saved without loss.
+        """Find objects or classes in the luma of a fused image, as it is read back from a file without loss.
 
         Args:
             fused: (H, W) or (H, W, 3), uint8 or uint16.

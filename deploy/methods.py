@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data import Pair, find_fused, named_folders, read_pixels
+from ..data import Pair, read_pixels
+from ..data.pairs import find_fused, named_folders
 from ..runtime.errors import UserError
 
 Methods: TypeAlias = Mapping[str, Sequence[Path]]

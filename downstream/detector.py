@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.objects import LabelledBatch
+from ..data.pair_batch import PairBatch
 from ..operators.normalisation import build_norm
 from ..runtime.errors import UserError
 from .detections import Detections
@@ -102,7 +102,7 @@ class CompactDetector(TaskNetwork):
             x = smooth(level + F.interpolate(x, size=level.shape[-2:], mode="nearest"))
         return self.heat(x), self.sides(x).clamp(-4, 4).exp() * (4 * STRIDE)
 
-    def loss_of(self, maps: tuple[Tensor, Tensor], batch: LabelledBatch) -> Tensor:
+    def loss_of(self, maps: tuple[Tensor, Tensor], batch: PairBatch) -> Tensor:
         """Compare maps with the objects of a batch.
 
         Args:
@@ -118,7 +118,7 @@ class CompactDetector(TaskNetwork):
         targets = make_targets(batch.objects, len(self.classes), height, width, STRIDE)
         return focal_loss(logits, targets.heat, targets.number) + _BOX_WEIGHT * box_loss(sides, targets)
 
-    def loss(self, images: Tensor, batch: LabelledBatch) -> Tensor:
+    def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
         """Score images by how well their objects are found.
 
         Args:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.objects import Objects
+from ..data.pair_batch import Objects
 from .detections import Detections
 
 _CORE = 0.54  # part of a box's width and height over which its bump spreads and its sides are learnt (TTFNet)

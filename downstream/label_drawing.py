@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ..data.objects import IGNORED, Objects
+from ..data.pair_batch import IGNORED, Objects
 from .detections import Detections
 
 COLOURS = ((230, 85, 0), (0, 150, 115), (0, 114, 178), (204, 60, 160), (240, 200, 20), (90, 180, 233), (120, 90, 60))

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..data.objects import LabelledBatch
+from ..data.pair_batch import PairBatch
 
 
 class TaskNetwork(nn.Module):
@@ -18,7 +18,7 @@ class TaskNetwork(nn.Module):
     task: str
     classes: tuple[str, ...]
 
-    def loss(self, images: Tensor, batch: LabelledBatch) -> Tensor:
+    def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
         """Score images by the labels of a batch.
 
         Args:

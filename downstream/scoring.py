@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..data.objects import IGNORED, Objects
+from ..data.pair_batch import IGNORED, Objects
 from ..runtime.errors import UserError
 from .detections import Detections
 

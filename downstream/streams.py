@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..data.objects import LabelledBatch
+from ..data.pair_batch import PairBatch
 from ..runtime.errors import UserError
 from ..runtime.weights import load_into
 from .detections import Detections
@@ -42,7 +42,7 @@ class GuidingStreams(nn.Module):
         self.shared = SharedAttention(self.first.channels, len(self.first.stages))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def loss(self, batch: LabelledBatch) -> Tensor:
+    def loss(self, batch: PairBatch) -> Tensor:
         """Score how well the streams find the objects in the sources, with the shared attention and without.
 
         The plain pyramids count as well, so that the heads learn to read what `guidance` shows them.
@@ -62,7 +62,7 @@ class GuidingStreams(nn.Module):
                 losses.append(detector.loss_of(maps, batch))
         return torch.stack(losses).mean()
 
-    def guidance(self, fused: Tensor, batch: LabelledBatch) -> Tensor:
+    def guidance(self, fused: Tensor, batch: PairBatch) -> Tensor:
         """Score a fused image by how well both detectors find its objects, without the shared attention.
 
         Freeze the streams and put them into evaluation mode: neither weights nor statistics are to follow the image.

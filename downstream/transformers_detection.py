@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from ..data.objects import LabelledBatch, Objects
+from ..data.pair_batch import Objects, PairBatch
 from .checkpoints import (
     build_model,
     channels_of,
@@ -112,7 +112,7 @@ class TransformersDetector(TaskNetwork):
             "config": plain_config(self.model.config),
         }
 
-    def loss(self, images: Tensor, batch: LabelledBatch) -> Tensor:
+    def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
         """Score images by how well their objects are found, by the loss that the detector was published with.
 
         Args:

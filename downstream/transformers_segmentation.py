@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.objects import IGNORED, LabelledBatch
+from ..data.pair_batch import IGNORED, PairBatch
 from .checkpoints import (
     build_model,
     channels_of,
@@ -113,7 +113,7 @@ class TransformersSegmenter(TaskNetwork):
         height, width = images.shape[-2:]
         return F.interpolate(logits, size=inputs.shape[-2:], mode="bilinear")[..., :height, :width]
 
-    def loss(self, images: Tensor, batch: LabelledBatch) -> Tensor:
+    def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
         """Score images by how well their pixels are told apart: the cross entropy, averaged over what is not ignored.
 
         Args:

@@ -6,18 +6,17 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
-from ..data.stage_config import DataSection, TaskConfig
+from ..data.stage_config import BatchDataSection, TaskConfig
 from ..downstream.downstream_section import DownstreamSection
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 
 
-class FinetuneDataSection(DataSection):
+class FinetuneDataSection(BatchDataSection):
     """The pairs of a finetuning, with boxes or masks where it has a downstream task.
 
     Attributes:
         scale: Smallest and largest factor by which labelled pairs are enlarged before they are cut.
-        batch_size: Crops in a batch, over all processes. Crops are mirrored at random.
         validation_pairs: Largest number of validation pairs of each folder, spread over its list; null for all.
     """
 
@@ -146,8 +145,8 @@ class FinetuneConfig(TaskConfig):
     def _strategy_fits_the_task(self) -> Self:
         if self.guidance.strategy == "fusion" and self.downstream is not None:
             raise ValueError(
-                f"must have a guidance.strategy for {self.downstream.kind}, such as lagrangian; fusion has no downstream"
-                " task"
+                f"must have a guidance.strategy for {self.downstream.kind}, such as lagrangian; the strategy fusion has"
+                " no downstream task"
             )
         if self.guidance.strategy != "fusion" and self.downstream is None:
             raise ValueError(

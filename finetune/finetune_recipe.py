@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..data import PairBatch, RunPairs, open_pairs
+from ..data import PairBatch, RunPairs
 from ..downstream import (
     GuidingStreams,
     TaskNetwork,
@@ -200,17 +200,16 @@ def open_run_pairs(config: FinetuneConfig, task: str, roots: Sequence[Path | Non
         UserError: If a folder or a file in it cannot be used.
     """
     data, images = config.data, config.guidance.images
-    pairs = open_pairs(
-        data.roots if roots is None else roots,
-        task=task,
-        folders=config.sources,
+    pairs = data.open_pairs(
+        task,
+        config.sources,
+        config.seed,
+        roots=roots,
+        # Labelled pairs are zoomed, so that they may be smaller than a crop.
+        minimum_size=max(SMALLEST, 0 if config.downstream else data.crop),
         labels=None if config.downstream is None else config.downstream.labels,
-        minimum_size=SMALLEST if config.downstream else max(SMALLEST, data.crop),
-        synthetic_pairs=data.synthetic_pairs,
-        seed=config.seed,
-        validation=data.validation,
         validation_pairs=data.validation_pairs,
-        cache_megabytes=data.cache_megabytes,
+        shares=data.shares if roots is None else None,
     )
     return pairs if images in IMAGES else with_fused_images(pairs, Path(images).expanduser())
 
@@ -335,9 +334,7 @@ def _strategy(
     )
 
 
-def _step(
-    config: FinetuneConfig, state: _State, batch: PairBatch, fusion_batch: PairBatch, ranks: Ranks
-) -> Row:
+def _step(config: FinetuneConfig, state: _State, batch: PairBatch, fusion_batch: PairBatch, ranks: Ranks) -> Row:
     """Update whatever the strategy gave gradients."""
     settings, strategy = config.train, state.strategy
     preparing = state.step < strategy.preparation

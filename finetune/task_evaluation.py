@@ -91,9 +91,11 @@ def evaluate_task(
     """
     configs = {run: _config_of(run) for run in runs}
     first, *others = configs.values()
-    if any((other.downstream, other.data, other.train) != (first.downstream, first.data, first.train) for other in others):
+    harness = [(each.downstream, each.data, each.train) for each in (first, *others)]
+    if any(other != harness[0] for other in harness):
         raise UserError(
-            "the runs differ in downstream, data or train, so that they cannot stand in one table; give those of one harness"
+            "the runs differ in downstream, data or train, so that they cannot stand in one table; give those of one"
+            " harness"
         )
     clashing = sorted(set(BASELINES) & set(fused or {})) if baselines else []
     if clashing:

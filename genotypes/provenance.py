@@ -1,8 +1,11 @@
 """What a genotype says of its origin: the keys that every stage writes, and those of single stages."""
 
+from collections.abc import Mapping
 from typing import TypedDict
 
-Scores = dict[str, dict[str, float | None]]  # "mean" and each part (data set, task or class), each with its scores
+Scores = Mapping[
+    str, Mapping[str, float | None]
+]  # "mean" and each part (data set, task or class), each with its scores
 
 
 class Provenance(TypedDict, total=False):
@@ -53,7 +56,7 @@ class Provenance(TypedDict, total=False):
     steps: int
     best_step: int
     parameters: int
-    metrics: dict[str, Scores]
+    metrics: Mapping[str, Scores]
     architecture: "Provenance"
     algorithm: str
     initialisation: "Provenance"

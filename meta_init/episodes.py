@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ..data import PairBatch, cut_crops
+from ..data import PairBatch
+from ..data.batch_stream import cut_crops
 from ..runtime.seeds import derive_seed
 from .meta_tasks import Task
 

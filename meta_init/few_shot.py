@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data import PairBatch, cut_crops, spread
+from ..data import PairBatch
+from ..data.batch_stream import cut_crops
+from ..data.splits import spread
 from ..genotypes import TASKS, Genotype, Provenance, load_genotype, save_genotype
 from ..genotypes.choices import nearest
-from ..objectives import TASK_LOSSES, FusionLoss
-from ..objectives.loss_section import fusion_loss
 from ..operators import build_network
 from ..runtime.config import config_to_yaml, load_config
 from ..runtime.device import select_device
@@ -25,7 +25,7 @@ from ..runtime.weights import load_into, save_weights
 from .adaptation_curves import draw_adaptation
 from .episodes import Episode, validation_query
 from .meta_init_config import AdaptConfig, MetaInitConfig, TaskSection
-from .meta_tasks import Task, open_task
+from .meta_tasks import Task
 from .rates import RATES_FILE, adaptation_of, adapting_layers, load_rates, plain_adaptation
 from .trials import Curve, adapt_and_score
 
@@ -70,16 +70,8 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
     folder = find_initialisation(config.init)
     trained = _trained(folder)
     section = _section(config, trained)
-    loss = fusion_loss(section.loss, TASK_LOSSES.get(config.task, FusionLoss()), trained.data.crop)
-    task = open_task(
-        config.task,
-        config.data.roots,
-        weight=1.0,
-        loss=loss,
-        sources=section.sources,
-        data=trained.data,
-        seed=config.seed,
-    )
+    task = trained.data.open_task(config.task, section, config.seed, config.data.roots)
+    loss = task.loss
     seed_everything(config.seed)
     origin = load_genotype(folder)
     sources = None if config.task in TASKS else section.sources

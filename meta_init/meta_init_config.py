@@ -1,14 +1,27 @@
 """Configs of a meta-initialisation and of an adaptation; the shipped configs/meta-init*.yaml are instances of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..data.stage_config import Colour, DataSection, Sources, StageConfig, TaskConfig, WholeNumber, check_task
+from ..data.stage_config import (
+    Colour,
+    DataSection,
+    RootSection,
+    Sources,
+    StageConfig,
+    TaskConfig,
+    WholeNumber,
+    check_task,
+)
 from ..genotypes import TASKS
-from ..objectives.loss_section import LossSection
+from ..objectives import TASK_LOSSES, FusionLoss
+from ..objectives.loss_section import LossSection, fusion_loss
 from ..runtime.config import Count, NonNegative, Positive, Section
+from ..runtime.seeds import derive_seed
+from .meta_tasks import Task
 
 LEARN_RATES = ("maml", "fomaml", "anil")
 
@@ -47,6 +60,28 @@ class EpisodeDataSection(DataSection):
     crop: Annotated[int, Field(ge=16)] = 64
     support: Count = 4
     query: Count = 4
+
+    def open_task(self, name: str, section: TaskSection, seed: int, roots: Sequence[Path | None] | None = None) -> Task:
+        """Open the pairs of a task; every file is read once and checked.
+
+        Args:
+            name: Name of the task.
+            section: The task.
+            seed: The seed of the run.
+            roots: Folders of its pairs in the place of those of the section.
+
+        Raises:
+            UserError: If a folder or a file in it cannot be used.
+        """
+        if roots is None:
+            named = section.root if isinstance(section.root, tuple) else (section.root or Path(name),)
+            folder = self.root and self.root.expanduser()
+            roots = [None] if folder is None else [folder / root.expanduser() for root in named]
+        # The scenes of the tasks shall differ.
+        scenes = derive_seed(seed, "scenes", name)
+        pairs = self.open_pairs(name, section.sources, seed, roots=roots, synthetic_seed=scenes)
+        loss = fusion_loss(section.loss, TASK_LOSSES.get(name, FusionLoss()), self.crop)
+        return Task.of(name, pairs, weight=section.weight, loss=loss)
 
 
 class InnerSection(Section):
@@ -162,8 +197,8 @@ class MetaInitConfig(StageConfig):
         return self
 
 
-class AdaptDataSection(DataSection):
-    """The pairs of an adaptation; crops and synthetic pairs are those of the initialisation.
+class AdaptDataSection(RootSection):
+    """The pairs of an adaptation; their crops and synthetic pairs are as in the meta-initialisation.
 
     Attributes:
         pairs: Number of training pairs to adapt on, spread over the data set; 0 for all.

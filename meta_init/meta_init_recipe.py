@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..bilevel import META_GRADIENTS, MetaGradient, NonFiniteError
 from ..bilevel.gradients import flatten, unflatten
-from ..data import fingerprint, stream_batches
+from ..data.batch_stream import stream_batches
+from ..data.fingerprint import fingerprint
 from ..genotypes import Genotype, Provenance, load_genotype, save_genotype
 from ..operators import build_network, count_parameters
 from ..runtime.distribution import Ranks
@@ -24,7 +25,7 @@ from ..runtime.weights import load_into, save_weights
 from .adaptation_curves import draw_adaptation, draw_training
 from .episodes import Episode, EpisodeStream
 from .meta_init_config import LEARN_RATES, MetaInitConfig
-from .meta_tasks import Task, open_tasks
+from .meta_tasks import Task
 from .rates import adaptation_of, adapting_layers, load_rates, plain_adaptation, save_rates
 from .trials import Curve, Trial, adaptation_curve, make_trials, pair_loss
 
@@ -94,7 +95,7 @@ def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: 
             raise UserError(
                 f"{genotype.name} is a {genotype.network} network; a meta-initialisation is for fusion networks"
             )
-        tasks = open_tasks(config.data, config.used_tasks, config.seed)
+        tasks = _open_tasks(config)
         trained = [task for task in tasks if task.weight]
         seed_everything(config.seed)
         state = _setup(config, genotype, device)
@@ -137,6 +138,20 @@ def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: 
         )
         # The first process alone validates and knows the best step.
         return ranks.from_leader(lambda: _conclude(config, genotype, state.network, tasks, state.best_step, device))
+
+
+def _open_tasks(config: MetaInitConfig) -> list[Task]:
+    tasks = []
+    for name, section in config.used_tasks.items():
+        task = config.data.open_task(name, section, config.seed)
+        count, wanted = len(task.training), config.data.support + config.data.query
+        if count < wanted:
+            raise UserError(
+                f"task {name} has {count} training pairs, fewer than data.support + data.query = {wanted}; "
+                "lower these or leave the task out"
+            )
+        tasks.append(task)
+    return tasks
 
 
 def _trials(config: MetaInitConfig, tasks: Sequence[Task], steps: int, device: torch.device) -> list[Trial]:
@@ -302,12 +317,12 @@ def _described(
         **config.provenance(),
         "data": {"root": config.data.origin} | {task.name: len(task.training) for task in tasks},
         "genotype": config.genotype,
-        "init": config.init and str(config.init),
+        "init": None if config.init is None else str(config.init),
         "algorithm": config.meta.algorithm,
         "steps": config.meta.steps,
         "best_step": best_step,
         "parameters": count_parameters(network),
         "architecture": genotype.architecture,
-        "metrics": {"best": dict(scores)},
+        "metrics": {"best": scores},
     }
     return replace(genotype, provenance=provenance)

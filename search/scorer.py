@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..data import LabelledBatch
+from ..data import PairBatch
 from ..downstream import build_task_network, start_from
-from ..downstream.downstream_section import TaskSection
+from ..downstream.downstream_section import DownstreamSection
 from ..runtime.distribution import Ranks
 
 
@@ -32,16 +32,11 @@ class Scorer:
         UserError: there is no such network, or it is for another task.
     """
 
-    def __init__(self, section: TaskSection, classes: Sequence[str], device: torch.device) -> None:
+    def __init__(self, section: DownstreamSection, classes: Sequence[str], device: torch.device) -> None:
         network = build_task_network(section.kind, section.network, classes, section.width)
         if section.init is not None:
             start_from(network, section.init)
-        self.provenance = {
-            "task": section.kind,
-            "network": section.network,
-            "init": section.init,
-            "classes": list(classes),
-        }
+        self.provenance = section.provenance(classes)
         self.network = network.to(device).train()
         self.parameters = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self._learning_rate = section.learning_rate
@@ -53,7 +48,7 @@ class Scorer:
             lr=section.learning_rate,
         )
 
-    def loss(self, fused: Tensor, batch: LabelledBatch) -> Tensor:
+    def loss(self, fused: Tensor, batch: PairBatch) -> Tensor:
         """Score fused images (N, 1, H, W), which are clipped to [0, 1], by the labels of their batch: a scalar."""
         return self.network.loss(fused.clamp(0, 1), batch)
 

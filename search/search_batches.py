@@ -1,189 +1,79 @@
-"""The pairs of a search: read and checked, dealt out, and cut into the three streams of batches."""
+"""The batches of a search: of the training pairs, of the architecture's pairs, and a few to validate on."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
-from torch.utils.data import Dataset
 
-from ..data import (
-    CropStream,
-    LabelledBatch,
-    LabelledSource,
-    LabelledStream,
-    Labels,
-    PairBatch,
-    PairSource,
-    Splits,
-    make_splits,
-    open_labelled,
-    open_source,
-    stream_batches,
-)
+from ..data import PairBatch, RunPairs
+from ..data.run_pairs import Part
 from ..runtime.distribution import ALONE, Ranks
-from ..runtime.errors import UserError
-from .search_config import DataSection
 
 VALIDATION_BATCHES = 8
-SCALE = (0.75, 1.5)  # by which labelled pairs are made larger, at random
-
-Batch = PairBatch | LabelledBatch
+SCALE = (0.75, 1.5)  # zoom of labelled pairs that score the architecture
 
 
-def read_pairs(data: DataSection, seed: int) -> tuple[PairSource, Splits]:
-    """Check every file before anything else happens, and deal out the pairs.
+@dataclass(frozen=True)
+class SearchBatches:
+    """The batches of a search on its device.
 
-    Args:
-        data: where pairs come from.
-        seed: the run's seed.
+    The batches of labelled pairs for architecture and validation are upright, and those for the architecture are zoomed
+    by `SCALE`.
 
-    Returns:
-        The pairs and which of them are for what.
-
-    Raises:
-        UserError: the folder or a file in it cannot be used, or there are too few pairs.
-    """
-    root = data.root and data.root.expanduser()
-    source = open_source(
-        root,
-        minimum_size=data.crop,
-        synthetic_pairs=data.synthetic_pairs,
-        seed=data.seed_of(seed),
-        cache_megabytes=data.cache_megabytes,
-    )
-    splits = make_splits(
-        source.names,
-        seed=data.seed_of(seed),
-        folder=root,
-        architecture=data.architecture,
-        validation=data.validation,
-    )
-    return source, splits
-
-
-def read_labelled_pairs(data: DataSection, labels: Labels, seed: int) -> tuple[LabelledSource, Splits]:
-    """Do as `read_pairs` for a search that needs labels.
-
-    The parts are those that `read_pairs` deals out; pairs without a label are then left out of them.
-
-    Args:
-        data: where pairs come from.
-        labels: which labels.
-        seed: the run's seed.
-
-    Returns:
-        The labelled pairs and which of them are for what.
-
-    Raises:
-        UserError: as for `read_pairs`, or the pairs have no such labels.
-    """
-    root = data.root and data.root.expanduser()
-    source = open_labelled(
-        root,
-        labels,
-        minimum_size=data.crop,
-        synthetic_pairs=data.synthetic_pairs,
-        seed=data.seed_of(seed),
-        cache_megabytes=data.cache_megabytes,
-    )
-    splits = make_splits(
-        (*source.names, *source.unlabelled),
-        seed=data.seed_of(seed),
-        folder=root,
-        architecture=data.architecture,
-        validation=data.validation,
-    )
-    parts = {name: tuple(i for i in part if i < len(source)) for name, part in asdict(splits).items()}
-    for name, part in parts.items():
-        if not part:
-            raise UserError(f"none of the {name} pairs in {root} has a label; name more of them in labelled.txt")
-    return source, Splits(**parts)
-
-
-class Streams:
-    """The batches for weights, architecture and validation, on the device.
-
-    Args:
-        data: how pairs are cut.
-        source: the pairs.
-        splits: which pairs are for what.
-        seed: the run's seed.
-        device: where batches go.
-        ranks: the processes that share every batch.
+    Attributes:
+        pairs: The pairs and what each is for.
+        batch_size: Crops in a batch.
+        crop: Height and width of the crops in pixels.
+        seed: The seed of the run.
+        validation_seed: Draws the validation crops.
+        device: The device of the batches.
+        workers: Processes that prepare the training batches.
+        ranks: The processes that share every batch.
     """
 
-    def __init__(
+    pairs: RunPairs
+    batch_size: int
+    crop: int
+    seed: int
+    validation_seed: int
+    device: torch.device
+    workers: int = 0
+    ranks: Ranks = ALONE
+
+    def weight(self, start: int, stop: int) -> Iterator[PairBatch]:
+        """Yield the batches that train the weights in the steps `start` to `stop` (excluded)."""
+        return self._batches("weight", "training", start, stop, self.seed, workers=self.workers)
+
+    def architecture(self, start: int, stop: int) -> Iterator[PairBatch]:
+        """Yield the batches that score the architecture, counted from the first step that has one."""
+        return self._batches("architecture", "architecture", start, stop, self.seed, SCALE, self.workers)
+
+    def validation(self) -> Iterator[PairBatch]:
+        """Yield the validation batches, which are always the same crops."""
+        return self._batches("validation", "validation", 0, VALIDATION_BATCHES, self.validation_seed, (1.0, 1.0))
+
+    def _batches(
         self,
-        data: DataSection,
-        source: PairSource,
-        splits: Splits,
+        name: str,
+        part: Part,
+        start: int,
+        stop: int,
         seed: int,
-        device: torch.device,
-        ranks: Ranks = ALONE,
-    ) -> None:
-        def stream(name: str, indices: Sequence[int], seed: int = seed) -> CropStream:
-            return CropStream(
-                source, indices, batch_size=data.batch_size, crop=data.crop, seed=seed, name=name, ranks=ranks
-            )
-
-        self._weight = stream("weight", splits.weight)
-        self._architecture: Dataset[Batch] = stream("architecture", splits.architecture)
-        self._validation: Dataset[Batch] = stream("validation", splits.validation, data.seed_of(seed))
-        self._workers = data.workers
-        self._device = device
-
-    def weight(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yield the batches of weight steps `start` to `stop` (excluded)."""
-        return self._batches(self._weight, start, stop, self._workers)
-
-    def architecture(self, start: int, stop: int) -> Iterator[Batch]:
-        """Yield the batches of architecture steps `start` to `stop` (excluded), counted from the first with one."""
-        return self._batches(self._architecture, start, stop, self._workers)
-
-    def validation(self) -> Iterator[Batch]:
-        """Yield the validation batches, always the same crops."""
-        return self._batches(self._validation, 0, VALIDATION_BATCHES, 0)
-
-    def _batches(self, stream: Dataset[Batch], start: int, stop: int, workers: int) -> Iterator[Batch]:
-        return (batch.to(self._device) for batch in stream_batches(stream, start, stop, workers))
-
-
-class LabelledStreams(Streams):
-    """The batches of a search by a downstream task: those for architecture and validation carry labels.
-
-    Args:
-        data: how pairs are cut; those for the architecture are also made larger or smaller, by `SCALE`.
-        source: the labelled pairs.
-        splits: which pairs are for what.
-        seed: the run's seed.
-        device: where batches go.
-        labels: which labels.
-        ranks: the processes that share every batch.
-    """
-
-    def __init__(
-        self,
-        data: DataSection,
-        source: LabelledSource,
-        splits: Splits,
-        seed: int,
-        device: torch.device,
-        labels: Labels,
-        ranks: Ranks = ALONE,
-    ) -> None:
-        def stream(name: str, indices: Sequence[int], scale: tuple[float, float], seed: int) -> LabelledStream:
-            return LabelledStream(
-                source,
-                indices,
-                batch_size=data.batch_size,
-                crop=data.crop,
-                seed=seed,
-                name=name,
-                scale=scale,
-                labels=labels,
-                ranks=ranks,
-            )
-
-        super().__init__(data, source, splits, seed, device, ranks)
-        self._architecture = stream("architecture", splits.architecture, SCALE, seed)
-        self._validation = stream("validation", splits.validation, (1.0, 1.0), data.seed_of(seed))
+        labelled_scale: tuple[float, float] | None = None,
+        workers: int = 0,
+    ) -> Iterator[PairBatch]:
+        scale = None if self.pairs.source.labels is None else labelled_scale
+        return self.pairs.batches(
+            name,
+            start,
+            stop,
+            part=part,
+            batch_size=self.batch_size,
+            crop=self.crop,
+            seed=seed,
+            scale=scale,
+            upright=scale is not None,
+            workers=workers,
+            device=self.device,
+            ranks=self.ranks,
+        )

@@ -13,7 +13,6 @@ from ..cost.cost_model import Choices, count
 from ..cost.cost_penalty import Charges
 from ..cost.feasibility import advice
 from ..cost.latency import measure_network
-from ..data import Splits
 from ..downstream import keep_task_network
 from ..drawing import draw
 from ..genotypes import Genotype, Provenance, save_genotype
@@ -33,7 +32,7 @@ from ..runtime.weights import save_weights
 from .discretise import choose, reasons
 from .probability_curves import draw_probabilities
 from .scorer import Scorer
-from .search_batches import Streams
+from .search_batches import SearchBatches
 from .search_config import SearchConfig
 from .search_validation import mean_losses, recalibrate
 
@@ -46,7 +45,7 @@ def validation_losses(
     outer: FusionLoss,
     inner: FusionLoss,
     fuse: Callable[[Tensor, Tensor], Tensor],
-    streams: Streams,
+    batches: SearchBatches,
     scorer: Scorer | None = None,
 ) -> dict[str, float]:
     """Average both losses of a search over the validation batches.
@@ -55,7 +54,7 @@ def validation_losses(
         outer: The fusion loss that scores the architecture where no task network does.
         inner: The fusion loss that trains the weights.
         fuse: Fuses two (N, 1, H, W) sources.
-        streams: The batches of the search.
+        batches: The batches of the search.
         scorer: The task network whose loss is the outer one; None for `outer`.
 
     Returns:
@@ -63,7 +62,7 @@ def validation_losses(
     """
     losses = {"inner_loss": _of_batches(inner), "outer_loss": _of_batches(outer) if scorer is None else scorer.loss}
     with nullcontext() if scorer is None else scorer.evaluating():
-        return mean_losses(lambda batch: fuse(batch.first, batch.second), streams.validation(), losses)
+        return mean_losses(lambda batch: fuse(batch.first, batch.second), batches.validation(), losses)
 
 
 def _of_batches(loss: FusionLoss) -> Callable[[Tensor, Any], Tensor]:
@@ -76,8 +75,7 @@ def conclude(
     probabilities: Tensor,
     outer: FusionLoss,
     inner: FusionLoss,
-    streams: Streams,
-    splits: Splits,
+    batches: SearchBatches,
     warnings: list[str],
     scorer: Scorer | None,
     charges: Charges | None,
@@ -90,8 +88,7 @@ def conclude(
         probabilities: (cells, steps, candidates) at the end.
         outer: The fusion loss that scores the architecture where no task network does.
         inner: The fusion loss that trains the weights.
-        streams: The batches of the search.
-        splits: which pairs were for what.
+        batches: The batches of the search.
         warnings: what the guards said on the way.
         scorer: what scored the architecture, if not fusion alone.
         charges: what the search paid for costs, if they counted.
@@ -112,18 +109,18 @@ def conclude(
 
     choices, spending = _choose(config, charges, probabilities, derive)
     network = derive(choices)
-    recalibrate(network, streams.weight(0, RECALIBRATION_BATCHES))
+    recalibrate(network, batches.weight(0, RECALIBRATION_BATCHES))
     network.eval()
-    mixture = validation_losses(outer, inner, partial(supernet, probabilities=probabilities), streams, scorer)
-    derived = validation_losses(outer, inner, network, streams, scorer)
+    mixture = validation_losses(outer, inner, partial(supernet, probabilities=probabilities), batches, scorer)
+    derived = validation_losses(outer, inner, network, batches, scorer)
     time = spending.measured if spending and spending.kind == "ms" else measure_network(network, height, width, device)
     provenance: Provenance = {
         **config.provenance(),
         "data": {
             "root": config.data.origin,
-            "weight_pairs": len(splits.weight),
-            "architecture_pairs": len(splits.architecture),
-            "validation_pairs": len(splits.validation),
+            "weight_pairs": len(batches.pairs.positions("training")),
+            "architecture_pairs": len(batches.pairs.positions("architecture")),
+            "validation_pairs": len(batches.pairs.positions("validation")),
         },
         **({"operators": sources} if (sources := operator_sources(space.operators)) else {}),
         **({} if scorer is None else {"downstream": scorer.provenance}),

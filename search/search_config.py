@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
 from ..cost.budget import Budget, parse_budget
-from ..data.stage_config import DataSection, TaskConfig, WholeNumber
+from ..data.stage_config import BatchDataSection, TaskConfig, WholeNumber
 from ..downstream.downstream_section import DownstreamSection
 from ..genotypes import CellGenotype, Genotype, parse_operator
 from ..objectives.loss_section import LossSection
@@ -16,17 +16,15 @@ from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 from ..runtime.errors import UserError
 
 
-class SearchDataSection(DataSection):
+class SearchDataSection(BatchDataSection):
     """The pairs of a search.
 
     Attributes:
-        batch_size: Crops in a batch, over all processes; the same for weights and architecture.
         architecture: Fraction of the training pairs that the architecture is scored on.
         seed: Deals out the pairs, and draws the validation crops and the synthetic pairs; null for the run's seed.
     """
 
     crop: Annotated[int, Field(ge=16)] = 64
-    batch_size: Count = 4
     architecture: Fraction = 0.5
     seed: WholeNumber | None = None
 

@@ -1,7 +1,7 @@
 """The search, from image pairs to a genotype: setup, bilevel step, validation, conclusion."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from ..bilevel.options import complete_options
 from ..cost.cost_penalty import Charges, open_charges
 from ..cost.feasibility import check_reachable
 from ..cost.latency_table import load_table, save_table
-from ..data import LabelledBatch, PairSource, Splits, fingerprint
+from ..data import PairBatch
 from ..genotypes import Genotype
 from ..objectives import FusionLoss, search_losses
 from ..objectives.loss_section import fusion_loss
@@ -29,7 +29,7 @@ from ..runtime.seeds import derive_seed, seed_everything
 from .guards import Guards
 from .relaxation import entropy, gumbel_noise, relax, temperature_at
 from .scorer import Scorer
-from .search_batches import Batch, LabelledStreams, Streams, read_labelled_pairs, read_pairs
+from .search_batches import SearchBatches
 from .search_conclusion import conclude, validation_losses
 from .search_config import SearchConfig
 from .several_seeds import SearchResult, search_seeds
@@ -54,7 +54,7 @@ class _State:
 class _Parts(NamedTuple):
     """What a search works with and does not change."""
 
-    streams: Streams
+    batches: SearchBatches
     outer: FusionLoss
     inner: FusionLoss
     charges: Charges | None
@@ -111,11 +111,11 @@ def _search_once(
         outer = fusion_loss(settings.outer_loss, outer, config.data.crop)
         inner = fusion_loss(settings.inner_loss, inner, config.data.crop)
         ranks.check_even("data.batch_size", config.data.batch_size)
-        open_streams, source, splits, scorer = _open_data(config, device)
+        batches, scorer = _open_data(config, device, ranks)
         charges = ranks.from_leader(lambda: _open_charges(config, device, resume))
         loop.open_folder(
-            pairs=len(source),
-            fingerprint=lambda: fingerprint((source.fingerprint(), asdict(splits))),
+            pairs=len(batches.pairs.source),
+            fingerprint=batches.pairs.fingerprint,
             harmless=["search.checkpoint_every"],
         )
         if ranks.leads and charges is not None and charges.table:
@@ -124,10 +124,10 @@ def _search_once(
         seed_everything(config.seed)
         state = _setup(config, device, scorer)
         loop.start(state)
-        parts = _Parts(open_streams(ranks), outer, inner, charges, ranks)
+        parts = _Parts(batches, outer, inner, charges, ranks)
         first = settings.warmup if scorer is None else 0  # step to use architecture pairs
-        weight_batches = parts.streams.weight(state.step, settings.steps)
-        architecture_batches = parts.streams.architecture(max(0, state.step - first), settings.steps - first)
+        weight_batches = batches.weight(state.step, settings.steps)
+        architecture_batches = batches.architecture(max(0, state.step - first), settings.steps - first)
         with synchronised(state.supernet, ranks):
             loop.run(
                 state,
@@ -157,8 +157,7 @@ def _search_once(
                 probabilities,
                 outer,
                 inner,
-                open_streams(ALONE),
-                splits,
+                replace(batches, ranks=ALONE),
                 state.guards.given,
                 scorer,
                 charges,
@@ -166,18 +165,31 @@ def _search_once(
         )
 
 
-def _open_data(
-    config: SearchConfig, device: torch.device
-) -> tuple[Callable[[Ranks], Streams], PairSource, Splits, Scorer | None]:
-    """Read the pairs and, for a downstream task, their labels, and build the task network."""
-    data, task, seed = config.data, config.downstream, config.seed
-    if task is None:
-        source, splits = read_pairs(data, seed)
-        return partial(Streams, data, source, splits, seed, device), source, splits, None
-    labelled, splits = read_labelled_pairs(data, task.labels, seed)
+def _open_data(config: SearchConfig, device: torch.device, ranks: Ranks) -> tuple[SearchBatches, Scorer | None]:
+    """Open the pairs and, for a downstream task, their labels, and build the task network."""
+    data, downstream, seed = config.data, config.downstream, config.seed
+    pairs = data.open_pairs(
+        config.task,
+        config.sources,
+        data.seed_of(seed),
+        labels=None if downstream is None else downstream.labels,
+        architecture=data.architecture,
+        shares=data.shares,
+    )
+    batches = SearchBatches(
+        pairs,
+        batch_size=data.batch_size,
+        crop=data.crop,
+        seed=seed,
+        validation_seed=data.seed_of(seed),
+        device=device,
+        workers=data.workers,
+        ranks=ranks,
+    )
+    if downstream is None:
+        return batches, None
     seed_everything(seed)
-    scorer = Scorer(task, labelled.classes, device)
-    return partial(LabelledStreams, data, labelled, splits, seed, device, task.labels), labelled, splits, scorer
+    return batches, Scorer(downstream, pairs.source.classes, device)
 
 
 def _open_charges(config: SearchConfig, device: torch.device, resume: bool) -> Charges | None:
@@ -227,8 +239,8 @@ def _observed_step(
     config: SearchConfig,
     state: _State,
     parts: _Parts,
-    weight_batch: Batch,
-    architecture_batch: Batch | None,
+    weight_batch: PairBatch,
+    architecture_batch: PairBatch | None,
     loop: Loop,
 ) -> Row:
     """Make one step, and watch over the losses and the operator probabilities."""
@@ -245,8 +257,8 @@ def _step(
     config: SearchConfig,
     state: _State,
     parts: _Parts,
-    weight_batch: Batch,
-    architecture_batch: Batch | None,
+    weight_batch: PairBatch,
+    architecture_batch: PairBatch | None,
 ) -> Row:
     """Update the weights and, if there is an architecture batch, the architecture and the task network.
 
@@ -283,8 +295,8 @@ def _differentiate(
     config: SearchConfig,
     state: _State,
     parts: _Parts,
-    weight_batch: Batch,
-    architecture_batch: Batch | None,
+    weight_batch: PairBatch,
+    architecture_batch: PairBatch | None,
     searching: bool,
 ) -> Row:
     """Set the gradients of a step."""
@@ -295,17 +307,17 @@ def _differentiate(
         settings.weight_learning_rate, settings.weight_learning_rate / 10, state.step, settings.steps
     )
 
-    def fuse(supernet: nn.Module, batch: Batch, logits: Tensor) -> Tensor:
+    def fuse(supernet: nn.Module, batch: PairBatch, logits: Tensor) -> Tensor:
         fused: Tensor = supernet(batch.first, batch.second, relax(logits, temperature, noise))
         return fused
 
-    def loss_of(loss: FusionLoss) -> Callable[[nn.Module, Batch], Tensor]:
-        def evaluate(supernet: nn.Module, batch: Batch) -> Tensor:
+    def loss_of(loss: FusionLoss) -> Callable[[nn.Module, PairBatch], Tensor]:
+        def evaluate(supernet: nn.Module, batch: PairBatch) -> Tensor:
             return loss(fuse(supernet, batch, state.logits), batch.first, batch.second)
 
         return evaluate
 
-    def task_loss(supernet: nn.Module, batch: LabelledBatch) -> Tensor:
+    def task_loss(supernet: nn.Module, batch: PairBatch) -> Tensor:
         assert scorer is not None
         logits = state.logits.view_as(state.logits)
         logits.register_hook(direct.append)
@@ -348,7 +360,7 @@ def _validate(config: SearchConfig, state: _State, parts: _Parts) -> Scores:
     """Average both losses of the supernet over the validation batches."""
     temperature = temperature_at(state.step - 1, config.search.steps, *config.search.temperature)
     supernet = partial(state.supernet, probabilities=relax(state.logits.detach(), temperature))
-    losses = validation_losses(parts.outer, parts.inner, supernet, parts.streams, state.scorer)
+    losses = validation_losses(parts.outer, parts.inner, supernet, parts.batches, state.scorer)
     (means,) = parts.ranks.average([torch.tensor(list(losses.values()), dtype=torch.float64)])
     return {"mean": dict(zip(losses, means.tolist(), strict=True))}
 

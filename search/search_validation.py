@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .search_batches import Batch
+from ..data import PairBatch
 
 
-def recalibrate(network: nn.Module, batches: Iterable[Batch]) -> None:
+def recalibrate(network: nn.Module, batches: Iterable[PairBatch]) -> None:
     """Set the running statistics of every batch normalisation to the average over some batches.
 
     Estimators leave buffers alone, and a supernet's statistics would belong to a mixture that no longer exists, so a
@@ -35,7 +35,9 @@ def recalibrate(network: nn.Module, batches: Iterable[Batch]) -> None:
 
 
 def mean_losses(
-    fuse: Callable[[Batch], Tensor], batches: Iterable[Batch], losses: Mapping[str, Callable[[Tensor, Any], Tensor]]
+    fuse: Callable[[PairBatch], Tensor],
+    batches: Iterable[PairBatch],
+    losses: Mapping[str, Callable[[Tensor, Any], Tensor]],
 ) -> dict[str, float]:
     """Average losses over batches without gradients.
 

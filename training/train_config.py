@@ -5,29 +5,19 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..data.stage_config import DataSection, TaskConfig
+from ..data.stage_config import BatchDataSection, TaskConfig
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, NonNegative, Positive, Section
 
 
-class TrainDataSection(DataSection):
+class TrainDataSection(BatchDataSection):
     """The pairs of a training.
 
     Attributes:
-        shares: How often the pairs of each folder come, relative to the others; null for all folders equally often.
-        batch_size: Crops in a batch, over all processes. Crops are mirrored at random.
         validation_pairs: Largest number of validation pairs of each folder; they are spread over its list.
     """
 
-    shares: tuple[Positive, ...] | None = None
-    batch_size: Count = 4
     validation_pairs: Count = 8
-
-    @model_validator(mode="after")
-    def _a_share_for_each_folder(self) -> Self:
-        if self.shares is not None and len(self.shares) != len(self.roots):
-            raise ValueError(f"must have one of data.shares for each folder: {len(self.shares)} for {len(self.roots)}")
-        return self
 
 
 class TrainSection(Section):

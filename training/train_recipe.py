@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..data import PairBatch
+from ..data import PairBatch, RunPairs
 from ..genotypes import Genotype, load_genotype, save_genotype
 from ..objectives import FusionLoss, training_loss
 from ..objectives.loss_section import fusion_loss
@@ -27,8 +27,7 @@ from ..runtime.weights import load_into, save_weights
 from .first_stage import FOLDER, fuse, keep_first_stage, load_first_stage
 from .train_config import TrainConfig
 from .train_curves import draw_curves, draw_examples
-from .train_pairs import TrainingPairs, open_pairs
-from .train_validation import TRIVIAL, Fuse, validate
+from .train_validation import SMALLEST, TRIVIAL, Fuse, validate
 
 
 class Training(NamedTuple):
@@ -64,7 +63,7 @@ class _Parts(NamedTuple):
     genotype: Genotype
     first_stage: nn.Module | None  # a refine network refines its output
     loss: FusionLoss
-    pairs: TrainingPairs
+    pairs: RunPairs
     parameters: int  # of the network
 
     def fuse(self, network: nn.Module) -> Fuse:
@@ -96,20 +95,35 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         ranks.check_even("data.batch_size", config.data.batch_size)
         genotype = ranks.from_leader(lambda: _genotype(config))
         loss = fusion_loss(config.loss, training_loss(genotype.task), config.data.crop)
-        pairs = open_pairs(config.data, genotype.task, config.seed, ranks)
+        pairs = config.data.open_pairs(
+            genotype.task,
+            config.sources,
+            config.seed,
+            minimum_size=max(config.data.crop, SMALLEST),
+            validation_pairs=config.data.validation_pairs,
+            shares=config.data.shares,
+        )
         first_genotype, first_stage = _first_stage(config, resume, ranks)
         seed_everything(config.seed)
         state = _setup(config, genotype, device)
         parts = _Parts(genotype, first_stage, loss, pairs, count_parameters(state.network))
-        loop.open_folder(
-            pairs=len(pairs.stream.source), fingerprint=pairs.fingerprint, harmless=["train.checkpoint_every"]
-        )
+        loop.open_folder(pairs=len(pairs.source), fingerprint=pairs.fingerprint, harmless=["train.checkpoint_every"])
         if first_genotype is not None and first_stage is not None:
             if ranks.leads:
                 keep_first_stage(first_genotype, first_stage, config.run)
             first_stage.to(device)
         loop.start(state)
-        batches = pairs.batches(state.step, settings.steps, config.data.workers, device)
+        batches = pairs.batches(
+            "train",
+            state.step,
+            settings.steps,
+            batch_size=config.data.batch_size,
+            crop=config.data.crop,
+            seed=config.seed,
+            workers=config.data.workers,
+            device=device,
+            ranks=ranks,
+        )
         with synchronised(state.network, ranks):
             loop.run(
                 state,
@@ -180,7 +194,7 @@ def _step(config: TrainConfig, state: _State, parts: _Parts, batch: PairBatch, r
     with torch.autocast(device.type, precision, enabled=precision is not None):
         fused, *sides = fuse(state.network, parts.first_stage, batch.first, batch.second)
     value = parts.loss(fused.to(batch.first.dtype), batch.first, batch.second)
-    for side, source in zip(sides, batch, strict=False):
+    for side, source in zip(sides, (batch.first, batch.second), strict=False):
         value = value + settings.side_weight * (side.to(source.dtype) - source).abs().mean()
     state.optimizer.zero_grad()
     state.scaler.scale(value).backward()
@@ -202,7 +216,7 @@ def _validate(config: TrainConfig, state: _State, parts: _Parts, loop: Loop) -> 
     if not loop.ranks.leads:
         return None
     network, step = state.average.module, state.step - 1
-    validation = validate(parts.fuse(network), parts.pairs.validation, parts.loss, loop.device, config.train.images)
+    validation = validate(parts.fuse(network), parts.pairs.sets, parts.loss, loop.device, config.train.images)
     for name, image in validation.examples.items():
         loop.log_image(step, f"examples/{name}", image)
     score = validation.scores["mean"]["loss"]
@@ -218,7 +232,7 @@ def _validate(config: TrainConfig, state: _State, parts: _Parts, loop: Loop) -> 
 def _conclude(config: TrainConfig, network: nn.Module, best_step: int, parts: _Parts) -> Training:
     """Score the best weights beside fusion without a network, and draw; the genotype comes last."""
     load_into(network, config.run / "weights.safetensors")
-    device, sets = next(network.parameters()).device, parts.pairs.validation
+    device, sets = next(network.parameters()).device, parts.pairs.sets
     best = validate(parts.fuse(network), sets, parts.loss, device, config.train.images)
     trivial = {name: validate(method, sets, parts.loss, device).scores for name, method in TRIVIAL.items()}
     scores = {"best": best.scores, **trivial}
@@ -238,16 +252,16 @@ def _described(config: TrainConfig, parts: _Parts, best_step: int, metrics: Mapp
             **config.provenance(),
             "data": {
                 "root": config.data.origin,
-                "training_pairs": parts.pairs.training_count,
-                "validation_pairs": sum(len(validation.indices) for validation in parts.pairs.validation),
+                "training_pairs": len(parts.pairs.positions("training")),
+                "validation_pairs": len(parts.pairs.positions("validation")),
             },
             "genotype": config.genotype,
-            "first_stage": config.first_stage and str(config.first_stage),
-            "init": config.init and str(config.init),
+            "first_stage": None if config.first_stage is None else str(config.first_stage),
+            "init": None if config.init is None else str(config.init),
             "steps": config.train.steps,
             "best_step": best_step,
             "parameters": parts.parameters,
-            "metrics": dict(metrics),
+            "metrics": metrics,
             "architecture": parts.genotype.architecture,
         },
     )

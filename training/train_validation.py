@@ -8,9 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.run_pairs import PairSet
 from ..objectives import FusionLoss
-from ..objectives.metrics import BASKET, fusion_metrics
-from .train_pairs import ValidationSet
+from ..objectives.metrics import BASKET, METRICS, fusion_metrics
+
+SMALLEST = max(METRICS[name].smallest_side for name in BASKET)  # pixels, of an image that can be validated on
 
 Fuse = Callable[[Tensor, Tensor], Tensor]  # two (1, 1, H, W) in [0, 1] to the fused image
 
@@ -31,13 +33,13 @@ class Validation(NamedTuple):
 
 
 def validate(
-    fuse: Fuse, sets: Sequence[ValidationSet], loss: FusionLoss, device: torch.device, examples: int = 0
+    fuse: Fuse, sets: Sequence[PairSet], loss: FusionLoss, device: torch.device, examples: int = 0
 ) -> Validation:
     """Fuse and score all validation pairs.
 
     Args:
         fuse: makes the fused image (1, 1, H, W) of a pair.
-        sets: the pairs; every set counts the same in the mean, however many pairs it has.
+        sets: the data sets; each counts the same in the mean, however many validation pairs it has.
         loss: scores the images as they leave the network, before they are rounded to 8 bits.
         device: where to compute.
         examples: how many pairs to show, an equal number of each set if possible.
@@ -47,20 +49,20 @@ def validate(
     """
     scores: dict[str, dict[str, float]] = {}
     pictures: dict[str, NDArray[np.uint8]] = {}
-    for place, validation_set in enumerate(sets):
+    for place, pair_set in enumerate(sets):
         wanted = len(range(place, examples, len(sets)))
         rows = []
         with torch.no_grad():
-            for index, (first, second) in enumerate(validation_set.pairs(device)):
+            for index, (name, batch) in enumerate(pair_set.validation_pairs(device)):
+                first, second = batch.first, batch.second
                 fused = fuse(first, second)
                 shown, first_shown, second_shown = (_to_bytes(image) for image in (fused, first, second))
                 metrics = fusion_metrics(shown, first_shown, second_shown, BASKET)
-                rows.append(torch.stack([loss(fused, first, second), *(metrics[name][0] for name in BASKET)]).double())
+                rows.append(torch.stack([loss(fused, first, second), *(metrics[key][0] for key in BASKET)]).double())
                 if index < wanted:
-                    name = f"{validation_set.name}/{validation_set.source.names[validation_set.indices[index]]}"
                     pictures[name] = torch.cat([first_shown, second_shown, shown], 3)[0, 0].cpu().numpy()
         means = torch.stack(rows).mean(0).tolist()
-        scores[validation_set.name] = dict(zip(("loss", *BASKET), means, strict=True))
+        scores[pair_set.name] = dict(zip(("loss", *BASKET), means, strict=True))
     mean = {name: sum(row[name] for row in scores.values()) / len(scores) for name in ("loss", *BASKET)}
     return Validation({"mean": mean, **(scores if len(scores) > 1 else {})}, pictures)
 

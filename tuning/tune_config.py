@@ -1,4 +1,4 @@
-"""What a user can set for a study, with defaults; configs/tune.yaml is an instance of it."""
+"""Config of a study; the shipped configs/tune.yaml is an instance of it."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
+from ..data.stage_config import PairsSection, TaskConfig
 from ..objectives.metrics import BASKET
-from ..runtime.config import Fraction, Section, dotted_items, load_config
+from ..runtime.config import Positive, Section, dotted_items, load_config
 from ..runtime.errors import UserError
 from ..search import SearchConfig
 from ..training import TrainConfig
@@ -18,32 +19,23 @@ S = TypeVar("S", bound=Section)
 Number = int | Annotated[float, Field(allow_inf_nan=False)]
 
 
-class DataSection(Section):
-    """Where the pairs of both stages come from.
+class TuneDataSection(PairsSection):
+    """The pairs of both stages of a trial, which hold out the same validation pairs.
 
     Attributes:
-        root: folder with the two image folders; None for the embedded synthetic scenes.
-        synthetic_pairs: how many scenes to make where `root` is None.
-        validation: fraction of all pairs for validation, where the folder has no train.txt and val.txt; both stages
-            hold out the same ones.
-        workers: processes that prepare batches; changes nothing but the speed.
-        cache_megabytes: decoded pairs beyond this are read again when needed.
+        shares: How often the pairs of each folder come, relative to the others; null for all folders equally often.
     """
 
-    root: Path | None = None
-    synthetic_pairs: Annotated[int, Field(ge=3)] = 96
-    validation: Fraction = 0.1
-    workers: Annotated[int, Field(ge=0)] = 0
-    cache_megabytes: Annotated[int, Field(ge=0)] = 2048
+    shares: tuple[Positive, ...] | None = None
 
 
 class Range(Section):
     """All numbers between two, whole ones where both are whole.
 
     Attributes:
-        low: the smallest.
-        high: the largest.
-        log: whether to try them evenly by their logarithm.
+        low: The smallest number.
+        high: The largest number.
+        log: Whether to try the numbers evenly by their logarithm.
     """
 
     low: Number
@@ -66,29 +58,27 @@ class Range(Section):
 Choices = tuple[Any, ...]
 
 
-class TuneConfig(Section):
+class TuneConfig(TaskConfig):
     """One study.
 
     Attributes:
-        run: the folder of this machine's trials, and of the front.
-        study: the name of the study in its storage.
-        seed: of everything random, of the trials and of what they try.
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        data: where pairs come from.
-        search: what a trial searches with, as for `timfuse search`.
-        train: what it then trains the network with, as for `timfuse train`.
-        vary: what trials try, by key: a list of choices, or a range `{low: 1, high: 9, log: false}`; null for nothing.
-            Keys are those of this config, such as `search.space.channels` or `train.loss.edges`, and may be nested.
-        quality: the metrics whose geometric mean on the validation pairs is to grow.
-        cost: what is to shrink: the milliseconds that the search measures, operations or parameters; None to look at
-            quality alone.
+        run: Folder of this machine's trials and of the front.
+        study: Name of the study in its storage.
+        data: The pairs.
+        search: The search of a trial, as for `timfuse search`.
+        train: The training of the network that it finds, as for `timfuse train`.
+        vary: Keys to vary: a list of choices, or a range `{low: 1, high: 9, log: false}`; null for nothing. Keys are
+            those of this config, such as `search.space.channels` or `train.loss.edges`, and may be nested.
+        quality: Metrics whose geometric mean on the validation pairs is to grow.
+        cost: The cost that is to shrink: "milliseconds" as the search measures them, "GFLOPs" or "parameters"; null to
+            look at quality alone.
     """
 
+    stage: Literal["tune"] = "tune"
     run: Path = Path("runs/tune")
+    task: str = "infrared-visible"
     study: Annotated[str, Field(min_length=1, max_length=100)] = "tune"
-    seed: Annotated[int, Field(ge=0)] = 0
-    device: str = "auto"
-    data: DataSection = DataSection()
+    data: TuneDataSection = TuneDataSection()
     search: SearchConfig = SearchConfig()
     train: TrainConfig = TrainConfig()
     vary: dict[str, Range | Choices]
@@ -144,7 +134,7 @@ class TuneConfig(Section):
         """
         found = str(folder / "search")
         own = {"search": {"run": found}, "train": {"run": str(folder / "train"), "genotype": found}}
-        both = {"seed": self.seed, "device": self.device}
+        both = self.model_dump(mode="json", include=set(_BOTH))
         both |= {f"data.{key}": value for key, value in self.data.model_dump(mode="json").items()}
         varied: dict[str, dict[str, Any]] = {"search": {}, "train": {}}
         for dotted, value in settings.items():
@@ -163,7 +153,8 @@ class TuneConfig(Section):
         return {key: value for key, value in content if key not in (*_OWN, *_HARMLESS)}
 
 
-_SHARED = ("seed", "device", *(f"data.{key}" for key in DataSection.model_fields))
+_BOTH = ("seed", "device", "task", "sources", "colour")
+_SHARED = (*_BOTH, *(f"data.{key}" for key in TuneDataSection.model_fields))
 _OWN = (
     *(f"{stage}.{key}" for stage in ("search", "train") for key in ("run", *_SHARED)),
     *("search.seeds", "train.genotype", "train.init", "train.first_stage"),

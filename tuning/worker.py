@@ -27,8 +27,6 @@ from ..runtime.errors import InUseError, StoppedError, UserError
 from ..runtime.loop import Scores
 from ..runtime.run_folder import open_run
 from ..runtime.yaml_text import dump_yaml
-from ..search.search_batches import read_pairs
-from ..training.train_pairs import open_pairs
 from . import storage as storages
 from .points import short_names, written
 from .sampler import suggest
@@ -75,8 +73,9 @@ def tune(config: TuneConfig, trials: int, storage: str | None = None) -> None:
     """
     search_config, train_config = config.stages({}, config.run)
     with connected(parse_url(storage, config.run)) as opened:
-        read_pairs(search_config.data, config.seed)  # so that what no trial could use is found before any trial
-        open_pairs(train_config.data, search_config.task, config.seed)
+        # So that what no trial could use is found before any trial.
+        for stage in (search_config, train_config):
+            stage.data.open_pairs(search_config.task, search_config.sources, config.seed)
         study = open_study(config, opened)
         _Worker(config, study, opened, trials).run()
 

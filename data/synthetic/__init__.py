@@ -1,20 +1,17 @@
 """Synthetic pairs of every fusion task: street scenes, heads, exposures and focus, rendered and never downloaded."""
 
 from .exposures import make_exposures
-from .files import MASK_CLASSES, SCENE_CLASSES, write_scenes
+from .files import write_scenes
 from .focus import make_focus
-from .objects import ObjectClass
 from .phantoms import make_phantom
-from .scenes import Scene, SyntheticScenes, make_scene
+from .scenes import MASK_CLASSES, SCENE_CLASSES, Scene, make_scene
 from .tasks import SyntheticPairs
 
 __all__ = [
     "MASK_CLASSES",
     "SCENE_CLASSES",
-    "ObjectClass",
     "Scene",
     "SyntheticPairs",
-    "SyntheticScenes",
     "make_exposures",
     "make_focus",
     "make_phantom",

@@ -2,22 +2,13 @@
 
 from pathlib import Path
 
-import torch
-
 from ...genotypes.choices import check_choice
 from ..boxes import write_boxes
 from ..class_names import write_class_names
 from ..images import Pixels, write_pixels
 from ..layouts import LAYOUTS
-from ..objects import Objects
-from .objects import ObjectClass
-from .scenes import Scene, make_scene
+from .scenes import MASK_CLASSES, SCENE_CLASSES, Scene, make_scene
 from .tasks import make_pair, pair_name
-
-SCENE_CLASSES = tuple(kind.name.lower() for kind in ObjectClass)
-"""Names of the classes of a scene's boxes."""
-MASK_CLASSES = ("background", *SCENE_CLASSES)
-"""Names of the classes of a scene's mask."""
 
 
 def write_scenes(
@@ -63,7 +54,6 @@ def write_scenes(
 
 
 def _write_labels(folder: Path, name: str, scene: Scene) -> None:
-    objects = Objects(torch.from_numpy(scene.boxes), torch.from_numpy(scene.classes))
     height, width = scene.mask.shape
-    write_boxes(folder / "boxes" / f"{name}.txt", objects, height=height, width=width)
+    write_boxes(folder / "boxes" / f"{name}.txt", scene.objects, height=height, width=width)
     write_pixels(folder / "label" / f"{name}.png", scene.mask)

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from ..fingerprint import fingerprint
+from ..pair_batch import Objects
 from .canvas import Camera, Canvas, Floats
 from .objects import (
+    ObjectClass,
     Stage,
     paint_bicycle,
     paint_car,
@@ -19,6 +21,11 @@ from .objects import (
 )
 from .sensors import Light, infrared_image, visible_image
 from .street import Lamp, Street, Weather, paint_street
+
+SCENE_CLASSES = tuple(kind.name.lower() for kind in ObjectClass)
+"""Names of the classes of a scene's boxes."""
+MASK_CLASSES = ("background", *SCENE_CLASSES)
+"""Names of the classes of a scene's mask."""
 
 _OVERSAMPLING = 2
 _MINIMUM_PIXELS = 12  # what is seen of an object, below which it is not worth a box
@@ -41,6 +48,11 @@ class Scene:
     boxes: NDArray[np.float32]
     classes: NDArray[np.int64]
     mask: NDArray[np.uint8]
+
+    @property
+    def objects(self) -> Objects:
+        """The boxes and classes as tensors."""
+        return Objects(torch.from_numpy(self.boxes), torch.from_numpy(self.classes))
 
 
 def make_scene(seed: int | list[int], *, height: int = 128, width: int = 128) -> Scene:
@@ -181,41 +193,3 @@ def _reduce(field: Floats) -> Floats:
     steps = range(_OVERSAMPLING)
     total = sum(field[row::_OVERSAMPLING, column::_OVERSAMPLING] for row in steps for column in steps)
     return np.asarray(total / _OVERSAMPLING**2, np.float32)
-
-
-class SyntheticScenes:
-    """A source of synthetic pairs, each rendered when it is first asked for.
-
-    Args:
-        count: How many scenes, at least 1.
-        size: Height and width in pixels, at least 32.
-        seed: Chooses the scenes; scenes of different seeds differ.
-    """
-
-    def __init__(self, count: int, size: int, seed: int) -> None:
-        self.names = tuple(f"scene_{index:05d}" for index in range(count))
-        self._size, self._seed = size, seed
-        self._rendered: dict[int, Scene] = {}
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        scene = self.scene(index)
-        return scene.first, scene.second
-
-    def size(self, index: int) -> tuple[int, int]:
-        """Return height and width of a scene."""
-        return self._size, self._size
-
-    def fingerprint(self) -> str:
-        """Tell these scenes from all others."""
-        return fingerprint(("scenes", len(self), self._size, self._seed))
-
-    def scene(self, index: int) -> Scene:
-        """Return a scene with its boxes, classes and mask."""
-        if index not in self._rendered:
-            if not 0 <= index < len(self):
-                raise IndexError(index)
-            self._rendered[index] = make_scene([self._seed, index], height=self._size, width=self._size)
-        return self._rendered[index]

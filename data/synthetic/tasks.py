@@ -2,12 +2,16 @@
 
 from ...genotypes import TASKS
 from ...genotypes.choices import check_choice
+from ...runtime.errors import UserError
 from ..fingerprint import fingerprint
 from ..images import Pixels, luma
+from ..masks import Mask
+from ..pair_batch import Objects
+from ..pair_source import Labels
 from .exposures import make_exposures
 from .focus import make_focus
 from .phantoms import Modality, make_phantom
-from .scenes import make_scene
+from .scenes import MASK_CLASSES, SCENE_CLASSES, Scene, make_scene
 
 _MODALITIES: dict[str, Modality] = {"mri-ct": "ct", "mri-pet": "pet", "mri-spect": "spect"}
 _SLICES = (8, 12, 16, 20, 24, 28)  # of each patient
@@ -59,31 +63,49 @@ def make_pair(task: str, seed: int, index: int, *, height: int, width: int) -> t
 
 
 class SyntheticPairs:
-    """A source of synthetic luma pairs of any task, each rendered when it is first asked for.
+    """A source of synthetic luma pairs of any task; each pair is rendered when it is first asked for.
 
     Args:
         task: A key of `genotypes.TASKS`.
-        count: How many pairs, at least 1.
+        count: Number of pairs, at least 1.
         size: Height and width in pixels, at least 32.
         seed: Chooses the pairs; pairs of different seeds differ.
+        labels: The labels that the pairs come with, only for infrared-visible; None for no labels.
 
     Raises:
-        UserError: If there is no such task.
+        UserError: If there is no such task, or its synthetic pairs have no labels.
+
+    Example:
+        >>> pairs = SyntheticPairs("mri-ct", 12, 64, seed=0)
+        >>> pairs.names[:2], pairs[0][1].shape
+        (('101008', '101012'), (64, 64))
+        >>> SyntheticPairs("infrared-visible", 2, 64, seed=0, labels="masks").mask(1).shape
+        (64, 64)
     """
 
-    def __init__(self, task: str, count: int, size: int, seed: int) -> None:
+    unlabelled = ()
+
+    def __init__(self, task: str, count: int, size: int, seed: int, labels: Labels | None = None) -> None:
         check_choice("task", task, TASKS)
+        if labels is not None and task != "infrared-visible":
+            raise UserError(f"synthetic {task} pairs have no {labels}; give a folder of pairs that have some")
         self.names = tuple(pair_name(task, index) for index in range(count))
+        self.labels = labels
+        self.classes = {None: (), "boxes": SCENE_CLASSES, "masks": MASK_CLASSES}[labels]
         self._task, self._size, self._seed = task, size, seed
         self._rendered: dict[int, tuple[Pixels, Pixels]] = {}
+        self._scenes: dict[int, Scene] = {}  # with their labels
 
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        if self.labels is not None:
+            scene = self._scene(index)
+            return scene.first, scene.second
         if index not in self._rendered:
-            if not 0 <= index < len(self):
-                raise IndexError(index)
             first, second = make_pair(self._task, self._seed, index, height=self._size, width=self._size)
             self._rendered[index] = luma(first), luma(second)
         return self._rendered[index]
@@ -92,6 +114,19 @@ class SyntheticPairs:
         """Return height and width of a pair."""
         return self._size, self._size
 
+    def objects(self, index: int) -> Objects:
+        """Return the objects of a pair."""
+        return self._scene(index).objects
+
+    def mask(self, index: int) -> Mask:
+        """Return the (H, W) class mask of a pair."""
+        return self._scene(index).mask
+
     def fingerprint(self) -> str:
-        """Tell these pairs from all others."""
-        return fingerprint((self._task, len(self), self._size, self._seed))
+        """Name the pairs by what they are rendered from."""
+        return fingerprint((self._task, len(self), self._size, self._seed, self.labels))
+
+    def _scene(self, index: int) -> Scene:
+        if index not in self._scenes:
+            self._scenes[index] = make_scene([self._seed, index], height=self._size, width=self._size)
+        return self._scenes[index]

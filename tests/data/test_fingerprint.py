@@ -1,31 +1,14 @@
 """Sources of pairs have one fingerprint exactly if they hold the same."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from timfuse.data import (
-    PairSource,
-    SyntheticPairs,
-    check_pairs,
-    find_pairs,
-    fingerprint,
-    fingerprint_files,
-    open_labelled,
-    read_pixels,
-    write_pixels,
-    write_scenes,
-)
+from timfuse.data import Labels, SyntheticPairs, open_source, read_pixels, write_pixels, write_scenes
+from timfuse.data.fingerprint import fingerprint, fingerprint_files
 from timfuse.runtime.errors import UserError
-
-SOURCES: dict[str, Callable[[Path], PairSource]] = {
-    "checked": lambda root: check_pairs(find_pairs(root), 32),
-    "boxes": lambda root: open_labelled(root, "boxes", minimum_size=32, synthetic_pairs=1, seed=0),
-    "masks": lambda root: open_labelled(root, "masks", minimum_size=32, synthetic_pairs=1, seed=0),
-}
 
 
 def change_image(root: Path) -> None:
@@ -49,18 +32,17 @@ def change_mask(root: Path) -> None:
     write_pixels(path, mask)
 
 
-@pytest.mark.parametrize("kind", SOURCES)
-def test_copies_are_alike_and_any_change_tells(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("labels", [None, "boxes", "masks"])
+def test_copies_are_alike_and_any_change_tells(tmp_path: Path, labels: Labels | None) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     write_scenes(here, 3, height=48, width=48, seed=2)
     shutil.copytree(here, there)
-    made = SOURCES[kind](here)
-    assert made.fingerprint() == SOURCES[kind](there).fingerprint()
-    labels = {"boxes": [change_box], "masks": [change_mask], "checked": []}[kind]
-    for change in (change_image, change_name, *labels):
-        before = SOURCES[kind](there).fingerprint()
+    made = open_source(here, labels=labels)
+    assert made.fingerprint() == open_source(there, labels=labels).fingerprint()
+    for change in (change_image, change_name, *{"boxes": [change_box], "masks": [change_mask], None: []}[labels]):
+        before = open_source(there, labels=labels).fingerprint()
         change(there)
-        assert SOURCES[kind](there).fingerprint() != before
+        assert open_source(there, labels=labels).fingerprint() != before
     assert [made.size(index) for index in range(3)] == [(48, 48)] * 3
 
 
@@ -70,6 +52,8 @@ def test_synthetic_pairs() -> None:
     for other in (("mri-pet", 6, 32, 1), ("mri-ct", 5, 32, 1), ("mri-ct", 6, 33, 1), ("mri-ct", 6, 32, 2)):
         assert pairs.fingerprint() != SyntheticPairs(*other).fingerprint()
     assert pairs.size(0) == pairs[0][0].shape
+    kinds = [SyntheticPairs("infrared-visible", 2, 32, seed=0, labels=labels) for labels in (None, "boxes", "masks")]
+    assert len({each.fingerprint() for each in kinds}) == 3
 
 
 def test_of_values_and_files(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from timfuse.data import LAYOUTS, check_pairs, find_pairs
+from timfuse.data import find_pairs
+from timfuse.data.folder_pairs import check_pairs
+from timfuse.data.layouts import LAYOUTS
 from timfuse.genotypes import TASKS
 
 # Task, part, files of one pair as the set comes (first, second), its name, and what else lies about.

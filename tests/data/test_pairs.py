@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from timfuse.data import Pair, find_fused, find_pairs, match_pairs, named_folders
+from timfuse.data import Pair, find_pairs, match_pairs
+from timfuse.data.pairs import find_fused, named_folders
 from timfuse.runtime.errors import UserError
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timfuse.data import find_pairs, hold_out, make_splits, scene_blocks
+from timfuse.data import find_pairs
+from timfuse.data.splits import Split, scene_blocks, split_pairs
 from timfuse.runtime.errors import UserError
 
 
@@ -17,90 +18,127 @@ def names_of(count: int) -> list[str]:
 @given(
     count=st.integers(3, 300),
     seed=st.integers(0, 2**32),
-    part=st.floats(0.01, 0.99),
+    part=st.none() | st.floats(0.01, 0.99),
     held=st.floats(0.01, 0.99),
 )
-def test_every_pair_is_in_exactly_one_part(count: int, seed: int, part: float, held: float) -> None:
-    splits = make_splits(names_of(count), seed=seed, architecture=part, validation=held)
-    assert sorted(splits.weight + splits.architecture + splits.validation) == list(range(count))
-    assert splits.weight
-    assert splits.architecture
-    assert splits.validation
-    assert splits == make_splits(names_of(count), seed=seed, architecture=part, validation=held)
+def test_every_pair_is_in_exactly_one_part(count: int, seed: int, part: float | None, held: float) -> None:
+    split = split_pairs(names_of(count), seed=seed, architecture=part, validation=held)
+    assert sorted(index for positions in split for index in positions) == list(range(count))
+    assert split.training
+    assert split.validation
+    assert bool(split.architecture) == (part is not None)
+    assert split == split_pairs(names_of(count), seed=seed, architecture=part, validation=held)
 
 
 def test_sizes_and_seeds() -> None:
-    splits = make_splits(names_of(200), seed=0)
-    assert (len(splits.validation), len(splits.architecture), len(splits.weight)) == (20, 90, 90)
-    assert len({make_splits(names_of(200), seed=seed) for seed in range(5)}) == 5
+    split = split_pairs(names_of(200), seed=0, architecture=0.5)
+    assert [len(part) for part in split] == [90, 90, 20]
+    assert len({split_pairs(names_of(200), seed=seed) for seed in range(5)}) == 5
+
+
+def test_what_a_seed_deals_stays_the_same() -> None:
+    split = split_pairs(names_of(23), seed=5, architecture=0.4, validation=0.2)
+    assert split == Split(
+        training=(0, 1, 4, 5, 9, 11, 13, 14, 19, 20, 22),
+        architecture=(3, 7, 8, 15, 16, 17, 18),
+        validation=(2, 6, 10, 12, 21),
+    )
 
 
 def test_few_neighbours_are_parted() -> None:
-    splits = make_splits(names_of(400), seed=1)
-    held = set(splits.validation)
+    held = set(split_pairs(names_of(400), seed=1).validation)
     borders = sum((index in held) != (index + 1 in held) for index in range(399))
     assert borders <= 6  # pairs dealt one by one would have about 72
 
 
 def test_the_order_of_the_source_does_not_matter() -> None:
     names = names_of(50)
-    straight, reverse = make_splits(names, seed=3), make_splits(names[::-1], seed=3)
-    assert {names[i] for i in straight.weight} == {names[::-1][i] for i in reverse.weight}
+    straight, reverse = (split_pairs(each, seed=3, architecture=0.5) for each in (names, names[::-1]))
+    assert {names[i] for i in straight.training} == {names[::-1][i] for i in reverse.training}
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_too_few_pairs(count: int) -> None:
     with pytest.raises(UserError, match="at least 3"):
-        make_splits(names_of(count), seed=0)
+        split_pairs(names_of(count), seed=0, architecture=0.5)
 
 
 def test_files_name_the_parts(tmp_path: Path) -> None:
     names = names_of(10)
-    assert make_splits(names, seed=0, folder=tmp_path) == make_splits(names, seed=0)
+
+    def split() -> Split:
+        return split_pairs(names, seed=0, folder=tmp_path, architecture=0.5)
+
+    assert split() == split_pairs(names, seed=0, architecture=0.5)
     (tmp_path / "train.txt").write_text("\n".join(names[:6]))
     with pytest.raises(UserError, match=r"train\.txt alone"):
-        make_splits(names, seed=0, folder=tmp_path)
+        split()
     (tmp_path / "val.txt").write_text("00007.png\n00008\n")
-    splits = make_splits(names, seed=0, folder=tmp_path)
-    assert splits.validation == (7, 8)
-    assert sorted(splits.weight + splits.architecture) == list(range(6))
+    assert split().validation == (7, 8)
+    assert sorted(split().training + split().architecture) == list(range(6))
     (tmp_path / "val.txt").write_text("00005\n")
     with pytest.raises(UserError, match="00005 is named by both"):
-        make_splits(names, seed=0, folder=tmp_path)
+        split()
     (tmp_path / "val.txt").write_text("nobody\n")
     with pytest.raises(UserError, match=r"val\.txt names nobody"):
-        make_splits(names, seed=0, folder=tmp_path)
+        split()
     (tmp_path / "val.txt").write_text("00009\n")
     (tmp_path / "train.txt").write_text("00001\n")
-    with pytest.raises(UserError, match="at least 2"):
-        make_splits(names, seed=0, folder=tmp_path)
+    with pytest.raises(UserError, match="names 1 pair; at least 2"):
+        split()
 
 
 @given(count=st.integers(3, 300), seed=st.integers(0, 2**32), part=st.floats(0.01, 0.9))
 def test_a_training_holds_out_what_a_search_does(count: int, seed: int, part: float) -> None:
-    training, validation = hold_out(names_of(count), seed=seed, validation=part)
-    assert sorted(training + validation) == list(range(count))
-    splits = make_splits(names_of(count), seed=seed, validation=part)
-    if len(training) > 1:  # a search keeps one more
-        assert validation == splits.validation
-        assert training == tuple(sorted(splits.weight + splits.architecture))
+    training = split_pairs(names_of(count), seed=seed, validation=part)
+    search = split_pairs(names_of(count), seed=seed, validation=part, architecture=0.5)
+    if len(training.training) > 1:  # a search keeps one more
+        assert training.validation == search.validation
+        assert training.training == tuple(sorted(search.training + search.architecture))
 
 
 def test_two_pairs_are_enough_to_train(tmp_path: Path) -> None:
-    assert [len(part) for part in hold_out(names_of(2), seed=0)] == [1, 1]
-    for count in (0, 1):
-        with pytest.raises(UserError, match="at least 2 are needed"):
-            hold_out(names_of(count), seed=0)
+    assert [len(part) for part in split_pairs(names_of(2), seed=0)] == [1, 0, 1]
+    for count, told in ((0, "0 pairs"), (1, "1 pair")):
+        with pytest.raises(UserError, match=f"{told} cannot be split into training and validation; at least 2"):
+            split_pairs(names_of(count), seed=0)
     (tmp_path / "train.txt").write_text("00003\n")
     (tmp_path / "val.txt").write_text("00001\n")
-    assert hold_out(names_of(5), seed=0, folder=tmp_path) == ((3,), (1,))
+    assert split_pairs(names_of(5), seed=0, folder=tmp_path) == Split((3,), (), (1,))
+
+
+def test_unlabelled_pairs_that_files_name_are_passed_over(tmp_path: Path) -> None:
+    names, unlabelled = names_of(4)[1::2], names_of(4)[::2]
+
+    def split() -> Split:
+        return split_pairs(names, seed=0, folder=tmp_path, unlabelled=unlabelled)
+
+    assert sorted(split().training + split().validation) == [0, 1]  # without files the others are not dealt
+    (tmp_path / "train.txt").write_text("00000\n00003\n")
+    (tmp_path / "val.txt").write_text("00001\n00002\n")
+    assert split() == Split((1,), (), (0,))
+    (tmp_path / "val.txt").write_text("00002\n")
+    with pytest.raises(UserError, match=r"none of the validation pairs in .* has a label"):
+        split()
+    (tmp_path / "val.txt").write_text("00007\n")
+    with pytest.raises(UserError, match="names 00007, of which there is no image"):
+        split()
+
+
+@given(count=st.integers(6, 60), seed=st.integers(0, 2**32), data=st.data())
+def test_a_search_has_the_same_parts_with_and_without_labels(count: int, seed: int, data: st.DataObject) -> None:
+    whole = split_pairs(names_of(count), seed=seed, architecture=0.5)
+    missing = data.draw(st.sampled_from(whole.training if len(whole.training) > 1 else whole.architecture))
+    names = [name for index, name in enumerate(names_of(count)) if index != missing]
+    split = split_pairs(names, seed=seed, architecture=0.5, unlabelled=names_of(count)[missing : missing + 1])
+    for part, full in zip(split, whole, strict=True):
+        assert [names[index] for index in part] == [names_of(count)[index] for index in full if index != missing]
 
 
 def test_real_lists(shared: Path) -> None:
     folder = shared / "data" / "roadscene"
     names = sorted(path.stem for path in (folder / "ir").iterdir())
-    splits = make_splits(names, seed=0, folder=folder)
-    assert (len(splits.weight), len(splits.architecture), len(splits.validation)) == (87, 86, 23)
+    assert [len(part) for part in split_pairs(names, seed=0, folder=folder, architecture=0.5)] == [87, 86, 23]
 
 
 def blocks_of(*names: str) -> list[list[str]]:

@@ -9,7 +9,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from timfuse.data import read_luma, read_pixels
+from timfuse.data import luma, read_pixels, unit_range
 from timfuse.data.class_names import read_class_names
 from timfuse.data.masks import read_mask
 from timfuse.deploy import fuse_files, load, load_labeller
@@ -48,9 +48,9 @@ def files(folder):
 
 def predicted(network_folder, image):
     """What the task network finds in a saved image."""
-    luma = read_luma(image)
-    (found,) = load_task_network(network_folder).predict(torch.from_numpy(luma)[None, None])
-    return found, luma.shape
+    seen = unit_range(luma(read_pixels(image)))
+    (found,) = load_task_network(network_folder).predict(torch.from_numpy(seen)[None, None])
+    return found, seen.shape
 
 
 def check_boxes(network_folder, image, file):

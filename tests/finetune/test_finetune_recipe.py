@@ -157,7 +157,7 @@ def test_provenance_says_how_and_from_what(finished):
     guidance = config.guidance
     assert provenance["timfuse"] == timfuse.__version__
     assert provenance["config_hash"] == config_hash(config)
-    assert provenance["data"] == {"root": "synthetic scenes", "training_pairs": 5, "validation_pairs": 3}
+    assert provenance["data"] == {"root": "synthetic pairs", "training_pairs": 5, "validation_pairs": 3}
     assert provenance["task"] == {
         "kind": "detection",
         "network": "compact",

@@ -27,7 +27,7 @@ import math, os, sys
 from pathlib import Path
 import numpy as np
 import torch
-from timfuse.data import images, labelled_stream, stream
+from timfuse.data import batch_stream, images, window
 from timfuse.runtime.config import load_config
 from timfuse.runtime.distribution import open_ranks
 from timfuse.runtime.errors import UserError
@@ -36,7 +36,7 @@ from timfuse.search import SearchConfig, search
 from timfuse.search import search_recipe
 
 torch.set_default_dtype(torch.float64)
-for module in (stream, labelled_stream):
+for module in (window, batch_stream):
     module.unit_range = lambda pixels: images.unit_range(pixels).astype(np.float64)
 search_recipe.conclude = lambda *arguments: None
 rank = int(os.environ["RANK"])

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from timfuse.bilevel import ESTIMATORS
-from timfuse.data import LabelledBatch, write_scenes
+from timfuse.data import PairBatch, write_scenes
 from timfuse.downstream import CompactDetector, load_task_network, start_from
 from timfuse.genotypes import load_genotype
 from timfuse.objectives import FusionLoss
@@ -19,7 +19,6 @@ from timfuse.runtime.led_run import LedRun
 from timfuse.search import scorer as scorer_module
 from timfuse.search import search, search_recipe
 from timfuse.search.scorer import Scorer
-from timfuse.search.search_batches import read_labelled_pairs, read_pairs
 
 from .test_resume import Killed, assert_same, assert_same_runs
 
@@ -72,7 +71,7 @@ def batches(dtype=torch.float32):
     generator = torch.Generator().manual_seed(3)
     images = torch.rand(4, 2, 1, 16, 16, generator=generator, dtype=dtype)
     masks = torch.randint(0, 2, (2, 2, 16, 16), generator=generator)
-    return [LabelledBatch(*images[2 * i : 2 * i + 2], masks=masks[i]) for i in range(2)]
+    return [PairBatch(*images[2 * i : 2 * i + 2], masks=masks[i]) for i in range(2)]
 
 
 def test_gradients_are_those_of_the_formulas(scored):
@@ -305,18 +304,18 @@ def test_pairs_without_a_mask_are_left_out_of_the_parts_that_fusion_alone_would_
         (root / entry.name).symlink_to(entry)
     names = sorted(path.stem for path in Path(root / "ir").iterdir())
     data = tiny(data={"root": str(root)}).data
-    source, splits = read_pairs(data, 0)
 
-    def named(source, positions):
-        return {source.names[position] for position in positions}
+    def named(pairs, part):
+        return {pairs.source.names[position] for position in pairs.positions(part)}
 
-    unlabelled = source.names[splits.weight[0]]
+    whole = data.open_pairs("infrared-visible", 0)
+    unlabelled = whole.source.names[whole.positions("training")[0]]
     (root / "labelled.txt").write_text("\n".join(name for name in names if name != unlabelled), encoding="utf-8")
-    labelled, parts = read_labelled_pairs(data, "masks", 0)
-    assert named(labelled, parts.weight) == named(source, splits.weight) - {unlabelled}
-    assert named(labelled, parts.architecture) == named(source, splits.architecture)
-    assert named(labelled, parts.validation) == named(source, splits.validation)
-    kept = [name for name in names if name not in named(source, splits.validation)]
+    labelled = data.open_pairs("infrared-visible", 0, "masks")
+    assert named(labelled, "training") == named(whole, "training") - {unlabelled}
+    assert named(labelled, "architecture") == named(whole, "architecture")
+    assert named(labelled, "validation") == named(whole, "validation")
+    kept = [name for name in names if name not in named(whole, "validation")]
     (root / "labelled.txt").write_text("\n".join(kept), encoding="utf-8")
     with pytest.raises(UserError, match=r"none of the validation pairs in .*partly has a label"):
-        read_labelled_pairs(data, "masks", 0)
+        data.open_pairs("infrared-visible", 0, "masks")

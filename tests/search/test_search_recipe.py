@@ -99,7 +99,7 @@ def test_weights_fit_the_network_of_the_genotype_and_measure_what_the_provenance
     metrics = genotype.provenance["metrics"]
     assert losses == {name: pytest.approx(metrics[f"derived_validation_{name}"], rel=1e-5) for name in losses}
     counts = {f"{part}_pairs": len(getattr(splits, part)) for part in ("weight", "architecture", "validation")}
-    assert genotype.provenance["data"] == {"root": "synthetic scenes", **counts}
+    assert genotype.provenance["data"] == {"root": "synthetic pairs", **counts}
     assert sum(counts.values()) == 8
 
 

@@ -15,7 +15,7 @@ from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.weights import load_weights, save_weights
 from timfuse.search import SearchConfig, print_seeds, search, search_seeds, several_seeds
-from timfuse.search.search_batches import Streams, read_pairs
+from timfuse.search.search_batches import SearchBatches
 
 from .test_resume import assert_same, assert_same_runs
 
@@ -62,12 +62,19 @@ def test_searches_share_the_parts_and_the_validation_crops_and_nothing_else(tiny
     assert list(report.genotypes) == [5, 6]
     runs = [config.run / "seed-5", config.run / "seed-6"]
     configs = [load_config(SearchConfig, run / "config.yaml") for run in runs]
-    first, second = [(read_pairs(own.data, own.seed), own) for own in configs]
-    assert first[0][1] == second[0][1]
-    streams = [Streams(own.data, *pairs, own.seed, torch.device("cpu")) for pairs, own in (first, second)]
-    assert_same(
-        [tuple(batch) for batch in streams[0].validation()], [tuple(batch) for batch in streams[1].validation()]
-    )
+    streams = [
+        SearchBatches(
+            own.data.open_pairs(own.task, own.seed),
+            batch_size=own.data.batch_size,
+            crop=own.data.crop,
+            seed=own.seed,
+            validation_seed=own.data.seed_of(own.seed),
+            device=torch.device("cpu"),
+        )
+        for own in configs
+    ]
+    assert streams[0].pairs.sets[0].split == streams[1].pairs.sets[0].split
+    assert_same([batch[:2] for batch in streams[0].validation()], [batch[:2] for batch in streams[1].validation()])
     assert not torch.equal(*(next(iter(stream.weight(0, 1))).first for stream in streams))
 
     alone = tiny("alone", seed=5, search=SHORT)

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
 import torch
-from timfuse.data import images, labelled_stream, stream
+from timfuse.data import batch_stream, images, window
 from timfuse.downstream import CompactDetector, TaskNetwork
 from timfuse.training import TrainConfig, guided, train
 from timfuse.training import train_recipe
@@ -72,7 +72,7 @@ def run_all(paths):
 # In double precision, with a task network whose loss is a mean over the batch and which normalises nothing.
 EXACT = """
 torch.set_default_dtype(torch.float64)
-for module in (stream, labelled_stream):
+for module in (window, batch_stream):
     module.unit_range = lambda pixels: images.unit_range(pixels).astype(np.float64)
 
 

@@ -137,7 +137,7 @@ def test_provenance_says_how_and_from_what(finished):
     assert provenance["timfuse"] == timfuse.__version__
     assert provenance["config_hash"] == config_hash(config)
     assert (provenance["seed"], provenance["steps"], provenance["best_step"]) == (7, 25, training.best_step)
-    assert provenance["data"] == {"root": "synthetic scenes", "training_pairs": 3, "validation_pairs": 2}
+    assert provenance["data"] == {"root": "synthetic pairs", "training_pairs": 3, "validation_pairs": 2}
     assert provenance["parameters"] == count_parameters(build_network(training.genotype))
     assert provenance["metrics"] == training.scores
     again = train(config.model_copy(update={"run": config.run.with_name("again"), "genotype": str(config.run)}))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from timfuse.data import CropStream, SyntheticPairs, SyntheticScenes, luma, make_exposures, make_focus, make_phantom
+from timfuse.data import BatchStream, Labels, SyntheticPairs, luma, make_exposures, make_focus, make_phantom, make_scene
 from timfuse.genotypes import TASKS
 from timfuse.runtime.errors import UserError
 
@@ -18,16 +18,24 @@ def test_a_source_of_luma_pairs(task: str) -> None:
     assert not np.array_equal(source[0][0], SyntheticPairs(task, 3, 48, seed=2)[0][0])
     with pytest.raises(IndexError):
         source[3]
-    batch = CropStream(source, range(3), batch_size=2, crop=32, seed=0, name="all")[0]
+    batch = BatchStream(source, range(3), batch_size=2, crop=32, seed=0, name="all")[0]
     assert batch.first.shape == batch.second.shape == (2, 1, 32, 32)
 
 
-def test_infrared_visible_pairs_are_the_scenes() -> None:
-    pairs, scenes = SyntheticPairs("infrared-visible", 3, 40, seed=4), SyntheticScenes(3, 40, seed=4)
-    assert pairs.names == scenes.names
+@pytest.mark.parametrize("labels", [None, "boxes", "masks"])
+def test_infrared_visible_pairs_are_the_scenes(labels: Labels | None) -> None:
+    pairs = SyntheticPairs("infrared-visible", 3, 40, seed=4, labels=labels)
     for index in range(3):
-        for image, same in zip(pairs[index], scenes[index], strict=True):
+        scene = make_scene([4, index], height=40, width=40)
+        for image, same in zip(pairs[index], (scene.first, scene.second), strict=True):
             np.testing.assert_array_equal(image, same)
+        if labels == "boxes":
+            np.testing.assert_array_equal(pairs.objects(index).boxes, scene.boxes)
+            np.testing.assert_array_equal(pairs.objects(index).classes, scene.classes)
+        if labels == "masks":
+            np.testing.assert_array_equal(pairs.mask(index), scene.mask)
+    with pytest.raises(IndexError):
+        pairs[3]
 
 
 def test_the_other_pairs_are_those_of_their_makers() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from timfuse.data import check_pairs, find_pairs
+from timfuse.data import find_pairs
+from timfuse.data.folder_pairs import check_pairs
 from timfuse.runtime.errors import UserError
 
 

@@ -1,0 +1,142 @@
+"""Pairs of image files: all are read once before work starts, so that bad input is reported then and not later."""
+
+import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ..runtime.errors import UserError
+from ..runtime.progress import Progress
+from .fingerprint import fingerprint, fingerprint_files
+from .images import Pixels, luma, read_pixels
+from .masks import Mask
+from .pair_batch import Objects
+from .pair_source import Labels
+from .pairs import Pair
+
+_RAW_COUNTS = 2**14
+
+
+@dataclass(frozen=True, eq=False)
+class FolderPairs:
+    """Pairs of image files that have all been read once.
+
+    Attributes:
+        pairs: The files, at least one pair.
+        sizes: Height and width of each pair in pixels.
+        cached: Decoded luma of each pair; None for pairs that did not fit into the cache and are read when needed.
+        classes: Names of the classes of `boxes` or `masks`.
+        boxes: The objects of each pair; empty if the pairs were not opened for boxes.
+        masks: The class mask of each pair; empty if the pairs were not opened for masks.
+        unlabelled: Names of the data set's further pairs, which have no label.
+    """
+
+    pairs: tuple[Pair, ...]
+    sizes: tuple[tuple[int, int], ...]
+    cached: tuple[tuple[Pixels, Pixels] | None, ...]
+    classes: tuple[str, ...] = ()
+    boxes: tuple[Objects, ...] = ()
+    masks: tuple[Mask, ...] = ()
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each pair."""
+        return tuple(pair.name for pair in self.pairs)
+
+    @property
+    def labels(self) -> Labels | None:
+        """The kind of labels that the pairs have."""
+        return "boxes" if self.boxes else "masks" if self.masks else None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
+        return self.cached[index] or _read(self.pairs[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Return height and width of a pair."""
+        return self.sizes[index]
+
+    def objects(self, index: int) -> Objects:
+        """Return the objects of a pair."""
+        return self.boxes[index]
+
+    def mask(self, index: int) -> Mask:
+        """Return the (H, W) class mask of a pair."""
+        return self.masks[index]
+
+    def fingerprint(self) -> str:
+        """Name the pairs by their names, the contents of their files and their labels."""
+        files = fingerprint_files(file for pair in self.pairs for file in (pair.first, pair.second))
+        boxes = [[each.boxes.tolist(), each.classes.tolist()] for each in self.boxes]
+        masks = [hashlib.blake2b(mask.tobytes()).hexdigest() for mask in self.masks]
+        return fingerprint((self.names, files, self.classes, self.unlabelled, boxes, masks))
+
+
+def check_pairs(
+    pairs: Sequence[Pair],
+    minimum_size: int,
+    *,
+    cache_megabytes: int = 2048,
+    progress: Progress | None = None,
+) -> FolderPairs:
+    """Read every file of every pair.
+
+    Args:
+        pairs: At least one.
+        minimum_size: Smallest height and width of an image in pixels.
+        cache_megabytes: Memory for decoded pairs; the pairs beyond it are read again when needed.
+        progress: Advanced by one after each pair.
+
+    Returns:
+        The pairs, without labels.
+
+    Raises:
+        UserError: If a file cannot be read, the images of a pair differ in size or are too small, or all 16-bit
+            images of one side hold raw sensor counts, which would come out nearly black.
+    """
+    sizes: list[tuple[int, int]] = []
+    cached: list[tuple[Pixels, Pixels] | None] = []
+    room = cache_megabytes * 2**20
+    brightest: list[int | None] = [None, None]  # over the 16-bit images of each side
+    executor = ThreadPoolExecutor()
+    try:
+        for pair, images in zip(pairs, executor.map(_read, pairs), strict=True):
+            sizes.append(_check_sizes(pair, images, minimum_size))
+            for side, image in enumerate(images):
+                if image.dtype == "uint16":
+                    brightest[side] = max(brightest[side] or 0, int(image.max()))
+            room -= images[0].nbytes + images[1].nbytes
+            cached.append(images if room >= 0 else None)
+            if progress is not None:
+                progress.advance()
+    finally:
+        executor.shutdown(cancel_futures=True)
+    for file, maximum in zip((pairs[0].first, pairs[0].second), brightest, strict=True):
+        if maximum is not None and maximum < _RAW_COUNTS:
+            raise UserError(
+                f"all 16-bit images in {file.parent} stay below {_RAW_COUNTS} of 65535 (raw sensor counts, "
+                f"largest {maximum}); stretch them to the full 16 bits or save them with 8"
+            )
+    return FolderPairs(tuple(pairs), tuple(sizes), tuple(cached))
+
+
+def _read(pair: Pair) -> tuple[Pixels, Pixels]:
+    return luma(read_pixels(pair.first)), luma(read_pixels(pair.second))
+
+
+def _check_sizes(pair: Pair, images: tuple[Pixels, Pixels], minimum_size: int) -> tuple[int, int]:
+    (height, width), second_shape = images[0].shape, images[1].shape
+    if (height, width) != second_shape:
+        raise UserError(
+            f"the pair {pair.name} has two sizes: {pair.first} is {width}x{height}, {pair.second} is "
+            f"{second_shape[1]}x{second_shape[0]}; bring both to one aligned size"
+        )
+    if min(height, width) < minimum_size:
+        raise UserError(
+            f"{pair.first} is {width}x{height}, the minimum is {minimum_size}x{minimum_size}; "
+            "remove the pair or choose a smaller crop"
+        )
+    return height, width
