@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -63,6 +63,12 @@ class RunPairs:
     def source(self) -> PairSource:
         """The pairs of all data sets."""
         return JoinedPairs([each.source for each in self.sets])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The numbers of pairs of each part that has any, for a genotype's provenance."""
+        parts = {f"{part}_pairs": len(self.positions(part)) for part in get_args(Part)}
+        return {name: count for name, count in parts.items() if count}
 
     def positions(self, part: Part) -> tuple[int, ...]:
         """Return the positions of a part's pairs."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -119,6 +119,11 @@ class BatchDataSection(DataSection):
     shares: tuple[Positive, ...] | None = None
     batch_size: Count = 4
 
+    @property
+    def crops(self) -> dict[str, Any]:
+        """The arguments of `RunPairs.batches` that follow from the section alone."""
+        return {"batch_size": self.batch_size, "crop": self.crop, "workers": self.workers}
+
     @model_validator(mode="after")
     def _a_share_for_each_folder(self) -> Self:
         if self.shares is not None and len(self.shares) != len(self.roots):
@@ -141,9 +146,33 @@ class StageConfig(Section):
     seed: WholeNumber = 0
     device: str = "auto"
 
-    def provenance(self) -> Provenance:
-        """Start the provenance of a genotype that the stage writes."""
-        return {"timfuse": __version__, "stage": self.stage, "seed": self.seed, "config_hash": config_hash(self)}
+    steps_in: ClassVar[str] = ""
+    """Key of the section with `steps`, `validate_every` and `checkpoint_every`."""
+
+    @property
+    def rhythm(self) -> dict[str, Any]:
+        """The arguments of `Loop.run` that follow from the config alone."""
+        section = getattr(self, self.steps_in)
+        rhythm = {key: getattr(section, key) for key in ("steps", "validate_every", "checkpoint_every")}
+        return rhythm | {"doing": self.stage}
+
+    def described(self, genotype: Genotype, **entries: Any) -> Genotype:
+        """Add to a genotype how the stage made its weights, and keep where its architecture comes from.
+
+        Args:
+            genotype: The genotype at the start of the stage.
+            **entries: Entries of the provenance.
+        """
+        start = {key: value for key in ("genotype", "init", "first_stage") if (value := getattr(self, key, None))}
+        provenance: dict[str, Any] = {
+            "timfuse": __version__,
+            "stage": self.stage,
+            "seed": self.seed,
+            "config_hash": config_hash(self),
+            **{key: str(value) for key, value in start.items()},
+            **entries,
+        }
+        return replace(genotype, provenance=cast(Provenance, provenance))
 
 
 class TaskConfig(StageConfig):

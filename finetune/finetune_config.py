@@ -131,6 +131,8 @@ class FinetuneConfig(TaskConfig):
         loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss of the task.
     """
 
+    steps_in: ClassVar[str] = "train"
+
     stage: Literal["finetune"] = "finetune"
     run: Path = Path("runs/finetune")
     init: str | None = "ivif-fast"

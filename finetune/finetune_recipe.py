@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from ..downstream import (
     load_task_weights,
     start_from,
 )
-from ..genotypes import Genotype, Provenance, load_genotype, save_genotype
+from ..genotypes import Genotype, load_genotype, save_genotype
 from ..objectives import FusionLoss, training_loss
 from ..objectives.loss_section import fusion_loss
 from ..operators import build_network, count_parameters
@@ -138,14 +138,12 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
                 name,
                 state.step,
                 steps,
-                batch_size=data.batch_size,
-                crop=data.crop,
                 seed=config.seed,
                 scale=data.scale if labelled else None,
                 upright=labelled,
-                workers=data.workers,
                 device=device,
                 ranks=ranks,
+                **data.crops,
             )
             for name in ("task", "fusion")
         )
@@ -157,15 +155,12 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
 
         loop.run(
             state,
-            steps=steps,
-            doing="finetuning",
             step=step,
             validate=partial(_validate, config, state, parts, loop),
-            validate_every=settings.validate_every,
-            checkpoint_every=settings.checkpoint_every,
             remedy="train.learning_rate or train.clip" + (", or downstream.learning_rate" if config.downstream else ""),
             status=_status,
             validate_after=preparation + settings.validate_every,
+            **config.rhythm | {"steps": steps},
         )
         if config.guidance.strategy == "lagrangian" and not state.best[0]:
             loop.print(
@@ -433,33 +428,26 @@ def _conclude(config: FinetuneConfig, state: _State, parts: _Parts) -> Finetunin
 
 
 def _described(config: FinetuneConfig, state: _State, parts: _Parts, scores: Scores) -> Genotype:
-    """Add to the genotype how its weights were made; keep what it says of the architecture."""
     guidance, section = config.guidance, config.downstream
     metrics = {
         part: {name: None if math.isnan(value) else value for name, value in row.items()}
         for part, row in scores.items()
     }
-    provenance: Provenance = {
-        **config.provenance(),
-        "data": {
-            "root": config.data.origin,
-            "training_pairs": len(parts.pairs.positions("training")),
-            "validation_pairs": len(parts.pairs.positions("validation")),
-        },
-        "init": config.init,
+    return config.described(
+        parts.genotype,
+        data={"root": config.data.origin, **parts.pairs.counts},
         **({} if section is None else {"downstream": section.provenance(parts.pairs.source.classes)}),
-        "strategy": guidance.strategy,
+        strategy=guidance.strategy,
         **({"images": guidance.images} if guidance.strategy == "frozen" else {}),
         **({"estimator": guidance.estimator} if guidance.strategy == "learned_loss" else {}),
-        "steps": config.train.steps,
-        "best_step": state.best_step,
-        "fusion_loss_before": state.reference,
+        steps=config.train.steps,
+        best_step=state.best_step,
+        fusion_loss_before=state.reference,
         **({"promise_kept": state.best[0]} if guidance.strategy == "lagrangian" else {}),
-        "parameters": count_parameters(state.networks.network),
-        "metrics": {"best": metrics},
-        "architecture": parts.genotype.architecture,
-    }
-    return replace(parts.genotype, provenance=provenance)
+        parameters=count_parameters(state.networks.network),
+        metrics={"best": metrics},
+        architecture=parts.genotype.architecture,
+    )
 
 
 def _status(row: Mapping[str, Any]) -> str:

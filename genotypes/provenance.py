@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import TypedDict
 
-Scores = Mapping[
-    str, Mapping[str, float | None]
-]  # "mean" and each part (data set, task or class), each with its scores
+# "mean" and each part (data set, task or class), each with its scores.
+Scores = Mapping[str, Mapping[str, float | None]]
 
 
 class Provenance(TypedDict, total=False):

@@ -11,7 +11,7 @@ import numpy as np
 from ..data import PairBatch
 from ..data.batch_stream import cut_crops
 from ..data.splits import spread
-from ..genotypes import TASKS, Genotype, Provenance, load_genotype, save_genotype
+from ..genotypes import TASKS, Genotype, load_genotype, save_genotype
 from ..genotypes.choices import nearest
 from ..operators import build_network
 from ..runtime.config import config_to_yaml, load_config
@@ -96,15 +96,13 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
         save_weights(config.run / "weights.safetensors", network.state_dict(), {"genotype": genotype.name})
         curves = {"meta-initialisation": {config.task: curve}, "random weights, Adam": {config.task: fresh}}
         draw_adaptation(curves, config.run / "pictures")
-        provenance: Provenance = {
-            **config.provenance(),
-            "data": {"root": config.data.origin, "training_pairs": len(pairs)},
-            "init": config.init,
-            "steps": config.steps,
-            "metrics": {"adapted": {config.task: {f"after {count}": value for count, value in curve.items()}}},
-            "initialisation": origin.provenance,
-        }
-        genotype = replace(genotype, provenance=provenance)
+        genotype = config.described(
+            genotype,
+            data={"root": config.data.origin, "training_pairs": len(pairs)},
+            steps=config.steps,
+            metrics={"adapted": {config.task: {f"after {count}": value for count, value in curve.items()}}},
+            initialisation=origin.provenance,
+        )
         save_genotype(genotype, config.run / "genotype.yaml")
     return Adapted(genotype, curve, fresh, len(pairs), seconds)
 

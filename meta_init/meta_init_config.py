@@ -166,6 +166,8 @@ class MetaInitConfig(StageConfig):
         meta: The training.
     """
 
+    steps_in: ClassVar[str] = "meta"
+
     stage: Literal["meta-init"] = "meta-init"
     run: Path = Path("runs/meta-init")
     genotype: str = "ivif-fast"

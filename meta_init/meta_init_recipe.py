@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from ..bilevel import META_GRADIENTS, MetaGradient, NonFiniteError
 from ..bilevel.gradients import flatten, unflatten
 from ..data.batch_stream import stream_batches
 from ..data.fingerprint import fingerprint
-from ..genotypes import Genotype, Provenance, load_genotype, save_genotype
+from ..genotypes import Genotype, load_genotype, save_genotype
 from ..operators import build_network, count_parameters
 from ..runtime.distribution import Ranks
 from ..runtime.errors import UserError, check_finite
@@ -127,14 +127,11 @@ def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: 
 
         loop.run(
             state,
-            steps=settings.all_steps,
-            doing="meta-initialising",
             step=step,
             validate=partial(_validate, config, state, layers, genotype, trained, trials, ranks),
-            validate_every=settings.validate_every,
-            checkpoint_every=settings.checkpoint_every,
             remedy="inner.learning_rate or meta.learning_rate",
             validate_after=settings.pretrain,
+            **config.rhythm | {"steps": settings.all_steps},
         )
         # The first process alone validates and knows the best step.
         return ranks.from_leader(lambda: _conclude(config, genotype, state.network, tasks, state.best_step, device))
@@ -312,17 +309,13 @@ def _described(
     best_step: int,
     scores: Scores,
 ) -> Genotype:
-    """Add to the genotype how its weights were made; keep what it says of the architecture."""
-    provenance: Provenance = {
-        **config.provenance(),
-        "data": {"root": config.data.origin} | {task.name: len(task.training) for task in tasks},
-        "genotype": config.genotype,
-        "init": None if config.init is None else str(config.init),
-        "algorithm": config.meta.algorithm,
-        "steps": config.meta.steps,
-        "best_step": best_step,
-        "parameters": count_parameters(network),
-        "architecture": genotype.architecture,
-        "metrics": {"best": scores},
-    }
-    return replace(genotype, provenance=provenance)
+    return config.described(
+        genotype,
+        data={"root": config.data.origin, **{task.name: len(task.training) for task in tasks}},
+        algorithm=config.meta.algorithm,
+        steps=config.meta.steps,
+        best_step=best_step,
+        parameters=count_parameters(network),
+        metrics={"best": scores},
+        architecture=genotype.architecture,
+    )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..cost.feasibility import advice
 from ..cost.latency import measure_network
 from ..downstream import keep_task_network
 from ..drawing import draw
-from ..genotypes import Genotype, Provenance, save_genotype
+from ..genotypes import Genotype, save_genotype
 from ..objectives import FusionLoss
 from ..operators import (
     FusionNetwork,
@@ -114,41 +113,26 @@ def conclude(
     mixture = validation_losses(outer, inner, partial(supernet, probabilities=probabilities), batches, scorer)
     derived = validation_losses(outer, inner, network, batches, scorer)
     time = spending.measured if spending and spending.kind == "ms" else measure_network(network, height, width, device)
-    provenance: Provenance = {
-        **config.provenance(),
-        "data": {
-            "root": config.data.origin,
-            "weight_pairs": len(batches.pairs.positions("training")),
-            "architecture_pairs": len(batches.pairs.positions("architecture")),
-            "validation_pairs": len(batches.pairs.positions("validation")),
-        },
-        **({"operators": sources} if (sources := operator_sources(space.operators)) else {}),
+    sources = operator_sources(space.operators)
+    chosen_because = enumerate(reasons(probabilities, space.operators, choices), start=1)
+    genotype = config.described(
+        describe(choices),
+        data={"root": config.data.origin, **batches.pairs.counts},
+        **({"operators": sources} if sources else {}),
         **({} if scorer is None else {"downstream": scorer.provenance}),
-        "estimator": config.search.estimator,
-        "steps": config.search.steps,
-        "parameters": count_parameters(network),
-        "flops_640x480": count_flops(network, 480, 640),
-        "latency": {
-            "milliseconds": round(time, 2),
-            "height": height,
-            "width": width,
-            "device": device_name(device),
-        },
+        estimator=config.search.estimator,
+        steps=config.search.steps,
+        parameters=count_parameters(network),
+        flops_640x480=count_flops(network, 480, 640),
+        latency={"milliseconds": round(time, 2), "height": height, "width": width, "device": device_name(device)},
         **({} if spending is None else {"budget": spending.provenance}),
-        "metrics": {
-            "supernet": {"mean": dict(mixture)},
-            "derived": {"mean": dict(derived)},
-        },
-        "reason": {
+        metrics={"supernet": {"mean": mixture}, "derived": {"mean": derived}},
+        reason={
             "rule": RULE if spending is None else RULE_OF_BUDGET,
-            **{
-                f"cell {cell}": texts
-                for cell, texts in enumerate(reasons(probabilities, space.operators, choices), start=1)
-            },
+            **{f"cell {cell}": texts for cell, texts in chosen_because},
         },
-        "warnings": warnings,
-    }
-    genotype = replace(describe(choices), provenance=provenance)
+        warnings=warnings,
+    )
     save_weights(run / "weights.safetensors", network.state_dict(), {"genotype": genotype.name})
     draw(genotype, run / "pictures", parameter_sizes(network))
     draw_probabilities(read_history(run / HISTORY_FILE), run / "pictures")

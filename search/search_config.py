@@ -190,6 +190,8 @@ class SearchConfig(TaskConfig):
             `search.outer_loss`; null for fusion alone.
     """
 
+    steps_in: ClassVar[str] = "search"
+
     stage: Literal["search"] = "search"
     run: Path = Path("runs/search")
     task: str = "infrared-visible"

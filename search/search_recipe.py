@@ -131,8 +131,6 @@ def _search_once(
         with synchronised(state.supernet, ranks):
             loop.run(
                 state,
-                steps=settings.steps,
-                doing="searching",
                 step=lambda: _observed_step(
                     config,
                     state,
@@ -142,12 +140,11 @@ def _search_once(
                     loop,
                 ),
                 validate=partial(_validate, config, state, parts),
-                validate_every=settings.validate_every,
-                checkpoint_every=settings.checkpoint_every,
                 remedy="search.weight_learning_rate or search.weight_clip"
                 + ("" if scorer is None else ", or downstream.learning_rate"),
                 status=partial(_status, state, config),
                 on_validation=on_validation,
+                **config.rhythm,
             )
         probabilities = relax(state.logits.detach(), settings.temperature[1])
         return ranks.from_leader(
@@ -178,13 +175,11 @@ def _open_data(config: SearchConfig, device: torch.device, ranks: Ranks) -> tupl
     )
     batches = SearchBatches(
         pairs,
-        batch_size=data.batch_size,
-        crop=data.crop,
         seed=seed,
         validation_seed=data.seed_of(seed),
         device=device,
-        workers=data.workers,
         ranks=ranks,
+        **data.crops,
     )
     if downstream is None:
         return batches, None

@@ -72,6 +72,8 @@ class TrainConfig(TaskConfig):
         loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss of the task.
     """
 
+    steps_in: ClassVar[str] = "train"
+
     stage: Literal["train"] = "train"
     run: Path = Path("runs/train")
     genotype: str = "ivif-fast"

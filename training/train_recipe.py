@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -117,23 +117,18 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             "train",
             state.step,
             settings.steps,
-            batch_size=config.data.batch_size,
-            crop=config.data.crop,
             seed=config.seed,
-            workers=config.data.workers,
             device=device,
             ranks=ranks,
+            **config.data.crops,
         )
         with synchronised(state.network, ranks):
             loop.run(
                 state,
-                steps=settings.steps,
-                doing="training",
                 step=lambda: _step(config, state, parts, next(batches), ranks),
                 validate=partial(_validate, config, state, parts, loop),
-                validate_every=settings.validate_every,
-                checkpoint_every=settings.checkpoint_every,
                 remedy="train.learning_rate or train.clip",
+                **config.rhythm,
             )
         # The first process alone validates and knows the best step.
         return ranks.from_leader(lambda: _conclude(config, state.average.module, state.best_step, parts))
@@ -245,23 +240,12 @@ def _conclude(config: TrainConfig, network: nn.Module, best_step: int, parts: _P
 
 
 def _described(config: TrainConfig, parts: _Parts, best_step: int, metrics: Mapping[str, Scores]) -> Genotype:
-    """Add to the genotype how its weights were made; keep what it says of the architecture."""
-    return replace(
+    return config.described(
         parts.genotype,
-        provenance={
-            **config.provenance(),
-            "data": {
-                "root": config.data.origin,
-                "training_pairs": len(parts.pairs.positions("training")),
-                "validation_pairs": len(parts.pairs.positions("validation")),
-            },
-            "genotype": config.genotype,
-            "first_stage": None if config.first_stage is None else str(config.first_stage),
-            "init": None if config.init is None else str(config.init),
-            "steps": config.train.steps,
-            "best_step": best_step,
-            "parameters": parts.parameters,
-            "metrics": metrics,
-            "architecture": parts.genotype.architecture,
-        },
+        data={"root": config.data.origin, **parts.pairs.counts},
+        steps=config.train.steps,
+        best_step=best_step,
+        parameters=parts.parameters,
+        metrics=metrics,
+        architecture=parts.genotype.architecture,
     )
