@@ -145,15 +145,17 @@ class FinetuneConfig(TaskConfig):
 
     @model_validator(mode="after")
     def _strategy_fits_the_task(self) -> Self:
-        if self.guidance.strategy == "fusion" and self.downstream is not None:
+        strategy, kind = self.guidance.strategy, self.downstream and self.downstream.kind
+        if strategy == "fusion" and kind:
             raise ValueError(
-                f"must have a guidance.strategy for {self.downstream.kind}, such as lagrangian; the strategy fusion has"
-                " no downstream task"
+                f"must have a guidance.strategy for {kind}, such as lagrangian; the strategy fusion has no downstream task"
             )
-        if self.guidance.strategy != "fusion" and self.downstream is None:
+        if strategy == "detfusion" and kind == "segmentation":
+            raise ValueError("must have downstream.kind = detection for detfusion, which is guided by detectors")
+        if strategy != "fusion" and not kind:
             raise ValueError(
-                f"must have a downstream task for guidance.strategy = {self.guidance.strategy}; set downstream.kind to"
-                " detection or segmentation"
+                f"must have a downstream task for guidance.strategy = {strategy}; set downstream.kind to detection or"
+                " segmentation"
             )
         return self
 

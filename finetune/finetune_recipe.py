@@ -1,6 +1,5 @@
 """The finetuning, from a fusion network and labelled pairs to one that serves a task: setup, step, validation, end."""
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..data import PairBatch, RunPairs
 from ..downstream import (
-    GuidingStreams,
-    TaskNetwork,
     build_task_network,
     keep_streams,
     keep_task_network,
@@ -37,15 +34,14 @@ from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import derive_seed, seed_everything
 from ..runtime.weights import load_into, save_weights
 from ..training.train_curves import draw_examples
+from .build_strategy import IMAGES, build_strategy
 from .finetune_config import FinetuneConfig
 from .finetune_curves import draw_finetuning
 from .finetune_pairs import with_fused_images
 from .guided_networks import Networks
 from .multiplier import excess
-from .strategies import SOURCES, DetFusion, Frozen, FusionAlone, Joint, Lagrangian, LearnedLoss, Strategy
+from .strategies import DetFusion, Strategy
 from .task_validation import PRIMARY, SMALLEST, Validation, validate
-
-IMAGES = ("fused", *SOURCES)
 
 
 class Finetuning(NamedTuple):
@@ -124,7 +120,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
         loss = loss_of(config, genotype.task)
         pairs = open_run_pairs(config, genotype.task)
         seed_everything(config.seed)
-        state = _setup(config, start, pairs, loss, device, ranks)
+        state = _setup(config, start, pairs, loss, loop)
         parts = _Parts(genotype, loss, pairs)
         loop.open_folder(pairs=len(pairs.source), fingerprint=pairs.fingerprint, harmless=["train.checkpoint_every"])
         loop.start(state)
@@ -244,89 +240,36 @@ def _fusion_network(config: FinetuneConfig, ranks: Ranks) -> tuple[Genotype, nn.
     return config.for_task(genotype), network
 
 
-def _setup(
-    config: FinetuneConfig,
-    network: nn.Module,
-    pairs: RunPairs,
-    loss: FusionLoss,
-    device: torch.device,
-    ranks: Ranks,
-) -> _State:
+def _setup(config: FinetuneConfig, network: nn.Module, pairs: RunPairs, loss: FusionLoss, loop: Loop) -> _State:
     settings, section = config.train, config.downstream
     task = None
     if section is not None:
         task = build_task_network(section.kind, section.network, pairs.source.classes, section.width)
         if section.init is not None:
             start_from(task, section.init)
-    networks = Networks(network, task).to(device)
+    networks = Networks(network, task).to(loop.device)
     # As at inference: what the constraint holds for is what the user gets, and crops do not shift the statistics.
     network.eval()
-    strategy = _strategy(config, network, task, loss, device, ranks)
+    detectors = {} if section is None else section.model_dump(include={"width", "init"})
+    strategy = build_strategy(network, task, loss, loop.ranks, **config.guidance.model_dump(), **detectors)
     groups = [(list(network.parameters()), settings.learning_rate, settings.weight_decay)]
     if task is not None and section is not None:
-        kernels = [p for p in task.parameters() if p.requires_grad and p.ndim > 1]
-        others = [p for p in task.parameters() if p.requires_grad and p.ndim <= 1]
-        own_rate = config.guidance.loss_learning_rate if isinstance(strategy, LearnedLoss) else section.learning_rate
+        trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
+        learned_loss = config.guidance.strategy == "learned_loss"
         groups += [
-            (kernels, section.learning_rate, section.weight_decay),
-            (others, section.learning_rate, 0.0),
-            (list(strategy.own.parameters()), own_rate, 0.0),
+            ([p for p in trained if p.ndim > 1], section.learning_rate, section.weight_decay),
+            ([p for p in trained if p.ndim <= 1], section.learning_rate, 0.0),
+            (
+                list(strategy.own.parameters()),
+                config.guidance.loss_learning_rate if learned_loss else section.learning_rate,
+                0.0,
+            ),
         ]
     optimizer = torch.optim.AdamW(
-        [
-            {"params": parameters, "highest": rate, "weight_decay": decay}
-            for parameters, rate, decay in groups
-            if parameters
-        ],
-        fused=device.type in ("cpu", "cuda"),
+        [{"params": group, "highest": rate, "weight_decay": decay} for group, rate, decay in groups if group],
+        fused=loop.device.type in ("cpu", "cuda"),
     )
     return _State(networks, strategy, moving_average(networks, settings.ema), optimizer)
-
-
-def _strategy(
-    config: FinetuneConfig,
-    network: nn.Module,
-    task: TaskNetwork | None,
-    loss: FusionLoss,
-    device: torch.device,
-    ranks: Ranks,
-) -> Strategy:
-    guidance, section = config.guidance, config.downstream
-    if task is None or section is None:
-        return FusionAlone(network, loss)
-    if guidance.strategy == "frozen":
-        # The images of a folder stand in the place of both sources.
-        return Frozen(network, task, loss, guidance.images if guidance.images in IMAGES else "first", ranks)
-    if guidance.strategy == "joint":
-        return Joint(network, task, loss, guidance.weight)
-    if guidance.strategy == "lagrangian":
-        return Lagrangian(
-            network,
-            task,
-            loss,
-            reference=copy.deepcopy(network).requires_grad_(False),
-            tolerance=guidance.tolerance,
-            rate=guidance.multiplier_rate,
-            multiplier=guidance.multiplier,
-            ranks=ranks,
-        )
-    if guidance.strategy == "learned_loss":
-        return LearnedLoss(network, task, loss, guidance.estimator, guidance.estimator_options, ranks)
-    if section.kind != "detection":
-        raise UserError("guidance.strategy = detfusion is guided by detectors; set downstream.kind=detection")
-    streams = GuidingStreams(task.classes, section.width).to(device)
-    if section.init is not None:
-        start_from(streams.first, section.init)
-        start_from(streams.second, section.init)
-    return DetFusion(
-        network,
-        task,
-        loss,
-        streams=streams,
-        weight=guidance.weight,
-        content=guidance.content,
-        preparation=guidance.stream_steps,
-    )
 
 
 def _step(config: FinetuneConfig, state: _State, batch: PairBatch, fusion_batch: PairBatch, ranks: Ranks) -> Row:
@@ -342,7 +285,7 @@ def _step(config: FinetuneConfig, state: _State, batch: PairBatch, fusion_batch:
     if state.networks.task is not None:
         state.networks.task.train()
     state.optimizer.zero_grad()
-    row = _join(state, strategy.backward(state.step, settings.learning_rate * factor, batch, fusion_batch), ranks)
+    row = _averaged(state, strategy.backward(state.step, settings.learning_rate * factor, batch, fusion_batch), ranks)
     norms = {
         name: nn.utils.clip_grad_norm_(module.parameters(), settings.clip).item()
         for name, module in (*state.networks.named_children(), ("own", strategy.own))
@@ -356,7 +299,7 @@ def _step(config: FinetuneConfig, state: _State, batch: PairBatch, fusion_batch:
     return row | {"gradient_norm": norms}
 
 
-def _join(state: _State, row: Row, ranks: Ranks) -> Row:
+def _averaged(state: _State, row: Row, ranks: Ranks) -> Row:
     """Average gradients, running statistics and the row over the processes."""
     if ranks.count == 1:
         return row

@@ -1,0 +1,74 @@
+"""Building the strategy of a finetuning by its name."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from ..bilevel.options import Estimator
+from ..downstream import GuidingStreams, TaskNetwork, start_from
+from ..objectives import FusionLoss
+from ..runtime.distribution import Ranks
+from .strategies import SOURCES, DetFusion, Frozen, FusionAlone, Joint, Lagrangian, LearnedLoss, Strategy
+
+IMAGES = ("fused", *SOURCES)
+"""Images of the task network under "frozen", beside those of a folder."""
+
+
+def build_strategy(
+    network: nn.Module,
+    task: TaskNetwork | None,
+    loss: FusionLoss,
+    ranks: Ranks,
+    *,
+    strategy: str,
+    images: str,
+    weight: float,
+    tolerance: float,
+    multiplier: float,
+    multiplier_rate: float,
+    estimator: Estimator,
+    estimator_options: Mapping[str, int | float],
+    stream_steps: int,
+    content: float,
+    width: int = 24,
+    init: str | None = None,
+    **others: Any,
+) -> Strategy:
+    """Build a strategy; the keyword arguments are keys of the config section `guidance`, where not listed here.
+
+    Args:
+        network: The fusion network on its device.
+        task: The task network on its device; None where the fusion serves no downstream task.
+        loss: The fusion loss.
+        ranks: The processes that share every batch.
+        width: Feature maps of the two detectors of "detfusion".
+        init: Where the two detectors of "detfusion" start from; None for random weights.
+        **others: Keys that no strategy needs to be built.
+    """
+    if task is None:
+        return FusionAlone(network, loss)
+    if strategy == "frozen":
+        # The images of a folder stand in the place of both sources.
+        return Frozen(network, task, loss, images if images in IMAGES else "first", ranks)
+    if strategy == "joint":
+        return Joint(network, task, loss, weight)
+    if strategy == "lagrangian":
+        return Lagrangian(
+            network,
+            task,
+            loss,
+            reference=copy.deepcopy(network).requires_grad_(False),
+            tolerance=tolerance,
+            rate=multiplier_rate,
+            multiplier=multiplier,
+            ranks=ranks,
+        )
+    if strategy == "learned_loss":
+        return LearnedLoss(network, task, loss, estimator, estimator_options, ranks)
+    streams = GuidingStreams(task.classes, width).to(next(network.parameters()).device)
+    if init is not None:
+        start_from(streams.first, init)
+        start_from(streams.second, init)
+    return DetFusion(network, task, loss, streams=streams, weight=weight, content=content, preparation=stream_steps)
