@@ -1,8 +1,10 @@
 """Hypergradients and differentiable inner loops for bilevel problems of any kind.
 
-Every estimator takes a problem and a batch for each of its losses. Here the weight decay of a ridge
-regression is learnt on validation data, while the same calls give the gradient by which its weights are
-trained:
+A bilevel problem is to minimise F(a, w*(a)) over a, where w*(a) minimises f(a, w) over w. Subscripts are partial
+derivatives, such as F_a and f_ww. The hypergradient G is the derivative of F(a, w*(a)) by a. An estimator of G takes a
+problem and one batch for each loss, and also returns f_w, the gradient for an ordinary training step of w.
+
+Here the weight decay of a ridge regression is learned on validation data while the regression is trained:
 
 >>> import torch
 >>> from torch.nn.functional import mse_loss
@@ -24,12 +26,19 @@ trained:
 ...     optimizer.step()
 >>> print(f"weight decay {log_decay.exp():.1f}, validation loss {outer_loss(model, validation):.1f}")
 weight decay 2.5, validation loss 15.9
+
+Estimators and meta-gradients by name:
+
+>>> list(ESTIMATORS)
+['first_order', 'gauss_newton', 'finite_difference', 'unrolled', 'neumann', 'conjugate_gradient']
+>>> list(META_GRADIENTS)
+['maml', 'fomaml', 'reptile', 'anil', 'imaml']
 """
 
 from collections.abc import Callable
 
 from ..runtime.errors import NonFiniteError
-from .adaptation import Adaptation, OptimizerFactory, adapt, layers_of, restored
+from .adaptation import Adaptation, adapt, layers_of, restored
 from .conjugate_gradient import conjugate_gradient
 from .finite_difference import finite_difference
 from .first_order import first_order
@@ -59,7 +68,6 @@ __all__ = [
     "InnerLoop",
     "MetaGradient",
     "NonFiniteError",
-    "OptimizerFactory",
     "adapt",
     "anil",
     "conjugate_gradient",

@@ -6,10 +6,10 @@ from ..runtime.errors import UserError
 
 
 def refuse_compiled(module: nn.Module) -> None:
-    """Raise if any part of the module is compiled: torch.compile does not support double backward.
+    """Raise an error if a part of the module is compiled, because torch.compile does not support double backward.
 
     Raises:
-        UserError: Names the compiled part.
+        UserError: If a part is compiled; the message names it.
     """
     for name, part in module.named_modules():
         # `torch.compile(module)` wraps, `module.compile()` keeps the class and sets an attribute.

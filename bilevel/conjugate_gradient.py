@@ -20,41 +20,50 @@ def conjugate_gradient(
     damping: float = 0.0,
     tolerance: float = 1e-6,
 ) -> Hypergradient:
-    """G = F_a - f_aw q, where H q = F_w with H = f_ww + damping I is solved by conjugate gradients.
+    """Estimate the implicit hypergradient with conjugate gradients.
 
-    Two forward and two backward passes, at most ``iterations`` Hessian products and one mixed product. Exact
-    in as many iterations as H has distinct eigenvalues, if H is positive definite. At a direction of
-    non-positive curvature the iteration stops with what it has; a larger ``damping`` avoids that.
+        G = F_a - f_aw q,  H q = F_w,  H = f_ww + damping I
 
-    Source: Pedregosa, "Hyperparameter optimization with approximate gradient" (ICML 2016); Hestenes and
-    Stiefel, "Methods of conjugate gradients for solving linear systems" (1952).
+    If H is positive definite, q is exact after as many iterations as H has distinct eigenvalues. At a direction of
+    non-positive curvature the iteration stops early; a larger ``damping`` avoids that. The cost is two forward and two
+    backward passes, at most ``iterations`` Hessian products and one mixed product.
 
     Args:
-        problem: The bilevel problem, at its current a and w.
-        outer_batch: Passed to the outer loss.
-        inner_batch: Passed to the inner loss.
-        iterations: Most Hessian products, >= 0.
-        damping: Multiple of the identity added to f_ww, >= 0.
-        tolerance: Relative residual |F_w - H q| / |F_w| at which to stop, >= 0.
+        problem: The bilevel problem at its current a and w.
+        outer_batch: Batch on which the outer loss is evaluated.
+        inner_batch: Batch on which the inner loss is evaluated.
+        iterations: Largest number of Hessian products, >= 0.
+        damping: Multiple of the identity that is added to f_ww, >= 0.
+        tolerance: Relative residual |F_w - H q| / |F_w| at which the iteration stops, >= 0.
 
     Returns:
-        The hypergradient with f_w and the diagnostics ``residual`` (relative, of the recurrence),
-        ``iterations`` and ``negative_curvature`` (1 where the iteration stopped for it).
+        The hypergradient with f_w and the diagnostics ``residual`` (relative, of the recurrence), ``iterations`` and
+        ``negative_curvature`` (1 if the iteration stopped for that reason, else 0).
 
     Raises:
-        NonFiniteError: If a loss or gradient is not finite.
+        NonFiniteError: If a loss or a gradient is not finite.
         UserError: If the module is compiled.
+
+    References:
+        Pedregosa, "Hyperparameter optimization with approximate gradient" (ICML 2016).
+        Hestenes and Stiefel, "Methods of conjugate gradients for solving linear systems" (1952).
+
+    Example:
+        >>> a, module = torch.tensor(2.0, requires_grad=True), torch.nn.ParameterList([torch.tensor(2.0)])
+        >>> problem = BilevelProblem(module, [a], lambda w, _: w[0] ** 2, lambda w, _: (w[0] - a) ** 2)
+        >>> conjugate_gradient(problem, None, None).outer  # w*(a) = a, so G = d(a²) / da
+        (tensor(4.),)
     """
 
     def solve(hessian_product: HessianProduct, F_w: Tensor) -> tuple[Tensor, dict[str, Tensor | float]]:
         q = torch.zeros_like(F_w)
         residual = direction = F_w
         first = square = torch.dot(residual, residual).item()
-        done, indefinite = 0, False
-        while done < iterations and square > tolerance**2 * first:
+        products, indefinite = 0, False
+        while products < iterations and square > tolerance**2 * first:
             product = hessian_product(direction)
             curvature = torch.dot(direction, product).item()
-            done += 1
+            products += 1
             indefinite = curvature <= 0
             if indefinite or not math.isfinite(curvature):
                 break
@@ -65,7 +74,7 @@ def conjugate_gradient(
             direction = residual + (square / previous) * direction
         return q, {
             "residual": math.sqrt(square / first) if first > 0 else 0.0,
-            "iterations": float(done),
+            "iterations": float(products),
             "negative_curvature": float(indefinite),
         }
 

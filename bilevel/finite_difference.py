@@ -1,11 +1,11 @@
-"""The second-order hypergradient of DARTS: one inner step, its mixed product by central differences."""
+"""The second-order hypergradient of DARTS: one inner step, with its mixed product by central differences."""
 
 from typing import Any
 
 import torch
 
 from .gradients import Gradients, flatten, loss_and_gradient, partial_gradients, subtract
-from .hypergradient import Hypergradient, conclude
+from .hypergradient import Hypergradient, make_hypergradient
 from .isolation import isolated
 from .problem import BilevelProblem
 
@@ -18,26 +18,33 @@ def finite_difference(
     learning_rate: float = 0.01,
     step: float = 0.01,
 ) -> Hypergradient:
-    """G = F_a(w') - lr (f_a(w+) - f_a(w-)) / 2h, where w' = w - lr f_w(w) and w+- = w +- h F_w(w').
+    """Estimate the hypergradient after one inner step, with the Hessian product by central differences.
 
-    Four forward and four backward passes, and one copy of w. The error of the difference is O(h^2), where
-    h = step / |F_w(w')|.
+        G = F_a(w') - lr (f_a(w+) - f_a(w-)) / 2h,  w' = w - lr f_w(w),  w± = w ± h F_w(w'),  h = step / |F_w(w')|
 
-    Source: Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search" (ICLR 2019), equations 7 and
-    8.
+    The error of the difference is O(h²). The cost is four forward and four backward passes, and one copy of w.
 
     Args:
-        problem: The bilevel problem, at its current a and w.
-        outer_batch: Passed to the outer loss.
-        inner_batch: Passed to the inner loss.
-        learning_rate: lr, the step size of the inner step, > 0.
+        problem: The bilevel problem at its current a and w.
+        outer_batch: Batch on which the outer loss is evaluated.
+        inner_batch: Batch on which the inner loss is evaluated.
+        learning_rate: Size lr of the inner gradient step, > 0.
         step: Distance of w+ and w- from w, > 0.
 
     Returns:
-        The hypergradient with f_w, and the diagnostics of F at w' and of f at w.
+        The hypergradient with f_w. The diagnostics are of F at w' and of f at w.
 
     Raises:
-        NonFiniteError: If a loss or gradient is not finite.
+        NonFiniteError: If a loss or a gradient is not finite.
+
+    References:
+        Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search" (ICLR 2019), equations 7 and 8.
+
+    Example:
+        >>> a, module = torch.tensor(2.0, requires_grad=True), torch.nn.ParameterList([torch.tensor(2.0)])
+        >>> problem = BilevelProblem(module, [a], lambda w, _: w[0] ** 2, lambda w, _: (w[0] - a) ** 2)
+        >>> print(f"{finite_difference(problem, None, None, learning_rate=0.5).outer[0]:.3f}")
+        4.000
     """
     a, w = tuple(problem.outer_parameters), problem.inner_parameters
     start = [parameter.detach().clone() for parameter in w]
@@ -67,4 +74,4 @@ def finite_difference(
             with torch.no_grad():
                 torch._foreach_copy_(w, start)
     G = subtract(F_a, subtract(f_a_plus, f_a_minus), learning_rate / (2 * h))
-    return conclude(F, F_a, G, F_w=outer, f=f, f_w=flatten(f_w), inner=f_w)
+    return make_hypergradient(F, F_a, G, F_w=outer, f=f, f_w=flatten(f_w), inner=f_w)

@@ -1,31 +1,41 @@
-"""The first-order hypergradient: the inner variables are taken as constant."""
+"""The first-order hypergradient, which takes the inner variables as constant."""
 
 from typing import Any
 
 from .gradients import loss_and_gradient
-from .hypergradient import Hypergradient, conclude
+from .hypergradient import Hypergradient, make_hypergradient
 from .isolation import frozen, isolated
 from .problem import BilevelProblem
 
 
 def first_order(problem: BilevelProblem, outer_batch: Any, inner_batch: Any) -> Hypergradient:
-    """G = F_a. One forward and one backward pass.
+    """Estimate the hypergradient by G = F_a, as if w did not depend on a.
 
-    Source: Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search" (ICLR 2019), the case xi = 0.
+    The cost is one forward and one backward pass.
 
     Args:
-        problem: The bilevel problem, at its current a and w.
-        outer_batch: Passed to the outer loss.
-        inner_batch: Not used; every estimator has the same signature.
+        problem: The bilevel problem at its current a and w.
+        outer_batch: Batch on which the outer loss is evaluated.
+        inner_batch: Not used, since every estimator has the same signature.
 
     Returns:
         The hypergradient, without f_w.
 
     Raises:
         NonFiniteError: If the outer loss or its gradient is not finite.
+
+    References:
+        Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search" (ICLR 2019), section 2.3 with xi = 0.
+
+    Example:
+        >>> import torch
+        >>> a, module = torch.tensor(2.0, requires_grad=True), torch.nn.ParameterList([torch.tensor(3.0)])
+        >>> problem = BilevelProblem(module, [a], lambda w, _: a * w[0], lambda w, _: (w[0] - a) ** 2)
+        >>> first_order(problem, None, None).outer
+        (tensor(3.),)
     """
-    # With w frozen neither the weight gradients nor what they need of the forward pass is computed.
+    # With w frozen, neither the weight gradients nor the intermediate results for them are computed.
     with isolated(problem) as evaluate, frozen(problem.inner_parameters):
         F = evaluate(problem.outer_loss, outer_batch)
         F, F_a = loss_and_gradient(F, problem.outer_parameters, problem.average)
-    return conclude(F, F_a, F_a)
+    return make_hypergradient(F, F_a, F_a)

@@ -1,4 +1,4 @@
-"""What every estimator returns, and the one place where its numbers are checked and brought to the host."""
+"""The result of an estimator, and the function that checks its numbers and moves them to the host."""
 
 import math
 from collections.abc import Mapping
@@ -13,14 +13,20 @@ from .gradients import Gradients, flatten
 
 @dataclass(frozen=True)
 class Hypergradient:
-    """The derivative of the outer loss along the inner solution, and what was seen on the way.
+    """An estimate of the derivative of F(a, w*(a)) by a, with its diagnostics.
 
     Attributes:
-        outer: G, one tensor per outer parameter, zeros where neither loss depends on it.
-        inner: f_w, one raw tensor per inner parameter, where the estimator has it.
-        diagnostics: ``outer_loss``, ``inner_loss``, ``cosine`` of F_w and f_w and ``ratio`` |G| / |F_a| where
-            they are defined, ``fallback`` (1 where the correction was not finite and G is F_a), and the
-            estimator's own.
+        outer: Hypergradient G, one tensor for each outer parameter, zeros where neither loss depends on it.
+        inner: Gradient f_w, one tensor for each inner parameter; None if the estimator does not compute it.
+        diagnostics: Numbers to log: ``outer_loss``; ``inner_loss``, the ``cosine`` of F_w and f_w, and the ``ratio``
+            |G| / |F_a|, each where it is defined; ``fallback`` (1 if the correction was not finite and G is F_a, else
+            0); and those of the estimator.
+
+    Example:
+        >>> from timfuse.bilevel import BilevelProblem, first_order
+        >>> a, module = torch.tensor(2.0, requires_grad=True), torch.nn.Linear(1, 1)
+        >>> first_order(BilevelProblem(module, [a], lambda *_: a**2, lambda *_: a), None, None)
+        Hypergradient(outer=(tensor(4.),), inner=None, diagnostics={'outer_loss': 4.0, 'ratio': 1.0, 'fallback': 0.0})
     """
 
     outer: Gradients
@@ -28,7 +34,7 @@ class Hypergradient:
     diagnostics: dict[str, float]
 
 
-def conclude(
+def make_hypergradient(
     F: Tensor,
     F_a: Gradients,
     G: Gradients,
@@ -37,19 +43,19 @@ def conclude(
     f: Tensor | None = None,
     f_w: Tensor | None = None,
     inner: Gradients | None = None,
-    reported: Mapping[str, Tensor | float] | None = None,
+    extra: Mapping[str, Tensor | float] | None = None,
 ) -> Hypergradient:
     """Check the numbers of one estimate and collect its diagnostics, with a single transfer from the device.
 
     Args:
-        F: Outer loss.
+        F: Value of the outer loss, a scalar.
         F_a: Direct part of the hypergradient, the fallback where ``G`` is not finite.
-        G: Hypergradient.
-        F_w: Outer gradient by the inner variables, flat.
-        f: Inner loss.
-        f_w: Inner gradient by the inner variables, flat.
-        inner: ``f_w`` in the shapes of the inner variables.
-        reported: The estimator's own diagnostics, as they are.
+        G: Hypergradient, one tensor for each outer parameter.
+        F_w: Gradient of the outer loss by the inner variables, flat.
+        f: Value of the inner loss, a scalar.
+        f_w: Gradient of the inner loss by the inner variables, flat.
+        inner: The same gradient in the shapes of the inner variables.
+        extra: Diagnostics of the estimator, which are passed on unchanged.
 
     Raises:
         NonFiniteError: If a loss or one of F_a, F_w, f_w is not finite; names the first such quantity.
@@ -64,7 +70,7 @@ def conclude(
     measured = {"G": torch.linalg.vector_norm(flatten(G))}
     if F_w is not None and f_w is not None:
         measured["dot"] = torch.dot(F_w, f_w)
-    measured |= {name: value for name, value in (reported or {}).items() if isinstance(value, Tensor)}
+    measured |= {name: value for name, value in (extra or {}).items() if isinstance(value, Tensor)}
 
     tensors = (required | measured).values()
     dtype = measured["G"].dtype
@@ -83,5 +89,5 @@ def conclude(
     if "dot" in values and (product := values["outer gradient F_w"] * values["inner gradient f_w"]) > 0:
         diagnostics["cosine"] = values["dot"] / product
     diagnostics["fallback"] = float(fallback)
-    diagnostics |= {name: values.get(name, value) for name, value in (reported or {}).items()}
+    diagnostics |= {name: values.get(name, value) for name, value in (extra or {}).items()}
     return Hypergradient(F_a if fallback else G, inner, diagnostics)

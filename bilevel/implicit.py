@@ -1,4 +1,4 @@
-"""The implicit function theorem, shared by the estimators that differ in how they solve its linear system."""
+"""The implicit function theorem, for estimators that differ in how they solve its linear system."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .compiled import refuse_compiled
 from .gradients import Gradients, flatten, partial_gradients, subtract, unflatten, vector_jacobian
-from .hypergradient import Hypergradient, conclude
+from .hypergradient import Hypergradient, make_hypergradient
 from .isolation import isolated
 from .problem import BilevelProblem
 
@@ -19,23 +19,23 @@ Solve = Callable[[HessianProduct, Tensor], tuple[Tensor, dict[str, Tensor | floa
 def implicit_hypergradient(
     problem: BilevelProblem, outer_batch: Any, inner_batch: Any, *, damping: float, solve: Solve
 ) -> Hypergradient:
-    """G = F_a - f_aw q, where q approximates the solution of (f_ww + damping I) q = F_w.
+    """Estimate G = F_a - f_aw q, where q approximates the solution of (f_ww + damping I) q = F_w.
 
-    Hessian products are exact: f_w is computed once, with a graph that all of them and the mixed product
-    share.
+    Hessian products are exact. They and the mixed product share the graph of f_w, which is computed once.
 
     Args:
-        problem: The bilevel problem, at its current a and w.
-        outer_batch: Passed to the outer loss.
-        inner_batch: Passed to the inner loss.
-        damping: Multiple of the identity added to f_ww, >= 0.
-        solve: Takes v -> (f_ww + damping I) v and F_w, both flat; returns q, flat, and diagnostics.
+        problem: The bilevel problem at its current a and w.
+        outer_batch: Batch on which the outer loss is evaluated.
+        inner_batch: Batch on which the inner loss is evaluated.
+        damping: Multiple of the identity that is added to f_ww, >= 0.
+        solve: Function of the product v -> (f_ww + damping I) v and of F_w. It returns q and its diagnostics; all
+            vectors are flat.
 
     Returns:
         The hypergradient with f_w and the diagnostics of ``solve``.
 
     Raises:
-        NonFiniteError: If a loss or gradient is not finite.
+        NonFiniteError: If a loss or a gradient is not finite.
         UserError: If the module is compiled.
     """
     refuse_compiled(problem.module)
@@ -43,7 +43,7 @@ def implicit_hypergradient(
     with isolated(problem) as evaluate:
         F, F_a, F_w = partial_gradients(evaluate(problem.outer_loss, outer_batch), a, w, problem.average)
         f = evaluate(problem.inner_loss, inner_batch)
-        f_w = torch.autograd.grad(f, w, create_graph=True, materialize_grads=True)  # of this process's part
+        f_w = torch.autograd.grad(f, w, create_graph=True, materialize_grads=True)  # of the local part of the batch
 
         def product(variables: Sequence[Tensor], vector: Tensor) -> Gradients:
             return problem.average(vector_jacobian(f_w, variables, unflatten(vector, w)))
@@ -52,7 +52,7 @@ def implicit_hypergradient(
             return flatten(product(w, vector)) + damping * vector
 
         outer = flatten(F_w)
-        q, reported = solve(hessian_product, outer)
+        q, extra = solve(hessian_product, outer)
         G = subtract(F_a, product(a, q))
     f, *inner = problem.average([tensor.detach() for tensor in (f, *f_w)])
-    return conclude(F, F_a, G, F_w=outer, f=f, f_w=flatten(inner), inner=tuple(inner), reported=reported)
+    return make_hypergradient(F, F_a, G, F_w=outer, f=f, f_w=flatten(inner), inner=tuple(inner), extra=extra)

@@ -1,4 +1,4 @@
-"""Differentiable inner adaptation by optimiser steps on the tape; the only place that knows `higher`."""
+"""Differentiable optimiser steps; the only file that imports `higher`."""
 
 import math
 import warnings
@@ -15,21 +15,30 @@ from .gradients import Gradients
 from .problem import Average
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # old syntax in higher, reported when its byte code is first made
+    warnings.simplefilter("ignore")  # Python warns of old syntax in higher when it first compiles it
     from higher.optim import DifferentiableOptimizer, DifferentiableSGD
     from higher.patch import monkeypatch
 
 
 class InnerLoop:
-    """A copy of a module whose weights are a differentiable function of where they started.
+    """A copy of a module whose weights are a differentiable function of the module's weights.
+
+    The function `inner_loop` makes it.
 
     Args:
-        module: Holds the initial weights.
-        optimizer: Takes the steps.
-        average: Of the gradients, as in `BilevelProblem`.
+        module: Module with the initial weights.
+        optimizer: Optimiser that defines the steps.
+        average: Mean of the gradients over the processes, as in `BilevelProblem`.
 
     Attributes:
-        module: The copy, with its own weights and buffers; evaluate losses with it.
+        module: The copy, with weights and buffers of its own. Losses are evaluated with it.
+
+    Example:
+        >>> module = nn.ParameterList([torch.tensor(1.0)])
+        >>> with inner_loop(module, torch.optim.SGD(module.parameters(), lr=0.25)) as loop:
+        ...     _ = loop.step(loop.module[0] ** 2)
+        ...     torch.autograd.grad(loop.parameters[0], module[0])  # w_1 = w - 0.25 * 2 w
+        (tensor(0.5000),)
     """
 
     def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> None:
@@ -39,43 +48,44 @@ class InnerLoop:
 
     @property
     def parameters(self) -> Gradients:
-        """The current weights w_k, one per parameter of the original module that requires grad."""
+        """The current weights w_k, one for each parameter of the original module that requires grad."""
         return tuple(parameter for parameter in self.module.fast_params if parameter.requires_grad)
 
     def step(self, loss: Tensor, rates: Tensor | None = None) -> Gradients:
-        """Replace the weights by those after one optimiser step, on the tape.
+        """Take one differentiable optimiser step.
 
         Args:
-            loss: Scalar, computed with ``module``.
-            rates: (param groups,), learning rates in place of the optimiser's, which may be on the tape themselves.
+            loss: Loss that is computed with ``module``, a scalar.
+            rates: Learning rates that replace the optimiser's, shape (param groups,). They may require grad.
 
         Returns:
-            The raw gradient of the loss by ``parameters`` as they were, averaged, on the tape, zeros where it has none.
+            The differentiable gradient of the loss by ``parameters`` before the step, averaged over the processes,
+            zeros where the loss does not depend on a parameter.
         """
         before = self.module.fast_params
-        seen: list[Tensor | None] = []
+        averaged: list[Tensor | None] = []
 
-        def see(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-            averaged = iter(self._average([gradient for gradient in gradients if gradient is not None]))
-            seen.extend(None if gradient is None else next(averaged) for gradient in gradients)
-            return tuple(seen)
+        def average(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+            means = iter(self._average([gradient for gradient in gradients if gradient is not None]))
+            averaged.extend(None if gradient is None else next(means) for gradient in gradients)
+            return tuple(averaged)
 
         override = None if rates is None else {"lr": list(rates.unbind())}
-        self._optimizer.step(loss, override=override, grad_callback=see)
+        self._optimizer.step(loss, override=override, grad_callback=average)
         return tuple(
             torch.zeros_like(parameter) if gradient is None else gradient
-            for parameter, gradient in zip(before, seen, strict=True)
+            for parameter, gradient in zip(before, averaged, strict=True)
             if parameter.requires_grad
         )
 
     def detach(self) -> Gradients:
-        """Cut the weights from the tape and return them as leaves, in the order of ``parameters``."""
+        """Detach the weights from the graph and return them as leaves, in the order of ``parameters``."""
         weights = [weight.detach().requires_grad_(weight.requires_grad) for weight in self.module.fast_params]
         self.module.update_params(weights)
         return self.parameters
 
     def close(self) -> None:
-        """Let go of the tape. The copy refers to itself, so that without this the graphs would outlive it."""
+        """Free the graphs. The copy refers to itself, so that without this they would outlive it."""
         self.module.track_higher_grads = False
         self.module._fast_params = self.module._fast_params[-1:]
         self.detach()
@@ -83,21 +93,32 @@ class InnerLoop:
 
 @contextmanager
 def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer, average: Average = tuple) -> Iterator[InnerLoop]:
-    """Adapt a copy of a module by differentiable optimiser steps; module and optimiser stay as they are.
+    """Adapt a copy of a module by differentiable optimiser steps; module and optimiser stay unchanged.
 
-    The weights of the loop are on the tape of the module's parameters, as MAML needs it. The steps are those
-    that ``optimizer`` would take, from its settings and its state. Take gradients before leaving: the graphs
-    end there.
-
-    Source: Grefenstette et al., "Generalized Inner Loop Meta-Learning" (arXiv 1910.01727).
+    The weights of the copy are differentiable functions of the module's parameters, as MAML needs them. The steps are
+    those of ``optimizer``, from its settings and its state. The graphs are freed at the end of the block, so gradients
+    have to be taken within it.
 
     Args:
-        module: Holds the initial weights.
+        module: Module with the initial weights.
         optimizer: `torch.optim.SGD` or `torch.optim.Adam` over parameters of ``module``; others stay fixed.
-        average: Of the gradients of each step, as in `BilevelProblem`.
+        average: Mean of the gradients of each step over the processes, as in `BilevelProblem`.
+
+    Yields:
+        The loop, which holds the copy.
 
     Raises:
-        UserError: If the module or optimiser is of a kind whose steps would be wrong.
+        UserError: If the module or the optimiser is of a kind whose steps would be wrong.
+
+    References:
+        Grefenstette et al., "Generalized Inner Loop Meta-Learning" (arXiv 1910.01727).
+
+    Example:
+        >>> module = nn.ParameterList([torch.tensor(1.0)])
+        >>> with inner_loop(module, torch.optim.SGD(module.parameters(), lr=0.25)) as loop:
+        ...     _ = loop.step(loop.module[0] ** 2)
+        ...     loop.parameters[0].item(), module[0].item()
+        (0.5, 1.0)
     """
     refuse_compiled(module)
     _refuse_hooks(module)
@@ -111,7 +132,7 @@ def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer, average: Ave
 
 
 class _DifferentiableAdam(DifferentiableOptimizer):
-    """Adam as torch.optim has it. That of higher adds eps before the bias correction of the second moment."""
+    """Adam as in torch.optim. The class of higher adds eps before it corrects the bias of the second moment."""
 
     def _update(self, grouped_grads: list[list[Tensor | None]], **_: Any) -> None:
         for group, states, gradients in zip(self.param_groups, self.state, grouped_grads, strict=True):
@@ -125,7 +146,7 @@ class _DifferentiableAdam(DifferentiableOptimizer):
                 mean = beta1 * state.get("exp_avg", 0.0) + (1 - beta1) * gradient
                 square = beta2 * state.get("exp_avg_sq", 0.0) + (1 - beta2) * gradient.square()
                 state.update(step=step, exp_avg=mean, exp_avg_sq=square)
-                # At zero the root has an infinite slope but the step a finite one: keep NaN off the tape.
+                # At zero the root has an infinite derivative but the step a finite one: keep NaN out of the graph.
                 zero = square == 0
                 root = torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
                 scale = root / math.sqrt(1 - beta2**step) + group["eps"]
@@ -147,15 +168,15 @@ def _refuse_hooks(module: nn.Module) -> None:
 
 
 def _refuse_aliases(module: nn.Module) -> None:
-    # Plain attributes are shared with the copy: a part reached through one would keep its original weights.
+    # The copy shares plain attributes with the module, so a part behind one would keep its original weights.
     registered = {id(part) for part in (*module.modules(), *module.parameters())}
     for name, part in module.named_modules():
         for attribute, value in vars(part).items():
             if attribute in ("_modules", "_parameters", "_flat_weights"):
                 continue
             values = value.values() if isinstance(value, dict) else value
-            held = values if isinstance(value, dict | list | tuple) else [value]
-            if any(id(element) in registered for element in held):
+            elements = values if isinstance(value, dict | list | tuple) else [value]
+            if any(id(element) in registered for element in elements):
                 raise UserError(
                     f"module {name or type(module).__name__!r} reaches a part of itself through the plain "
                     f"attribute {attribute!r}, which an inner loop cannot adapt: "
@@ -174,7 +195,7 @@ def _refuse_optimizer(module: nn.Module, optimizer: torch.optim.Optimizer) -> No
                 raise UserError(f"optimizer {kind} with {setting}=True cannot be differentiated: leave it False")
         if isinstance(group["lr"], Tensor) and group["lr"].requires_grad:
             raise UserError(
-                f"optimizer {kind} with a learnt lr would lose its gradient: pass a float, and the rates to step"
+                f"optimizer {kind} with a learned lr would lose its gradient: pass a float, and the rates to step"
             )
         if any(id(parameter) not in known for parameter in group["params"]):
             raise UserError(f"optimizer {kind} holds a parameter that is not in the module: build it from the module")

@@ -1,4 +1,4 @@
-"""Forward passes that leave no trace in buffers or random-number generators and all see the same noise."""
+"""Forward passes that change neither buffers nor random generators, and that all draw the same random numbers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,19 +11,25 @@ from .problem import BilevelProblem, Loss
 
 
 class Evaluate(Protocol):
-    """A forward pass without traces."""
+    """A function that evaluates a loss without side effects."""
 
     def __call__(self, loss: Loss, batch: Any, module: nn.Module | None = None) -> Tensor:
-        """Evaluate a loss on a batch, with the problem's module unless another one is given."""
+        """Evaluate a loss on a batch, by default with the problem's module."""
         ...
 
 
 @contextmanager
 def isolated(problem: BilevelProblem) -> Iterator[Evaluate]:
-    """Yield an `Evaluate` whose every call starts from the same random state and a fresh copy of the buffers.
+    """Evaluate the losses of a problem without side effects.
 
-    Passes write to copies that stand in for the buffers, so that the buffers themselves are never written to
-    and the graph of a pass stays valid whatever the next pass does. Gradients are enabled inside.
+    Every evaluation starts from the same random state and from a fresh copy of the buffers. Because a pass writes only
+    to its copy, its graph stays valid whatever the next pass does. Gradients are enabled within the block.
+
+    Args:
+        problem: The bilevel problem whose module is evaluated.
+
+    Yields:
+        The function that evaluates a loss.
     """
     devices = {tensor.device for tensor in (*problem.module.parameters(), *problem.outer_parameters)}
     cuda = [device for device in devices if device.type == "cuda"]
@@ -51,7 +57,7 @@ def isolated(problem: BilevelProblem) -> Iterator[Evaluate]:
 
 @contextmanager
 def copied_buffers(module: nn.Module) -> Iterator[None]:
-    """Let copies stand in for a module's buffers, which themselves are neither written to nor replaced inside."""
+    """Replace a module's buffers by copies within a block, so that forward passes do not change them."""
     slots = [
         (part._buffers, name, buffer)
         for part in module.modules()
@@ -71,7 +77,7 @@ def copied_buffers(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Take parameters as constants: no graph that is recorded inside reaches them."""
+    """Treat parameters as constants within a block, so that no graph reaches them."""
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:

@@ -1,9 +1,10 @@
-"""Gradients for the weights that adaptation to a task starts from: MAML, FOMAML, Reptile, ANIL and iMAML.
+"""Meta-gradients: gradients of the initial weights from which a module adapts to a task.
 
-All share one signature and take the gradient for one task; that of several tasks is the (weighted) sum. The loss on
-the query batch is taken at w_K, to which the initial weights adapt in K steps, one on each support batch. Each leaves
-the module as it found it, weights, buffers and `.grad`. Buffers, such as the statistics of batch normalisation, start
-from the module's own, move with the support batches alone, and come back in the result.
+`maml`, `fomaml`, `reptile`, `anil` and `imaml` share one signature. Each takes the initial weights theta through K
+steps, one on each support batch, to the adapted weights w_K, and evaluates the loss L of the query batch there. The
+gradient is for one task; that for several tasks is their (weighted) sum. The module's weights, buffers and `.grad` stay
+unchanged. Buffers, such as the statistics of batch normalisation, start from the module's, change with the support
+batches alone, and are part of the result.
 """
 
 import math
@@ -24,14 +25,21 @@ from .problem import BilevelProblem, Loss
 
 @dataclass(frozen=True)
 class MetaGradient:
-    """The gradient of one task and what was seen on the way.
+    """The meta-gradient of one task, with the buffers and losses of the adaptation.
 
     Attributes:
-        initial: By the initial weights, in the order of the module's parameters that require grad.
-        rates: By the rates of the adaptation, (layers,), where they require grad and the method gives it; else None.
-        buffers: The module's buffers after the adaptation.
-        query_loss: After the adaptation.
-        support_loss: Before it; NaN for no steps.
+        initial: Gradients by the initial weights, in the order of the module's parameters that require grad.
+        rates: Gradient by the learning rates, shape (layers,); None if they are not learned.
+        buffers: Buffers of the module after the adaptation.
+        query_loss: Loss of the query batch after the adaptation.
+        support_loss: Loss of the first support batch before the adaptation; NaN without steps.
+
+    Example:
+        >>> module = nn.ParameterList([torch.tensor(1.0)])
+        >>> adaptation = Adaptation([list(module)], torch.tensor([0.25]))
+        >>> result = fomaml(module, lambda w, target: (w[0] - target) ** 2, [3.0], 3.0, adaptation)
+        >>> result.support_loss, result.query_loss, result.rates
+        (4.0, 1.0, None)
     """
 
     initial: Gradients
@@ -42,28 +50,34 @@ class MetaGradient:
 
 
 def maml(module: nn.Module, loss: Loss, support: Sequence[Any], query: Any, adaptation: Adaptation) -> MetaGradient:
-    """d L(query; w_K(theta)) / d theta, through all of the K steps.
+    """Differentiate the adapted loss through all steps: d L(query; w_K(theta)) / d theta.
 
-    2K + 2 passes for K + 1 losses, and K graphs in memory. With an adaptation whose layers are only the last ones, this
-    is ANIL (see `anil`).
-
-    Source: Finn, Abbeel, Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks" (ICML 2017).
-    Learnt rates: Li et al., "Meta-SGD" (arXiv 1707.09835); one for each layer: Antoniou et al., "How to train your
-    MAML" (ICLR 2019).
+    The cost is 2K + 2 passes for K + 1 losses, and memory for K graphs. If only the last layers adapt, this is `anil`.
 
     Args:
-        module: Holds theta.
-        loss: L, called as ``loss(module, batch)``; returns a scalar.
-        support: The batches of the K steps.
-        query: The batch of the outer loss.
-        adaptation: How to step; its optimiser must be `torch.optim.SGD` or `torch.optim.Adam`.
+        module: Module with the initial weights theta.
+        loss: Loss L, which is called as ``loss(module, batch)`` and returns a scalar.
+        support: Batches of the K steps, one for each.
+        query: Batch on which the adapted weights are evaluated.
+        adaptation: Layers, rates and optimiser of the steps; the optimiser is `torch.optim.SGD` or `torch.optim.Adam`.
 
     Returns:
-        The gradient.
+        The gradient by the initial weights, and by the rates if they require grad.
 
     Raises:
         NonFiniteError: If the query loss or the gradient is not finite.
-        UserError: If the module or optimiser is of a kind that `inner_loop` refuses.
+        UserError: If the module or the optimiser is of a kind that `inner_loop` refuses.
+
+    References:
+        Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks" (ICML 2017).
+        Learned rates: Li et al., "Meta-SGD" (arXiv 1707.09835); one for each layer: Antoniou et al., "How to train
+        your MAML" (ICLR 2019).
+
+    Example:
+        >>> module = nn.ParameterList([torch.tensor(1.0)])
+        >>> adaptation = Adaptation([list(module)], torch.tensor([0.25]))
+        >>> maml(module, lambda w, target: (w[0] - target) ** 2, [3.0], 3.0, adaptation).initial  # 2 (w_1 - 3) / 2
+        (tensor(-1.),)
     """
     weights, rates = _weights(module), adaptation.rates
     with inner_loop(module, adaptation.build_optimizer()) as loop:
@@ -73,57 +87,60 @@ def maml(module: nn.Module, loss: Loss, support: Sequence[Any], query: Any, adap
             loop.step(losses[-1], rates)
         buffers = _buffers(loop.module)
         query_loss = loss(loop.module, query)
-        learnt = (rates,) if rates.requires_grad else ()
-        gradients = torch.autograd.grad(query_loss, (*weights, *learnt), materialize_grads=True)
-    return _conclude(gradients[: len(weights)], gradients[-1] if learnt else None, buffers, query_loss, losses)
+        learned = (rates,) if rates.requires_grad else ()
+        gradients = torch.autograd.grad(query_loss, (*weights, *learned), materialize_grads=True)
+    return _make_meta_gradient(
+        gradients[: len(weights)], gradients[-1] if learned else None, buffers, query_loss, losses
+    )
 
 
 def anil(module: nn.Module, loss: Loss, support: Sequence[Any], query: Any, adaptation: Adaptation) -> MetaGradient:
-    """MAML in which some layers alone adapt, usually the head, while all weights are meta-trained.
+    """Compute the gradient of `maml` by all weights where only some layers adapt, usually the head.
 
-    Source: Raghu et al., "Rapid Learning or Feature Reuse?" (ICLR 2020).
+    Arguments, result and errors are those of `maml`.
 
     Args:
-        module: As for `maml`.
-        loss: As for `maml`.
-        support: As for `maml`.
-        query: As for `maml`.
-        adaptation: As for `maml`; its layers do not hold all of the module's parameters.
-
-    Returns:
-        The gradient, by all of the module's weights.
+        adaptation: Adaptation whose layers do not hold all of the module's parameters.
 
     Raises:
-        NonFiniteError: As for `maml`.
-        UserError: As for `maml`.
         ValueError: If all layers adapt.
+
+    References:
+        Raghu et al., "Rapid Learning or Feature Reuse?" (ICLR 2020).
+
+    Example:
+        >>> module = nn.ParameterList([torch.tensor(1.0), torch.tensor(2.0)])
+        >>> adaptation = Adaptation([[module[1]]], torch.tensor([0.25]))
+        >>> anil(module, lambda w, target: (w[0] * w[1] - target) ** 2, [3.0], 3.0, adaptation).initial
+        (tensor(-2.), tensor(-0.5000))
     """
     if sum(map(len, adaptation.layers)) == len(_weights(module)):
-        raise ValueError("in anil some layers stay as they are; this adaptation holds all of them, which is maml")
+        raise ValueError("anil needs layers that do not adapt; this adaptation holds all of them, which is maml")
     return maml(module, loss, support, query, adaptation)
 
 
 def fomaml(module: nn.Module, loss: Loss, support: Sequence[Any], query: Any, adaptation: Adaptation) -> MetaGradient:
-    """The gradient of L(query; w) at w_K, taken for that by theta: MAML without second derivatives.
+    """Take the gradient of L(query; w) at w_K for the gradient by theta: MAML without second derivatives.
 
-    K + 1 passes, no memory beyond one of them. The steps' own gradients count as constants, also in the gradient by the
-    rates. Without support batches this is plain training, in which the query batch moves the buffers.
-
-    Source: Finn et al. (ICML 2017), section 5.2; Nichol et al., "On First-Order Meta-Learning Algorithms" (arXiv
-    1803.02999).
+    The gradients of the steps count as constants, also in the gradient by the rates. The cost is K + 1 passes and the
+    memory of one. Without support batches this is ordinary training, in which the query batch changes the buffers.
+    Arguments and result are those of `maml`.
 
     Args:
-        module: As for `maml`.
-        loss: As for `maml`.
-        support: As for `maml`.
-        query: As for `maml`.
-        adaptation: How to step, by any optimiser.
-
-    Returns:
-        The gradient.
+        adaptation: Layers, rates and optimiser of the steps; the optimiser may be of any kind.
 
     Raises:
-        NonFiniteError: As for `maml`.
+        NonFiniteError: If the query loss or the gradient is not finite.
+
+    References:
+        Finn et al. (ICML 2017), section 5.2.
+        Nichol et al., "On First-Order Meta-Learning Algorithms" (arXiv 1803.02999).
+
+    Example:
+        >>> module = nn.ParameterList([torch.tensor(1.0)])
+        >>> adaptation = Adaptation([list(module)], torch.tensor([0.25]))
+        >>> fomaml(module, lambda w, target: (w[0] - target) ** 2, [3.0], 3.0, adaptation).initial  # 2 (w_1 - 3)
+        (tensor(-2.),)
     """
     weights = _weights(module)
     with restored(module) as initial:
@@ -133,41 +150,43 @@ def fomaml(module: nn.Module, loss: Loss, support: Sequence[Any], query: Any, ad
         if not losses:
             buffers = _buffers(module)
         gradients = torch.autograd.grad(query_loss, weights, materialize_grads=True)
-        rates = _rates_by_first_order(module, initial, gradients, adaptation)
-    return _conclude(gradients, rates, buffers, query_loss, losses)
+        rates = _first_order_rate_gradient(module, initial, gradients, adaptation)
+    return _make_meta_gradient(gradients, rates, buffers, query_loss, losses)
 
 
 def reptile(module: nn.Module, loss: Loss, support: Sequence[Any], query: Any, adaptation: Adaptation) -> MetaGradient:
-    """(theta - w_K) / rate of each layer: with gradient descent, the sum of the gradients that the steps followed.
+    """Compute (theta - w_K) / rate for each layer, which with gradient descent is the sum of the steps' gradients.
 
-    K passes; the query batch is only scored. Layers that do not adapt have the gradient zero. Rates cannot be learnt.
-
-    Source: Nichol et al., "On First-Order Meta-Learning Algorithms" (arXiv 1803.02999).
+    Layers that do not adapt have the gradient zero. Rates cannot be learned. The cost is K passes; the query batch is
+    only evaluated. Arguments and result are those of `maml`.
 
     Args:
-        module: As for `maml`.
-        loss: As for `maml`.
-        support: As for `maml`.
-        query: As for `maml`.
-        adaptation: How to step, by any optimiser.
-
-    Returns:
-        The gradient.
+        adaptation: Layers, rates and optimiser of the steps; the optimiser may be of any kind.
 
     Raises:
-        NonFiniteError: As for `maml`.
+        NonFiniteError: If the query loss or the gradient is not finite.
+
+    References:
+        Nichol et al., "On First-Order Meta-Learning Algorithms" (arXiv 1803.02999).
+
+    Example:
+        >>> module = nn.ParameterList([torch.tensor(1.0)])
+        >>> adaptation = Adaptation([list(module)], torch.tensor([0.25]))
+        >>> reptile(module, lambda w, target: (w[0] - target) ** 2, [3.0], 3.0, adaptation).initial  # 2 (theta - 3)
+        (tensor(-4.),)
     """
     with restored(module) as initial:
         losses = adapt(module, loss, support, adaptation.build_optimizer())
         buffers = _buffers(module)
         with torch.no_grad():
             query_loss = loss(module, query)
-        scales = _by_weight(module, adaptation, adaptation.rates.detach())
+        layers = zip(adaptation.layers, adaptation.rates.detach(), strict=True)
+        rates = {id(weight): rate for layer, rate in layers for weight in layer}
         gradients = tuple(
-            torch.zeros_like(start) if scale is None else (start - weight.detach()) / scale
-            for start, weight, scale in zip(initial, _weights(module), scales, strict=True)
+            (start - weight.detach()) / rates[id(weight)] if id(weight) in rates else torch.zeros_like(start)
+            for start, weight in zip(initial, _weights(module), strict=True)
         )
-    return _conclude(gradients, None, buffers, query_loss, losses)
+    return _make_meta_gradient(gradients, None, buffers, query_loss, losses)
 
 
 def imaml(
@@ -181,32 +200,34 @@ def imaml(
     iterations: int = 5,
     tolerance: float = 1e-6,
 ) -> MetaGradient:
-    """The gradient along w*(theta) = argmin L(support; w) + strength |w - theta|² / 2, by implicit differentiation.
+    """Differentiate implicitly along w*(theta) = argmin L(support; w) + strength |w - theta|² / 2.
 
-    (I + L_ww(support) / strength)^-1 L_w(query), at the weights that K steps towards w* reach, where L(support) is the
-    mean over the different support batches. The linear system is that of `conjugate_gradient`: each of its Hessian
-    products goes over all of these batches. The memory does not grow with the number of steps taken from the same
-    batches. Rates cannot be learnt. Where the curvature along L_w(query) itself is not positive, so that the strength
-    is too small to say anything, the gradient is L_w(query), to which it tends with growing strength.
+        G = (I + L_ww(support) / strength)^-1 L_w(query), at the weights that K steps towards w* reach
 
-    Source: Rajeswaran et al., "Meta-Learning with Implicit Gradients" (NeurIPS 2019).
+    L(support) is the mean over the different support batches. `conjugate_gradient` solves the linear system; each of
+    its Hessian products goes over all of these batches. The memory does not grow with the number of steps on the same
+    batches. Rates cannot be learned. If the curvature along L_w(query) is not positive, because the strength is too
+    small, the gradient is L_w(query), its limit for growing strength. Arguments and result are those of `maml`.
 
     Args:
-        module: As for `maml`.
-        loss: As for `maml`.
-        support: As for `maml`.
-        query: As for `maml`.
-        adaptation: How to step, by any optimiser; all of the module's parameters adapt.
-        strength: Of the pull towards theta, > 0; above minus the smallest eigenvalue of L_ww.
-        iterations: Most Hessian products.
-        tolerance: Relative residual of the linear system at which to stop, >= 0.
-
-    Returns:
-        The gradient.
+        adaptation: Layers, rates and optimiser of the steps; the optimiser may be of any kind, and all of the module's
+            parameters adapt.
+        strength: Weight of the squared distance to theta, > 0 and above minus the smallest eigenvalue of L_ww.
+        iterations: Largest number of Hessian products, >= 0.
+        tolerance: Relative residual of the linear system at which the iteration stops, >= 0.
 
     Raises:
-        NonFiniteError: As for `maml`.
+        NonFiniteError: If the query loss or the gradient is not finite.
         UserError: If the module is compiled.
+
+    References:
+        Rajeswaran et al., "Meta-Learning with Implicit Gradients" (NeurIPS 2019).
+
+    Example:
+        >>> module = nn.ParameterList([torch.tensor(1.0)])
+        >>> adaptation = Adaptation([list(module)], torch.tensor([0.25]))
+        >>> imaml(module, lambda w, target: (w[0] - target) ** 2, [3.0], 3.0, adaptation, strength=2.0).initial
+        (tensor(-1.),)
     """
 
     with restored(module) as initial:
@@ -223,10 +244,10 @@ def imaml(
         different = list({id(batch): batch for batch in support}.values())
         estimate = conjugate_gradient(problem, query, different, iterations=iterations, tolerance=tolerance)
         gradients = estimate.outer
-        if estimate.diagnostics["residual"] == 1:  # no step was taken
+        if estimate.diagnostics["residual"] == 1:  # conjugate gradients stopped before their first step
             gradients = torch.autograd.grad(loss(module, query), _weights(module), materialize_grads=True)
     query_loss = torch.tensor(estimate.diagnostics["outer_loss"], dtype=torch.float64)
-    return _conclude(gradients, None, buffers, query_loss, losses)
+    return _make_meta_gradient(gradients, None, buffers, query_loss, losses)
 
 
 META_GRADIENTS: dict[str, Callable[..., MetaGradient]] = {
@@ -246,16 +267,10 @@ def _buffers(module: nn.Module) -> Gradients:
     return tuple(buffer.detach().clone() for buffer in module.buffers())
 
 
-def _by_weight(module: nn.Module, adaptation: Adaptation, values: Tensor) -> list[Tensor | None]:
-    """Give each weight the value of its layer, None to those that do not adapt."""
-    known = {id(weight): value for layer, value in zip(adaptation.layers, values, strict=True) for weight in layer}
-    return [known.get(id(weight)) for weight in _weights(module)]
-
-
-def _rates_by_first_order(
+def _first_order_rate_gradient(
     module: nn.Module, initial: list[Tensor], gradients: Gradients, adaptation: Adaptation
 ) -> Tensor | None:
-    """The gradient by the rates: <g, dw_K / d rate>, where w_K - theta is proportional to the layer's rate."""
+    """Compute the gradient by the rates, <g, dw_K / d rate>, with w_K - theta proportional to the layer's rate."""
     if not adaptation.rates.requires_grad:
         return None
     moved = {
@@ -266,12 +281,12 @@ def _rates_by_first_order(
     return sums.to(adaptation.rates) / adaptation.rates.detach()
 
 
-def _conclude(
+def _make_meta_gradient(
     gradients: Gradients, rates: Tensor | None, buffers: Gradients, query_loss: Tensor, losses: list[Tensor]
 ) -> MetaGradient:
-    """Check what the outer step will build on, with one transfer from the device."""
-    learnt = () if rates is None else (rates.to(gradients[0]),)
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm((*gradients, *learnt))))
+    """Check that the query loss and the gradient are finite, with a single transfer from the device."""
+    learned = () if rates is None else (rates.to(gradients[0]),)
+    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm((*gradients, *learned))))
     first = losses[0] if losses else torch.full_like(query_loss, math.nan)
     values = torch.stack([query_loss.detach().to(norm), norm, first.detach().to(norm)]).tolist()
     check_finite({"query loss": values[0], "gradient by the initial weights or rates": values[1]})

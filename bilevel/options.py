@@ -1,4 +1,4 @@
-"""Settings of the estimators, as a user gives them by name."""
+"""Settings of the estimators by name, as in a config."""
 
 import inspect
 import math
@@ -18,12 +18,12 @@ def check_estimator_options(estimator: Estimator, options: Mapping[str, int | fl
     """Check that an estimator has these settings.
 
     Args:
-        estimator: A key of `ESTIMATORS`.
-        options: Its settings by name.
-        key: Where the user gave them, for the error.
+        estimator: Name of the estimator, a key of `ESTIMATORS`.
+        options: Settings of the estimator by name, numbers >= 0.
+        key: Config key of the settings, for the error.
 
     Raises:
-        UserError: It has no such setting, or the value is of the wrong kind.
+        UserError: If the estimator has no such setting, or a value is not a number of the right kind.
     """
     parameters = inspect.signature(ESTIMATORS[estimator]).parameters.values()
     known = {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "optimizer"}
@@ -38,16 +38,16 @@ def check_estimator_options(estimator: Estimator, options: Mapping[str, int | fl
 def complete_options(
     estimator: Estimator, options: Mapping[str, int | float], learning_rate: float, weights: Sequence[Tensor]
 ) -> dict[str, Any]:
-    """Give an estimator that models the inner steps their learning rate, unless the user set one.
+    """Add the learning rate of the inner steps to the settings of an estimator that models these steps.
 
     Args:
-        estimator: A key of `ESTIMATORS`.
-        options: Its settings by name.
-        learning_rate: Of the inner steps.
-        weights: The inner variables.
+        estimator: Name of the estimator, a key of `ESTIMATORS`.
+        options: Settings of the estimator by name. A learning rate among them takes precedence.
+        learning_rate: Learning rate of the inner steps, > 0.
+        weights: Inner variables, for an estimator that takes an optimiser.
 
     Returns:
-        The keyword arguments to call it with.
+        The keyword arguments for the estimator.
     """
     completed: dict[str, Any] = dict(options)
     parameters = inspect.signature(ESTIMATORS[estimator]).parameters

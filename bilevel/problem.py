@@ -1,4 +1,4 @@
-"""A bilevel problem: two losses, the outer variables and the module that holds the inner ones."""
+"""A bilevel problem: two losses, the outer variables and the module with the inner variables."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,31 @@ Average = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class BilevelProblem:
-    """Minimise F(a, w*(a)) over a, where w*(a) minimises f(a, w) over w.
+    """The problem to minimise F(a, w*(a)) over a, where w*(a) minimises f(a, w) over w.
 
     The losses take the module as an argument, so that an estimator can evaluate them at other weights.
 
     Args:
-        module: Holds the inner variables w (its parameters that require grad) and its buffers.
-        outer_parameters: The outer variables a: leaf tensors that require grad and are neither parameters nor
-            buffers of ``module``.
-        outer_loss: F, called as ``outer_loss(module, batch)``; returns a scalar.
-        inner_loss: f, called as ``inner_loss(module, batch)``; returns a scalar.
-        average: Where several processes have a part of each batch and the losses are means over it: takes tensors and
-            returns their means over the processes, differentiably. Losses, gradients and Hessian products are linear in
-            the data and go through it as they are taken, so that what is made of them is that of the whole batches,
-            the same in every process.
+        module: Module whose parameters that require grad are the inner variables w.
+        outer_parameters: Outer variables a: leaf tensors that require grad and are neither parameters nor buffers of
+            ``module``.
+        outer_loss: Outer loss F, which is called as ``outer_loss(module, batch)`` and returns a scalar.
+        inner_loss: Inner loss f, which is called as ``inner_loss(module, batch)`` and returns a scalar.
+        average: Differentiable function from tensors to their means over the processes, for batches that are split
+            over several processes. It is applied to losses, gradients and Hessian products, which are linear in the
+            data, so that every process computes the estimate of the whole batch.
 
     Raises:
-        ValueError: If there are no outer or no inner variables, or an outer variable breaks the rule above.
+        ValueError: If there are no outer or no inner variables, or an outer variable is not such a leaf tensor.
+
+    Example:
+        >>> import torch
+        >>> a, module = torch.tensor(2.0, requires_grad=True), torch.nn.Linear(3, 1)
+        >>> problem = BilevelProblem(
+        ...     module, [a], lambda module, x: module(x).mean(), lambda module, x: (module(x) - a).square().mean()
+        ... )
+        >>> [tuple(parameter.shape) for parameter in problem.inner_parameters]
+        [(1, 3), (1,)]
     """
 
     module: nn.Module

@@ -1,11 +1,11 @@
-"""The hypergradient through K inner steps, differentiated by reverse mode."""
+"""The hypergradient through K inner steps, by reverse-mode differentiation."""
 
 from typing import Any
 
 import torch
 
 from .gradients import flatten, partial_gradients, subtract, vector_jacobian
-from .hypergradient import Hypergradient, conclude
+from .hypergradient import Hypergradient, make_hypergradient
 from .inner_loop import inner_loop
 from .isolation import isolated
 from .problem import BilevelProblem
@@ -19,28 +19,35 @@ def unrolled(
     optimizer: torch.optim.Optimizer | None = None,
     steps: int = 1,
 ) -> Hypergradient:
-    """G = F_a(w_K) + (dw_K / da)' F_w(w_K), where w_K is w after K inner steps on the inner batch.
+    """Estimate the hypergradient by differentiation through K inner steps.
 
-    K + 1 forward and backward passes and one backward pass through all of the steps, which keep K graphs.
+        G = F_a(w_K) + (dw_K / da)' F_w(w_K),  w_K = w after K optimiser steps on the inner batch
 
-    Source: Franceschi et al., "Bilevel Programming for Hyperparameter Optimization and Meta-Learning"
-    (ICML 2018).
+    The cost is K + 1 forward and backward passes, one backward pass through all steps, and memory for K graphs.
 
     Args:
-        problem: The bilevel problem, at its current a and w.
-        outer_batch: Passed to the outer loss.
-        inner_batch: Passed to the inner loss, at every step.
-        optimizer: `torch.optim.SGD` or `torch.optim.Adam` over the module's parameters, whose settings and
-            state the steps start from; it is left as it is. By default gradient descent with learning rate
-            0.01.
-        steps: K, >= 1.
+        problem: The bilevel problem at its current a and w.
+        outer_batch: Batch on which the outer loss is evaluated.
+        inner_batch: Batch on which the inner loss is evaluated, the same at every step.
+        optimizer: `torch.optim.SGD` or `torch.optim.Adam` over the module's parameters. The steps start from its
+            settings and its state, which stay unchanged. Default: gradient descent with learning rate 0.01.
+        steps: Number K of inner steps, >= 1.
 
     Returns:
-        The hypergradient with f_w at w, and the diagnostics of F at w_K and of f at w.
+        The hypergradient with f_w at w. The diagnostics are of F at w_K and of f at w.
 
     Raises:
-        NonFiniteError: If a loss or gradient is not finite.
-        UserError: If the module or optimiser is of a kind that `inner_loop` refuses.
+        NonFiniteError: If a loss or a gradient is not finite.
+        UserError: If the module or the optimiser is of a kind that `inner_loop` refuses.
+
+    References:
+        Franceschi et al., "Bilevel Programming for Hyperparameter Optimization and Meta-Learning" (ICML 2018).
+
+    Example:
+        >>> a, module = torch.tensor(2.0, requires_grad=True), torch.nn.ParameterList([torch.tensor(2.0)])
+        >>> problem = BilevelProblem(module, [a], lambda w, _: w[0] ** 2, lambda w, _: (w[0] - a) ** 2)
+        >>> unrolled(problem, None, None, optimizer=torch.optim.SGD(module.parameters(), lr=0.5)).outer
+        (tensor(4.),)
     """
     a = tuple(problem.outer_parameters)
     optimizer = optimizer or torch.optim.SGD(problem.inner_parameters, lr=0.01)
@@ -50,10 +57,10 @@ def unrolled(
         for _ in range(steps - 1):
             loop.step(evaluate(problem.inner_loss, inner_batch, loop.module))
         w_K = loop.parameters
-        # Leaves at w_K give both partial gradients of F; the chain rule then goes on through the steps.
+        # With leaves at w_K, one backward pass gives both partial gradients of F; the steps are differentiated next.
         leaves = loop.detach()
         F = evaluate(problem.outer_loss, outer_batch, loop.module)
         F, F_a, F_w = partial_gradients(F, a, leaves, problem.average)
         G = subtract(F_a, problem.average(vector_jacobian(w_K, a, F_w)), -1.0)
     (f,) = problem.average([f.detach()])
-    return conclude(F, F_a, G, F_w=flatten(F_w), f=f, f_w=flatten(inner), inner=inner)
+    return make_hypergradient(F, F_a, G, F_w=flatten(F_w), f=f, f_w=flatten(inner), inner=inner)

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..bilevel import Adaptation, OptimizerFactory, layers_of
+from ..bilevel import Adaptation, layers_of
+from ..bilevel.adaptation import OptimizerFactory
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
 from ..runtime.yaml_text import dump_yaml, parse_yaml

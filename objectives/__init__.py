@@ -1,18 +1,27 @@
-"""What good means: fusion losses and the saliency weights of the sources."""
+"""Objectives of image fusion: losses that train networks, and in `metrics` the scores of fused images.
+
+`TASK_LOSSES` holds the fusion loss of each task, `NAMED_LOSSES` also those for other purposes:
+
+>>> list(TASK_LOSSES)
+['infrared-visible', 'mri-ct', 'mri-pet', 'mri-spect', 'multi-exposure', 'multi-focus']
+>>> [name for name in NAMED_LOSSES if name not in TASK_LOSSES]
+['quality', 'search-outer', 'search-inner', 'saliency', 'saliency-outer']
+"""
 
 from .content import object_content_loss
 from .correlation import correlation_of_differences
-from .edges import edge_transfer
-from .fidelity import visual_fidelity
+from .edge_transfer import edge_transfer
 from .fusion import FusionLoss, gradient_loss, intensity_loss, ssim_loss
-from .gradients import gradient_magnitude, sobel
-from .information import mutual_information
+from .mutual_information import mutual_information
+from .named_losses import NAMED_LOSSES, TASK_LOSSES, search_losses, training_loss
 from .saliency import histogram_saliency, saliency_weights
-from .similarity import structural_similarity
+from .sobel import gradient_magnitude, sobel
+from .structural_similarity import structural_similarity
 from .targets import exposed_target, functional_target, sharper_target
-from .task_losses import TASK_LOSSES, search_losses, training_loss
+from .visual_fidelity import visual_fidelity
 
 __all__ = [
+    "NAMED_LOSSES",
     "TASK_LOSSES",
     "FusionLoss",
     "correlation_of_differences",

@@ -1,4 +1,4 @@
-"""The object-aware content loss: inside boxes a fused image is to be as bright as it can, outside it is to balance."""
+"""The object-aware content loss of DetFusion: bright inside the boxes of objects, balanced outside."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,30 @@ from torch.nn.utils.rnn import pad_sequence
 
 
 def object_content_loss(fused: Tensor, first: Tensor, second: Tensor, boxes: Sequence[Tensor]) -> Tensor:
-    """Distance to the brighter source inside boxes, and to the mean of both outside, each by its own area.
+    """Measure the distance to the brighter source inside boxes and to the mean of both outside.
 
-    mean over inner pixels of |F − max(A, B)| + mean over outer pixels of |F − (A + B) / 2|, both over the whole batch.
-    However small the boxes are, they count as much as all the rest.
+        L = mean over inner pixels of |F - max(A, B)| + mean over outer pixels of |F - (A + B) / 2|
 
-    Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022, whose
-    code divides the inner term by the number of all pixels.
+    Both means are over the whole batch, so small boxes count as much as all the rest.
 
     Args:
-        fused: (N, 1, H, W) in [0, 1].
-        first: (N, 1, H, W) in [0, 1].
-        second: (N, 1, H, W) in [0, 1].
-        boxes: (K, 4) for each image, left, top, right and bottom in pixels, K from 0 on; what lies outside the image
-            is left aside.
+        fused: Fused images F, (N, 1, H, W), in [0, 1].
+        first: First sources A, (N, 1, H, W), in [0, 1].
+        second: Second sources B, (N, 1, H, W), in [0, 1].
+        boxes: Boxes of each image, N tensors (K, 4) of left, top, right and bottom in pixels, K >= 0. Parts outside the
+            image do not count.
 
     Returns:
         Scalar, at least 0. A region without pixels contributes 0.
+
+    References:
+        Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network" (ACM MM 2022). The
+        authors' code divides the inner term by the number of all pixels instead.
+
+    Example:
+        >>> dark, bright = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+        >>> object_content_loss(bright, dark, bright, [torch.tensor([[0.0, 0.0, 4.0, 4.0]])])  # 0 inside, 1/2 outside
+        tensor(0.5000)
     """
     inside = covered_pixels(boxes, *fused.shape[-2:])
     target = torch.where(inside, torch.maximum(first, second), (first + second) / 2)
@@ -35,15 +42,15 @@ def object_content_loss(fused: Tensor, first: Tensor, second: Tensor, boxes: Seq
 
 
 def covered_pixels(boxes: Sequence[Tensor], height: int, width: int) -> Tensor:
-    """Find the pixels whose centres lie in a box, all boxes of all images at once.
+    """Find the pixels whose centres lie in a box, for all boxes of all images at once.
 
     Args:
-        boxes: (K, 4) for each of N images, left, top, right and bottom in pixels.
-        height: Of the images, in pixels.
-        width: Of the images, in pixels.
+        boxes: Boxes of each image, N tensors (K, 4) of left, top, right and bottom in pixels.
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
 
     Returns:
-        (N, 1, height, width) of truth values. A centre on the left or upper edge of a box is inside.
+        Booleans, (N, 1, height, width). A centre on the left or upper edge of a box is inside.
     """
     padded = pad_sequence(list(boxes), batch_first=True)  # (N, K, 4); a box of zeros has no pixels
     left, top, right, bottom = padded[..., None].unbind(2)  # (N, K, 1)

@@ -1,24 +1,32 @@
-"""Correlation with what each source alone contributes, as a training objective."""
+"""The sum of the correlations of differences (SCD) as a training objective."""
 
 import torch
 from torch import Tensor
 
-_EPSILON = (5 / 255) ** 2  # variance added to both images, so that nearly flat crops do not decide
+_EPSILON = (5 / 255) ** 2  # added to variances, so that nearly flat crops have little influence
 
 
 def correlation_of_differences(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """SCD: the correlation of F − B with A plus that of F − A with B.
+    """Compute SCD = corr(F - B, A) + corr(F - A, B).
 
-    What is left of the fused image when one source is taken away should be the other one (Aslantas and Bendes, "A new
-    image quality metric for image fusion: the sum of the correlations of differences", AEÜ 2015).
+    The difference between the fused image and one source should be like the other source.
 
     Args:
-        fused: (N, 1, H, W) in [0, 1].
-        first: (N, 1, H, W) in [0, 1].
-        second: (N, 1, H, W) in [0, 1].
+        fused: Fused images F, (N, 1, H, W), in [0, 1].
+        first: First sources A, (N, 1, H, W), in [0, 1].
+        second: Second sources B, (N, 1, H, W), in [0, 1].
 
     Returns:
-        (N,) in [-2, 2].
+        (N,), in [-2, 2].
+
+    References:
+        Aslantas and Bendes, "A new image quality metric for image fusion: the sum of the correlations of differences"
+        (AEÜ 2015).
+
+    Example:
+        >>> first, second = torch.eye(8)[None, None], torch.zeros(1, 1, 8, 8)
+        >>> print(f"{correlation_of_differences(first + second, first, second).item():.2f}")  # corr(A, A) + corr(B, B)
+        1.00
     """
     return _correlation(fused - second, first) + _correlation(fused - first, second)
 

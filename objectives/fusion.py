@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from .correlation import correlation_of_differences
-from .edges import edge_transfer
-from .fidelity import visual_fidelity
-from .gradients import gradient_magnitude
-from .information import mutual_information
+from .edge_transfer import edge_transfer
+from .mutual_information import mutual_information
 from .saliency import saliency_weights
-from .similarity import structural_similarity
+from .sobel import gradient_magnitude
+from .structural_similarity import structural_similarity
 from .targets import exposed_target, functional_target, sharper_target
+from .visual_fidelity import visual_fidelity
 
-_FLAT = 0.01  # bits, so that a flat image has a logarithm
+_FLAT = 0.01  # bits that are added, so that the logarithm is finite for a flat image
 _TARGETS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "brighter": torch.maximum,
     "exposed": exposed_target,
@@ -25,51 +25,72 @@ _TARGETS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def intensity_loss(fused: Tensor, first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
-    """Weighted distance to the grey levels of both sources: mean over pixels of Σ_k w_k |F − I_k|.
+    """Measure the weighted l1 distance to both sources: the mean over pixels of Σ_k w_k |F - I_k|.
 
-    The l1 distance draws each pixel to the source of larger weight; a squared one would average them and dim
-    hot targets. (TIM, arXiv 2305.15862, with `saliency_weights`.)
+    The l1 distance pulls each pixel towards the source of larger weight. A squared distance would average the sources
+    and dim hot targets.
 
     Args:
-        fused: (N, 1, H, W) in [0, 1].
-        first: (N, 1, H, W) in [0, 1].
-        second: (N, 1, H, W) in [0, 1].
-        weights: Broadcastable to (2, N, 1, H, W), for the first and the second source.
+        fused: Fused image F, (N, 1, H, W), in [0, 1].
+        first: First source, (N, 1, H, W), in [0, 1].
+        second: Second source, (N, 1, H, W), in [0, 1].
+        weights: Weights w of the first and the second source, broadcastable to (2, N, 1, H, W).
 
     Returns:
         Scalar, at least 0.
+
+    References:
+        Liu et al., "A Task-guided, Implicitly-searched and Meta-initialized Deep Model for Image Fusion" (arXiv
+        2305.15862), with `saliency_weights`.
+
+    Example:
+        >>> dark, bright = torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8)
+        >>> intensity_loss(bright, dark, bright, saliency_weights(dark, bright))
+        tensor(0.5000)
     """
     return (weights * (fused - torch.stack([first, second])).abs()).sum(0).mean()
 
 
 def gradient_loss(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Distance to the stronger of the sources' edges: mean of | |∇F| − max(|∇I_1|, |∇I_2|) |.
-
-    ∇ is the Sobel gradient. (DetFusion, ACM MM 2022.)
+    """Measure the distance to the stronger edge of both sources: the mean of | |∇F| - max(|∇I_1|, |∇I_2|) |.
 
     Args:
-        fused: (N, 1, H, W) in [0, 1].
-        first: (N, 1, H, W) in [0, 1].
-        second: (N, 1, H, W) in [0, 1].
+        fused: Fused image F, (N, 1, H, W), in [0, 1].
+        first: First source, (N, 1, H, W), in [0, 1].
+        second: Second source, (N, 1, H, W), in [0, 1].
 
     Returns:
         Scalar, at least 0.
+
+    References:
+        Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network" (ACM MM 2022); ∇ is the
+        Sobel gradient.
+
+    Example:
+        >>> edges, flat = torch.eye(8)[None, None], torch.zeros(1, 1, 8, 8)
+        >>> gradient_loss(edges, edges, flat)
+        tensor(0.)
     """
     strongest = torch.maximum(gradient_magnitude(first), gradient_magnitude(second))
     return (gradient_magnitude(fused) - strongest).abs().mean()
 
 
 def ssim_loss(fused: Tensor, first: Tensor, second: Tensor, weights: Tensor) -> Tensor:
-    """Weighted structural dissimilarity to both sources: mean over pixels of Σ_k w_k (1 − SSIM(F, I_k)).
+    """Measure the weighted dissimilarity to both sources: the mean over pixels of Σ_k w_k (1 - SSIM(F, I_k)).
 
     Args:
-        fused: (N, 1, H, W) in [0, 1], H and W at least 6.
-        first: (N, 1, H, W) in [0, 1].
-        second: (N, 1, H, W) in [0, 1].
-        weights: Broadcastable to (2, N, 1, H, W), for the first and the second source.
+        fused: Fused image F, (N, 1, H, W), in [0, 1]; H and W are at least 6.
+        first: First source, (N, 1, H, W), in [0, 1].
+        second: Second source, (N, 1, H, W), in [0, 1].
+        weights: Weights w of the first and the second source, broadcastable to (2, N, 1, H, W).
 
     Returns:
-        Scalar in [0, 2] for weights that sum to 1.
+        Scalar, in [0, 2] for weights with sum 1.
+
+    Example:
+        >>> edges, flat = torch.eye(8)[None, None], torch.zeros(1, 1, 8, 8)
+        >>> print(f"{ssim_loss(edges, edges, flat, torch.tensor(0.5)):.1f}")  # (0 + 1 - SSIM(F, flat)) / 2
+        0.5
     """
     dissimilarity = 1 - structural_similarity(fused, torch.stack([first, second]))
     return (weights * dissimilarity).sum(0).mean()
@@ -77,39 +98,39 @@ def ssim_loss(fused: Tensor, first: Tensor, second: Tensor, weights: Tensor) -> 
 
 @dataclass(frozen=True)
 class FusionLoss:
-    """Weighted sum of what a fused image should keep of its sources.
+    """A weighted sum of terms that say what a fused image should keep of its sources.
 
-    The first three terms are TIM's and DetFusion's. By default they pull about equally hard at the average of the
-    sources: measured there on street scenes, the norms of their unweighted gradients stand as 1 : 6 : 20.
+    The first three terms are from TIM and DetFusion. With the default weights they pull about equally hard at the
+    average of the sources: there, on street scenes, the norms of their unweighted gradients have the ratio 1 : 6 : 20.
 
-    The next four draw the image to one that is made of the sources without a network, each for tasks of which that much
-    is known: bones are white in CT, one source is better exposed, in focus, or shows activity.
+    The next four terms pull the image towards a simple fusion of the sources. Each is for tasks with known needs: bones
+    are white in CT, or one source is better exposed, in focus, or shows activity.
 
-    The others are what fusion is judged by, made differentiable; some are negative, and so may the sum be. They pull
-    against each other: copying one source has the most information and fidelity, averaging the best structure, adding
-    both the best correlation of differences. Linear in the last two, training falls to one side or the other; with the
-    square and the logarithm, what is poor in an image counts more, and it settles between. They see the image as it
-    will be saved, clipped to [0, 1]; `range` is what leads back into it.
+    The terms after them are quality measures of the field in differentiable form. Some are negative, and so may the sum
+    be. They conflict: a copy of one source has the most information and fidelity, the average the best structure, the
+    sum the best correlation of differences. If the loss were linear in the last two, training would end at one extreme;
+    the square and the logarithm give poor values more weight, so that it ends in between. These terms see the image as
+    it is saved, clipped to [0, 1]; `range` pulls values back into that interval. `NAMED_LOSSES` holds useful weights.
 
     Attributes:
-        intensity: Weight of `intensity_loss`, at least 0.
-        gradient: Weight of `gradient_loss`, at least 0.
-        ssim: Weight of `ssim_loss`, at least 0. A term of weight 0 is not computed.
+        intensity: Weight of `intensity_loss`, >= 0. A term with weight 0 is not computed.
+        gradient: Weight of `gradient_loss`, >= 0.
+        ssim: Weight of `ssim_loss`, >= 0.
         brighter: Weight of the mean distance to the brighter source at each pixel.
         exposed: Weight of the mean distance to `exposed_target`.
         sharper: Weight of the mean distance to `sharper_target`.
         functional: Weight of the mean distance to `functional_target`.
-        structure: Weight of 1 minus the mean of both sources' `structural_similarity`, neither weighted by saliency.
-        fidelity: Weight of minus the sum of both sources' `visual_fidelity`.
-        edges: Weight of minus the `edge_transfer`.
-        differences: Weight of (2 − SCD)², with SCD the `correlation_of_differences`.
-        information: Weight of minus the logarithm of both sources' summed `mutual_information`.
-        range: Weight of the mean distance to [0, 1].
+        structure: Weight of 1 - the mean `structural_similarity` to both sources, without weights of the sources.
+        fidelity: Weight of -Σ_k `visual_fidelity` of both sources.
+        edges: Weight of -Q, with Q the `edge_transfer`.
+        differences: Weight of (2 - SCD)², with SCD the `correlation_of_differences`.
+        information: Weight of -log Σ_k MI_k, with MI_k the `mutual_information` of source k.
+        range: Weight of the mean distance to the interval [0, 1].
 
     Example:
-        >>> pair = torch.rand(2, 1, 1, 16, 16)
-        >>> sorted(FusionLoss(ssim=0.0).terms(pair.mean(0), *pair))
-        ['gradient', 'intensity']
+        >>> loss, (first, second) = FusionLoss(ssim=0.0), torch.eye(16).view(1, 1, 1, 16, 16).repeat(2, 1, 1, 1, 1)
+        >>> sorted(loss.terms(first, first, second)), loss(first, first, second)
+        (['gradient', 'intensity'], tensor(0.))
     """
 
     intensity: float = 1.0
@@ -127,7 +148,7 @@ class FusionLoss:
     range: float = 0.0
 
     def __call__(self, fused: Tensor, first: Tensor, second: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Return the weighted sum, a scalar; the arguments are those of `terms`."""
+        """Return the weighted sum of `terms`, a scalar."""
         terms = self.terms(fused, first, second, weights)
         return sum((getattr(self, name) * value for name, value in terms.items()), start=fused.new_zeros(()))
 
@@ -135,30 +156,30 @@ class FusionLoss:
         """Compute the terms whose weight is not 0.
 
         Args:
-            fused: (N, 1, H, W), H and W at least 41 for `fidelity`, 17 for `sharper`, 6 for `ssim`
-                and `structure`.
-            first: (N, 1, H, W) in [0, 1].
-            second: (N, 1, H, W) in [0, 1].
-            weights: Of the two sources in `intensity` and `ssim`, broadcastable to (2, N, 1, H, W); None for
+            fused: Fused image, (N, 1, H, W); H and W are at least 41 for `fidelity`, 17 for `sharper`, 6 for `ssim` and
+                `structure`.
+            first: First source, (N, 1, H, W), in [0, 1].
+            second: Second source, (N, 1, H, W), in [0, 1].
+            weights: Weights of the two sources in `intensity` and `ssim`, broadcastable to (2, N, 1, H, W). Default:
                 `saliency_weights`.
 
         Returns:
-            Each term by the name of its weight, before weighting.
+            The unweighted value of each term, by the name of its weight.
         """
         terms = {}
         if self.intensity or self.ssim:
-            of_sources = saliency_weights(first, second) if weights is None else weights
+            source_weights = saliency_weights(first, second) if weights is None else weights
         if self.intensity:
-            terms["intensity"] = intensity_loss(fused, first, second, of_sources)
+            terms["intensity"] = intensity_loss(fused, first, second, source_weights)
         if self.gradient:
             terms["gradient"] = gradient_loss(fused, first, second)
         if self.ssim:
-            terms["ssim"] = ssim_loss(fused, first, second, of_sources)
+            terms["ssim"] = ssim_loss(fused, first, second, source_weights)
         for name, target in _TARGETS.items():
             if getattr(self, name):
                 with torch.no_grad():
-                    wanted = target(first, second)
-                terms[name] = (fused - wanted).abs().mean()
+                    target_image = target(first, second)
+                terms[name] = (fused - target_image).abs().mean()
         saved, sources = fused.clamp(0, 1), torch.stack([first, second])
         if self.structure:
             terms["structure"] = 1 - structural_similarity(saved, sources).mean()

@@ -1,4 +1,4 @@
-"""The fusion loss whose weights of the two sources are learnt: what `learned_loss` adapts to a downstream task."""
+"""Learned weights of the two sources in the fusion loss, for the strategy `learned_loss`."""
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,11 @@ _CHANNELS = 8
 
 
 class SourceWeights(nn.Module):
-    """Weights of the two sources at each pixel, by a small network that sees both.
+    """A small network that weighs the two sources at each pixel.
 
-    It begins with TIM's weights, the softmax over the sources' histogram saliencies, to the bit, and learns what to
-    add to the saliencies.
+        w = softmax over the sources of (saliency + correction),  correction = conv(ReLU(conv(sources)))
+
+    The correction starts at 0, so the initial weights are those of `saliency_weights`, to the bit.
     """
 
     def __init__(self) -> None:
@@ -25,14 +26,14 @@ class SourceWeights(nn.Module):
         nn.init.zeros_(self.outer.bias)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Weigh two sources.
+        """Weigh two sources at each pixel.
 
         Args:
-            first: (N, 1, H, W) in [0, 1].
-            second: (N, 1, H, W) in [0, 1].
+            first: First source, (N, 1, H, W), in [0, 1].
+            second: Second source, (N, 1, H, W), in [0, 1].
 
         Returns:
-            (2, N, 1, H, W), first and second source, summing to 1 over the first dimension.
+            (2, N, 1, H, W) for the first and the second source, with sum 1 over the first dimension.
         """
         correction = self.outer(F.relu(self.inner(torch.cat((first, second), 1) - 0.5)))  # (N, 2, H, W)
         saliency = torch.stack([histogram_saliency(first), histogram_saliency(second)])

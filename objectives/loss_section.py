@@ -1,21 +1,49 @@
-"""The fusion loss as a section of a config: one key for each field of `FusionLoss`, with its default."""
+"""The fusion loss as a section of a config: a name, weights, or a name with weights that override it."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, Self
 
 import torch
 from pydantic import create_model, model_validator
 
+from ..genotypes.choices import nearest
 from ..runtime.config import NonNegative, Section
 from ..runtime.errors import UserError
 from .fusion import FusionLoss
+from .named_losses import NAMED_LOSSES
 
 _KEYS: Any = {field.name: (NonNegative, field.default) for field in fields(FusionLoss)}
 _Weights: Any = create_model("_Weights", __base__=Section, **_KEYS)
 
 
 class LossSection(_Weights):
-    """Weights of the terms of `FusionLoss`, by their names there."""
+    """Weights of the terms of `FusionLoss`, by their names there.
+
+    A config writes them out (`{intensity: 1, edges: 2}`, the others keep their defaults), names one of `NAMED_LOSSES`
+    (`quality`), or changes weights of a named loss (`{base: quality, information: 2}`). The section holds the weights
+    alone, so that a resolved config does not depend on the names.
+
+    Example:
+        >>> section = LossSection(base="quality", information=2)
+        >>> section.edges, section.information
+        (6.5, 2.0)
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _start_from_base(cls, content: Any) -> Any:
+        if isinstance(content, str):
+            content = {"base": content}
+        if not isinstance(content, dict | cls):
+            raise ValueError("must be the name of a loss or a mapping of weights")
+        if not isinstance(content, dict) or "base" not in content:
+            return content
+        weights = dict(content)
+        base = weights.pop("base")
+        if not isinstance(base, str) or base not in NAMED_LOSSES:
+            suggestion = nearest(str(base), NAMED_LOSSES)
+            raise ValueError(f"must name one of the losses {', '.join(NAMED_LOSSES)}{suggestion}")
+        return asdict(NAMED_LOSSES[base]) | weights
 
     @model_validator(mode="after")
     def _not_all_zero(self) -> Self:
@@ -27,15 +55,15 @@ class LossSection(_Weights):
 
 
 def fusion_loss(section: LossSection | None, default: FusionLoss, crop: int) -> FusionLoss:
-    """Make a loss from a config and try it on a crop.
+    """Build the fusion loss of a config and try it on a crop.
 
     Args:
-        section: The section of the config; None for the default.
-        default: The loss where the config has none.
-        crop: Height and width of the training crops, in pixels.
+        section: Section of the config; None for the default loss.
+        default: Loss that is used where the config has none.
+        crop: Height and width of the training crops in pixels.
 
     Raises:
-        UserError: If the windows of one of its terms do not fit into the crops.
+        UserError: If the window of one of the terms does not fit into the crops.
     """
     loss = default if section is None else FusionLoss(**section.model_dump())
     try:

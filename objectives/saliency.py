@@ -1,4 +1,4 @@
-"""Histogram saliency and the per-pixel source weights made of it."""
+"""Histogram saliency, and the weights of the sources at each pixel that follow from it."""
 
 import torch
 from torch import Tensor
@@ -7,23 +7,30 @@ _BINS = 256
 
 
 def histogram_saliency(image: Tensor) -> Tensor:
-    """How far a pixel's grey level lies from all others of its image.
+    """Measure how far the grey level of each pixel lies from all others of its image.
 
-    S(i) = Σ_j |i − j| h(j), with h the image's histogram over 256 grey levels (Zhai and Shah, "Visual
-    Attention Detection in Video Sequences Using Spatiotemporal Cues", 2006), then scaled to [0, 1] by the
-    smallest and largest value in each image. Where all are equal no pixel stands out: the saliency is 0.
+        S(i) = Σ_j |i - j| h(j),  h = the image's histogram over 256 grey levels
+
+    The smallest and the largest value in each image are then scaled to 0 and 1. In a flat image the saliency is 0.
 
     Args:
-        image: (N, 1, H, W) in [0, 1]. No gradient flows through its histogram.
+        image: Image of one channel, (N, 1, H, W), in [0, 1]. It receives no gradient.
 
     Returns:
-        (N, 1, H, W) in [0, 1], in the dtype of `image`.
+        (N, 1, H, W), in [0, 1], in the dtype of `image`.
+
+    References:
+        Zhai and Shah, "Visual Attention Detection in Video Sequences Using Spatiotemporal Cues" (ACM MM 2006).
+
+    Example:
+        >>> histogram_saliency(torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]]))
+        tensor([[[[0., 0., 0., 1.]]]])
     """
     levels = (image.detach() * (_BINS - 1)).round().long().clamp(0, _BINS - 1).flatten(1)  # (N, HW)
     counts = levels.new_zeros(len(levels), _BINS).scatter_add_(1, levels, torch.ones_like(levels))
-    # From level i to i + 1 the distance grows by one for each pixel at or below i and shrinks for all others.
+    # From level i to i + 1, the sum grows by 1 for each pixel at or below i and shrinks by 1 for each other pixel.
     growth = 2 * counts.cumsum(1) - levels.shape[1]
-    distance = growth.cumsum(1) - growth  # exact in integers, up to a constant that the scaling takes away
+    distance = growth.cumsum(1) - growth  # exact in integers, up to a constant that the scaling removes
     occurs, limit = counts > 0, torch.iinfo(distance.dtype).max
     lowest = distance.where(occurs, limit).amin(1, keepdim=True)
     highest = distance.where(occurs, -limit).amax(1, keepdim=True)
@@ -33,15 +40,24 @@ def histogram_saliency(image: Tensor) -> Tensor:
 
 
 def saliency_weights(first: Tensor, second: Tensor) -> Tensor:
-    """Weights of the two sources at each pixel: the softmax over their histogram saliencies.
+    """Weigh two sources at each pixel by the softmax of their histogram saliencies.
 
-    As both saliencies lie in [0, 1], each weight lies between 0.27 and 0.73. (TIM, arXiv 2305.15862.)
+    As both saliencies lie in [0, 1], each weight lies between 0.27 and 0.73.
 
     Args:
-        first: (N, 1, H, W) in [0, 1].
-        second: (N, 1, H, W) in [0, 1].
+        first: First source, (N, 1, H, W), in [0, 1].
+        second: Second source, (N, 1, H, W), in [0, 1].
 
     Returns:
-        (2, N, 1, H, W), first and second source, summing to 1 over the first dimension.
+        (2, N, 1, H, W) for the first and the second source, with sum 1 over the first dimension.
+
+    References:
+        Liu et al., "A Task-guided, Implicitly-searched and Meta-initialized Deep Model for Image Fusion" (arXiv
+        2305.15862).
+
+    Example:
+        >>> hot = torch.tensor([[[[0.0, 0.0, 0.0, 1.0]]]])
+        >>> [f"{weight:.2f}" for weight in saliency_weights(hot, torch.zeros_like(hot))[0].flatten()]
+        ['0.50', '0.50', '0.50', '0.73']
     """
     return torch.stack([histogram_saliency(first), histogram_saliency(second)]).softmax(0)

@@ -1,29 +1,37 @@
-"""Images made of both sources without a network, to which the fused image of some tasks is drawn."""
+"""Simple fusions of two sources that serve as targets of the fusion loss."""
 
 import torch
 from torch import Tensor
 
-from .gradients import sobel
+from .sobel import sobel
 from .window import gaussian_filter
 
-_EXPOSEDNESS = 0.2  # how far from 1/2 grey levels are well exposed, a standard deviation
-_ACTIVITY = 0.1  # grey level of a functional image from which on its activity shows
+_EXPOSEDNESS = 0.2  # standard deviation of well exposed grey levels from 1/2
+_ACTIVITY = 0.1  # grey level of a functional image above which activity is visible
 _FLOOR = 1e-6
 
 
 def exposed_target(first: Tensor, second: Tensor) -> Tensor:
-    """Two exposures blended by how well each is exposed: exp(-(I - 1/2)² / 0.08), at each pixel by itself.
+    """Blend two exposures by how well each is exposed, at each pixel independently.
 
-    A blend of neighbourhoods would have halos around what only one exposure shows. This one has less contrast, for a
-    term of gradients to bring back, and where exposures lie far apart it can turn the order of two tones round. (The
-    exposedness of Mertens et al., "Exposure Fusion", 2007.)
+        T = Σ_k e_k I_k / Σ_k e_k,  e_k = exp(-(I_k - 1/2)² / 0.08)
+
+    A blend of neighbourhoods would show halos. This one has less contrast, which a gradient term can restore, and where
+    the exposures lie far apart it can invert the order of two tones.
 
     Args:
-        first: (N, 1, H, W) in [0, 1].
-        second: (N, 1, H, W) in [0, 1].
+        first: First source, (N, 1, H, W), in [0, 1].
+        second: Second source, (N, 1, H, W), in [0, 1].
 
     Returns:
-        (N, 1, H, W) in [0, 1].
+        (N, 1, H, W), in [0, 1].
+
+    References:
+        Mertens, Kautz and Van Reeth, "Exposure Fusion" (Pacific Graphics 2007), for the exposedness e.
+
+    Example:
+        >>> print(f"{exposed_target(torch.full((1, 1, 1, 1), 0.5), torch.ones(1, 1, 1, 1)).item():.2f}")
+        0.52
     """
     sources = torch.stack([first, second])
     exposedness = torch.exp(-((sources - 0.5) / _EXPOSEDNESS).square() / 2)
@@ -31,16 +39,23 @@ def exposed_target(first: Tensor, second: Tensor) -> Tensor:
 
 
 def sharper_target(first: Tensor, second: Tensor) -> Tensor:
-    """Of two focal planes, at each place the sharper one.
+    """Take the sharper of two focal planes at each place.
 
-    The weights are the fourth powers of the local gradient strengths, so that between equal ones lies a narrow blend.
+        T = Σ_k s_k⁴ I_k / Σ_k s_k⁴,  s_k = local root mean square of |∇I_k|
+
+    The fourth power keeps the blend between equally sharp regions narrow.
 
     Args:
-        first: (N, 1, H, W) in [0, 1], H and W at least 17.
-        second: (N, 1, H, W) in [0, 1].
+        first: First focal plane, (N, 1, H, W), in [0, 1]; H and W are at least 17.
+        second: Second focal plane, of the same shape and range.
 
     Returns:
-        (N, 1, H, W) in [0, 1].
+        (N, 1, H, W), in [0, 1].
+
+    Example:
+        >>> sharp, blurred = torch.eye(20)[None, None], torch.full((1, 1, 20, 20), 0.05)
+        >>> torch.allclose(sharper_target(sharp, blurred), sharp, atol=0.01)
+        True
     """
     sources = torch.stack([first, second])
     across, down = sobel(sources.flatten(0, 1))
@@ -50,14 +65,20 @@ def sharper_target(first: Tensor, second: Tensor) -> Tensor:
 
 
 def functional_target(first: Tensor, second: Tensor) -> Tensor:
-    """The activity B of a functional image where it has any, the anatomy A elsewhere: A + (B - A) B² / (B² + 0.01).
+    """Show the activity B of a functional image where there is some, and the anatomy A elsewhere.
+
+        T = A + (B - A) B² / (B² + 0.01)
 
     Args:
-        first: A, the anatomy (MRI), (N, 1, H, W) in [0, 1].
-        second: B, the activity (luma of PET or SPECT), (N, 1, H, W) in [0, 1].
+        first: Anatomy A, such as MRI, (N, 1, H, W), in [0, 1].
+        second: Activity B, the luma of PET or SPECT, (N, 1, H, W), in [0, 1].
 
     Returns:
-        (N, 1, H, W) in [0, 1].
+        (N, 1, H, W), in [0, 1].
+
+    Example:
+        >>> functional_target(torch.tensor([0.6, 0.6]), torch.tensor([0.0, 0.3]))
+        tensor([0.6000, 0.3300])
     """
     activity = second.square()
     return first + activity / (activity + _ACTIVITY**2) * (second - first)

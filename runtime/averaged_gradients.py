@@ -1,4 +1,4 @@
-"""What the processes of a training tell each other after each has differentiated its part of a batch."""
+"""The exchange of gradients between processes after each has differentiated its part of a batch."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from .distribution import Ranks
 
 
 def average_gradients(optimizer: torch.optim.Optimizer, others: Sequence[Tensor], ranks: Ranks) -> tuple[Tensor, ...]:
-    """Give all parameters of an optimiser the means of their gradients over the processes, in a single exchange.
+    """Replace the gradients of an optimiser's parameters by their means over the processes, in a single exchange.
 
-    A gradient that a process lacks counts as zero there, as where its images show nothing that a part of a detector is
-    for; one that all of them lack stays away.
+    A missing gradient counts as zero: the images of one process may not use every part of a detector. A gradient that
+    is missing in all processes stays missing.
 
     Args:
-        optimizer: Of the same parameters in every process.
-        others: What to average in the same exchange, such as losses; of the parameters' device.
-        ranks: The processes.
+        optimizer: Optimiser of the same parameters in every process.
+        others: Tensors to average in the same exchange, such as losses, on the parameters' device.
+        ranks: The processes that take part.
 
     Returns:
         The means of the others.
@@ -29,6 +29,6 @@ def average_gradients(optimizer: torch.optim.Optimizer, others: Sequence[Tensor]
     exist = parameters[0].new_tensor([each.grad is not None for each in parameters])
     exist, *means = ranks.average([exist, *gradients, *others])
     for parameter, mean, exists in zip(parameters, means, exist.tolist(), strict=False):
-        # In the parameter's order of dimensions, which fused optimisers take for granted.
+        # In the parameter's memory format, which fused optimisers expect.
         parameter.grad = torch.empty_like(parameter).copy_(mean) if exists else None
     return tuple(means[len(parameters) :])

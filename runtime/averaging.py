@@ -1,4 +1,4 @@
-"""The moving average of a network's weights over a training."""
+"""The moving average of a network's weights during training."""
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -7,14 +7,16 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Make an exponential moving average that forgets its beginning: after n updates its decay is (1 + n) / (10 + n).
+    """Make an exponential moving average whose decay after n updates is min(decay, (1 + n) / (10 + n)).
+
+    The smaller decay at the start lets the average forget the initial weights.
 
     Args:
-        network: What to average, with its buffers.
-        decay: The largest decay, in [0, 1).
+        network: Network whose parameters and buffers are averaged.
+        decay: Largest decay of the average, in [0, 1).
 
     Returns:
-        The average, in evaluation mode; call `update_parameters(network)` after each step.
+        The average, in evaluation mode. Call `update_parameters(network)` after each step.
     """
 
     def update(averages: Tensors, values: Tensors, count: Tensor | int) -> None:

@@ -46,7 +46,8 @@ def load_config(model: type[M], path: Path | None, overrides: Sequence[str] = ()
         model: The section that describes the whole file.
         path: The YAML file; None for the defaults alone. Its key `extends: other.yaml` names a file to
             start from (relative to this one, or a shipped config): mappings are merged key by key,
-            anything else, lists too, is replaced.
+            anything else, lists too, is replaced. A name over which a mapping comes is the mapping's base:
+            `loss.information=2` over `loss: quality` gives `loss: {base: quality, information: 2}`.
         overrides: Settings such as `search.steps=200`; the value is YAML. The last one wins.
 
     Returns:
@@ -176,8 +177,13 @@ def _override_layer(override: str) -> _Layer:
 
 
 def _merge(below: Any, above: Any) -> Any:
-    """Put one setting over another: mappings key by key, anything else replaced."""
-    if not (isinstance(below, dict) and isinstance(above, dict)):
+    """Put one setting over another: mappings key by key, anything else replaced.
+
+    Where a section has named forms, a mapping changes keys of the name below it, and one with a base starts from that.
+    """
+    if isinstance(below, str):
+        below = {"base": below}
+    if not (isinstance(below, dict) and isinstance(above, dict)) or isinstance(above.get("base"), str):
         return above
     return below | {key: _merge(below[key], value) if key in below else value for key, value in above.items()}
 

@@ -1,4 +1,4 @@
-"""Devices: choosing one by name and saying what it is."""
+"""Devices: choosing one by its name, and describing it in reports."""
 
 import platform
 from pathlib import Path
@@ -12,14 +12,18 @@ def select_device(name: str, number: int = 0) -> torch.device:
     """Choose a device.
 
     Args:
-        name: `auto` (a CUDA device, or else the CPU), `cpu`, `cuda`, `cuda:1`, ... or `mps`.
-        number: Of the CUDA device where the name says none.
+        name: Name of the device: `auto` (a CUDA device, or else the CPU), `cpu`, `cuda`, `cuda:1`, ... or `mps`.
+        number: Index of the CUDA device if the name has none, >= 0.
 
     Returns:
         The device, with an index for CUDA.
 
     Raises:
         UserError: If the name is unknown or there is no such device.
+
+    Example:
+        >>> select_device("cpu")
+        device(type='cpu')
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,13 +46,10 @@ def select_device(name: str, number: int = 0) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Say what a device is, for reports.
-
-    Args:
-        device: The device.
+    """Name a device for reports.
 
     Returns:
-        The model of the GPU, or the model of the CPU and the number of threads torch uses.
+        The model of the GPU, or the model of the CPU and the number of threads that torch uses.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -58,7 +59,7 @@ def device_name(device: torch.device) -> str:
 
 
 def _cpu_model() -> str:
-    """Read the model from Linux's list of processors, elsewhere from Python."""
+    """Read the model from Linux's list of processors, or else from Python."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(errors="replace").splitlines():

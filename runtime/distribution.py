@@ -1,4 +1,4 @@
-"""Several processes that work on one run, as `torchrun` starts them; one process alone needs none of it."""
+"""Processes that work on one run together, as `torchrun` starts them."""
 
 import io
 import itertools
@@ -20,24 +20,24 @@ from .errors import UserError
 T = TypeVar("T")
 
 _REASON, _END, _LEFT = "reason", "end", "left"  # keys of the store that the processes share
-_PATIENCE = timedelta(minutes=10)  # of a process that waits until the first one has told what is wrong
-_FAREWELL = timedelta(seconds=5)  # of the first one, that waits until the others have heard
+_END_TIMEOUT = timedelta(minutes=10)  # for the first process to report an error, while the others wait
+_LEFT_TIMEOUT = timedelta(seconds=5)  # for the others to leave, while the first process waits
 
 
 class LostRankError(Exception):
-    """Another process of the run has ended before its time."""
+    """Another process of the run has ended too early."""
 
 
 @dataclass(frozen=True)
 class Ranks:
     """The processes of a run.
 
-    Every process must call the methods in the same order, and sees the same numbers afterwards, to the bit.
+    Every process must call the methods in the same order. All processes get the same numbers, to the bit.
 
     Attributes:
-        rank: Number of this one, from 0.
-        count: How many there are.
-        local: Number of this one among those of its machine, and of the CUDA device that it takes.
+        rank: Number of this process, from 0.
+        count: Number of processes in the run.
+        local: Number of this process on its machine, which is also the index of its CUDA device.
     """
 
     rank: int = 0
@@ -50,18 +50,18 @@ class Ranks:
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
-        """Take this process's part of what all have to do."""
+        """Select the items that this process works on: every `count`-th one."""
         return items[self.rank :: self.count]
 
     def check_even(self, key: str, size: int) -> None:
-        """Check that `share` gives every process as many items as the others.
+        """Check that `share` gives every process the same number of items.
 
         Args:
-            key: What the user calls the number, for the error.
-            size: How many items there are.
+            key: Name of the number in the config, for the error.
+            size: Number of items for all processes.
 
         Raises:
-            UserError: It does not.
+            UserError: If the number of processes does not divide the size.
         """
         if size % self.count:
             sizes = {max(1, size // self.count) * self.count, (size // self.count + 1) * self.count}
@@ -71,14 +71,14 @@ class Ranks:
             )
 
     def gather(self, rows: Tensor, total: int) -> Tensor:
-        """Put the rows of all processes together, in the order of the items that they were computed from.
+        """Join the rows of all processes, in the order of the items from which they were computed.
 
-        Adding zeros changes no number but the sign of a zero, so the result is what one process alone would have.
-        It can be differentiated, any number of times.
+        Adding zeros changes no number except the sign of a zero, so the result is the same as in a single process. It
+        can be differentiated any number of times.
 
         Args:
-            rows: (own, ...) of the items that `share` gave this process.
-            total: How many items all processes have together.
+            rows: Rows of the items that `share` gave to this process, (own, ...).
+            total: Number of items of all processes together.
 
         Returns:
             (total, ...), the same in every process.
@@ -90,13 +90,13 @@ class Ranks:
         return _sum(gathered)
 
     def average(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Average tensors over the processes, all in one exchange; can be differentiated, any number of times.
+        """Average tensors over the processes in one exchange; differentiable any number of times.
 
         Args:
-            tensors: Of one device, such as a loss and its gradients on this process's part of a batch.
+            tensors: Tensors on one device, such as a loss and its gradients on the local part of a batch.
 
         Returns:
-            Their means, in the same shapes.
+            The means of the tensors, in the same shapes.
         """
         if self.count == 1 or not tensors:
             return tuple(tensors)
@@ -105,31 +105,31 @@ class Ranks:
         return tuple(piece.view(tensor.shape).to(tensor.dtype) for piece, tensor in zip(pieces, tensors, strict=True))
 
     def agree(self, value: int) -> int:
-        """Return the first process's value in all of them."""
+        """Return the value of the first process in all of them."""
         if self.count == 1:
             return value
         shared = torch.tensor(value)
-        with _telling_of_loss():
+        with _lost_rank_error():
             distributed.broadcast(shared, src=0)
         return int(shared)
 
     def collect(self, value: T) -> list[T]:
-        """Return the values of all processes, in their order, in each of them."""
+        """Return the values of all processes, in the order of their ranks."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        with _telling_of_loss():
+        with _lost_rank_error():
             distributed.all_gather_object(values, value)
         return values
 
     def from_leader(self, make: Callable[[], T]) -> T:
-        """Let the first process alone make something, for which the others wait, and give it to all.
+        """Make an object in the first process alone, and return it in all of them.
 
         Args:
-            make: Called by the first process. What it raises ends the others as well.
+            make: Function that the first process calls. An error in it ends all processes.
 
         Returns:
-            What was made; in the other processes a copy of it, with tensors of a GPU on their own one.
+            The object; in the other processes a copy of it, with tensors of a GPU on their own GPU.
         """
         if self.count == 1:
             return make()
@@ -138,11 +138,11 @@ class Ranks:
             made = make()
             torch.save(made, file)
         message = [file.getvalue()]
-        with _telling_of_loss():
+        with _lost_rank_error():
             distributed.broadcast_object_list(message)
         if self.leads:
             return made
-        # From a process of the same run, not from a file.
+        # Safe, because the bytes come from a process of the same run.
         copy: T = torch.load(io.BytesIO(message[0]), {"cuda:0": f"cuda:{self.local}"}, weights_only=False)
         return copy
 
@@ -157,16 +157,16 @@ def leads() -> bool:
 
 @contextmanager
 def open_ranks() -> Iterator[Ranks]:
-    """Join the processes that `torchrun` started beside this one until the block ends; within such a block, use it.
+    """Connect the processes that `torchrun` started, until the block ends; a nested block uses the same connection.
 
-    They meet over gloo; tensors on CUDA devices over nccl. An error in any of them ends all: the first raises a
-    `UserError`, the others exit with code 2 and without a word.
+    The processes communicate over gloo, and over nccl for tensors on CUDA devices. An error in one of them ends all:
+    the first process raises a `UserError`, and the others exit silently with code 2.
 
     Yields:
-        The processes; this one alone where `torchrun` did not start it.
+        The processes; only this one if `torchrun` did not start it.
 
     Raises:
-        UserError: The others cannot be reached, or one of them had a `UserError` or ended before its time.
+        UserError: If the others cannot be reached, or one of them had a `UserError` or ended too early.
     """
     count, local = (int(os.environ.get(name, default)) for name, default in (("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")))
     if count == 1:
@@ -175,46 +175,46 @@ def open_ranks() -> Iterator[Ranks]:
     if distributed.is_initialized():
         yield Ranks(distributed.get_rank(), count, local)
         return
-    store = _join()
+    store = _make_group()
     ranks = Ranks(distributed.get_rank(), count, local)
     try:
         yield ranks
     except LostRankError as error:
         if not ranks.leads:
             raise SystemExit(2) from None
-        told = store.check([_REASON])
+        reported = store.check([_REASON])
         lost = "another process of this run has ended; see what it printed, and go on with --resume"
-        raise UserError(store.get(_REASON).decode() if told else lost) from error
+        raise UserError(store.get(_REASON).decode() if reported else lost) from error
     except UserError as error:
         if ranks.leads:
             raise
-        with suppress(RuntimeError):  # where the first process is gone there is nobody to tell
+        with suppress(RuntimeError):  # the first process may have ended
             store.set(_REASON, f"rank {ranks.rank}: {error}")
         raise SystemExit(2) from None
     finally:
-        distributed.destroy_process_group()  # by which the others learn of an error, wherever they are
+        distributed.destroy_process_group()  # this makes pending exchanges of the others fail
         with suppress(RuntimeError):
-            _part(store, ranks)
+            _leave(store, ranks)
 
 
-_joined = itertools.count()
+_groups = itertools.count()
 
 
 @cache
-def _meet() -> tuple[Any, int, int]:
-    """Return the store that the processes share as long as they live, this one's number and how many there are."""
+def _rendezvous() -> tuple[Any, int, int]:
+    """Connect to the store of all processes, once; return it, the rank of this process and their number."""
     return next(rendezvous("env://"))
 
 
-def _join() -> Any:
-    """Make the process group, and return the store beside it, which outlives its connections."""
-    # Parts of torch import this later on; its functions have the group of that moment as a default, by which the
-    # connections would stay open for good.
+def _make_group() -> Any:
+    """Make the process group, and return the store beside it, which outlives the group."""
+    # Parts of torch import this later. Its functions take the group at the time of import as a default argument, which
+    # would keep the connections open for good.
     import torch.distributed.nn.functional
 
     try:
-        store, rank, count = _meet()
-        name = f"timfuse {next(_joined)}"
+        store, rank, count = _rendezvous()
+        name = f"timfuse {next(_groups)}"
         store = distributed.PrefixStore(name, store)  # type: ignore[attr-defined]
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, store=store, rank=rank, world_size=count)
@@ -227,24 +227,24 @@ def _join() -> Any:
     return store
 
 
-def _part(store: Any, ranks: Ranks) -> None:
-    """Leave after the first process, since torchrun ends all as soon as one has failed, and it must have its say."""
+def _leave(store: Any, ranks: Ranks) -> None:
+    """Let the first process leave first, because torchrun ends all processes as soon as one fails."""
     if not ranks.leads:
-        store.wait([_END], _PATIENCE)
+        store.wait([_END], _END_TIMEOUT)
         store.set(f"{_LEFT} {ranks.rank}", "")
         return
     store.set(_END, "")
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # then the store ends with this process
-        store.wait([f"{_LEFT} {rank}" for rank in range(1, ranks.count)], _FAREWELL)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # then the store lives in this process
+        store.wait([f"{_LEFT} {rank}" for rank in range(1, ranks.count)], _LEFT_TIMEOUT)
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the processes; that of the gradients that all of them have by it is its gradient."""
+    """The sum over the processes; its gradient is the sum of the gradients in all processes."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
         total = tensor.clone(memory_format=torch.contiguous_format)
-        with _telling_of_loss():
+        with _lost_rank_error():
             distributed.all_reduce(total)
         return total
 
@@ -259,9 +259,9 @@ def _sum(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def _telling_of_loss() -> Iterator[None]:
+def _lost_rank_error() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # gloo has no error of its own for this
-        traceback.clear_frames(error.__traceback__)  # which hold the connections, so that they could not be closed
+    except RuntimeError as error:  # gloo has no class of its own for this error
+        traceback.clear_frames(error.__traceback__)  # frames hold connections, which could not be closed
         raise LostRankError from error

@@ -1,4 +1,4 @@
-"""Writing drawings: each as SVG for print and as PNG for everything else."""
+"""Figures as files: SVG for print and PNG for everything else."""
 
 import io
 from pathlib import Path
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 def save_figure(figure: "Figure", stem: Path) -> list[Path]:
-    """Write a figure, the same bytes for the same figure.
+    """Write a figure to an SVG and a PNG file; equal figures give equal bytes.
 
     Args:
-        figure: With a canvas.
-        stem: The files without their suffixes.
+        figure: Figure with a canvas that can draw both formats.
+        stem: Path of the files without their suffixes.
 
     Returns:
-        The SVG and the PNG file.
+        The paths of the SVG and the PNG file.
 
     Raises:
-        UserError: A file cannot be written.
+        UserError: If a file cannot be written.
     """
     files = []
     for form, metadata in (("svg", {"Date": None}), ("png", {})):

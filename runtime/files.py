@@ -1,4 +1,4 @@
-"""Atomic file writing: a reader finds the old file or the new one, never half of either."""
+"""Atomic file writing: a reader finds the old file or the new one, never a part of either."""
 
 import contextlib
 import errno
@@ -24,11 +24,11 @@ _REMEDIES = {
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
-    """Turn an operating-system error into the one line that names the file and the remedy.
+    """Turn an error of the operating system into one line with the file and the remedy.
 
     Args:
-        path: The file that could not be written.
-        error: What the operating system said.
+        path: File that could not be written.
+        error: Error of the operating system.
 
     Returns:
         The error to raise.
@@ -40,9 +40,6 @@ def cannot_write(path: Path, error: OSError) -> UserError:
 
 def make_folder(path: Path) -> Path:
     """Make a folder and its parents where they do not exist.
-
-    Args:
-        path: The folder.
 
     Returns:
         The same path.
@@ -58,12 +55,12 @@ def make_folder(path: Path) -> Path:
 
 
 def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
-    """Write a file so that, at any kill or power cut, `path` holds its old content or the new one in full.
+    """Write a file so that `path` holds its complete old or new content, even after a kill or a power cut.
 
-    The content goes to a temporary name in the same folder, is synced to disk and renamed.
+    The content goes to a file with a temporary name in the same folder, is synced to disk and renamed.
 
     Args:
-        path: The file; missing folders above it are made.
+        path: Path of the file. Missing folders above it are made.
         content: Text (written as UTF-8), bytes, or a function that writes to the open binary file.
 
     Raises:
@@ -89,7 +86,7 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], Non
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut."""
+    """Sync a folder, so that a rename in it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The history of a run: one JSON line per step and, where installed, TensorBoard events."""
+"""The history of a run: one JSON line for each step, and TensorBoard events."""
 
 import contextlib
 import json
@@ -23,16 +23,20 @@ HISTORY_FILE = "history.jsonl"
 
 
 class History:
-    """Append-only record of what was measured at each step.
+    """An append-only record of the measurements at each step.
 
-    Every line is one JSON object with `step` first; NaN and infinities are written as null. A line is with
-    the operating system when `log` returns, so a killed process loses at most the line being written.
+    Every line is a JSON object with `step` first; NaN and infinities are written as null. The operating system has a
+    line when `log` returns, so a killed process loses at most the line that it is writing.
 
     Args:
-        folder: The run folder; made if missing.
-        resume_step: The last step the resumed checkpoint holds: later lines and a half-written one are
+        folder: Run folder, which is made if it is missing.
+        resume_step: Last step of the checkpoint from which the run resumes; later lines and an incomplete last line are
             dropped. None starts an empty history.
-        tensorboard: Whether to write TensorBoard events as well; without the package, `note` says so.
+        tensorboard: Whether to write TensorBoard events, too. If the package is missing, `note` tells so.
+
+    Attributes:
+        path: The file of the history.
+        note: Message for the user about missing TensorBoard events, or "".
 
     Raises:
         UserError: If the file cannot be written.
@@ -55,9 +59,8 @@ class History:
         """Add one line.
 
         Args:
-            step: The step, larger than the last one.
-            values: Numbers, text or nested mappings of them, by name. TensorBoard gets the numbers, under
-                `name/nested`.
+            step: Number of the step, larger than the last one.
+            values: Numbers, texts or nested mappings of them, by name. TensorBoard gets the numbers as `name/nested`.
 
         Raises:
             UserError: If the line cannot be written.
@@ -73,12 +76,12 @@ class History:
             raise cannot_write(self.path, error) from error
 
     def log_image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Show an image in TensorBoard; without it, do nothing.
+        """Add an image to the TensorBoard events, if they are written.
 
         Args:
-            step: The step.
-            name: What TensorBoard calls it.
-            image: (H, W), or (H, W, 3).
+            step: Number of the step at which the image was made.
+            name: Name of the image in TensorBoard.
+            image: Grey or colour image, (H, W) or (H, W, 3).
 
         Raises:
             UserError: If the event cannot be written.
@@ -91,7 +94,7 @@ class History:
 
     def close(self) -> None:
         """Close the files."""
-        # Every line has been flushed, so what fails here has failed and been reported before.
+        # Every line has been flushed, so an error here has already been reported.
         with contextlib.suppress(OSError):
             self._file.close()
         if self._events:
@@ -122,10 +125,10 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """Read a history.
 
     Args:
-        path: A `history.jsonl`, possibly of a run that was killed while writing a line.
+        path: Path of a `history.jsonl`, whose last line may be incomplete.
 
     Returns:
-        One dictionary per step.
+        One dictionary for each step.
 
     Raises:
         UserError: If there is no such file.
@@ -136,7 +139,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    """Read the lines up to the first that is not whole."""
+    """Read the lines before the first incomplete one."""
     rows: list[dict[str, Any]] = []
     if not path.is_file():
         return rows
@@ -145,7 +148,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except json.JSONDecodeError:
             break
-        # A whole line ends; without its end, `12` may be the start of `120`.
+        # Without a line end, `12` may be the start of `120`.
         if not (line.endswith("\n") and isinstance(row, dict) and isinstance(row.get("step"), int)):
             break
         rows.append(row)
@@ -157,7 +160,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Replace what JSON cannot say by null."""
+    """Replace NaN and infinities, which JSON does not have, by None."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of a step, so that what is then saved is never half a step."""
+"""Ctrl-C that takes effect at the end of a step, so that a checkpoint never holds half a step."""
 
 import signal
 import threading
@@ -9,13 +9,13 @@ from types import FrameType
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Note the first Ctrl-C instead of obeying it; the second one interrupts at once.
+    """Note the first Ctrl-C instead of raising an error; the second one interrupts at once.
 
-    Outside the main thread, which alone receives it, and where the caller ignores or handles it already, nothing
-    changes.
+    Nothing changes outside the main thread, which alone receives signals, and where the caller ignores or handles
+    Ctrl-C already.
 
     Yields:
-        A function that tells whether the user wants to stop.
+        A function that returns whether the user wants to stop.
     """
     noted = False
 

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process, so that large tensors do not fault in fresh pages at every allocation."""
+"""Reuse of freed memory, so that large tensors do not cause page faults at every allocation."""
 
 import ctypes
 import os
@@ -9,11 +9,11 @@ _LARGEST = 2**31 - 1
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc's allocator to reuse large blocks instead of returning them to the system.
+    """Make glibc's allocator reuse large blocks instead of returning them to the operating system.
 
-    By default every tensor of more than a few megabytes is mapped afresh, and the page faults of its first use can
-    cost more than the computation. The process then keeps the memory of its largest moment. Set the environment
-    variable TIMFUSE_KEEP_MEMORY=0 to leave the allocator as it is. Does nothing where there is no glibc.
+    By default every tensor of more than a few megabytes is mapped anew, and the page faults at its first use can take
+    longer than the computation. In return, the process keeps the memory of its largest moment. The environment variable
+    TIMFUSE_KEEP_MEMORY=0 leaves the allocator unchanged, and so does a system without glibc.
     """
     if os.environ.get("TIMFUSE_KEEP_MEMORY") == "0" or not sys.platform.startswith("linux"):
         return

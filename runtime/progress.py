@@ -11,23 +11,23 @@ from rich.table import Column
 
 from .distribution import leads
 
-# Without a terminal: a line after the shortest time if this part was done, after the longest anyway.
+# Without a terminal: a line after the shortest time if this part of the work is done, else after the longest time.
 _SHORTEST_SECONDS = 5.0
 _LONGEST_SECONDS = 60.0
 _PART = 0.05
 
 
 class Progress:
-    """Show how far work has come, how fast it goes and how long it still takes, on standard error.
+    """A report of how far work has come, its rate and the time left, on standard error.
 
-    Of several processes that work on one run, the first alone shows anything.
+    Of several processes in one run, only the first shows it.
 
     Args:
-        total: The number of steps of the whole work.
-        description: What is being done, in a word or two.
-        start: The steps done before, by the run that is being resumed; they do not count for the rate.
-        unit: What a step is called, in the plural.
-        console: Where to write; standard error by default.
+        total: Number of steps of the whole work.
+        description: Name of the work in one or two words.
+        start: Number of steps that an earlier process has done; they do not count for the rate.
+        unit: Name of the steps in the plural, for the rate.
+        console: Console of the output, standard error by default.
 
     Example:
         >>> with Progress(3, "counting") as progress:
@@ -48,7 +48,7 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         self._started = time.monotonic()
-        # The rate is that of the last hundred steps, so that it follows the work from one phase to the next.
+        # The rate is measured over the last hundred steps, so that it adapts from one phase to the next.
         self._times = deque([self._started], maxlen=101)
         self._shown_at, self._shown = float("-inf"), self.completed
         if self._console.is_terminal:
@@ -81,7 +81,7 @@ class Progress:
         """Count one step.
 
         Args:
-            status: What to show beside the bar, for example the loss.
+            status: Text beside the bar, such as the loss.
         """
         self.completed += 1
         self._times.append(time.monotonic())
@@ -94,11 +94,7 @@ class Progress:
             self.print(f"{self.description}: {', '.join(fact for fact in facts if fact)}")
 
     def print(self, message: str) -> None:
-        """Write a line above the bar.
-
-        Args:
-            message: The line.
-        """
+        """Write a line above the bar."""
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     @property
@@ -117,10 +113,10 @@ class Progress:
 
 
 def _clock(seconds: float) -> str:
-    """Write a time as h:mm:ss."""
+    """Format a time as h:mm:ss."""
     return str(timedelta(seconds=round(seconds)))
 
 
 def _significant(rate: float) -> str:
-    """Write a rate with three digits."""
+    """Format a rate with three digits."""
     return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"

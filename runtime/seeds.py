@@ -1,4 +1,4 @@
-"""Random seeds: one for the run, and independent ones derived from it by name."""
+"""Random seeds: one for the run, and independent ones that are derived from it by name."""
 
 import hashlib
 import json
@@ -12,11 +12,10 @@ import torch
 def seed_everything(seed: int) -> None:
     """Seed every global random generator and make CUDA choose deterministic kernels.
 
-    The CPU kernels in use are deterministic already. Where CUDA has no deterministic kernel, torch warns
-    and goes on.
+    The CPU kernels in use are deterministic. Where CUDA has no deterministic kernel, torch gives a warning and goes on.
 
     Args:
-        seed: Any integer from 0.
+        seed: Seed for all generators, any integer >= 0.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -30,11 +29,11 @@ def seed_everything(seed: int) -> None:
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
-    """Make a seed for an independent stream of random numbers.
+    """Derive a seed for an independent stream of random numbers.
 
     Args:
-        seed: The seed of the run.
-        *names: What the stream is for, for example `"data", epoch`.
+        seed: Seed of the run, any integer >= 0.
+        *names: Purpose of the stream, such as `"data", epoch`.
 
     Returns:
         A seed in [0, 2**63), the same on every machine and in every process.

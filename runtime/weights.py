@@ -13,12 +13,12 @@ from .files import write_atomically
 
 
 def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a state dict.
+    """Write a state dict to a file.
 
     Args:
-        path: The file, usually `weights.safetensors`.
-        state_dict: Tensors of any device and layout, by name.
-        metadata: Text about the weights, kept in the file's header.
+        path: Path of the file, usually `weights.safetensors`.
+        state_dict: Tensors of any device and memory format, by name.
+        metadata: Texts about the weights for the header of the file.
 
     Raises:
         UserError: If the file cannot be written.
@@ -32,9 +32,6 @@ def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], metadata: M
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read a state dict onto the CPU.
-
-    Args:
-        path: A safetensors file.
 
     Returns:
         The tensors by name.
@@ -56,11 +53,11 @@ def load_into(module: nn.Module, path: Path) -> None:
     """Load weights into a network that has exactly these parameters and buffers.
 
     Args:
-        module: The network; untouched if the weights do not fit.
-        path: A safetensors file.
+        module: Network that gets the weights; unchanged if they do not fit.
+        path: Path of a safetensors file.
 
     Raises:
-        UserError: If the file cannot be read or a name or shape differs.
+        UserError: If the file cannot be read, or a name or a shape differs.
     """
     weights = load_weights(path)
     own = module.state_dict()

@@ -1,4 +1,4 @@
-"""YAML text: plain data only, the scalars of YAML 1.2, and errors that name the line."""
+"""YAML as text: plain data only, the scalars of YAML 1.2, and errors that name the line."""
 
 import re
 from typing import Any
@@ -9,18 +9,22 @@ from .errors import UserError
 
 
 def parse_yaml(text: str, source: str) -> Any:
-    """Parse YAML 1.2 scalars (`1e-3` is a number, `no` and `1:30` are text), safely.
+    """Parse YAML safely, with the scalars of YAML 1.2: `1e-3` is a number, `no` and `1:30` are texts.
 
     Args:
-        text: One YAML document.
-        source: What to call the text in an error.
+        text: Text of one YAML document.
+        source: Name of the text in an error, such as its file.
 
     Returns:
-        Dictionaries with text keys, lists, text, numbers, booleans and None.
+        Dictionaries with text keys, lists, texts, numbers, booleans and None.
 
     Raises:
-        UserError: With `source:line` for a syntax error, a duplicate key, a key that is not text, a
-            reference or a tag.
+        UserError: If there is a syntax error, a duplicate key, a key that is not text, a reference or a tag; the
+            message begins with `source:line`.
+
+    Example:
+        >>> parse_yaml("{rate: 1e-3, flip: no}", "example")
+        {'rate': 0.001, 'flip': 'no'}
     """
     try:
         # The loader derives from SafeLoader: it builds plain data and runs nothing.
@@ -40,32 +44,38 @@ def dump_yaml(content: Any) -> str:
     """Write plain data as YAML that `parse_yaml` reads back.
 
     Args:
-        content: Dictionaries with text keys, lists, text, numbers, booleans and None.
+        content: Dictionaries with text keys, lists, texts, numbers, booleans and None.
 
     Returns:
-        Block style in the given order, with lists of plain values on one line.
+        YAML in block style in the order of the content, with lists of plain values on one line.
+
+    Example:
+        >>> print(dump_yaml({"cells": [{"kind": "successive", "operators": ["identity", "no"]}]}), end="")
+        cells:
+        - kind: successive
+          operators: [identity, no]
     """
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with the scalars of YAML 1.2, each key once, and no references or tags."""
+    """The safe loader with the scalars of YAML 1.2, unique keys, and no references or tags."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse references, which let a few lines unfold into gigabytes, and tags, which ask for types."""
+        """Refuse references, which can expand a few lines to gigabytes, and tags, which ask for types."""
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or event.anchor or event.tag:
             raise _error("anchors (&), aliases (*) and tags (!) are not read; write plain YAML", event)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse what the safe loader lets pass: a key that stands twice or is not text."""
+        """Refuse a key that occurs twice or is not text, which the safe loader accepts."""
         seen: set[str] = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:str":
                 raise _error("a key must be text; put it in quotes", key)
             if key.value in seen:
-                raise _error(f"the key {key.value} stands here twice; remove one", key)
+                raise _error(f"the key {key.value} occurs twice; remove one", key)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -79,15 +89,15 @@ def _error(problem: str, at: Any) -> yaml.MarkedYAMLError:
 
 
 class _Dumper(yaml.SafeDumper):
-    """YAML's safe writer with lists of plain values on one line."""
+    """The safe dumper with lists of plain values on one line."""
 
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
-        """Write a list of numbers or words in one line, a list of mappings in many."""
+        """Write a list of plain values on one line, and a list of mappings on several."""
         plain = not any(isinstance(item, (dict, list)) for item in sequence)
         return super().represent_sequence(tag, sequence, flow_style=plain)
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write a value out each time it occurs."""
+        """Write a value in full each time it occurs."""
         return True
 
 
@@ -103,7 +113,7 @@ _SCALARS = {
 }
 
 for _class in (_Loader, _Dumper):
-    # The writer gets the same scalars, so that it puts quotes around just the text the loader would misread.
+    # The dumper knows the same scalars, so that it quotes exactly the texts that the loader would misread.
     _class.yaml_implicit_resolvers = {}
     for _name, (_pattern, _first) in _SCALARS.items():
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"^(?:{_pattern})$"), _first)

@@ -1,4 +1,4 @@
-"""Qabf: how well the edges of both sources are preserved."""
+"""Qabf, the preservation of the edges of both sources."""
 
 import math
 
@@ -9,24 +9,30 @@ from torch.nn import functional as F
 from .bands import band_sum, row_bands
 from .pictures import Pictures
 
-# Strength and orientation are judged by sigmoids: height, slope and centre.
+# The sigmoids that rate strength and orientation: height, slope and centre.
 _STRENGTH = (0.9994, 15.0, 0.5)
 _ORIENTATION = (0.9879, 22.0, 0.8)
-_TINY = 1e-30  # lost beside any other value, and spares roots and arctangents their slow special cases
+_TINY = 1e-30  # vanishes beside any other value, and avoids slow special cases of root and arctangent
 
 
 def edge_preservation(pictures: Pictures) -> Tensor:
-    """Edge information of both sources that the fused picture keeps, weighted by the strength of the edges.
+    """Compute Qabf, the edge information of both sources that the fused picture keeps.
 
-    Xydeas and Petrovic, "Objective image fusion performance measure", Electronics Letters 2000, with L = 1 and Sobel
-    gradients beyond a border of zeros. As in the field's code, two equal strengths compare as that strength, and
-    orientations are compared without wrapping around at ±90 degrees.
+        Q = Σ_k Σ_x q(F, I_k) |∇I_k| / Σ_k Σ_x |∇I_k|
+
+    The quality q of a pixel is the product of a sigmoid of the ratio of gradient strengths and a sigmoid of the
+    difference of orientations. Gradients are Sobel's, with a border of zeros, and the exponent L is 1. As in the code
+    that the field uses, the ratio of two equal strengths is that strength instead of 1, and orientations do not wrap
+    around at ±90 degrees.
 
     Args:
-        pictures: The fused pictures and their sources.
+        pictures: Fused pictures and their sources.
 
     Returns:
-        (N,), 0 to 0.9874; 0 where the sources have no edges.
+        (N,), 0 to 0.9874; 0 if the sources have no edges.
+
+    References:
+        Xydeas and Petrović, "Objective image fusion performance measure" (Electronics Letters 2000).
     """
     count = pictures.sources.shape[1]
     every = torch.cat((pictures.sources.flatten(0, 1), pictures.fused[0]))
@@ -44,13 +50,13 @@ def edge_preservation(pictures: Pictures) -> Tensor:
 
 
 def sobel(padded: Tensor) -> tuple[Tensor, Tensor]:
-    """Sobel gradients.
+    """Compute Sobel gradients without normalisation.
 
     Args:
-        padded: (H + 2, C, W + 2), with the border that the gradients are to see.
+        padded: Pictures with the border that the gradients use, (H + 2, C, W + 2).
 
     Returns:
-        The derivatives across and down, (H, C, W) each, times 8.
+        Eight times the derivatives across and down, (H, C, W) each.
     """
     smooth = torch.add(padded[:-2], padded[2:]).add_(padded[1:-1], alpha=2)
     across = smooth[..., 2:] - smooth[..., :-2]
@@ -59,9 +65,9 @@ def sobel(padded: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _polar(across: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
-    """Strength of a gradient, and its orientation as π/2 + atan(down / across), which is 0 where `across` is 0.
+    """Compute strength and orientation of a gradient; the latter is π/2 + atan(down / across), and 0 for across = 0.
 
-    The sign is that of the field's code, whose convolution turns the kernel around; it matters for vertical gradients.
+    The sign is that of the field's code, whose convolution flips the kernel. It matters for vertical gradients.
     """
     strength = (across * across).addcmul_(down, down).add_(_TINY).sqrt_()
     angle = torch.atan2(across.abs(), down.mul_(across.sign().neg_()).add_(_TINY))
@@ -69,10 +75,10 @@ def _polar(across: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _preserved(fused_strength: Tensor, strength: Tensor, fused_angle: Tensor, angle: Tensor) -> Tensor:
-    """Q of every pixel, (h, 2, N, W), from (h, 1, N, W) of the fused pictures and (h, 2, K, W) of the sources."""
+    """Compute q of every pixel, (h, 2, N, W), from (h, 1, N, W) of fused pictures and (h, 2, K, W) of sources."""
     weaker, stronger = torch.minimum(fused_strength, strength), torch.maximum(fused_strength, strength)
     differ = torch.ne(weaker, stronger, out=torch.empty_like(weaker))
-    # Of two different strengths the larger is 1 at least, so only equal ones are divided by 1.
+    # The larger of two different strengths is at least 1, so the lower bound changes only the ratio of equal ones.
     ratio = weaker.div_(stronger.mul_(differ).clamp_(min=1))
     height_strength, slope, centre = _STRENGTH
     of_strength = ratio.sub_(centre).mul_(slope).sigmoid_()

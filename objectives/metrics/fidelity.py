@@ -1,4 +1,4 @@
-"""VIF: how much of the sources' visual information the fused picture carries."""
+"""VIF, the visual information of the sources in the fused picture."""
 
 import torch
 from torch import Tensor
@@ -9,25 +9,27 @@ from .windows import Window, smooth, window_moments
 
 _WINDOWS = tuple(Window(taps, taps / 5) for taps in (17, 9, 5, 3))  # scale by scale
 _NOISE = 2.0  # variance of the visual noise
-_FLAT = 1e-10  # variances below count as none
+_FLAT = 1e-10  # smaller variances count as 0
 SMALLEST_SIDE = 41  # leaves 3 pixels at the last scale
 
 
 def visual_information_fidelity(pictures: Pictures) -> Tensor:
-    """Visual information fidelity in the pixel domain, VIFp(A, F) + VIFp(B, F).
-
-    Sheikh and Bovik, "Image information and visual quality", IEEE TIP 2006: under a window, at each of four scales, the
-    fused picture is modelled as g A plus noise, and the information about the scene that a noisy eye takes from it is
-    set against what it takes from A.
+    """Compute the visual information fidelity in the pixel domain, VIFp(A, F) + VIFp(B, F).
 
         VIFp = Σ log(1 + g² var(A) / (v + 2)) / Σ log(1 + var(A) / 2),
-        g = cov(A, F) / var(A), v = var(F) - g cov(A, F), and where cov(A, F) < 0, g = 0
+        g = cov(A, F) / var(A) or 0 where that is negative,  v = var(F) - g cov(A, F)
+
+    The sums are over all windows of four scales. The model of the fused picture is g A plus noise. The ratio compares
+    the information about the scene that an eye with noise of variance 2 takes from F and from A.
 
     Args:
-        pictures: The fused pictures and their sources, at least 41 pixels high and wide.
+        pictures: Fused pictures and their sources, at least 41 pixels high and wide.
 
     Returns:
         (N,), at least 0; a flat source counts 1.
+
+    References:
+        Sheikh and Bovik, "Image information and visual quality" (IEEE TIP 2006).
     """
     rows, count = pictures.rows, pictures.sources.shape[1]
     kept = total = torch.zeros((), device=rows.device, dtype=torch.float64)
@@ -37,7 +39,7 @@ def visual_information_fidelity(pictures: Pictures) -> Tensor:
         for moments in window_moments(rows, count, window):
             _, _, fused_variance, source_variance, covariance = moments
             total = total + _information(torch.threshold_(source_variance.float(), _FLAT, 0.0).div_(_NOISE))  # (2, K)
-            # In place where it can be: these are the largest tensors of all metrics.
+            # In place where possible, because these are the largest tensors of all metrics.
             covariance.clamp_(min=0)
             gain = covariance / torch.threshold_(
                 source_variance + _FLAT, 2 * _FLAT, torch.inf
@@ -49,5 +51,5 @@ def visual_information_fidelity(pictures: Pictures) -> Tensor:
 
 
 def _information(ratio: Tensor) -> Tensor:
-    """Σ log(1 + ratio) over rows and columns, (h, 2, N, W) to (2, N). Single precision does: no term is negative."""
+    """Sum log(1 + ratio) over rows and columns, (h, 2, N, W) to (2, N). Single precision suffices for terms >= 0."""
     return band_sum(ratio.log1p_())

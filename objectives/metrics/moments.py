@@ -1,7 +1,7 @@
-"""Metrics made of means, variances and correlations over whole pictures, all taken from their histograms.
+"""Metrics of means, variances and correlations over whole pictures, all computed from histograms.
 
-Sums of grey levels, of their squares and products are whole numbers that float64 holds exactly, whence a flat picture
-has a variance of exactly 0.
+Sums of grey levels, of their squares and of their products are whole numbers, which float64 holds exactly. A flat
+picture therefore has a variance of exactly 0.
 """
 
 import torch
@@ -11,10 +11,10 @@ from .pictures import LEVELS, MIDDLE, Pictures
 
 
 def standard_deviation(pictures: Pictures) -> Tensor:
-    """Population standard deviation of the fused picture.
+    """Compute SD, the population standard deviation of the fused picture.
 
     Args:
-        pictures: The fused pictures and their sources.
+        pictures: Fused pictures and their sources.
 
     Returns:
         (N,) grey levels.
@@ -24,10 +24,12 @@ def standard_deviation(pictures: Pictures) -> Tensor:
 
 
 def correlation(pictures: Pictures) -> Tensor:
-    """Mean of the fused picture's Pearson correlations with both sources; that with a flat picture counts 0.
+    """Compute CC, the mean of the fused picture's Pearson correlations with both sources.
+
+    The correlation with a flat picture counts 0.
 
     Args:
-        pictures: The fused pictures and their sources.
+        pictures: Fused pictures and their sources.
 
     Returns:
         (N,), -1 to 1.
@@ -43,16 +45,19 @@ def correlation(pictures: Pictures) -> Tensor:
 
 
 def sum_of_correlations_of_differences(pictures: Pictures) -> Tensor:
-    """How much of each source is in what the other does not explain, corr(F - B, A) + corr(F - A, B).
+    """Compute SCD = corr(F - B, A) + corr(F - A, B).
 
-    Aslantas and Bendes, "A new image quality metric for image fusion: the sum of the correlations of differences",
-    AEU 2015. A correlation with something flat counts 0.
+    A correlation with a flat picture or difference counts 0.
 
     Args:
-        pictures: The fused pictures and their sources.
+        pictures: Fused pictures and their sources.
 
     Returns:
         (N,), -2 to 2.
+
+    References:
+        Aslantas and Bendes, "A new image quality metric for image fusion: the sum of the correlations of differences"
+        (AEÜ 2015).
     """
     fused, fused_squares = _sums(pictures.fused_histogram)
     sources, source_squares = _sums(pictures.source_histogram)
@@ -70,13 +75,13 @@ def sum_of_correlations_of_differences(pictures: Pictures) -> Tensor:
 
 
 def peak_signal_to_noise_ratio(pictures: Pictures) -> Tensor:
-    """10 log10(255² / MSE), MSE the mean of the squared errors towards both sources.
+    """Compute PSNR = 10 log10(255² / MSE), with MSE the mean of the squared errors towards both sources.
 
     Args:
-        pictures: The fused pictures and their sources.
+        pictures: Fused pictures and their sources.
 
     Returns:
-        (N,) dB, infinite where the fused picture and both sources are equal.
+        (N,) dB, infinite if the fused picture equals both sources.
     """
     _, fused_squares = _sums(pictures.fused_histogram)
     _, source_squares = _sums(pictures.source_histogram)
@@ -89,19 +94,19 @@ def _levels(histogram: Tensor) -> Tensor:
 
 
 def _sums(histogram: Tensor) -> tuple[Tensor, Tensor]:
-    """Sums over the pixels of the levels minus 128 and of their squares, from (..., 256)."""
+    """Sum the levels minus 128, and their squares, over the pixels of histograms (..., 256)."""
     levels = _levels(histogram)
     return histogram @ levels, histogram @ levels.square()
 
 
 def _product_sums(joint_histogram: Tensor) -> Tensor:
-    """Sum over the pixels of the product of both levels minus 128, from (..., 256, 256)."""
+    """Sum the products of both levels minus 128 over the pixels of joint histograms (..., 256, 256)."""
     levels = _levels(joint_histogram)
     return joint_histogram @ levels @ levels
 
 
 def _covariance(pixels: int, products: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Covariance times the squared number of pixels, from the sums of xy, x and y; exactly 0 for a flat picture."""
+    """Compute the covariance times the squared number of pixels, from the sums of xy, x and y."""
     return pixels * products - x * y
 
 

@@ -1,4 +1,4 @@
-"""Qcv: how visible the differences between the fused picture and its sources are."""
+"""Qcv, the visible difference between the fused picture and its sources."""
 
 import torch
 from torch import Tensor
@@ -7,25 +7,30 @@ from torch.nn import functional as F
 from .edges import sobel
 from .pictures import Pictures
 
-_SIDE = 16  # of the regions
+_SIDE = 16  # width and height of a region in pixels
 _SALIENCY_POWER = 5
-_VISUAL_ANGLE = 4  # degrees that height and width of a picture are seen under
+_VISUAL_ANGLE = 4  # degrees that height and width of a picture span
 
 
 def visible_difference(pictures: Pictures) -> Tensor:
-    """Mean squared visible difference between the fused picture and its sources, weighted by the regions' saliency.
+    """Compute Qcv, the mean squared visible difference to the sources, weighted by the saliency of regions.
 
-    Chen and Varshney, "A human perception inspired quality metric for image fusion based on regional information",
-    Information Fusion 2007. As in the field's code: every picture is first stretched to 0..255; differences pass the
-    contrast sensitivity of Mannos and Sakrison; regions are 16x16 pixels (those at the border are filled up with
-    zeros), and the saliency of one is the sum of its Sobel gradients to the power of 5. Flat pictures are not
-    stretched; without any salient region all weigh the same.
+        Q = Σ_r s_r d_r / Σ_r s_r
+
+    As in the code that the field uses, every picture is first stretched to 0..255, unless it is flat. A difference is
+    visible as far as it passes the contrast sensitivity function of Mannos and Sakrison; d is the mean of its square in
+    a region of 16x16 pixels. Regions at the border are filled up with zeros. The saliency s of a region is the sum of
+    its Sobel gradients to the power of 5. If no region is salient, all have equal weight.
 
     Args:
-        pictures: The fused pictures and their sources.
+        pictures: Fused pictures and their sources.
 
     Returns:
         (N,) squared grey levels; 0 is best.
+
+    References:
+        Chen and Varshney, "A human perception inspired quality metric for image fusion based on regional information"
+        (Information Fusion 2007).
     """
     fused, sources = _stretched(pictures.fused), _stretched(pictures.sources)  # (1, N, H, W), (2, K, H, W)
     across, down = sobel(F.pad(sources.flatten(0, 1), (1, 1, 1, 1)).transpose(0, 1))  # (H, 2K, W)
@@ -39,7 +44,7 @@ def visible_difference(pictures: Pictures) -> Tensor:
 
 
 def _stretched(images: Tensor) -> Tensor:
-    """Grey levels stretched to whole numbers from 0 to 255, float64."""
+    """Stretch grey levels to whole numbers from 0 to 255, float64."""
     images = images.double()
     low, high = images.amin((-2, -1), keepdim=True), images.amax((-2, -1), keepdim=True)
     stretched = ((images - low) / (high - low).clamp(min=1)).mul_(255).round_()
@@ -47,7 +52,7 @@ def _stretched(images: Tensor) -> Tensor:
 
 
 def _contrast_sensitivity(height: int, width: int, device: torch.device) -> Tensor:
-    """Sensitivity of the eye at the frequencies of a real Fourier transform, (H, W // 2 + 1)."""
+    """Compute the sensitivity of the eye at the frequencies of a real Fourier transform, (H, W // 2 + 1)."""
     down = torch.fft.fftfreq(height, 1 / height, dtype=torch.float64, device=device)
     across = torch.fft.rfftfreq(width, 1 / width, dtype=torch.float64, device=device)
     scaled = 0.144 * torch.hypot(down[:, None], across) / _VISUAL_ANGLE  # 0.144 of the cycles per degree
@@ -55,7 +60,7 @@ def _contrast_sensitivity(height: int, width: int, device: torch.device) -> Tens
 
 
 def _region_sums(maps: Tensor) -> Tensor:
-    """(S, N, H, W) to (S, N, ceil(H / 16), ceil(W / 16))."""
+    """Sum over regions, (S, N, H, W) to (S, N, ceil(H / 16), ceil(W / 16))."""
     height, width = maps.shape[-2:]
     filled = F.pad(maps, (0, -width % _SIDE, 0, -height % _SIDE))
     return filled.unflatten(-1, (-1, _SIDE)).unflatten(-3, (-1, _SIDE)).sum((-3, -1))

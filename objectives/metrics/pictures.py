@@ -1,4 +1,4 @@
-"""Fused pictures beside their sources, with what several metrics need computed once."""
+"""Fused pictures and their sources, with intermediate results that several metrics share."""
 
 from functools import cached_property
 
@@ -6,16 +6,22 @@ import torch
 from torch import Tensor
 
 LEVELS = 256
-MIDDLE = 128  # subtracted before squaring, so that little is lost to rounding
+MIDDLE = 128  # is subtracted before squaring, which reduces rounding errors
 
 
 class Pictures:
     """A batch of fused pictures and their sources.
 
     Args:
-        fused: (N, 1, H, W) uint8.
-        first: (K, 1, H, W) uint8, with K = N, or K = 1 for several fused pictures of one pair.
-        second: Like `first`.
+        fused: Fused pictures, (N, 1, H, W) uint8.
+        first: First sources, (K, 1, H, W) uint8, with K = N, or K = 1 for several fused pictures of one pair.
+        second: Second sources, of the same shape as `first`.
+
+    Example:
+        >>> pair = torch.zeros(2, 1, 1, 4, 4, dtype=torch.uint8)
+        >>> pictures = Pictures(torch.full((3, 1, 4, 4), 7, dtype=torch.uint8), *pair)
+        >>> pictures.fused_histogram.shape, pictures.fused_histogram[0, :, 7].tolist()
+        (torch.Size([1, 3, 256]), [16.0, 16.0, 16.0])
     """
 
     def __init__(self, fused: Tensor, first: Tensor, second: Tensor) -> None:
@@ -25,7 +31,7 @@ class Pictures:
 
     @cached_property
     def rows(self) -> Tensor:
-        """Grey levels minus 128, (H, 2K + N, W) float64: first sources, second sources, fused.
+        """Grey levels minus 128, (H, 2K + N, W) float64: first sources, second sources, fused pictures.
 
         With the rows outermost, a filter along the columns is one matrix product for all pictures.
         """
@@ -34,22 +40,22 @@ class Pictures:
 
     @cached_property
     def fused_histogram(self) -> Tensor:
-        """(1, N, 256) float64 counts."""
+        """Histograms of the fused pictures, (1, N, 256) float64 counts."""
         return _histogram(self.fused, LEVELS)
 
     @cached_property
     def source_histogram(self) -> Tensor:
-        """(2, K, 256) float64 counts."""
+        """Histograms of the sources, (2, K, 256) float64 counts."""
         return _histogram(self.sources, LEVELS)
 
     @cached_property
     def joint_histogram(self) -> Tensor:
-        """(2, N, 256, 256) float64 counts: level of each source, level of the fused picture."""
+        """Joint histograms of sources (first level) and fused pictures, (2, N, 256, 256) float64 counts."""
         return _histogram(self.sources.int() * LEVELS + self.fused, LEVELS**2).unflatten(-1, (LEVELS, LEVELS))
 
     @cached_property
     def source_joint_histogram(self) -> Tensor:
-        """(1, K, 256, 256) float64 counts: level of the first source, level of the second."""
+        """Joint histograms of first and second sources, (1, K, 256, 256) float64 counts."""
         first, second = self.sources[:1], self.sources[1:]
         return _histogram(first.int() * LEVELS + second, LEVELS**2).unflatten(-1, (LEVELS, LEVELS))
 

@@ -1,4 +1,4 @@
-"""Metrics of the fused picture's detail alone."""
+"""Metrics of the detail in the fused picture alone."""
 
 import math
 
@@ -9,15 +9,17 @@ from .pictures import Pictures
 
 
 def spatial_frequency(pictures: Pictures) -> Tensor:
-    """sqrt(mean squared difference of horizontal neighbours + the same of vertical ones).
-
-    Eskicioglu and Fisher, "Image quality measures and their performance", IEEE Transactions on Communications 1995.
+    """Compute SF, the root of the mean squared differences of horizontal plus those of vertical neighbours.
 
     Args:
-        pictures: The fused pictures and their sources.
+        pictures: Fused pictures and their sources.
 
     Returns:
         (N,) grey levels.
+
+    References:
+        Eskicioglu and Fisher, "Image quality measures and their performance" (IEEE Transactions on Communications
+        1995).
     """
     fused = pictures.fused[0].float()  # whole numbers: the differences and their squares are exact
     across = fused.diff(dim=-1).square_().mean((-2, -1), dtype=torch.float64)
@@ -26,10 +28,10 @@ def spatial_frequency(pictures: Pictures) -> Tensor:
 
 
 def average_gradient(pictures: Pictures) -> Tensor:
-    """Mean of sqrt((g_x² + g_y²) / 2), with central differences, at the border one-sided ones.
+    """Compute AG, the mean of sqrt((g_x² + g_y²) / 2), with central differences, one-sided at the border.
 
     Args:
-        pictures: The fused pictures and their sources.
+        pictures: Fused pictures and their sources.
 
     Returns:
         (N,) grey levels per pixel.

@@ -1,4 +1,4 @@
-"""SSIM and MS-SSIM: how similar the fused picture is in structure to its sources."""
+"""SSIM and MS-SSIM, the structural similarity of the fused picture and its sources."""
 
 import math
 
@@ -16,33 +16,40 @@ SMALLEST_SIDE_MULTISCALE = _WINDOW.taps * 2 ** (len(_SCALE_WEIGHTS) - 1)
 
 
 def structural_similarity(pictures: Pictures) -> Tensor:
-    """Mean of SSIM(A, F) and SSIM(B, F).
+    """Compute SSIM, the mean of SSIM(A, F) and SSIM(B, F).
 
-    Wang, Bovik, Sheikh and Simoncelli, IEEE TIP 2004: Gaussian window of 11 taps and sigma 1.5 where it fits, range
-    255. (Many papers print the sum of both, twice this value.)
+    The Gaussian window has 11 taps and sigma 1.5 and is used where it fits; the data range is 255. Many papers print
+    the sum for both sources, which is twice this value.
 
     Args:
-        pictures: The fused pictures and their sources, at least 11 pixels high and wide.
+        pictures: Fused pictures and their sources, at least 11 pixels high and wide.
 
     Returns:
         (N,), -1 to 1.
+
+    References:
+        Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity"
+        (IEEE TIP 2004).
     """
     similarity, _ = _similarities(pictures.rows, pictures.sources.shape[1])
     return similarity.mean(0)
 
 
 def multiscale_structural_similarity(pictures: Pictures) -> Tensor:
-    """Mean of MS-SSIM(A, F) and MS-SSIM(B, F).
+    """Compute MS-SSIM, the mean of MS-SSIM(A, F) and MS-SSIM(B, F).
 
-    Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment", Asilomar 2003: five
-    scales, each the mean of 2x2 pixels of the one before (an odd last row or column is dropped); contrast and
-    structure of the first four and SSIM of the last, to the powers of the paper. Negative factors count 0.
+    Each of five scales is the mean of 2x2 pixels of the one before; an odd last row or column is dropped. The value is
+    the product of the contrast-structure factors of the first four scales and SSIM of the last one, to the powers of
+    the paper. Negative factors count 0.
 
     Args:
-        pictures: The fused pictures and their sources, at least 176 pixels high and wide.
+        pictures: Fused pictures and their sources, at least 176 pixels high and wide.
 
     Returns:
         (N,), 0 to 1.
+
+    References:
+        Wang, Simoncelli and Bovik, "Multi-scale structural similarity for image quality assessment" (Asilomar 2003).
     """
     rows, count = pictures.rows, pictures.sources.shape[1]
     product = torch.ones((), device=rows.device, dtype=torch.float64)
@@ -55,10 +62,10 @@ def multiscale_structural_similarity(pictures: Pictures) -> Tensor:
 
 
 def _similarities(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Mean SSIM and mean of its contrast-structure factor, (2, N) each, from (H, 2K + N, W)."""
+    """Compute mean SSIM and the mean of its contrast-structure factor, (2, N) each, from (H, 2K + N, W)."""
     similarity = contrast = torch.zeros((), device=rows.device, dtype=torch.float64)
     for moments in window_moments(rows, count, _WINDOW):
-        # The differences were taken in double precision; from here on single precision does.
+        # The moments need double precision; for the rest, single precision suffices.
         fused_mean, source_mean, fused_variance, source_variance, covariance = (x.float() for x in moments)
         fused_mean, source_mean = fused_mean.add_(MIDDLE), source_mean.add_(MIDDLE)
         structure = covariance.add_(_C2 / 2).div_(source_variance + fused_variance.add_(_C2))  # half of it
@@ -71,7 +78,7 @@ def _similarities(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _halve(rows: Tensor) -> Tensor:
-    """Means of 2x2 pixels, (H, C, W) to (H // 2, C, W // 2)."""
+    """Average 2x2 pixels, (H, C, W) to (H // 2, C, W // 2)."""
     height, width = rows.shape[0] // 2 * 2, rows.shape[2] // 2 * 2
     pairs = rows[:height:2] + rows[1:height:2]
     return (pairs[..., :width:2] + pairs[..., 1:width:2]).div_(4)

@@ -9,19 +9,19 @@ from torch import Tensor
 
 from .bands import row_bands
 
-# Outputs per matrix product, measured: smaller bands waste no products on zeros, larger ones keep the CPU busy.
+# Outputs of one matrix product, chosen by measurement: small bands multiply fewer zeros, large ones keep a CPU busy.
 _DOWN, _ACROSS = 16, 24
 
 
 class Window(NamedTuple):
-    """A separable Gaussian window: number of taps and standard deviation."""
+    """A separable Gaussian window: its number of taps and its standard deviation in pixels."""
 
     taps: int
     sigma: float
 
 
 class Moments(NamedTuple):
-    """Moments of a band of h rows under the window, float64; the tensors may be changed in place."""
+    """Moments of a band of h rows under a window, float64; the tensors may be changed in place."""
 
     fused_mean: Tensor  # (h, 1, N, W)
     source_mean: Tensor  # (h, 2, K, W)
@@ -31,12 +31,12 @@ class Moments(NamedTuple):
 
 
 def window_moments(rows: Tensor, sources: int, window: Window) -> Iterator[Moments]:
-    """Moments of fused pictures and their sources, band by band.
+    """Compute moments of fused pictures and their sources, band by band.
 
     Args:
-        rows: (H, 2K + N, W) float64, the fused pictures last.
-        sources: K.
-        window: The window; it must fit into H and W.
+        rows: Pictures, (H, 2K + N, W) float64, with the fused pictures last.
+        sources: Number K of pairs of sources.
+        window: Window of the moments, which must fit into H and W.
 
     Yields:
         The moments of consecutive bands of rows, W - taps + 1 columns wide.
@@ -62,13 +62,13 @@ def window_moments(rows: Tensor, sources: int, window: Window) -> Iterator[Momen
 
 
 def smooth(rows: Tensor, window: Window, step: int = 1) -> Tensor:
-    """Filter with a window, where it fits.
+    """Filter with a window, at the places where it fits.
 
-    The window is applied as products with small band matrices, first down and then across.
+    The filter is a product with small band matrices, first down and then across.
 
     Args:
-        rows: (H, C, W), contiguous.
-        window: The window.
+        rows: Pictures, (H, C, W), contiguous in memory.
+        window: Window of the filter, which must fit into H and W.
         step: Distance of neighbouring results in pixels.
 
     Returns:
@@ -92,13 +92,13 @@ def smooth(rows: Tensor, window: Window, step: int = 1) -> Tensor:
 
 
 def _starts(size: int, block: int) -> list[int]:
-    """Where blocks start that cover a line; the last one may overlap the one before."""
+    """List the starts of blocks that cover a line; the last block may overlap the one before."""
     return [*range(0, size - block, block), size - block]
 
 
 @lru_cache(maxsize=64)
 def _band_matrix(window: Window, outputs: int, step: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(outputs, (outputs - 1) * step + taps) matrix that moves the window along a line."""
+    """Make the (outputs, (outputs - 1) * step + taps) matrix that moves a window along a line."""
     offsets = torch.arange(window.taps, dtype=torch.float64) - (window.taps - 1) / 2
     taps = torch.exp(-offsets.square() / (2 * window.sigma**2))
     matrix = torch.zeros(outputs, (outputs - 1) * step + window.taps, dtype=torch.float64)

@@ -66,7 +66,7 @@ def test_scalars(text, value):
     [
         ("a: 1\nb: [1, 2\n", 3, "expected"),
         ("a: 1\n\tb: 2\n", 2, "cannot start any token"),
-        ("a: 1\nb: 2\na: 3\n", 3, "the key a stands here twice"),
+        ("a: 1\nb: 2\na: 3\n", 3, "the key a occurs twice"),
         ("a:\n  3: x\n", 2, "a key must be text"),
         ("a: &x 1\nb: *x\n", 1, "anchors"),
         ("x: 1\na: !!python/object/apply:os.system ['false']\n", 2, "tags"),

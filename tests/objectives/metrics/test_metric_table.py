@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from timfuse.objectives.metrics import BASKET, FIELD_METRICS, METRICS, bands, fusion_metrics, table
+from timfuse.objectives.metrics import BASKET, FIELD_METRICS, METRICS, bands, fusion_metrics, metric_table
 from timfuse.runtime.errors import UserError
 
 SMALL = [name for name in METRICS if name != "MS-SSIM"]  # those that do with 48 pixels
@@ -97,7 +97,7 @@ def test_bands_and_chunks_do_not_show(triple, monkeypatch):
     images = [torch.cat(images) for images in zip(*(triple(180, 190, seed) for seed in range(3)), strict=True)]
     expected = fusion_metrics(*images, list(METRICS))
     monkeypatch.setattr(bands, "_CPU_ELEMENTS", 1)
-    monkeypatch.setattr(table, "_CPU_PIXELS", 2 * 180 * 190)
+    monkeypatch.setattr(metric_table, "_CPU_PIXELS", 2 * 180 * 190)
     close(fusion_metrics(*images, list(METRICS)), expected)
 
 

@@ -1,4 +1,4 @@
-"""The table of all metrics, and the function that computes any of them."""
+"""The table of all metrics, and the function that computes them."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -23,22 +23,31 @@ from .pictures import LEVELS, Pictures
 from .sharpness import average_gradient, spatial_frequency
 from .similarity import multiscale_structural_similarity, structural_similarity
 
-# Pixels of fused pictures that are worked on together: what a CPU's cache likes, and what keeps a GPU busy. Where the
-# pictures have one pair in common, sharing the work on it is worth more than the cache.
+# Pixels of fused pictures in one chunk: a number that fits into a CPU's cache, and one that keeps a GPU busy. Pictures
+# of one pair go into larger chunks, because the saved work on the pair outweighs the cache.
 _CPU_PIXELS, _GPU_PIXELS = 2**18, 2**24
-_MORE_OF_ONE_PAIR = 8
-_MOST_AT_ONCE = 64  # small ones, since a joint histogram takes a megabyte
+_ONE_PAIR_FACTOR = 8
+_LARGEST_CHUNK = 64  # pictures, because each joint histogram takes a megabyte
 
 
 class Metric(NamedTuple):
-    """A metric of image fusion."""
+    """A metric of image fusion.
+
+    Attributes:
+        function: Function from fused pictures and their sources to scores, (N,) float64.
+        higher_is_better: Whether a larger score is a better one.
+        full_name: Name for people, such as "standard deviation".
+        smallest_side: Smallest height and width of a picture in pixels.
+
+    Example:
+        >>> METRICS["Qcv"].higher_is_better, METRICS["VIF"].smallest_side
+        (False, 41)
+    """
 
     function: Callable[[Pictures], Tensor]
-    """From fused pictures and their sources to (N,) float64."""
     higher_is_better: bool
     full_name: str
     smallest_side: int = 1
-    """Pixels that a picture needs in height and in width."""
 
 
 METRICS: dict[str, Metric] = {
@@ -63,8 +72,8 @@ METRICS: dict[str, Metric] = {
     "FMI": Metric(feature_mutual_information, True, "feature mutual information", features.SMALLEST_SIDE),
     "Qcv": Metric(visible_difference, False, "visible difference (Chen-Varshney)"),
 }
-FIELD_METRICS: tuple[str, ...] = tuple(METRICS)[:11]  # those that papers of the field print
-BASKET: tuple[str, ...] = ("MI", "VIF", "Qabf", "SCD", "SSIM", "EN", "SD")  # what methods are ranked by
+FIELD_METRICS: tuple[str, ...] = tuple(METRICS)[:11]  # the metrics that papers of the field print
+BASKET: tuple[str, ...] = ("MI", "VIF", "Qabf", "SCD", "SSIM", "EN", "SD")  # the metrics that rank methods
 
 
 @torch.no_grad()
@@ -73,21 +82,27 @@ def fusion_metrics(
 ) -> dict[str, Tensor]:
     """Score fused pictures against their sources.
 
-    All is computed on the device of the pictures, which must know float64. Metrics share the work they
-    have in common, and several fused pictures of one pair share the work on its sources.
+    Everything is computed on the device of the pictures, which must support float64. Metrics share intermediate
+    results, and several fused pictures of one pair share those of its sources.
 
     Args:
-        fused: (N, 1, H, W) grey pictures as saved, in 0..255: uint8, or float, rounded to whole levels here.
-        first: (N, 1, H, W), or (1, 1, H, W) for several fused pictures of one pair.
-        second: Like `first`.
-        names: Keys of `METRICS`.
+        fused: Fused grey pictures as they are saved, (N, 1, H, W), in 0..255: uint8, or float, which is rounded here.
+        first: First sources, (N, 1, H, W), or (1, 1, H, W) for several fused pictures of one pair.
+        second: Second sources, of the same shape as `first`.
+        names: Names of the metrics, keys of `METRICS`.
 
     Returns:
-        For each name (N,) float64.
+        The scores of each metric by its name, (N,) float64.
 
     Raises:
         UserError: If a name is unknown or the pictures are too small for a metric.
         ValueError: If shapes, types or values are not as described.
+
+    Example:
+        >>> first, second = torch.full((1, 1, 16, 16), 255.0).tril(), torch.zeros(1, 1, 16, 16)
+        >>> scores = fusion_metrics(torch.cat([first, second]), first, second, ["SD", "CC"])  # two fusions of one pair
+        >>> {name: values.round(decimals=1).tolist() for name, values in scores.items()}
+        {'SD': [127.3, 0.0], 'CC': [0.5, 0.0]}
     """
     for name in names:
         if name not in METRICS:
@@ -106,8 +121,8 @@ def fusion_metrics(
             )
     fused, first, second = _levels(fused), _levels(first), _levels(second)
     pixels = _CPU_PIXELS if fused.device.type == "cpu" else _GPU_PIXELS
-    pixels *= _MORE_OF_ONE_PAIR if sources == 1 else 1
-    chunk = min(max(1, pixels // (height * width)), _MOST_AT_ONCE)
+    pixels *= _ONE_PAIR_FACTOR if sources == 1 else 1
+    chunk = min(max(1, pixels // (height * width)), _LARGEST_CHUNK)
     values: dict[str, list[Tensor]] = {name: [] for name in names}
     for start in range(0, count, chunk):
         part = slice(start, start + chunk)
@@ -119,7 +134,7 @@ def fusion_metrics(
 
 
 def _levels(image: Tensor) -> Tensor:
-    """A picture as uint8."""
+    """Convert a picture to uint8."""
     if image.dtype == torch.uint8:
         return image
     if not image.is_floating_point():

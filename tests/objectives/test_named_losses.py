@@ -1,11 +1,22 @@
-"""The losses of the tasks: finite everywhere, and least at the image that the task is about."""
+"""The named losses. Those of the tasks are finite everywhere, and least at the image that the task asks for."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
 from timfuse.genotypes import TASKS
-from timfuse.objectives import TASK_LOSSES, exposed_target, functional_target, sharper_target
+from timfuse.objectives import (
+    NAMED_LOSSES,
+    TASK_LOSSES,
+    FusionLoss,
+    exposed_target,
+    functional_target,
+    search_losses,
+    sharper_target,
+    training_loss,
+)
 from timfuse.objectives.window import gaussian_filter
 
 SIZE = 64
@@ -55,6 +66,30 @@ TARGETS = {
 
 def test_every_task_has_a_loss():
     assert list(TASK_LOSSES) == list(TASKS)
+    assert TASK_LOSSES.items() <= NAMED_LOSSES.items()
+
+
+def test_the_losses_that_the_shipped_networks_were_trained_with_keep_their_names():
+    tuned = {"intensity": 0, "gradient": 0, "ssim": 0, "structure": 9.5, "edges": 6.5, "differences": 0.8}
+    assert NAMED_LOSSES["quality"] == FusionLoss(**tuned, information=1.55, range=5)
+    searched = {"ssim": 0, "structure": 8, "edges": 8, "differences": 0.7, "information": 0.6, "range": 5}
+    assert NAMED_LOSSES["search-outer"] == FusionLoss(intensity=0, gradient=0, **searched)
+    assert NAMED_LOSSES["search-inner"] == FusionLoss(intensity=1, gradient=1, **searched)
+    assert NAMED_LOSSES["saliency"] == FusionLoss(1.0, 0.2, 0.05)
+    assert NAMED_LOSSES["saliency-outer"] == FusionLoss(0.5, 0.4, 0.1)
+
+
+@pytest.mark.parametrize("task", [*TASKS, "mine"])
+def test_the_default_losses_of_a_task(task):
+    own = TASK_LOSSES.get(task, FusionLoss())
+    outer, inner = search_losses(task)
+    assert outer != inner
+    if task == "infrared-visible":
+        assert (outer, inner) == (NAMED_LOSSES["saliency-outer"], NAMED_LOSSES["saliency"])
+        assert training_loss(task) == NAMED_LOSSES["quality"]
+    else:
+        assert outer == training_loss(task) == own
+        assert inner == replace(own, gradient=2 * own.gradient)
 
 
 @every_task

@@ -1,0 +1,72 @@
+"""Fusion losses by name, as a config can ask for them."""
+
+from dataclasses import replace
+
+from .fusion import FusionLoss
+
+TASK_LOSSES: dict[str, FusionLoss] = {
+    # Edges and structure of both sources; the correlation of differences keeps the image from copying the brighter one.
+    "infrared-visible": FusionLoss(intensity=0, ssim=0, brighter=0.3, gradient=0.5, structure=0.5, differences=0.05),
+    # White bones of CT and soft tissue of MRI.
+    "mri-ct": FusionLoss(intensity=0, ssim=0, brighter=1.0, gradient=0.5, structure=0.1),
+    # The grey levels of the activity where there is some, and the outlines of the anatomy.
+    "mri-pet": FusionLoss(intensity=0, ssim=0, functional=1.0, gradient=0.5, structure=0.1),
+    "mri-spect": FusionLoss(intensity=0, ssim=0, functional=1.0, gradient=0.5, structure=0.1),
+    # Neither the brighter nor the darker source, with the local contrast of the better one.
+    "multi-exposure": FusionLoss(intensity=0, ssim=0, exposed=1.0, gradient=0.5, structure=0.1),
+    # A choice between the sources, so no term compares the image with both.
+    "multi-focus": FusionLoss(intensity=0, ssim=0, sharper=1.0, gradient=0.5),
+}
+"""The loss of each fusion task, a key of `genotypes.TASKS`. All second derivatives are moderate, as `maml` needs."""
+
+NAMED_LOSSES: dict[str, FusionLoss] = {
+    **TASK_LOSSES,
+    # The quality measures of the field, with weights tuned on infrared-visible validation pairs: for final networks.
+    "quality": FusionLoss(
+        intensity=0, gradient=0, ssim=0, structure=9.5, edges=6.5, differences=0.8, information=1.55, range=5
+    ),
+    # The same measures for a search: the outer loss scores the architecture, the inner loss trains the weights.
+    "search-outer": FusionLoss(
+        intensity=0, gradient=0, ssim=0, structure=8, edges=8, differences=0.7, information=0.6, range=5
+    ),
+    "search-inner": FusionLoss(
+        intensity=1, gradient=1, ssim=0, structure=8, edges=8, differences=0.7, information=0.6, range=5
+    ),
+    # The terms of TIM and DetFusion, also for tasks of one's own; and the outer loss of a search with them.
+    "saliency": FusionLoss(),
+    "saliency-outer": FusionLoss(intensity=0.5, gradient=0.4, ssim=0.1),
+}
+"""All named losses: one for each task, and those for a purpose."""
+
+
+def training_loss(task: str) -> FusionLoss:
+    """Return the default loss for training a network for a task.
+
+    Args:
+        task: Key of `genotypes.TASKS`, or the name of a task of the user's own.
+
+    Example:
+        >>> training_loss("infrared-visible") == NAMED_LOSSES["quality"], training_loss("mine") == FusionLoss()
+        (True, True)
+    """
+    return NAMED_LOSSES["quality"] if task == "infrared-visible" else TASK_LOSSES.get(task, NAMED_LOSSES["saliency"])
+
+
+def search_losses(task: str) -> tuple[FusionLoss, FusionLoss]:
+    """Return the default outer and inner loss for the search of an architecture for a task.
+
+    With equal losses the hypergradient would nearly cancel. Except for infrared-visible, whose losses are a pair of
+    their own, the inner loss has twice the weight of gradients.
+
+    Args:
+        task: Key of `genotypes.TASKS`, or the name of a task of the user's own.
+
+    Example:
+        >>> outer, inner = search_losses("mri-ct")
+        >>> outer == TASK_LOSSES["mri-ct"], outer.gradient, inner.gradient
+        (True, 0.5, 1.0)
+    """
+    if task == "infrared-visible":
+        return NAMED_LOSSES["saliency-outer"], NAMED_LOSSES["saliency"]
+    loss = TASK_LOSSES.get(task, NAMED_LOSSES["saliency"])
+    return loss, replace(loss, gradient=2 * loss.gradient)
