@@ -10,9 +10,8 @@ from torch import Tensor, nn
 from ..bilevel import Adaptation, OptimizerFactory, layers_of
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
+from ..runtime.run_files import RATES_FILE
 from ..runtime.yaml_text import dump_yaml, parse_yaml
-
-RATES_FILE = "rates.yaml"
 
 _OPTIMIZERS: dict[str, OptimizerFactory] = {
     "sgd": torch.optim.SGD,
