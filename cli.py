@@ -14,6 +14,15 @@ import typer
 from . import __version__
 from .runtime.distribution import leads
 from .runtime.errors import UserError
+from .runtime.run_files import (
+    GENOTYPE_FILE,
+    HISTORY_FILE,
+    PICTURES_FOLDER,
+    RATES_FILE,
+    SEED_FOLDERS,
+    TASK_FOLDER,
+    WEIGHTS_FILE,
+)
 
 app = typer.Typer(
     name="timfuse",
@@ -111,16 +120,16 @@ def search(
     if loaded.seeds > 1:
         # In a pipe or a file the table is as wide as it needs to be.
         print_seeds(result, Console(width=None if sys.stdout.isatty() else 1000))
-        typer.echo(f"genotype  {loaded.run / 'genotype.yaml'}, weights and pictures beside it")
-        typer.echo(f"searches  {loaded.run / 'seed-*'}")
+        typer.echo(f"genotype  {loaded.run / GENOTYPE_FILE}, weights and pictures beside it")
+        typer.echo(f"searches  {loaded.run / SEED_FOLDERS}")
     else:
         for index, cell in enumerate(genotype.cells):
             typer.echo(f"cell {index + 1} ({cell.kind}): {', '.join(cell.operators)}")
-        typer.echo(f"genotype  {loaded.run / 'genotype.yaml'}")
+        typer.echo(f"genotype  {loaded.run / GENOTYPE_FILE}")
         if loaded.downstream is not None:
-            typer.echo(f"network   {loaded.run / 'task'}, for {loaded.downstream.kind}")
-        typer.echo(f"pictures  {loaded.run / 'pictures'}: network.svg, cell_*.svg, probabilities.svg")
-        typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
+            typer.echo(f"network   {loaded.run / TASK_FOLDER}, for {loaded.downstream.kind}")
+        typer.echo(f"pictures  {loaded.run / PICTURES_FOLDER}: network.svg, cell_*.svg, probabilities.svg")
+        typer.echo(f"history   {loaded.run / HISTORY_FILE}; curves: tensorboard --logdir {loaded.run}")
     if result.budget is not None:
         typer.echo(f"budget    {result.budget}")
         result.budget.check()
@@ -179,11 +188,9 @@ def train(
         for method, scores in training.scores.items():
             table.add_row(data_set, method, *(f"{scores[data_set][name]:.3f}" for name in columns))
     Console().print(table)
-    typer.echo(
-        f"weights   {loaded.run / 'weights.safetensors'} of step {training.best_step}; {loaded.run / 'genotype.yaml'}"
-    )
-    typer.echo(f"pictures  {loaded.run / 'pictures'}: examples.png, curves.svg")
-    typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
+    typer.echo(f"weights   {loaded.run / WEIGHTS_FILE} of step {training.best_step}; {loaded.run / GENOTYPE_FILE}")
+    typer.echo(f"pictures  {loaded.run / PICTURES_FOLDER}: examples.png, curves.svg")
+    typer.echo(f"history   {loaded.run / HISTORY_FILE}; curves: tensorboard --logdir {loaded.run}")
 
 
 @app.command(name="meta-init")
@@ -203,9 +210,9 @@ def meta_init(
     loaded = load_config(MetaInitConfig, config, settings or [])
     done = meta_initialise(loaded, resume=resume, overwrite=overwrite)
     _print_curves("validation loss after steps", list(done.curves.items()))
-    typer.echo(f"weights   {loaded.run / 'weights.safetensors'} of step {done.best_step}, and rates.yaml")
-    typer.echo(f"pictures  {loaded.run / 'pictures'}: adaptation.svg, curves.svg")
-    typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
+    typer.echo(f"weights   {loaded.run / WEIGHTS_FILE} of step {done.best_step}, and {RATES_FILE}")
+    typer.echo(f"pictures  {loaded.run / PICTURES_FOLDER}: adaptation.svg, curves.svg")
+    typer.echo(f"history   {loaded.run / HISTORY_FILE}; curves: tensorboard --logdir {loaded.run}")
 
 
 @app.command()
@@ -247,8 +254,8 @@ def adapt(
     given = [f"{key}={json.dumps(value)}" for key, value in options.items()]
     done = adapt_to_task(load_config(AdaptConfig, None, [*(settings or []), *given]), overwrite=overwrite)
     _print_curves("validation loss after steps", [(task, done.curve), ("random weights, Adam", done.fresh)])
-    typer.echo(f"{steps} steps on {done.pairs} pairs in {done.seconds:.1f} s: {run / 'weights.safetensors'}")
-    typer.echo(f"pictures  {run / 'pictures'}: adaptation.svg")
+    typer.echo(f"{steps} steps on {done.pairs} pairs in {done.seconds:.1f} s: {run / WEIGHTS_FILE}")
+    typer.echo(f"pictures  {run / PICTURES_FOLDER}: adaptation.svg")
     typer.echo(f"fuse      timfuse fuse --network {run} --first ... --second ... -o fused")
 
 
@@ -292,9 +299,9 @@ def finetune(
         typer.echo(f"{name:<18} {score:.4f}" + (f", before {done.fusion_loss_before:.4f}" * (name == "loss")))
     if loaded.guidance.strategy == "lagrangian":
         typer.echo(f"promise            {'kept' if done.promise_kept else 'broken'}: {loaded.guidance.tolerance:.0%}")
-    typer.echo(f"weights   {loaded.run / 'weights.safetensors'} and {loaded.run / 'task'}, of step {done.best_step}")
-    typer.echo(f"pictures  {loaded.run / 'pictures'}: examples.png, curves.svg")
-    typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
+    typer.echo(f"weights   {loaded.run / WEIGHTS_FILE} and {loaded.run / TASK_FOLDER}, of step {done.best_step}")
+    typer.echo(f"pictures  {loaded.run / PICTURES_FOLDER}: examples.png, curves.svg")
+    typer.echo(f"history   {loaded.run / HISTORY_FILE}; curves: tensorboard --logdir {loaded.run}")
 
 
 @app.command(name="evaluate-task")
@@ -526,16 +533,16 @@ def visualize(
     from .genotypes import load_genotype
     from .meta_init.adaptation_curves import draw_training
     from .operators import build_network, parameter_sizes
-    from .runtime.history import HISTORY_FILE, read_history
+    from .runtime.history import read_history
     from .search.probability_curves import draw_probabilities
     from .training.train_curves import draw_curves
 
     path = Path(genotype)
     history = path / HISTORY_FILE
-    folder = output or (path / "pictures" if path.is_dir() else path.with_name(f"{path.stem}-pictures"))
+    folder = output or (path / PICTURES_FOLDER if path.is_dir() else path.with_name(f"{path.stem}-pictures"))
     files: list[Path] = []
     reference: float | None = None
-    if not history.is_file() or (path / "genotype.yaml").is_file():
+    if not history.is_file() or (path / GENOTYPE_FILE).is_file():
         loaded = load_genotype(genotype)
         before = loaded.provenance.get("fusion_loss_before")
         reference = before if isinstance(before, float) else None
@@ -599,10 +606,9 @@ def import_weights(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for weights.safetensors and genotype.yaml.")],
 ) -> None:
     """Convert published TIM weights to safetensors and a genotype."""
-    from .genotypes import load_genotype, save_genotype
-    from .operators import build_network, count_parameters
+    from .genotypes import load_genotype
+    from .operators import build_network, count_parameters, save_network_folder
     from .operators.released import convert_released, read_released
-    from .runtime.weights import save_weights
 
     loaded = load_genotype(genotype)
     network = build_network(loaded)
@@ -611,9 +617,8 @@ def import_weights(
         network.load_state_dict(convert_released(network, released))
     except UserError as error:
         raise UserError(f"{state_dict}: {error}") from None
-    save_weights(output / "weights.safetensors", network.state_dict(), {"genotype": loaded.name})
-    save_genotype(loaded, output / "genotype.yaml")
-    typer.echo(f"{count_parameters(network):,} parameters in {output / 'weights.safetensors'}")
+    save_network_folder(output, loaded, network)
+    typer.echo(f"{count_parameters(network):,} parameters in {output / WEIGHTS_FILE}")
 
 
 @app.command()

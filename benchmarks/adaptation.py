@@ -29,6 +29,7 @@ from timfuse.meta_init.rates import adaptation_of, adapting_layers, load_rates
 from timfuse.meta_init.trials import Curve, Trial, adaptation_curve, make_trials
 from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
+from timfuse.runtime.run_files import GENOTYPE_FILE
 from timfuse.runtime.weights import load_into
 
 SEEDS, EPISODES = 3, 2
@@ -66,7 +67,7 @@ def passes(config: MetaInitConfig) -> int:
 
 def train(config: MetaInitConfig) -> None:
     """Train an initialisation, unless that was done before."""
-    finished = config.run / "genotype.yaml"
+    finished = config.run / GENOTYPE_FILE
     if not finished.is_file() or "metrics" not in load_genotype(finished).provenance:
         meta_initialise(config, resume=True)
 
@@ -97,7 +98,7 @@ def adapt(
     torch.manual_seed(config.seed)
     network = build_network(load_genotype(config.genotype))
     if not fresh:
-        load_into(network, config.run / "weights.safetensors")
+        load_into(network, config.run)
     layers, inner = adapting_layers(network, config), config.inner
     if by is None:
         rates = load_rates(config.run, layers)

@@ -21,7 +21,7 @@ from timfuse.cost.latency import measure_network
 from timfuse.genotypes import Genotype, load_genotype, save_genotype
 from timfuse.operators import build_network, count_flops, count_parameters
 from timfuse.runtime.config import load_config
-from timfuse.runtime.run_folder import CONFIG_FILE
+from timfuse.runtime.run_files import CONFIG_FILE, GENOTYPE_FILE
 from timfuse.search import SearchConfig, search
 from timfuse.training import TrainConfig, train
 
@@ -41,7 +41,7 @@ def cost(kind: str, genotype: Genotype) -> float:
 
 def search_once(data: Path, run: Path, seed: int, steps: int, budget: str | None) -> Genotype:
     """Search, or go on with it, or take what it found."""
-    if (run / "genotype.yaml").is_file():
+    if (run / GENOTYPE_FILE).is_file():
         return load_genotype(run)
     settings = [f"data.root={data}", f"run={run}", f"seed={seed}", "device=cpu", f"search.steps={steps}"]
     settings += [f"search.warmup={steps // 8}", f"space.steps={CELL_STEPS}"]

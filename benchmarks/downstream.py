@@ -25,7 +25,7 @@ from timfuse.genotypes import load_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
-from timfuse.runtime.run_folder import CONFIG_FILE
+from timfuse.runtime.run_files import CONFIG_FILE
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = {

@@ -21,6 +21,7 @@ from timfuse.genotypes import ALL_OPERATORS, CellGenotype, Genotype, load_genoty
 from timfuse.operators import build_network, build_supernet, inherited_weights
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.history import read_history
+from timfuse.runtime.run_files import CHECKPOINT_FILE, HISTORY_FILE
 
 SETTINGS = ["search.steps=40", "search.warmup=10", "search.checkpoint_every=7", "search.validate_every=20"]
 KILL_AFTER = 23  # steps
@@ -45,7 +46,7 @@ def search(run: Path, *options: str, kill_after: int | None = None) -> None:
     settings = [word for setting in (f"run={run}", *SETTINGS) for word in ("--set", setting)]
     command = [sys.executable, "-m", "timfuse", "search", "--config", "search-demo", *settings, *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    history = run / "history.jsonl"
+    history = run / HISTORY_FILE
     while kill_after is not None and process.poll() is None:
         if history.is_file() and len(read_history(history)) >= kill_after:
             process.send_signal(signal.SIGKILL)
@@ -81,10 +82,10 @@ def main() -> None:
         search(whole)
         search(killed, kill_after=KILL_AFTER)
         search(killed, "--resume")
-        states = [load_checkpoint(run / "checkpoint.pt") for run in (whole, killed)]
+        states = [load_checkpoint(run / CHECKPOINT_FILE) for run in (whole, killed)]
         for key in states[0]:
             table.add_row(key, str(same(states[0][key], states[1][key])))
-        histories = [json.dumps(read_history(run / "history.jsonl")) for run in (whole, killed)]
+        histories = [json.dumps(read_history(run / HISTORY_FILE)) for run in (whole, killed)]
         table.add_row("history", str(histories[0] == histories[1]))
         cells = [load_genotype(str(run)).cells for run in (whole, killed)]
         table.add_row("genotype", str(cells[0] == cells[1]))

@@ -23,12 +23,9 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from benchmarks.supernet import interleaved, peak_bytes, ratio
 from timfuse.bilevel import META_GRADIENTS, Adaptation, MetaGradient, layers_of
 from timfuse.data import SyntheticScenes, unit_range
-from timfuse.genotypes import load_genotype
 from timfuse.objectives import TASK_LOSSES
-from timfuse.operators import build_network
-from timfuse.operators.shipped import SHIPPED, WEIGHTS_FILE
+from timfuse.operators.network_folders import find_network, load_network_folder
 from timfuse.runtime.memory import keep_freed_memory
-from timfuse.runtime.weights import load_into
 
 STEPS = 5
 RATES = (0.1, 0.3, 0.2)  # of body, neck and head
@@ -127,9 +124,7 @@ class FewShot:
     """One task of the shipped network: its loss, batches and adaptation."""
 
     def __init__(self) -> None:
-        genotype = load_genotype(SHIPPED / "ivif-fast")
-        self.network = build_network(genotype)
-        load_into(self.network, SHIPPED / "ivif-fast" / WEIGHTS_FILE)
+        genotype, self.network = load_network_folder(find_network("ivif-fast"))
         self.fusion_loss = TASK_LOSSES[genotype.task]
         scenes = SyntheticScenes((1 + max(MEMORY_STEPS)) * CROPS, CROP, seed=0)
         sources = (

@@ -27,7 +27,8 @@ from timfuse.bilevel import ESTIMATORS
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network
-from timfuse.runtime.history import HISTORY_FILE, read_history
+from timfuse.runtime.history import read_history
+from timfuse.runtime.run_files import HISTORY_FILE
 from timfuse.runtime.weights import load_into
 from timfuse.search import SearchConfig, search
 from timfuse.search.search_config import DataSection, SearchSection, SpaceSection
@@ -96,7 +97,7 @@ def train_one(data: Path, operators: tuple[str, ...], seed: int, folder: Path) -
     training = train(config, overwrite=True)
     seconds = time.perf_counter() - start
     network = build_network(genotype).eval()
-    load_into(network, config.run / "weights.safetensors")
+    load_into(network, config.run)
     outer = score(network, config)
     shutil.rmtree(config.run)
     (folder / f"{name}.yaml").unlink()

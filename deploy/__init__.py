@@ -1,6 +1,6 @@
 """What a user does with a network: fuse images, evaluate, compare, export."""
 
-from ..operators.shipped import shipped_names
+from ..operators.network_folders import shipped_names
 from .comparison import write_comparison
 from .evaluation import TRIVIAL, Evaluation, evaluate
 from .export import Export, export_onnx
@@ -8,11 +8,11 @@ from .fuse_files import FusedFiles, fuse_files
 from .fuser import Fuser, load
 from .labels import Labeller, load_labeller
 from .methods import find_methods
-from .network_folder import TrainedNetwork, load_network
 from .page import comparison_page
 from .rows import choose_pairs
 from .sheet import comparison_sheet
 from .table import print_table, write_tables
+from .trained_network import TrainedNetwork, load_network
 
 __all__ = [
     "TRIVIAL",

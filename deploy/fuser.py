@@ -14,8 +14,8 @@ from ..operators import count_memory
 from ..runtime.device import select_device
 from ..runtime.errors import UserError
 from ..runtime.memory import keep_freed_memory
-from .network_folder import TrainedNetwork, load_network
 from .tiling import Area, Tile, plan_tiles, run_tiles
+from .trained_network import TrainedNetwork, load_network
 
 PASS_BYTES = 64 * 2**20  # what the feature maps of a network may take at a time
 PASS_PIXELS = 640 * 480  # but images up to this size are never cut

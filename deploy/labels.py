@@ -12,9 +12,9 @@ from ..data.boxes import write_boxes
 from ..data.class_names import read_class_names, write_class_names
 from ..downstream import Detections, load_task_network
 from ..downstream.label_drawing import with_labels
-from ..downstream.task_network import FOLDER
-from ..operators.shipped import find_network
+from ..operators.network_folders import find_network
 from ..runtime.errors import UserError
+from ..runtime.run_files import PICTURES_FOLDER, TASK_FOLDER
 
 _LEAST_SCORE = 0.05  # of a detection that is written; the lowest are countless and never right
 
@@ -47,7 +47,7 @@ class Labeller:
 
     def picture(self, name: str) -> Path:
         """Return the file of an image's picture."""
-        return self.folder / "pictures" / f"{name}.png"
+        return self.folder / PICTURES_FOLDER / f"{name}.png"
 
     def write_classes(self, *, overwrite: bool) -> None:
         """Write the names of the classes.
@@ -118,6 +118,6 @@ def load_labeller(name_or_path: str | Path, folder: Path, device: torch.device) 
         UserError: There is no such network, it has no task network, or the task network's files are not whole.
     """
     run = find_network(name_or_path)
-    if not (run / FOLDER).is_dir():
+    if not (run / TASK_FOLDER).is_dir():
         raise UserError(f"{name_or_path} has no task network: name the folder of a `timfuse finetune` run")
     return Labeller(load_task_network(run), folder, device)

@@ -8,10 +8,9 @@ from torch import Tensor
 
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
+from ..runtime.run_files import SPECIFICATION_FILE, WEIGHTS_FILE
 from ..runtime.weights import save_weights
 from ..runtime.yaml_text import dump_yaml, parse_yaml
-
-SPECIFICATION_FILE, WEIGHTS_FILE = "specification.yaml", "weights.safetensors"
 
 
 class Specified(Protocol):

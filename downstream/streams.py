@@ -11,13 +11,13 @@ from torch.nn import functional as F
 
 from ..data.pair_batch import PairBatch
 from ..runtime.errors import UserError
+from ..runtime.run_files import DETECTORS_FOLDER, SPECIFICATION_FILE
 from ..runtime.weights import load_into
 from .detections import Detections
 from .detector import STRIDE, CompactDetector, padded
 from .shared_attention import Attended, SharedAttention
-from .specification import SPECIFICATION_FILE, WEIGHTS_FILE, keep_network, read_specification
+from .specification import keep_network, read_specification
 
-FOLDER = "streams"
 _KIND = "guiding-streams"
 
 
@@ -174,7 +174,7 @@ def keep_streams(streams: GuidingStreams, run: Path) -> None:
     Raises:
         UserError: A file cannot be written.
     """
-    keep_network(streams, run / FOLDER)
+    keep_network(streams, run / DETECTORS_FOLDER)
 
 
 def load_streams(run: Path) -> GuidingStreams:
@@ -189,10 +189,10 @@ def load_streams(run: Path) -> GuidingStreams:
     Raises:
         UserError: The folder holds none, or their files are not whole or do not belong together.
     """
-    specification = read_specification(run / FOLDER, "guiding streams")
+    specification = read_specification(run / DETECTORS_FOLDER, "guiding streams")
     try:
         streams = GuidingStreams.from_specification(specification)
     except UserError as error:
-        raise UserError(f"{run / FOLDER / SPECIFICATION_FILE}: {error}") from None
-    load_into(streams, run / FOLDER / WEIGHTS_FILE)
+        raise UserError(f"{run / DETECTORS_FOLDER / SPECIFICATION_FILE}: {error}") from None
+    load_into(streams, run / DETECTORS_FOLDER)
     return streams.eval().requires_grad_(False)

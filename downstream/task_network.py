@@ -7,15 +7,15 @@ import torch
 
 from ..genotypes.choices import nearest
 from ..runtime.errors import UserError
+from ..runtime.run_files import SPECIFICATION_FILE, TASK_FOLDER
 from ..runtime.weights import load_into
 from .detector import CompactDetector
 from .network import TaskNetwork
 from .pretrained import from_specification
-from .specification import SPECIFICATION_FILE, WEIGHTS_FILE, keep_network, read_specification
+from .specification import keep_network, read_specification
 from .transformers_detection import TransformersDetector
 from .transformers_segmentation import TransformersSegmenter, segformer_tiny
 
-FOLDER = "task"
 SHIPPED = Path(__file__).parent / "weights"
 _OWN = {"detection": "compact", "segmentation": "segformer-tiny"}  # the networks that need no file
 
@@ -55,7 +55,7 @@ def keep_task_network(network: TaskNetwork, run: Path) -> None:
     Raises:
         UserError: A file cannot be written.
     """
-    keep_network(network, run / FOLDER)
+    keep_network(network, run / TASK_FOLDER)
 
 
 def load_task_network(run: Path) -> TaskNetwork:
@@ -70,7 +70,7 @@ def load_task_network(run: Path) -> TaskNetwork:
     Raises:
         UserError: The folder holds none, or its files are not whole or do not belong together.
     """
-    specification = read_specification(run / FOLDER, "task network")
+    specification = read_specification(run / TASK_FOLDER, "task network")
     try:
         kind = specification.get("kind")
         if kind == CompactDetector.kind:
@@ -78,7 +78,7 @@ def load_task_network(run: Path) -> TaskNetwork:
         else:
             network = from_specification(specification)
     except UserError as error:
-        raise UserError(f"{run / FOLDER / SPECIFICATION_FILE}: {error}") from None
+        raise UserError(f"{run / TASK_FOLDER / SPECIFICATION_FILE}: {error}") from None
     load_task_weights(network, run)
     return network.eval()
 
@@ -93,13 +93,13 @@ def load_task_weights(network: TaskNetwork, run: Path) -> None:
     Raises:
         UserError: The weights cannot be read or do not fit.
     """
-    load_into(network, run / FOLDER / WEIGHTS_FILE)
+    load_into(network, run / TASK_FOLDER)
 
 
 def shipped_detectors() -> tuple[str, ...]:
     """List the compact detectors that come with timfuse, sorted."""
     folders = SHIPPED.iterdir() if SHIPPED.is_dir() else ()
-    return tuple(sorted(folder.name for folder in folders if (folder / FOLDER).is_dir()))
+    return tuple(sorted(folder.name for folder in folders if (folder / TASK_FOLDER).is_dir()))
 
 
 @torch.no_grad()
@@ -121,7 +121,7 @@ def start_from(network: TaskNetwork, name_or_path: str) -> None:
             f"no task network {name_or_path!r}{nearest(name_or_path, names)}: give the folder of a `timfuse finetune`"
             f" run{known}"
         )
-    specification = read_specification(folder / FOLDER, "task network")
+    specification = read_specification(folder / TASK_FOLDER, "task network")
     compact = isinstance(network, CompactDetector)
     fits = specification.get("kind") == network.kind if compact else specification == network.specification()
     if not fits:

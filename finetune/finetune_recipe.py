@@ -22,17 +22,18 @@ from ..downstream import (
 from ..genotypes import Genotype, load_genotype, save_genotype
 from ..objectives import FusionLoss, training_loss
 from ..objectives.loss_section import fusion_loss
-from ..operators import build_network, count_parameters
-from ..operators.shipped import WEIGHTS_FILE, find_network
+from ..operators import build_network, count_parameters, save_network_folder
+from ..operators.network_folders import find_network
 from ..runtime.averaged_gradients import average_gradients
 from ..runtime.averaging import moving_average
 from ..runtime.distribution import Ranks
 from ..runtime.errors import UserError, check_finite
-from ..runtime.history import HISTORY_FILE, read_history
+from ..runtime.history import read_history
 from ..runtime.loop import Loop, Row, Scores, open_loop
+from ..runtime.run_files import GENOTYPE_FILE, HISTORY_FILE, PICTURES_FOLDER
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import derive_seed, seed_everything
-from ..runtime.weights import load_into, save_weights
+from ..runtime.weights import load_into
 from ..training.train_curves import draw_examples
 from .build_strategy import IMAGES, build_strategy
 from .finetune_config import FinetuneConfig
@@ -236,7 +237,7 @@ def _fusion_network(config: FinetuneConfig, ranks: Ranks) -> tuple[Genotype, nn.
         raise UserError(f"{genotype.name} is a refine network; finetuning is for fusion networks")
     network = build_network(genotype)
     if folder is not None:
-        load_into(network, folder / WEIGHTS_FILE)
+        load_into(network, folder)
     return config.for_task(genotype), network
 
 
@@ -348,25 +349,23 @@ def _validate(config: FinetuneConfig, state: _State, parts: _Parts, loop: Loop) 
             keep_task_network(networks.task, config.run)
         if isinstance(state.strategy, DetFusion):
             keep_streams(state.strategy.streams, config.run)
-        weights = networks.network.state_dict()
-        save_weights(config.run / "weights.safetensors", weights, {"genotype": parts.genotype.name})
-        save_genotype(_described(config, state, parts, validation.scores), config.run / "genotype.yaml")
+        save_network_folder(config.run, _described(config, state, parts, validation.scores), networks.network)
     return validation.scores
 
 
 def _conclude(config: FinetuneConfig, state: _State, parts: _Parts) -> Finetuning:
     """Score the best weights and draw; the genotype comes last."""
     networks = state.averaged
-    load_into(networks.network, config.run / "weights.safetensors")
+    load_into(networks.network, config.run)
     if networks.task is not None:
         load_task_weights(networks.task, config.run)
     validation = _score(config, state, parts)
-    pictures = config.run / "pictures"
+    pictures = config.run / PICTURES_FOLDER
     draw_examples(validation.examples, pictures)
     history, tolerance = read_history(config.run / HISTORY_FILE), config.guidance.tolerance
     draw_finetuning(history, pictures, reference=state.reference, tolerance=tolerance)
     genotype = _described(config, state, parts, validation.scores)
-    save_genotype(genotype, config.run / "genotype.yaml")
+    save_genotype(genotype, config.run / GENOTYPE_FILE)
     return Finetuning(genotype, state.best_step, validation.scores, state.reference, state.best[0])
 
 

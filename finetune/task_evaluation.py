@@ -11,23 +11,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from ..data import RunPairs
 from ..data.splits import spread
 from ..downstream import load_streams, load_task_network
-from ..downstream.streams import FOLDER as STREAMS
 from ..genotypes import load_genotype
 from ..objectives import FusionLoss
-from ..operators import build_network
-from ..operators.shipped import WEIGHTS_FILE
+from ..operators import load_network_folder
 from ..runtime.config import load_config
 from ..runtime.device import select_device
 from ..runtime.errors import UserError
 from ..runtime.files import make_folder, write_atomically
 from ..runtime.progress import Progress
-from ..runtime.run_folder import CONFIG_FILE
-from ..runtime.weights import load_into
+from ..runtime.run_files import CONFIG_FILE, DETECTORS_FOLDER
 from .finetune_config import FinetuneConfig
 from .finetune_recipe import finetune, loss_of, open_run_pairs
 from .strategies import SOURCES
@@ -229,11 +225,9 @@ def _fuse(run: Path, config: FinetuneConfig, device: torch.device) -> Fuse:
     images = config.guidance.images
     if images != "fused":
         return SOURCES.get(images, SOURCES["first"])
-    genotype = load_genotype(run)
-    network: nn.Module = build_network(genotype)
-    load_into(network, run / WEIGHTS_FILE)
+    _, network = load_network_folder(run)
     network.to(device).eval()
-    if not (run / STREAMS).is_dir():
+    if not (run / DETECTORS_FOLDER).is_dir():
         return lambda first, second: network(first, second)
     streams = load_streams(run).to(device)
     return lambda first, second: network(first, second, attention=streams.attention(first, second))

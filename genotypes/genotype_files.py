@@ -6,12 +6,12 @@ from pathlib import Path
 
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
+from ..runtime.run_files import GENOTYPE_FILE
 from ..runtime.yaml_text import dump_yaml, parse_yaml
 from .choices import nearest
 from .genotype import CellGenotype, Genotype
 
 SCHEMA = 1
-GENOTYPE_FILE = "genotype.yaml"
 
 _REQUIRED = ("schema", "name", "task", "network", "channels", "cells")
 _OPTIONAL = ("norm", "stem", "head", "merge", "sources", "colour", "provenance")

@@ -11,22 +11,23 @@ import numpy as np
 from ..data import PairBatch
 from ..data.batch_stream import cut_crops
 from ..data.splits import spread
-from ..genotypes import TASKS, Genotype, load_genotype, save_genotype
+from ..genotypes import TASKS, Genotype, load_genotype
 from ..genotypes.choices import nearest
-from ..operators import build_network
+from ..operators import build_network, save_network_folder
 from ..runtime.config import config_to_yaml, load_config
 from ..runtime.device import select_device
 from ..runtime.errors import UserError
 from ..runtime.memory import keep_freed_memory
 from ..runtime.progress import Progress
-from ..runtime.run_folder import CONFIG_FILE, open_run
+from ..runtime.run_files import CONFIG_FILE, PICTURES_FOLDER, RATES_FILE
+from ..runtime.run_folder import open_run
 from ..runtime.seeds import derive_seed, seed_everything
-from ..runtime.weights import load_into, save_weights
+from ..runtime.weights import load_into
 from .adaptation_curves import draw_adaptation
 from .episodes import Episode, validation_query
 from .meta_init_config import AdaptConfig, MetaInitConfig, TaskSection
 from .meta_tasks import Task
-from .rates import RATES_FILE, adaptation_of, adapting_layers, load_rates, plain_adaptation
+from .rates import adaptation_of, adapting_layers, load_rates, plain_adaptation
 from .trials import Curve, adapt_and_score
 
 SHIPPED = Path(__file__).parent / "initialisations"
@@ -77,7 +78,7 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
     sources = None if config.task in TASKS else section.sources
     genotype = replace(origin, name=config.run.resolve().name, task=config.task, sources=sources, colour=section.colour)
     network, fresh_network = (build_network(genotype).to(device) for _ in range(2))
-    load_into(network, folder / "weights.safetensors")
+    load_into(network, folder)
     layers = adapting_layers(network, trained.adapting_part)
     adaptation = adaptation_of(layers, load_rates(folder, layers).to(device), trained.inner.optimizer)
     training = sorted(task.training)
@@ -93,9 +94,8 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
         seconds = time.monotonic() - begun
         _check_finite(curve)
         fresh = adapt_and_score(fresh_network, plain_adaptation(fresh_network), loss, episode, scored)
-        save_weights(config.run / "weights.safetensors", network.state_dict(), {"genotype": genotype.name})
         curves = {"meta-initialisation": {config.task: curve}, "random weights, Adam": {config.task: fresh}}
-        draw_adaptation(curves, config.run / "pictures")
+        draw_adaptation(curves, config.run / PICTURES_FOLDER)
         genotype = config.described(
             genotype,
             data={"root": config.data.origin, "training_pairs": len(pairs)},
@@ -103,7 +103,7 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
             metrics={"adapted": {config.task: {f"after {count}": value for count, value in curve.items()}}},
             initialisation=origin.provenance,
         )
-        save_genotype(genotype, config.run / "genotype.yaml")
+        save_network_folder(config.run, genotype, network)
     return Adapted(genotype, curve, fresh, len(pairs), seconds)
 
 

@@ -14,11 +14,12 @@ from ..bilevel.gradients import flatten, unflatten
 from ..data.batch_stream import stream_batches
 from ..data.fingerprint import fingerprint
 from ..genotypes import Genotype, load_genotype, save_genotype
-from ..operators import build_network, count_parameters
+from ..operators import build_network, count_parameters, save_network_folder
 from ..runtime.distribution import Ranks
 from ..runtime.errors import UserError, check_finite
-from ..runtime.history import HISTORY_FILE, read_history
+from ..runtime.history import read_history
 from ..runtime.loop import Row, Scores, open_loop
+from ..runtime.run_files import GENOTYPE_FILE, HISTORY_FILE, LAST_WEIGHTS_FILE, PICTURES_FOLDER
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import seed_everything
 from ..runtime.weights import load_into, save_weights
@@ -158,8 +159,7 @@ def _trials(config: MetaInitConfig, tasks: Sequence[Task], steps: int, device: t
 def _setup(config: MetaInitConfig, genotype: Genotype, device: torch.device) -> _State:
     network = build_network(genotype).to(device)
     if config.init is not None:
-        path = config.init.expanduser()
-        load_into(network, path / "weights.safetensors" if path.is_dir() else path)
+        load_into(network, config.init.expanduser())
     count, rate = len(adapting_layers(network, config.adapting_part)), config.inner.learning_rate
     log_rates = torch.full((count,), math.log(rate), device=device, requires_grad=True)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.meta.learning_rate)
@@ -259,13 +259,12 @@ def _validate(
     score = sum(task.weight * curves[task.name][count] for task in tasks for count in ends) / total / len(ends)
     check_finite({"validation loss": score})
     scores = {"mean": {"loss": score}} | {name: _by_count(curve) for name, curve in curves.items()}
-    save_weights(run / "weights-last.safetensors", state.network.state_dict(), {"genotype": genotype.name})
+    save_weights(run / LAST_WEIGHTS_FILE, state.network.state_dict(), {"genotype": genotype.name})
     if score < state.best_loss:
         state.best_loss, state.best_step = score, state.step - 1
-        save_weights(run / "weights.safetensors", state.network.state_dict(), {"genotype": genotype.name})
         save_rates(run, layers, state.rates)
         genotype = _described(config, genotype, state.network, tasks, state.best_step, scores)
-        save_genotype(genotype, run / "genotype.yaml")
+        save_network_folder(run, genotype, state.network)
     return scores
 
 
@@ -279,7 +278,7 @@ def _conclude(
 ) -> MetaInitialisation:
     """Adapt the best weights to every task beside random weights, and draw; the genotype comes last."""
     run = config.run
-    load_into(network, run / "weights.safetensors")
+    load_into(network, run)
     layers = adapting_layers(network, config.adapting_part)
     adaptation = adaptation_of(layers, load_rates(run, layers).to(device), config.inner.optimizer)
     torch.manual_seed(config.seed)
@@ -288,12 +287,12 @@ def _conclude(
     trials = _trials(config, tasks, SHOWN_STEPS[-1], device)
     curves = {trial.task.name: adaptation_curve(network, adaptation, trial, SHOWN_STEPS) for trial in trials}
     fresh = {trial.task.name: adaptation_curve(fresh_network, fresh_adaptation, trial, SHOWN_STEPS) for trial in trials}
-    draw_adaptation({"meta-initialisation": curves, "random weights, Adam": fresh}, run / "pictures")
-    draw_training(read_history(run / HISTORY_FILE), run / "pictures")
+    draw_adaptation({"meta-initialisation": curves, "random weights, Adam": fresh}, run / PICTURES_FOLDER)
+    draw_training(read_history(run / HISTORY_FILE), run / PICTURES_FOLDER)
     scores = {name: _by_count(curve) for name, curve in curves.items()}
     trained = [task for task in tasks if task.weight]
     genotype = _described(config, genotype, network, trained, best_step, scores)
-    save_genotype(genotype, run / "genotype.yaml")
+    save_genotype(genotype, run / GENOTYPE_FILE)
     return MetaInitialisation(genotype, best_step, curves, fresh)
 
 

@@ -11,9 +11,8 @@ from ..bilevel import Adaptation, layers_of
 from ..bilevel.adaptation import OptimizerFactory
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
+from ..runtime.run_files import RATES_FILE
 from ..runtime.yaml_text import dump_yaml, parse_yaml
-
-RATES_FILE = "rates.yaml"
 
 _OPTIMIZERS: dict[str, OptimizerFactory] = {
     "sgd": torch.optim.SGD,

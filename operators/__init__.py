@@ -5,6 +5,7 @@ from .counting import count_flops, count_memory, count_parameters, parameter_siz
 from .detfusion import DetFusionNetwork
 from .folding import fold_batch_norm
 from .inference import for_inference
+from .network_folders import load_network_folder, save_network_folder
 from .networks import FusionNetwork, RefineNetwork
 from .normalisation import synchronised
 from .operator_files import load_operators
@@ -26,9 +27,11 @@ __all__ = [
     "fold_batch_norm",
     "for_inference",
     "inherited_weights",
+    "load_network_folder",
     "load_operators",
     "parameter_sizes",
     "receptive_field",
     "register_operator",
+    "save_network_folder",
     "synchronised",
 ]

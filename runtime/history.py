@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from .config import dotted_items
 from .errors import UserError
 from .files import cannot_write, make_folder, write_atomically
+from .run_files import HISTORY_FILE
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-HISTORY_FILE = "history.jsonl"
 
 
 class History:

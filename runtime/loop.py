@@ -25,7 +25,8 @@ from .history import History
 from .interruption import deferred_interrupt
 from .memory import keep_freed_memory
 from .progress import Progress
-from .run_folder import CHECKPOINT_FILE, RunFolder, open_run
+from .run_files import CHECKPOINT_FILE
+from .run_folder import RunFolder, open_run
 
 T = TypeVar("T")
 

@@ -12,35 +12,43 @@ from typing import IO
 from .config import dotted_items
 from .errors import InUseError, UserError
 from .files import cannot_write, make_folder, write_atomically
+from .run_files import (
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    DETECTORS_FOLDER,
+    EVENT_FILES,
+    FIRST_STAGE_FOLDER,
+    GENOTYPE_FILE,
+    HISTORY_FILE,
+    LAST_WEIGHTS_FILE,
+    LATENCY_FILE,
+    LOCK_FILE,
+    PICTURES_FOLDER,
+    RATES_FILE,
+    SEED_FOLDERS,
+    SPECIFICATION_FILE,
+    TASK_FOLDER,
+    WEIGHTS_FILE,
+)
 from .yaml_text import parse_yaml
-
-CONFIG_FILE = "config.yaml"
-CHECKPOINT_FILE = "checkpoint.pt"
-_LOCK_FILE = ".lock"
 
 # Everything a run writes, and so all that --overwrite deletes, except config.yaml, which is replaced: as long
 # as it is there, a folder that was half deleted by a killed process is still known to be a run.
 _OWN_FILES = (
     CHECKPOINT_FILE,
-    "genotype.yaml",
-    "latency.yaml",
-    "rates.yaml",
-    "weights.safetensors",
-    "weights-last.safetensors",
-    "first_stage/genotype.yaml",
-    "first_stage/weights.safetensors",
-    "streams/specification.yaml",
-    "streams/weights.safetensors",
-    "task/specification.yaml",
-    "task/weights.safetensors",
-    "history.jsonl",
-    "events.out.tfevents.*",
-    "pictures/*.png",
-    "pictures/*.svg",
-    "pictures/*.dot",
+    HISTORY_FILE,
+    EVENT_FILES,
+    GENOTYPE_FILE,
+    WEIGHTS_FILE,
+    LAST_WEIGHTS_FILE,
+    LATENCY_FILE,
+    RATES_FILE,
+    *(f"{FIRST_STAGE_FOLDER}/{name}" for name in (GENOTYPE_FILE, WEIGHTS_FILE)),
+    *(f"{folder}/{name}" for folder in (DETECTORS_FOLDER, TASK_FOLDER) for name in (SPECIFICATION_FILE, WEIGHTS_FILE)),
+    *(f"{PICTURES_FOLDER}/*.{suffix}" for suffix in ("png", "svg", "dot")),
 )
 # Runs of several seeds are below the one that sums them up.
-RUN_FILES = (*_OWN_FILES, *(f"seed-*/{name}" for name in (*_OWN_FILES, CONFIG_FILE, _LOCK_FILE)))
+RUN_FILES = (*_OWN_FILES, *(f"{SEED_FOLDERS}/{name}" for name in (*_OWN_FILES, CONFIG_FILE, LOCK_FILE)))
 
 
 class RunFolder:
@@ -127,12 +135,12 @@ def open_run(
 
 def _is_leftover(entry: Path) -> bool:
     """Know what a process that was killed before it wrote the config leaves behind."""
-    return entry.name == _LOCK_FILE or (entry.name.startswith(".") and entry.name.endswith(".tmp"))
+    return entry.name == LOCK_FILE or (entry.name.startswith(".") and entry.name.endswith(".tmp"))
 
 
 def _lock(folder: Path) -> IO[str]:
     """Take the folder's lock, which the operating system frees when this process ends in whatever way."""
-    path = folder / _LOCK_FILE
+    path = folder / LOCK_FILE
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:

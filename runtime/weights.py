@@ -10,6 +10,7 @@ from torch import nn
 
 from .errors import UserError
 from .files import write_atomically
+from .run_files import WEIGHTS_FILE
 
 
 def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
@@ -33,12 +34,17 @@ def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], metadata: M
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read a state dict onto the CPU.
 
+    Args:
+        path: A safetensors file, or a folder with a `weights.safetensors`.
+
     Returns:
         The tensors by name.
 
     Raises:
         UserError: If the file is missing, damaged or of another format.
     """
+    if path.is_dir():
+        path = path / WEIGHTS_FILE
     try:
         return safetensors.torch.load_file(path, device="cpu")
     except FileNotFoundError:
@@ -54,7 +60,7 @@ def load_into(module: nn.Module, path: Path) -> None:
 
     Args:
         module: Network that gets the weights; unchanged if they do not fit.
-        path: Path of a safetensors file.
+        path: A safetensors file, or a folder with a `weights.safetensors`.
 
     Raises:
         UserError: If the file cannot be read, or a name or a shape differs.

@@ -14,7 +14,7 @@ from ..cost.feasibility import advice
 from ..cost.latency import measure_network
 from ..downstream import keep_task_network
 from ..drawing import draw
-from ..genotypes import Genotype, save_genotype
+from ..genotypes import Genotype
 from ..objectives import FusionLoss
 from ..operators import (
     FusionNetwork,
@@ -23,11 +23,12 @@ from ..operators import (
     count_parameters,
     inherited_weights,
     parameter_sizes,
+    save_network_folder,
 )
 from ..operators.registration import operator_sources
 from ..runtime.device import device_name
-from ..runtime.history import HISTORY_FILE, read_history
-from ..runtime.weights import save_weights
+from ..runtime.history import read_history
+from ..runtime.run_files import HISTORY_FILE, PICTURES_FOLDER
 from .discretise import choose, reasons
 from .probability_curves import draw_probabilities
 from .scorer import Scorer
@@ -133,12 +134,11 @@ def conclude(
         },
         warnings=warnings,
     )
-    save_weights(run / "weights.safetensors", network.state_dict(), {"genotype": genotype.name})
-    draw(genotype, run / "pictures", parameter_sizes(network))
-    draw_probabilities(read_history(run / HISTORY_FILE), run / "pictures")
+    draw(genotype, run / PICTURES_FOLDER, parameter_sizes(network))
+    draw_probabilities(read_history(run / HISTORY_FILE), run / PICTURES_FOLDER)
     if scorer is not None:
         keep_task_network(scorer.network, run)
-    save_genotype(genotype, run / "genotype.yaml")
+    save_network_folder(run, genotype, network)
     return genotype
 
 

@@ -23,7 +23,7 @@ from ..operators import FusionNetwork, build_supernet, synchronised
 from ..runtime.distribution import ALONE, Ranks
 from ..runtime.errors import check_finite
 from ..runtime.loop import Loop, Row, Scores, open_loop
-from ..runtime.run_folder import CHECKPOINT_FILE
+from ..runtime.run_files import CHECKPOINT_FILE, LATENCY_FILE
 from ..runtime.schedules import cosine
 from ..runtime.seeds import derive_seed, seed_everything
 from .guards import Guards
@@ -34,7 +34,6 @@ from .search_conclusion import conclude, validation_losses
 from .search_config import SearchConfig
 from .several_seeds import SearchResult, search_seeds
 
-LATENCY_FILE = "latency.yaml"
 PROBABILITY_EVERY = 10  # steps between two records of all operator probabilities
 
 

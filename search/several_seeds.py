@@ -14,15 +14,23 @@ from rich.table import Table
 from ..cost.budget_report import Spending
 from ..downstream import keep_task_network, load_task_network
 from ..drawing import draw
-from ..genotypes import Genotype, load_genotype, save_genotype
-from ..operators import build_network, parameter_sizes
+from ..genotypes import Genotype, load_genotype
+from ..operators import load_network_folder, parameter_sizes, save_network_folder
 from ..runtime.config import config_to_yaml
 from ..runtime.distribution import open_ranks
 from ..runtime.errors import UserError
-from ..runtime.history import HISTORY_FILE, read_history
+from ..runtime.history import read_history
 from ..runtime.loop import HARMLESS
-from ..runtime.run_folder import CHECKPOINT_FILE, CONFIG_FILE, open_run
-from ..runtime.weights import load_weights, save_weights
+from ..runtime.run_files import (
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    GENOTYPE_FILE,
+    HISTORY_FILE,
+    PICTURES_FOLDER,
+    SEED_FOLDERS,
+    TASK_FOLDER,
+)
+from ..runtime.run_folder import open_run
 from .probability_curves import draw_probabilities
 from .search_config import SearchConfig
 
@@ -82,7 +90,8 @@ def search_seeds(
     Raises:
         UserError: as for `search`, or the folder holds a single search.
     """
-    runs = {seed: config.run / f"seed-{seed}" for seed in range(config.seed, config.seed + config.seeds)}
+    seeds = range(config.seed, config.seed + config.seeds)
+    runs = {seed: config.run / SEED_FOLDERS.replace("*", str(seed)) for seed in seeds}
     data = config.data.model_copy(update={"seed": config.data.seed_of(config.seed)})
     with open_ranks() as ranks, ExitStack() as stack:
         if ranks.leads:
@@ -95,7 +104,7 @@ def search_seeds(
                 open_run(config.run, config_yaml=yaml, resume=resume, overwrite=overwrite, harmless=harmless)
             )
         for seed, run in runs.items():
-            if not ranks.agree((run / "genotype.yaml").is_file()):
+            if not ranks.agree((run / GENOTYPE_FILE).is_file()):
                 begun = bool(ranks.agree((run / CONFIG_FILE).is_file()))
                 changes = {"run": run, "seed": seed, "seeds": 1, "data": data}
                 search_once(config.model_copy(update=changes), resume=begun)
@@ -116,12 +125,12 @@ def _conclude(folder: Path, runs: Mapping[int, Path]) -> SearchResult:
     }
     name, found = folder.resolve().name, genotypes[picked]
     genotype = replace(found, name=name, provenance={**found.provenance, "seeds": seeds})
-    save_weights(folder / "weights.safetensors", load_weights(runs[picked] / "weights.safetensors"), {"genotype": name})
-    draw(genotype, folder / "pictures", parameter_sizes(build_network(genotype)))
-    draw_probabilities(read_history(runs[picked] / HISTORY_FILE), folder / "pictures")
-    if (runs[picked] / "task").is_dir():
+    _, network = load_network_folder(runs[picked])
+    draw(genotype, folder / PICTURES_FOLDER, parameter_sizes(network))
+    draw_probabilities(read_history(runs[picked] / HISTORY_FILE), folder / PICTURES_FOLDER)
+    if (runs[picked] / TASK_FOLDER).is_dir():
         keep_task_network(load_task_network(runs[picked]), folder)
-    save_genotype(genotype, folder / "genotype.yaml")
+    save_network_folder(folder, genotype, network)
     return SearchResult(genotype, genotypes, picked)
 
 

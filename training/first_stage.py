@@ -5,13 +5,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..genotypes import Genotype, load_genotype, save_genotype
-from ..operators import build_network
+from ..genotypes import Genotype
+from ..operators import build_network, load_network_folder
 from ..runtime.distribution import ALONE, Ranks
 from ..runtime.errors import UserError
-from ..runtime.weights import load_into, save_weights
-
-FOLDER = "first_stage"
 
 
 def load_first_stage(folder: Path, ranks: Ranks = ALONE) -> tuple[Genotype, nn.Module]:
@@ -29,32 +26,15 @@ def load_first_stage(folder: Path, ranks: Ranks = ALONE) -> tuple[Genotype, nn.M
     """
 
     def read() -> tuple[Genotype, dict[str, Tensor]]:
-        genotype = load_genotype(folder)
+        genotype, network = load_network_folder(folder)
         if genotype.network != "fusion":
             raise UserError(f"first_stage: {folder} holds a {genotype.network} network; name a fusion network")
-        network = build_network(genotype)
-        load_into(network, folder / "weights.safetensors")
         return genotype, network.state_dict()
 
     genotype, weights = ranks.from_leader(read)
     network = build_network(genotype)
     network.load_state_dict(weights)
     return genotype, network.eval().requires_grad_(False)
-
-
-def keep_first_stage(genotype: Genotype, network: nn.Module, run: Path) -> None:
-    """Copy a first stage into a run folder, which then is whole by itself; the genotype comes last.
-
-    Args:
-        genotype: Of the first stage.
-        network: The first stage.
-        run: The run folder.
-
-    Raises:
-        UserError: A file cannot be written.
-    """
-    save_weights(run / FOLDER / "weights.safetensors", network.state_dict(), {"genotype": genotype.name})
-    save_genotype(genotype, run / FOLDER / "genotype.yaml")
 
 
 def fuse(network: nn.Module, first_stage: nn.Module | None, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:

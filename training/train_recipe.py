@@ -14,17 +14,18 @@ from ..data import PairBatch, RunPairs
 from ..genotypes import Genotype, load_genotype, save_genotype
 from ..objectives import FusionLoss, training_loss
 from ..objectives.loss_section import fusion_loss
-from ..operators import build_network, count_parameters, synchronised
+from ..operators import build_network, count_parameters, save_network_folder, synchronised
 from ..runtime.averaged_gradients import average_gradients
 from ..runtime.averaging import moving_average
 from ..runtime.distribution import Ranks
 from ..runtime.errors import UserError, check_finite
-from ..runtime.history import HISTORY_FILE, read_history
+from ..runtime.history import read_history
 from ..runtime.loop import Loop, Row, Scores, open_loop
+from ..runtime.run_files import FIRST_STAGE_FOLDER, GENOTYPE_FILE, HISTORY_FILE, LAST_WEIGHTS_FILE, PICTURES_FOLDER
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import seed_everything
 from ..runtime.weights import load_into, save_weights
-from .first_stage import FOLDER, fuse, keep_first_stage, load_first_stage
+from .first_stage import fuse, load_first_stage
 from .train_config import TrainConfig
 from .train_curves import draw_curves, draw_examples
 from .train_validation import SMALLEST, TRIVIAL, Fuse, validate
@@ -110,7 +111,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         loop.open_folder(pairs=len(pairs.source), fingerprint=pairs.fingerprint, harmless=["train.checkpoint_every"])
         if first_genotype is not None and first_stage is not None:
             if ranks.leads:
-                keep_first_stage(first_genotype, first_stage, config.run)
+                save_network_folder(config.run / FIRST_STAGE_FOLDER, first_genotype, first_stage)
             first_stage.to(device)
         loop.start(state)
         batches = pairs.batches(
@@ -149,8 +150,8 @@ def _first_stage(config: TrainConfig, resume: bool, ranks: Ranks) -> tuple[Genot
     """Load the first stage of a refine network; a resumed run keeps its own copy."""
     if config.first_stage is None:
         return None, None
-    own = config.run / FOLDER
-    begun = resume and (own / "genotype.yaml").is_file()
+    own = config.run / FIRST_STAGE_FOLDER
+    begun = resume and (own / GENOTYPE_FILE).is_file()
     return load_first_stage(own if begun else config.first_stage.expanduser(), ranks)
 
 
@@ -158,8 +159,7 @@ def _setup(config: TrainConfig, genotype: Genotype, device: torch.device) -> _St
     settings = config.train
     network = build_network(genotype).to(device)
     if config.init is not None:
-        path = config.init.expanduser()
-        load_into(network, path / "weights.safetensors" if path.is_dir() else path)
+        load_into(network, config.init.expanduser())
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=settings.learning_rate,
@@ -216,26 +216,25 @@ def _validate(config: TrainConfig, state: _State, parts: _Parts, loop: Loop) -> 
         loop.log_image(step, f"examples/{name}", image)
     score = validation.scores["mean"]["loss"]
     check_finite({"validation loss": score})
-    save_weights(config.run / "weights-last.safetensors", network.state_dict(), {"genotype": parts.genotype.name})
+    save_weights(config.run / LAST_WEIGHTS_FILE, network.state_dict(), {"genotype": parts.genotype.name})
     if score < state.best_loss:
         state.best_loss, state.best_step = score, step
-        save_weights(config.run / "weights.safetensors", network.state_dict(), {"genotype": parts.genotype.name})
-        save_genotype(_described(config, parts, step, {"best": validation.scores}), config.run / "genotype.yaml")
+        save_network_folder(config.run, _described(config, parts, step, {"best": validation.scores}), network)
     return validation.scores
 
 
 def _conclude(config: TrainConfig, network: nn.Module, best_step: int, parts: _Parts) -> Training:
     """Score the best weights beside fusion without a network, and draw; the genotype comes last."""
-    load_into(network, config.run / "weights.safetensors")
+    load_into(network, config.run)
     device, sets = next(network.parameters()).device, parts.pairs.sets
     best = validate(parts.fuse(network), sets, parts.loss, device, config.train.images)
     trivial = {name: validate(method, sets, parts.loss, device).scores for name, method in TRIVIAL.items()}
     scores = {"best": best.scores, **trivial}
     genotype = _described(config, parts, best_step, scores)
-    pictures = config.run / "pictures"
+    pictures = config.run / PICTURES_FOLDER
     draw_examples(best.examples, pictures)
     draw_curves(read_history(config.run / HISTORY_FILE), pictures, {name: row["mean"] for name, row in trivial.items()})
-    save_genotype(genotype, config.run / "genotype.yaml")
+    save_genotype(genotype, config.run / GENOTYPE_FILE)
     return Training(genotype, best_step, scores)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import URL
 
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
+from ..runtime.run_files import GENOTYPE_FILE
 from .front_pictures import draw_front, write_page
 from .points import Front, Point, short_names, written
 from .storage import connected, parse_url, shown
@@ -40,10 +41,10 @@ def show(config: TuneConfig, storage: str | None = None) -> Front:
     files = [*draw_front(front, folder)]
     page, note = write_page(front, folder)
     files += page
-    genotypes = {folder / f"{point.number:02d}-genotype.yaml": point.genotype for point in front.chosen}
+    genotypes = {folder / f"{point.number:02d}-{GENOTYPE_FILE}": point.genotype for point in front.chosen}
     for path, text in genotypes.items():
         write_atomically(path, text)
-    for old in set(folder.glob("*-genotype.yaml")) - set(genotypes):  # of points that have been beaten since
+    for old in set(folder.glob(f"*-{GENOTYPE_FILE}")) - set(genotypes):  # of points that have been beaten since
         old.unlink(missing_ok=True)
     return replace(front, files=(*files, *genotypes), note=note)
 

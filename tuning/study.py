@@ -15,13 +15,13 @@ from optuna.trial import FrozenTrial
 from ..runtime.device import device_name, select_device
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
+from ..runtime.run_files import STUDY_FILE
 from ..runtime.yaml_text import dump_yaml, parse_yaml
 from .sampler import TrialSampler
 from .storage import Storage
 from .tune_config import TuneConfig
 
 FACTS = "timfuse"  # the attribute of a study that says what it is
-STUDY_FILE = "study.yaml"
 _PATIENCE_SECONDS = 10  # with the worker that is beginning the study
 _STARTUP_TRIALS = 5  # that are never pruned
 

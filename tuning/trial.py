@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ..genotypes import Genotype, load_genotype
 from ..runtime.errors import UserError
 from ..runtime.loop import Scores
-from ..runtime.run_folder import CONFIG_FILE
+from ..runtime.run_files import CONFIG_FILE, GENOTYPE_FILE
 from ..search import search
 from ..training import train
 from .tune_config import TuneConfig
@@ -59,7 +59,7 @@ def run_trial(
         UserError: a stage failed, or an objective is not a number.
     """
     search_config, train_config = config.stages(settings, folder)
-    if (search_config.run / "genotype.yaml").is_file():  # which is what a search writes last
+    if (search_config.run / GENOTYPE_FILE).is_file():  # which is what a search writes last
         found = load_genotype(search_config.run)
     else:
         found = search(search_config, resume=_begun(search_config.run), on_validation=on_validation).genotype

@@ -25,6 +25,7 @@ from ..genotypes import save_genotype
 from ..runtime.device import select_device
 from ..runtime.errors import InUseError, StoppedError, UserError
 from ..runtime.loop import Scores
+from ..runtime.run_files import GENOTYPE_FILE
 from ..runtime.run_folder import open_run
 from ..runtime.yaml_text import dump_yaml
 from . import storage as storages
@@ -170,7 +171,7 @@ class _Worker:
 
             on_validation = prune if may_prune(self.config) else None
             outcome = run_trial(self.config, settings, folder, number, on_validation)
-            path = folder / "genotype.yaml"
+            path = folder / GENOTYPE_FILE
             save_genotype(outcome.genotype, path)
             trial.set_user_attr(GENOTYPE, path.read_text(encoding="utf-8"))
         return outcome.values

@@ -6,7 +6,7 @@ from torch import nn
 
 from timfuse.deploy import export_onnx, load
 from timfuse.deploy.fuser import Fuser
-from timfuse.deploy.network_folder import load_network
+from timfuse.deploy.trained_network import load_network
 from timfuse.genotypes import OPERATOR_KINDS, CellGenotype, Genotype, save_genotype
 from timfuse.operators import build_network, register_operator
 from timfuse.operators.normalisation import build_norm

@@ -13,7 +13,7 @@ from timfuse.deploy import evaluate, fuse_files, load, load_network, shipped_nam
 from timfuse.genotypes import load_genotype
 from timfuse.objectives.metrics import BASKET, METRICS
 from timfuse.operators import build_network, count_parameters
-from timfuse.operators.shipped import SHIPPED
+from timfuse.operators.network_folders import SHIPPED
 
 TRIVIAL = {"average", "maximum", "copy_vis", "laplacian", "gff"}  # of the file of published methods
 SETS = ("tno", "roadscene", "msrs")

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timfuse.deploy.network_folder import TrainedNetwork, load_network
 from timfuse.deploy.tiling import plan_tiles, run_tiles
+from timfuse.deploy.trained_network import TrainedNetwork, load_network
 from timfuse.genotypes import CellGenotype, Genotype
 
 

@@ -26,7 +26,7 @@ from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
-from timfuse.runtime.run_folder import CONFIG_FILE
+from timfuse.runtime.run_files import CONFIG_FILE
 from timfuse.runtime.weights import load_into
 
 CPU = torch.device("cpu")

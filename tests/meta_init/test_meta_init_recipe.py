@@ -22,7 +22,8 @@ from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.runtime.led_run import LedRun
-from timfuse.runtime.run_folder import CONFIG_FILE, RUN_FILES
+from timfuse.runtime.run_files import CONFIG_FILE
+from timfuse.runtime.run_folder import RUN_FILES
 from timfuse.runtime.weights import load_into, load_weights
 
 from .conftest import NOTHING, TASKS

@@ -9,7 +9,7 @@ import torch
 from timfuse.deploy import load_network, shipped_names
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype
 from timfuse.operators import build_network, count_parameters
-from timfuse.operators import shipped as shipped_networks
+from timfuse.operators import network_folders as shipped_networks
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.weights import load_into
 

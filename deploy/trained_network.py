@@ -4,17 +4,14 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..downstream.streams import FOLDER as STREAMS
 from ..downstream.streams import GuidingStreams, load_streams
-from ..genotypes import Genotype, load_genotype
-from ..operators import build_network, receptive_field
+from ..genotypes import Genotype
+from ..operators import load_network_folder, receptive_field
 from ..operators.inference import for_inference
+from ..operators.network_folders import find_network
 from ..operators.networks import SIZE_MULTIPLE
-from ..operators.shipped import GENOTYPE_FILE, WEIGHTS_FILE, find_network
 from ..runtime.errors import UserError
-from ..runtime.weights import load_into
-
-FIRST_STAGE = "first_stage"
+from ..runtime.run_files import DETECTORS_FOLDER, FIRST_STAGE_FOLDER, GENOTYPE_FILE, WEIGHTS_FILE
 
 
 class TrainedNetwork(nn.Module):
@@ -92,20 +89,18 @@ def load_network(name_or_path: str | Path) -> TrainedNetwork:
 
 
 def _load(folder: Path) -> TrainedNetwork:
-    genotype = load_genotype(folder)
-    network = build_network(genotype)
-    load_into(network, folder / WEIGHTS_FILE)
-    streams = load_streams(folder) if (folder / STREAMS).is_dir() else None
+    genotype, network = load_network_folder(folder)
+    streams = load_streams(folder) if (folder / DETECTORS_FOLDER).is_dir() else None
     if genotype.network != "refine":
         return TrainedNetwork(genotype, network, streams=streams)
     if streams is not None:
         raise UserError(
-            f"{folder} holds a refine network, which no attention modulates; remove {folder / STREAMS}, or put it into "
-            f"{folder / FIRST_STAGE}"
+            f"{folder} holds a refine network, which no attention modulates; remove {folder / DETECTORS_FOLDER}, or put"
+            f" it into {folder / FIRST_STAGE_FOLDER}"
         )
-    if not (folder / FIRST_STAGE / GENOTYPE_FILE).is_file():
+    if not (folder / FIRST_STAGE_FOLDER / GENOTYPE_FILE).is_file():
         raise UserError(
             f"{folder} holds a refine network without what it refines; put the first stage's {GENOTYPE_FILE} and"
-            f" {WEIGHTS_FILE} into {folder / FIRST_STAGE}"
+            f" {WEIGHTS_FILE} into {folder / FIRST_STAGE_FOLDER}"
         )
-    return TrainedNetwork(genotype, network, _load(folder / FIRST_STAGE))
+    return TrainedNetwork(genotype, network, _load(folder / FIRST_STAGE_FOLDER))

@@ -1,0 +1,86 @@
+"""Trained networks in folders: those that come with timfuse, and those that runs write."""
+
+from pathlib import Path
+
+from torch import nn
+
+from ..genotypes import Genotype, load_genotype, save_genotype
+from ..genotypes.choices import nearest
+from ..runtime.errors import UserError
+from ..runtime.run_files import GENOTYPE_FILE, WEIGHTS_FILE
+from ..runtime.weights import load_into, save_weights
+from .build import build_network
+
+SHIPPED = Path(__file__).parent / "weights"
+
+
+def shipped_names() -> tuple[str, ...]:
+    """List the trained networks that come with timfuse, sorted.
+
+    >>> shipped_names()
+    ('ivif', 'ivif-fast')
+    """
+    folders = SHIPPED.iterdir() if SHIPPED.is_dir() else ()
+    return tuple(sorted(folder.name for folder in folders if (folder / GENOTYPE_FILE).is_file()))
+
+
+def find_network(name_or_path: str | Path) -> Path:
+    """Find the folder of a trained network.
+
+    Args:
+        name_or_path: A name that `shipped_names` lists, or a folder with `genotype.yaml` and `weights.safetensors`,
+            such as a run folder. Where both exist, the shipped network is found; write "./ivif" for the folder.
+
+    Returns:
+        The folder. It is not checked for its files.
+
+    Raises:
+        UserError: If there is neither a shipped network nor a folder of this name.
+    """
+    names = shipped_names()
+    if str(name_or_path) in names and not isinstance(name_or_path, Path):
+        return SHIPPED / name_or_path
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        return folder
+    known = f", or one of {', '.join(names)}" if names else ""
+    raise UserError(
+        f"no network {str(name_or_path)!r}{nearest(str(name_or_path), names)}: give the folder of a run{known}"
+    )
+
+
+def load_network_folder(folder: Path) -> tuple[Genotype, nn.Module]:
+    """Load a network from a folder onto the CPU.
+
+    Args:
+        folder: A run folder, or any other with `genotype.yaml` and `weights.safetensors`.
+
+    Returns:
+        The genotype, and the network with its weights, in training mode.
+
+    Raises:
+        UserError: If a file is missing or damaged, or the weights belong to another genotype.
+
+    >>> genotype, network = load_network_folder(find_network("ivif-fast"))
+    >>> genotype.name, sum(parameter.numel() for parameter in network.parameters())
+    ('ivif-fast', 13994)
+    """
+    genotype = load_genotype(folder)
+    network = build_network(genotype)
+    load_into(network, folder)
+    return genotype, network
+
+
+def save_network_folder(folder: Path, genotype: Genotype, network: nn.Module) -> None:
+    """Write a network to a folder: first the weights, then the genotype, which marks the folder as complete.
+
+    Args:
+        folder: The folder; made if it does not exist.
+        genotype: The genotype with its provenance.
+        network: The network that the genotype describes, on any device.
+
+    Raises:
+        UserError: If a file cannot be written.
+    """
+    save_weights(folder / WEIGHTS_FILE, network.state_dict(), {"genotype": genotype.name})
+    save_genotype(genotype, folder / GENOTYPE_FILE)

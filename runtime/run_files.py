@@ -1,0 +1,20 @@
+"""The names of all files and folders in a run folder."""
+
+CONFIG_FILE = "config.yaml"
+CHECKPOINT_FILE = "checkpoint.pt"
+LOCK_FILE = ".lock"
+HISTORY_FILE = "history.jsonl"
+EVENT_FILES = "events.out.tfevents.*"  # of TensorBoard
+GENOTYPE_FILE = "genotype.yaml"
+WEIGHTS_FILE = "weights.safetensors"
+LAST_WEIGHTS_FILE = "weights-last.safetensors"
+LATENCY_FILE = "latency.yaml"
+RATES_FILE = "rates.yaml"
+SPECIFICATION_FILE = "specification.yaml"
+STUDY_FILE = "study.yaml"
+
+PICTURES_FOLDER = "pictures"
+FIRST_STAGE_FOLDER = "first_stage"  # the network whose output a refine network refines
+TASK_FOLDER = "task"  # the task network
+DETECTORS_FOLDER = "streams"  # the detectors whose attention modulates the fusion network
+SEED_FOLDERS = "seed-*"  # of a search with several seeds, a run folder for each
