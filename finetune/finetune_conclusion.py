@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 from .. import __version__
 from ..downstream import keep_streams, keep_task_network, load_task_weights
+from ..drawing.example_sheet import draw_examples
 from ..genotypes import Genotype, save_genotype
 from ..objectives import FusionLoss
 from ..operators import count_parameters
 from ..runtime.config import config_hash
 from ..runtime.history import HISTORY_FILE, read_history
 from ..runtime.weights import load_into, save_weights
-from ..training.train_curves import draw_examples
 from .finetune_config import FinetuneConfig
 from .finetune_curves import draw_finetuning
 from .finetune_pairs import TaskPairs

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from .. import __version__
+from ..drawing.example_sheet import draw_examples
 from ..genotypes import Genotype, save_genotype
 from ..objectives import FusionLoss
 from ..operators import count_parameters
@@ -14,7 +15,7 @@ from ..runtime.history import HISTORY_FILE, read_history
 from ..runtime.weights import load_into, save_weights
 from .first_stage import fuse
 from .train_config import TrainConfig
-from .train_curves import draw_curves, draw_examples
+from .train_curves import draw_curves
 from .train_pairs import TrainingPairs
 from .train_validation import TRIVIAL, validate
 
@@ -91,7 +92,7 @@ def conclude(
     genotype = _with_provenance(config, genotype, network, pairs, step, scores)
     pictures = config.run / "pictures"
     draw_examples(best.examples, pictures)
-    draw_curves(read_history(config.run / HISTORY_FILE), pictures, {name: row["mean"] for name, row in trivial.items()})
+    draw_curves(read_history(config.run / HISTORY_FILE), pictures, scores)
     save_genotype(genotype, config.run / "genotype.yaml")
     return Training(genotype, step, scores)
 
