@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -529,42 +529,50 @@ def visualize(
 ) -> None:
     """Draw a network and its cells; for a run also how operator probabilities or losses and scores went."""
     from .drawing import draw
-    from .finetune.finetune_curves import draw_finetuning
     from .genotypes import load_genotype
-    from .meta_init.adaptation_curves import draw_training
     from .operators import build_network, parameter_sizes
-    from .runtime.history import read_history
+    from .runtime.history import HISTORY_FILE
+
+    path = Path(genotype)
+    running = (path / HISTORY_FILE).is_file() and not (path / "genotype.yaml").is_file()
+    folder = output or (path / "pictures" if path.is_dir() else path.with_name(f"{path.stem}-pictures"))
+    files: list[Path] = []
+    provenance: dict[str, Any] = {}
+    if running:
+        typer.echo(f"{path} has no genotype yet: drawing its history so far")
+    else:
+        loaded = load_genotype(genotype)
+        provenance = loaded.provenance
+        files += draw(loaded, folder, parameter_sizes(build_network(loaded)))
+    if (path / HISTORY_FILE).is_file():
+        files += _draw_history(path, folder, provenance)
+    for file in files:
+        typer.echo(str(file))
+
+
+def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+    """Draw the curves of the stage that the run belongs to, with what its genotype says of it."""
+    from .finetune.finetune_curves import draw_finetuning
+    from .meta_init.adaptation_curves import draw_training
+    from .runtime.history import HISTORY_FILE, read_history
+    from .runtime.run_folder import CONFIG_FILE
+    from .runtime.yaml_text import parse_yaml
     from .search.probability_curves import draw_probabilities
     from .training.train_curves import draw_curves
 
-    path = Path(genotype)
-    history = path / HISTORY_FILE
-    folder = output or (path / PICTURES_FOLDER if path.is_dir() else path.with_name(f"{path.stem}-pictures"))
-    files: list[Path] = []
-    reference: float | None = None
-    if not history.is_file() or (path / GENOTYPE_FILE).is_file():
-        loaded = load_genotype(genotype)
-        before = loaded.provenance.get("fusion_loss_before")
-        reference = before if isinstance(before, float) else None
-        drawing = draw(loaded, folder, parameter_sizes(build_network(loaded)))
-        files += drawing.files
-        if drawing.note:
-            typer.echo(drawing.note)
-    else:
-        typer.echo(f"{path} has no genotype yet: drawing its history so far")
-    if history.is_file():
-        rows = read_history(history)
-        known = rows[0] if rows else {}
-        if "query" in known:  # of a meta-initialisation, by task
-            files += draw_training(rows, folder)
-        elif "loss" in known:  # of a training; a search has an inner and an outer one
-            files += draw_curves(rows, folder)
-        elif "task_loss" in known or "stream_loss" in known:  # of a finetuning for a task
-            files += draw_finetuning(rows, folder, reference)
-        else:
-            files += draw_probabilities(rows, folder)
-    for file in files:
-        typer.echo(str(file))
+    history = read_history(run / HISTORY_FILE)
+    config = parse_yaml((run / CONFIG_FILE).read_text(encoding="utf-8"), str(run / CONFIG_FILE))
+    match config.get("stage"):
+        case "search":
+            return draw_probabilities(history, folder)
+        case "train":
+            return draw_curves(history, folder, provenance.get("metrics"))
+        case "meta-init":
+            return draw_training(history, folder)
+        case "finetune":
+            tolerance = config["guidance"]["tolerance"]
+            return draw_finetuning(history, folder, provenance.get("fusion_loss_before"), tolerance)
+    return []
 
 
 @app.command()

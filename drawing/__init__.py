@@ -1,6 +1,6 @@
-"""Genotypes as graphs and pictures."""
+"""Pictures: genotypes as graphs, sheets of example images, and the panels of all curves."""
 
 from .graph import genotype_graph
-from .network_drawing import Drawing, draw
+from .network_drawing import draw
 
-__all__ = ["Drawing", "draw", "genotype_graph"]
+__all__ = ["draw", "genotype_graph"]

@@ -1,30 +1,24 @@
-"""A picture as DOT text, for graphviz to place and draw."""
+"""Pictures as text in DOT, the language of graphviz."""
 
+from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import groupby
 
 import graphviz
 import networkx
 
 from .graph import cell_subgraph
-from .layout import assign_layers, find_shortcuts, is_chain
 from .picture import EDGE, TEXT, Frame, Picture, node_colours, node_lines
 
-_FONT = "Helvetica,Arial,sans-serif"
+_FONT = "DejaVu Sans,Helvetica,Arial,sans-serif"
 
 
-def dot_graph(picture: Picture) -> graphviz.Digraph:
-    """Write a picture in graphviz's language.
-
-    Args:
-        picture: What to show.
-
-    Returns:
-        The graph; its `source` is the DOT text, which needs no program.
-    """
-    title = f"<B>{escape(picture.title)}</B><BR/><FONT POINT-SIZE='10'>{escape(picture.subtitle)}</FONT><BR/> "
+def dot_text(picture: Picture) -> str:
+    """Write a picture in DOT; graphviz chooses all positions."""
     dot = graphviz.Digraph(
         graph_attr={
-            "label": f"<{title}>", "labelloc": "t", "fontname": _FONT, "fontsize": "16", "fontcolor": TEXT,
+            "label": _label([picture.title, picture.subtitle], 10, below=14),
+            "labelloc": "t", "fontname": _FONT, "fontsize": "16", "fontcolor": TEXT,
             "nodesep": "0.3", "ranksep": "0.32", "newrank": "true", "pad": "0.2", "bgcolor": "white",
         },
         node_attr={
@@ -33,45 +27,56 @@ def dot_graph(picture: Picture) -> graphviz.Digraph:
         },
         edge_attr={"color": EDGE, "arrowsize": "0.65", "penwidth": "1.1"},
     )  # fmt: skip
-    for node, attributes in picture.graph.nodes(data=True):
+    graph = picture.graph
+    for node, attributes in graph.nodes(data=True):
         if attributes["cell"] is None:
             _add_node(dot, node, attributes)
     for index, frame in picture.frames.items():
-        with dot.subgraph(name=f"cluster_{index}") as cluster:
-            cluster.attr(label="", style="rounded,filled", fillcolor=frame.fill, color=frame.border, margin="12")
-            _add_cell(cluster, cell_subgraph(picture.graph, index), f"label_{index}", frame)
-    shortcuts = find_shortcuts(picture.graph)
-    for before, after in picture.graph.edges:
-        # Chains are to be straight; a shortcut must not pull the steps that it goes round out of line.
-        chain, shortcut = is_chain(picture.graph, before, after), (before, after) in shortcuts
-        dot.edge(before, after, weight="1000" if chain else "0" if shortcut else "4")
-    return dot
+        _add_cell(dot, index, frame, cell_subgraph(graph, index))
+    direct = networkx.transitive_reduction(graph).edges
+    for before, after in graph.edges:
+        # Chains are straight; an edge that goes round other nodes does not pull them out of line.
+        chain = graph.out_degree(before) == graph.in_degree(after) == 1
+        dot.edge(before, after, weight="1000" if chain else "4" if (before, after) in direct else "0")
+    return str(dot.source)
 
 
-def _add_cell(cluster: graphviz.Digraph, inside: networkx.DiGraph, label: str, frame: Frame) -> None:
-    lines = [f"<B>{escape(frame.label)}</B>"]
-    if frame.detail:
-        lines.append(f"<FONT POINT-SIZE='9'>{escape(frame.detail)}</FONT>")
-    # A node beside the first step: edges would run through a cluster's own label, but not through a node.
-    cluster.node(label, f"<{'<BR/>'.join(lines)}>", shape="plaintext", style="", margin="0.04")
-    layers = assign_layers(inside)
-    for layer in sorted(set(layers.values())):
-        # Branches of different lengths stand level with each other.
-        with cluster.subgraph() as level:
-            level.attr(rank="same")
-            for node, attributes in inside.nodes(data=True):
-                if layers[node] == layer:
-                    _add_node(level, node, attributes)
-                    if layer == 0:
-                        level.edge(label, node, style="invis")
+def _add_cell(dot: graphviz.Digraph, index: int, frame: Frame, inside: networkx.DiGraph) -> None:
+    levels = _levels(inside)
+    with dot.subgraph(name=f"cluster_{index}") as cluster:
+        cluster.attr(label="", style="rounded,filled", fillcolor=frame.fill, color=frame.border, margin="12")
+        # A node beside the first step: edges would run through a cluster's own label, but not through a node.
+        label = f"label_{index}"
+        cluster.node(label, _label([frame.label, frame.detail]), shape="plaintext", style="", margin="0.04")
+        for level, nodes in groupby(sorted(inside, key=levels.__getitem__), key=levels.__getitem__):
+            with cluster.subgraph() as row:
+                row.attr(rank="same")
+                for node in nodes:
+                    _add_node(row, node, inside.nodes[node])
+                    if level == 0:
+                        row.edge(label, node, style="invis")
 
 
-def _add_node(dot: graphviz.Digraph, node: str, attributes: dict) -> None:
+def _levels(cell: networkx.DiGraph) -> dict[str, int]:
+    """Return the level of each node: between its earliest and its latest, so that short branches stand midway."""
+    above, below = (
+        {node: level for level, nodes in enumerate(networkx.topological_generations(graph)) for node in nodes}
+        for graph in (cell, cell.reverse())
+    )
+    return {node: (above[node] + max(above.values()) - below[node]) // 2 for node in cell}
+
+
+def _add_node(dot: graphviz.Digraph, node: str, attributes: Mapping[str, object]) -> None:
     fill, border = node_colours(attributes)
-    label, *details = (escape(line) for line in node_lines(attributes))
-    lines = [f"<B>{label}</B>", *(f"<FONT POINT-SIZE='9'>{detail}</FONT>" for detail in details)]
     shape = {"shape": "circle", "margin": "0", "width": "0.3", "height": "0.3"} if attributes["role"] == "add" else {}
     order = {"ordering": "out"} if attributes["role"] in ("preprocess", "split") else {}
-    rows = "".join(f"<TR><TD>{line}</TD></TR>" for line in lines)
-    table = f"<<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='0' CELLPADDING='0'>{rows}</TABLE>>"
-    dot.node(node, table, fillcolor=fill, color=border, **shape, **order)
+    dot.node(node, _label(node_lines(attributes)), fillcolor=fill, color=border, **shape, **order)
+
+
+def _label(lines: Sequence[str], size: int = 9, below: int = 0) -> str:
+    """Return an HTML label: the first line bold, the others in `size` points, with free points below."""
+    first, *others = (escape(line) for line in lines if line)
+    rows = [f"<B>{first}</B>", *(f"<FONT POINT-SIZE='{size}'>{line}</FONT>" for line in others)]
+    cells = "".join(f"<TR><TD>{row}</TD></TR>" for row in rows)
+    space = f"<TR><TD HEIGHT='{below}'></TD></TR>" if below else ""
+    return f"<<TABLE BORDER='0' CELLBORDER='0' CELLSPACING='0' CELLPADDING='0'>{cells}{space}</TABLE>>"

@@ -1,29 +1,39 @@
-"""The graph of a genotype: every step from the sources to the output, with its share of the parameters."""
+"""The graph of a genotype: each step from the sources to the output, with its number of parameters."""
 
 from collections.abc import Mapping, Sequence
 
 import networkx
 
-from ..genotypes.genotype import SOURCES, CellGenotype, Genotype
-from ..genotypes.operator_names import parse_operator
+from ..genotypes import CellGenotype, Genotype, parse_operator
+from ..genotypes.genotype import SOURCES
 
 
 def genotype_graph(genotype: Genotype, parameters: Mapping[str, int] | None = None) -> networkx.DiGraph:
-    """Lay out what flows where in the network of a genotype.
+    """Return the network of a genotype as a directed acyclic graph, an edge for each flow of features.
+
+    The attributes of a node are:
+
+    - `role`: source, stem, preprocess, operator, split, projection, down, up, residual, gate, merge, add, head, output
+    - `label`, `detail`: words for a reader
+    - `operator`: the kind of the operator, or None
+    - `cell`: the index into `genotype.cells`, or None
+    - `modules`: the paths of the modules in the built network that compute this step
+    - `parameters`: the number of elements of their parameters, or None without `parameters`
 
     Args:
         genotype: The architecture.
         parameters: Number of elements of every parameter of the built network, by the parameter's name.
 
-    Returns:
-        A directed acyclic graph. Its nodes carry `role` (source, stem, preprocess, operator, split,
-        projection, down, up, residual, gate, merge, add, head or output), `label` and `detail` (words for a
-        reader), `operator` (its kind, or None), `cell` (index into `genotype.cells`, or None), `modules` (the
-        module paths of the built network that do this step) and `parameters` (their elements; None where
-        `parameters` was not given).
-
     Raises:
-        ValueError: If a parameter belongs to no node, so that the nodes would not add up to the network.
+        ValueError: If a parameter belongs to no node: the numbers of the nodes would not add up to the network's.
+
+    Example:
+        >>> from timfuse.genotypes import load_genotype
+        >>> graph = genotype_graph(load_genotype("detfusion"))
+        >>> list(graph.predecessors("merge"))
+        ['first_encoder', 'second_encoder']
+        >>> graph.nodes["decoder"]["label"]
+        'Decoder'
     """
     builder = _Builder(genotype)
     if genotype.network == "fusion":
@@ -38,16 +48,8 @@ def genotype_graph(genotype: Genotype, parameters: Mapping[str, int] | None = No
 
 
 def cell_subgraph(graph: networkx.DiGraph, index: int) -> networkx.DiGraph:
-    """Cut one cell out of the graph of a network.
-
-    Args:
-        graph: What `genotype_graph` returns.
-        index: Which cell, from 0 on.
-
-    Returns:
-        The cell's nodes and the edges between them, in the order of `graph`.
-    """
-    # networkx's own subgraphs come in the order of a set, which changes from run to run.
+    """Return the nodes of one cell and the edges between them, in the order of the network's graph."""
+    # The order of networkx's own subgraphs is that of a set, which differs from process to process.
     cell: networkx.DiGraph = networkx.DiGraph()
     cell.add_nodes_from((node, data) for node, data in graph.nodes(data=True) if data["cell"] == index)
     cell.add_edges_from((before, after) for before, after in graph.edges if before in cell and after in cell)
@@ -67,7 +69,7 @@ def _count(graph: networkx.DiGraph, parameters: Mapping[str, int]) -> None:
 
 
 class _Builder:
-    """Adds nodes from the sources on; every method returns the node that its result comes out of."""
+    """Adds nodes from the sources to the outputs; a method returns the name of the node with its result."""
 
     def __init__(self, genotype: Genotype) -> None:
         self.genotype = genotype
@@ -92,7 +94,7 @@ class _Builder:
 
     def fused_image(self, node: str) -> None:
         if self.genotype.head == "envelope":
-            # Of the sources' maximum and minimum; their edges would cross the whole picture.
+            # It takes the sources' maximum and minimum too; their edges would cross the whole picture.
             node = self.node("envelope", "merge", "Envelope", [node], detail="u · max + l · min + o")
         self.node("output", "output", "Fused image", [node])
 
@@ -158,9 +160,8 @@ class _Builder:
         split = self.node(f"{path}.split", "split", "Guided filters", [node], detail="low and high band")
         bands = []
         for band in ("low", "high"):
-            projection = self.own(
-                path, f"{band}_projection", "projection", f"{band.capitalize()} band", [split], detail="1×1"
-            )
+            label = f"{band.capitalize()} band"
+            projection = self.own(path, f"{band}_projection", "projection", label, [split], detail="1×1")
             bands.append(self.chain(f"{path}.{band}_operators", operators, projection, f"{band} band"))
         merge = self.own(path, "merge", "merge", "Merge", bands, detail="1×1")
         residual = self.own(path, "residual", "residual", "Residual module", [merge])
@@ -172,10 +173,9 @@ class _Builder:
 
     def chain(self, path: str, operators: Sequence[str], node: str, detail: str = "") -> str:
         for index, identifier in enumerate(operators):
-            name = parse_operator(identifier)
-            module = f"{path}.{index}"
-            words = _capitalised(name.in_words)
-            node = self.node(module, "operator", words, [node], detail=detail, module=module, operator=name.kind)
+            module, name = f"{path}.{index}", parse_operator(identifier)
+            label = _capitalised(name.in_words)
+            node = self.node(module, "operator", label, [node], detail=detail, module=module, operator=name.kind)
         return node
 
     def own(self, path: str, name: str, role: str, label: str, inputs: Sequence[str], detail: str = "") -> str:
@@ -194,16 +194,8 @@ class _Builder:
         operator: str | None = None,
     ) -> str:
         modules = () if module is None else (module,)
-        self.graph.add_node(
-            name,
-            role=role,
-            label=label,
-            detail=detail,
-            operator=operator,
-            cell=None,
-            modules=modules,
-            parameters=None,
-        )
+        words = {"label": label, "detail": detail}
+        self.graph.add_node(name, role=role, **words, operator=operator, cell=None, modules=modules, parameters=None)
         self.graph.add_edges_from((source, name) for source in inputs)
         return name
 

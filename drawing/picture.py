@@ -1,4 +1,4 @@
-"""What a drawing of a genotype shows: the nodes, the frames around the cells, their words and colours."""
+"""The content of a picture: nodes, the frames around the cells, their words and colours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,12 +8,11 @@ import networkx
 from ..genotypes.genotype import CELL_KINDS, SOURCES, Genotype
 from .graph import cell_subgraph, genotype_graph
 
-PNG_DPI = 160
 TEXT = "#1F2933"
 EDGE = "#66727F"
 _PLAIN = ("#FFFFFF", "#9AA5B1")
 _SOURCE = ("#E4E7EB", "#52606D")
-# Fills that stay apart for every kind of colour vision and carry dark text (Paul Tol's "light" scheme).
+# Paul Tol's "light" scheme: readers with any kind of colour vision can tell the fills apart, and dark text is legible.
 _OPERATORS = {
     "dense": ("#77AADD", "#3F78B5"),
     "residual": ("#EE8866", "#BC5433"),
@@ -25,7 +24,7 @@ _OPERATORS = {
     "identity": ("#DDDDDD", "#8D8D8D"),
 }
 _OTHER_OPERATOR = ("#AAAA00", "#757500")
-# The frames of the cells: pale, so that the operators inside stand out.
+# Pale, so that the operators inside stand out.
 _CELLS = {
     "successive": ("#F1F5FA", "#7488A6"),
     "multi_scale": ("#FBF6E9", "#B08C3E"),
@@ -38,10 +37,10 @@ class Frame:
     """The frame around a cell.
 
     Args:
-        label: The cell in words, like "Cell 1 · multi-scale".
-        detail: How many parameters it has, or nothing.
-        fill: Colour of the inside.
-        border: Colour of the line.
+        label: The name of the cell, like "Cell 1 · multi-scale".
+        detail: Its number of parameters in words, or "".
+        fill: The colour of its inside, like "#F1F5FA".
+        border: The colour of its line.
     """
 
     label: str
@@ -52,13 +51,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture, before anything is placed.
+    """A picture without positions, which graphviz chooses.
 
     Args:
-        graph: The nodes and edges, with the attributes of `genotype_graph`.
-        title: What is shown.
-        subtitle: Its main figures.
-        frames: The frame of each cell that the graph shows, by the cell's index.
+        graph: Nodes and edges, with the attributes of `genotype_graph`.
+        title: The name of the network or the cell.
+        subtitle: Its main figures, like "48 channels · 994,917 parameters".
+        frames: By the cell's index, the frame of each cell in the graph.
     """
 
     graph: networkx.DiGraph
@@ -68,15 +67,7 @@ class Picture:
 
 
 def network_picture(genotype: Genotype, parameters: Mapping[str, int] | None = None) -> Picture:
-    """Show the whole network.
-
-    Args:
-        genotype: The architecture.
-        parameters: Number of elements of every parameter of the built network, by the parameter's name.
-
-    Returns:
-        The picture.
-    """
+    """Make the picture of a whole network; the arguments are those of `genotype_graph`."""
     graph = genotype_graph(genotype, parameters)
     facts = [genotype.task, f"{genotype.network} network", f"{genotype.channels} channels", _total(graph)]
     frames = {index: _frame(genotype, graph, index) for index in range(len(genotype.cells))}
@@ -84,15 +75,12 @@ def network_picture(genotype: Genotype, parameters: Mapping[str, int] | None = N
 
 
 def cell_picture(genotype: Genotype, index: int, parameters: Mapping[str, int] | None = None) -> Picture:
-    """Show one cell between its input and its output.
+    """Make the picture of one cell between its input and its output.
 
     Args:
         genotype: The architecture.
-        index: Which cell, from 0 on.
-        parameters: Number of elements of every parameter of the built network, by the parameter's name.
-
-    Returns:
-        The picture.
+        index: The cell's index in `genotype.cells`.
+        parameters: As for `genotype_graph`.
     """
     network = genotype_graph(genotype, parameters)
     inside = cell_subgraph(network, index)
@@ -115,14 +103,7 @@ def cell_picture(genotype: Genotype, index: int, parameters: Mapping[str, int] |
 
 
 def node_lines(node: Mapping[str, object]) -> list[str]:
-    """List what is written on a node, the label first.
-
-    Args:
-        node: The node's attributes.
-
-    Returns:
-        One to three lines.
-    """
+    """Return the one to three lines of text of a node with these attributes, the label first."""
     lines = [str(node["label"])]
     if node["detail"]:
         lines.append(str(node["detail"]))
@@ -132,14 +113,7 @@ def node_lines(node: Mapping[str, object]) -> list[str]:
 
 
 def node_colours(node: Mapping[str, object]) -> tuple[str, str]:
-    """Choose the colours of a node.
-
-    Args:
-        node: The node's attributes.
-
-    Returns:
-        Colour of the inside and of the border.
-    """
+    """Return the colours of the inside and the border of a node with these attributes."""
     if node["role"] == "operator":
         return _OPERATORS.get(str(node["operator"]), _OTHER_OPERATOR)
     return _SOURCE if node["role"] in ("source", "output") else _PLAIN

@@ -148,7 +148,8 @@ class FinetuneConfig(TaskConfig):
         strategy, kind = self.guidance.strategy, self.downstream and self.downstream.kind
         if strategy == "fusion" and kind:
             raise ValueError(
-                f"must have a guidance.strategy for {kind}, such as lagrangian; the strategy fusion has no downstream task"
+                f"must have a guidance.strategy for {kind}, such as lagrangian; the strategy fusion has no"
+                " downstream task"
             )
         if strategy == "detfusion" and kind == "segmentation":
             raise ValueError("must have downstream.kind = detection for detfusion, which is guided by detectors")

@@ -1,4 +1,4 @@
-"""The pictures of a finetuning: what is found in the images, and how losses, scores and the multiplier went."""
+"""The pictures of a finetuning: what the task network finds, and the curves of losses, scores and multiplier."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,11 +11,9 @@ from torch import Tensor
 from ..data import Objects
 from ..downstream import Detections
 from ..downstream.label_drawing import with_labels
-from ..runtime.errors import UserError
-from ..runtime.figures import save_figure
+from ..drawing.panels import COLOURS, block_means, make_panels, save_panels, validated_rows
 
-_LIMIT = "#D55E00"
-_BLOCKS = 200  # points of a training curve
+_TRAINED = ("stream_loss", "task_loss", "fusion_loss", "excess", "multiplier", "weight_of_first")  # at each step
 
 
 def show_labels(
@@ -51,51 +49,26 @@ def draw_finetuning(
     """Draw a panel for each training loss, each score, and for the multiplier of a constraint.
 
     Args:
-        history: rows of `history.jsonl`.
-        folder: where curves.svg and curves.png go.
-        reference: the fusion loss on the validation pairs at the start, drawn as a level.
-        tolerance: the part by which the fusion loss may exceed that, drawn where a multiplier prices it.
-
-    Returns:
-        The two files.
+        history: The rows of `history.jsonl`.
+        folder: The folder of curves.svg and curves.png; made if missing.
+        reference: The fusion loss on the validation pairs at the start, drawn as a level.
+        tolerance: The fraction by which the fusion loss may exceed it, drawn where a constraint keeps it.
 
     Raises:
-        UserError: the history holds no validation yet, or a file cannot be written.
+        UserError: If the history holds no validation yet, or a file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    validated = [row for row in history if "validation" in row]
-    if not validated:
-        raise UserError("the run's history holds no validation yet; wait for the first one")
-    trained = [
-        name
-        for name in ("stream_loss", "task_loss", "fusion_loss", "excess", "multiplier", "weight_of_first")
-        if any(name in row for row in history)
-    ]
-    scores = list(validated[0]["validation"]["mean"])
-    panels_wanted = [*trained, *(f"validation {name}" for name in scores)]
-    lines = -(-len(panels_wanted) // 4)
-    figure = Figure(figsize=(12.8, 2.4 * lines + 0.3), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(lines, 4, squeeze=False).flatten()
+    rows = validated_rows(history)
+    trained = [name for name in _TRAINED if any(name in row for row in history)]
+    scores = list(rows[0]["validation"]["mean"])
+    titles = [name.replace("_", " ") for name in trained] + [f"validation {name}" for name in scores]
+    figure, panels = make_panels(titles)
     for panel, name in zip(panels, trained, strict=False):
-        rows = [(row["step"] + 1, row[name]) for row in history if row.get(name) is not None]
-        size = max(1, len(rows) // _BLOCKS)  # of a block that becomes one point
-        points = np.array(rows[: len(rows) // size * size], float).reshape(-1, size, 2).mean(1)
-        panel.plot(points[:, 0], points[:, 1], color="#0072B2", linewidth=1)
+        panel.plot(*block_means(history, name), color=COLOURS[0], linewidth=1)
         if name == "excess" and tolerance is not None:
-            panel.axhline(tolerance, color=_LIMIT, linewidth=1, linestyle="--", label="promised")
-            panel.legend(fontsize=8, frameon=False)
-    for panel, name in zip(panels[len(trained) :], scores, strict=False):
-        panel.plot([row["step"] + 1 for row in validated], [row["validation"]["mean"][name] for row in validated], ".-")
+            panel.axhline(tolerance, color=COLOURS[1], linewidth=1, linestyle="--", label="promised excess")
+    for panel, name in zip(panels[len(trained) :], scores, strict=True):
+        values = [row["validation"]["mean"][name] for row in rows]
+        panel.plot([row["step"] + 1 for row in rows], values, ".-", color=COLOURS[0])
         if name == "loss" and reference is not None:
-            panel.axhline(reference, color=_LIMIT, linewidth=1, linestyle="--", label="before")
-            panel.legend(fontsize=8, frameon=False)
-    for panel, name in zip(panels, panels_wanted, strict=False):
-        panel.set_title(name.replace("_", " "), fontsize=10, loc="left")
-        panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
-    for panel in panels[len(panels_wanted) :]:
-        panel.set_visible(False)
-    return save_figure(figure, folder / "curves")
+            panel.axhline(reference, color=COLOURS[2], linewidth=1, linestyle="--", label="loss before")
+    return save_panels(figure, folder / "curves")

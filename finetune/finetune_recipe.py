@@ -19,6 +19,7 @@ from ..downstream import (
     load_task_weights,
     start_from,
 )
+from ..drawing import draw_examples
 from ..genotypes import Genotype, load_genotype, save_genotype
 from ..objectives import FusionLoss, training_loss
 from ..objectives.loss_section import fusion_loss
@@ -34,7 +35,6 @@ from ..runtime.run_files import GENOTYPE_FILE, HISTORY_FILE, PICTURES_FOLDER
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import derive_seed, seed_everything
 from ..runtime.weights import load_into
-from ..training.train_curves import draw_examples
 from .build_strategy import IMAGES, build_strategy
 from .finetune_config import FinetuneConfig
 from .finetune_curves import draw_finetuning

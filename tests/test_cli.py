@@ -265,9 +265,12 @@ def test_a_training_from_a_search_to_a_table_of_scores(run, refused):
         assert Path(path).exists()
     assert "it holds a run; go on with --resume" in refused(*command)
     assert run(*command, "--resume")[1] == output
+    curves = Path("it/pictures/curves.svg").read_bytes()
+    assert b">maximum<" in curves
     shutil.rmtree("it/pictures")
     assert run("visualize", "it")[0] == 0
     assert {"network.svg", "curves.svg", "curves.png"} <= {path.name for path in Path("it/pictures").iterdir()}
+    assert Path("it/pictures/curves.svg").read_bytes() == curves
     Path("it/history.jsonl").write_text('{"step": 0, "loss": 1.0}\n')
     assert "holds no validation yet" in refused("visualize", "it")
 
@@ -691,10 +694,13 @@ def test_finetuning_for_a_task(run, refused):
     assert load_task_network(Path("tuned")).width == 8
     assert "tuned holds a run; go on with --resume" in refused(*command)
     assert run(*command, "--resume")[1] == output
+    curves = Path("tuned/pictures/curves.svg").read_bytes()
+    assert b">promised excess<" in curves
     shutil.rmtree("tuned/pictures")
     code, output, _ = run("visualize", "tuned")
     assert code == 0
     assert {"tuned/pictures/network.svg", "tuned/pictures/curves.svg"} <= set(output.splitlines())
+    assert Path("tuned/pictures/curves.svg").read_bytes() == curves
     Path("tuned/genotype.yaml").unlink()
     assert run("visualize", "tuned")[1].splitlines()[1:] == ["tuned/pictures/curves.svg", "tuned/pictures/curves.png"]
 

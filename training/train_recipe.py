@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..data import PairBatch, RunPairs
+from ..drawing import draw_examples
 from ..genotypes import Genotype, load_genotype, save_genotype
 from ..objectives import FusionLoss, training_loss
 from ..objectives.loss_section import fusion_loss
@@ -27,7 +28,7 @@ from ..runtime.seeds import seed_everything
 from ..runtime.weights import load_into, save_weights
 from .first_stage import fuse, load_first_stage
 from .train_config import TrainConfig
-from .train_curves import draw_curves, draw_examples
+from .train_curves import draw_curves
 from .train_validation import SMALLEST, TRIVIAL, Fuse, validate
 
 
@@ -233,7 +234,7 @@ def _conclude(config: TrainConfig, network: nn.Module, best_step: int, parts: _P
     genotype = _described(config, parts, best_step, scores)
     pictures = config.run / PICTURES_FOLDER
     draw_examples(best.examples, pictures)
-    draw_curves(read_history(config.run / HISTORY_FILE), pictures, {name: row["mean"] for name, row in trivial.items()})
+    draw_curves(read_history(config.run / HISTORY_FILE), pictures, scores)
     save_genotype(genotype, config.run / GENOTYPE_FILE)
     return Training(genotype, best_step, scores)
 

@@ -4,12 +4,13 @@ import html
 from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
-from ..runtime.figures import save_figure
+from ..drawing.panels import COLOURS, QUIET, make_panels, save_panels
 from ..runtime.files import write_atomically
 from .points import Front, Point
 
-_QUIET, _FRONT = "#B8C4D0", "#0072B2"
+_FRONT = COLOURS[0]
 
 # Those that work without a network.
 _BUTTONS = {"displaylogo": False, "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]]}
@@ -53,40 +54,20 @@ def draw_front(front: Front, folder: Path) -> list[Path]:
         front: what a study has found.
         folder: where front.svg and front.png go.
 
-    Returns:
-        The two files.
-
     Raises:
         UserError: a file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    panel = figure.subplots()
-    panel.scatter(*_places(front.points), color=_QUIET, s=28, label="trials")
-    across, up = _edge(front)
-    panel.step(across, up, where="post", color=_FRONT, linewidth=1.2)
+    figure, (panel,) = make_panels([""], size=(7.2, 4.8), across=front.cost or "trial")
+    panel.scatter(*_places(front.points), color=QUIET, s=28, label="trials")
+    panel.step(*_edge(front), where="post", color=_FRONT, linewidth=1.2)
     panel.scatter(*_places(front.chosen), color=_FRONT, s=40, zorder=3, label=_edge_name(front))
+    style: dict[str, Any] = {"textcoords": "offset points", "horizontalalignment": "right", "fontsize": 9}
     for point, x, y in zip(front.chosen, *_places(front.chosen), strict=True):
-        # Above and left of a point nothing else of the line is.
-        panel.annotate(
-            str(point.number),
-            (x, y),
-            (-4, 4),
-            textcoords="offset points",
-            horizontalalignment="right",
-            fontsize=9,
-            color=_FRONT,
-        )
-    panel.set_xlabel(front.cost or "trial")
+        # Nothing else of the line is above and left of a point.
+        panel.annotate(str(point.number), (x, y), (-4, 4), color=_FRONT, **style)
     panel.set_ylabel(front.quality)
     panel.margins(0.08)
-    panel.grid(alpha=0.25)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(loc="lower right", frameon=False, fontsize=9)
-    return save_figure(figure, folder / "front")
+    return save_panels(figure, folder / "front")
 
 
 def write_page(front: Front, folder: Path) -> tuple[list[Path], str]:
@@ -118,7 +99,7 @@ def write_page(front: Front, folder: Path) -> tuple[list[Path], str]:
             Scatter(x=across, y=up, mode="lines", hoverinfo="skip", showlegend=False).update(
                 line={"color": _FRONT, "width": 1.5, "shape": "hv"}
             ),
-            scatter(others, "trials", mode="markers", marker={"color": _QUIET, "size": 9}),
+            scatter(others, "trials", mode="markers", marker={"color": QUIET, "size": 9}),
             scatter(
                 front.chosen,
                 _edge_name(front),

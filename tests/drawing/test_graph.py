@@ -5,7 +5,6 @@ from dataclasses import replace
 import networkx
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from timfuse.drawing import genotype_graph
@@ -13,13 +12,14 @@ from timfuse.drawing.picture import cell_picture
 from timfuse.genotypes import load_genotype, parse_operator, zoo_names
 from timfuse.operators import DetFusionNetwork, FusionNetwork, RefineNetwork
 
+from ..random_genotypes import genotypes
+
 COPIES = {"successive": 1, "multi_scale": 3, "decomposition": 2}
 
 
 @settings(max_examples=50, deadline=None)
-@given(data=st.data())
-def test_everything_lies_between_the_sources_and_the_outputs(data, any_genotype):
-    genotype = data.draw(any_genotype)
+@given(genotype=genotypes())
+def test_everything_lies_between_the_sources_and_the_outputs(genotype):
     graph = genotype_graph(genotype)
     assert networkx.is_directed_acyclic_graph(graph)
     roles = dict(graph.nodes(data="role"))
@@ -30,9 +30,8 @@ def test_everything_lies_between_the_sources_and_the_outputs(data, any_genotype)
 
 
 @settings(max_examples=50, deadline=None)
-@given(data=st.data())
-def test_every_operator_is_there_in_order(data, any_genotype):
-    genotype = data.draw(any_genotype)
+@given(genotype=genotypes())
+def test_every_operator_is_there_in_order(genotype):
     graph = genotype_graph(genotype)
     for index, cell in enumerate(genotype.cells):
         nodes = [
@@ -49,9 +48,8 @@ def test_every_operator_is_there_in_order(data, any_genotype):
 
 
 @settings(max_examples=50, deadline=None)
-@given(data=st.data())
-def test_made_up_parameters_add_up(data, any_genotype, some_parameters):
-    genotype = data.draw(any_genotype)
+@given(genotype=genotypes())
+def test_made_up_parameters_add_up(some_parameters, genotype):
     parameters = some_parameters(genotype)
     graph = genotype_graph(genotype, parameters)
     for _, node in graph.nodes(data=True):

@@ -31,7 +31,7 @@ def test_sources_labels_and_findings_stand_side_by_side():
 def history(steps, *names):
     rows = [{"step": step, **dict.fromkeys(names, 1 / (step + 1))} for step in range(steps)]
     for row in rows[1::2]:
-        row["validation"] = {"loss": 1.0, "AP50": 0.5, "AP50 person": None}
+        row["validation"] = {"mean": {"loss": 1.0, "AP50": 0.5}, "person": {"AP50": None}}
     return rows
 
 
@@ -49,11 +49,11 @@ def history(steps, *names):
 def test_there_is_a_panel_for_each_loss_and_score(tmp_path, monkeypatch, names, reference, titles):
     figures = []
     monkeypatch.setattr(
-        "timfuse.finetune.finetune_curves.save_figure", lambda figure, path: figures.append((figure, path)) or []
+        "timfuse.finetune.finetune_curves.save_panels", lambda figure, path: figures.append((figure, path)) or []
     )
     draw_finetuning(history(6, *names), tmp_path, reference, 0.05)
     ((figure, path),) = figures
-    panels = [panel for panel in figure.axes if panel.get_visible()]
+    panels = figure.axes
     assert [panel.get_title(loc="left") for panel in panels] == titles
     assert path == tmp_path / "curves"
     scored = {panel.get_title(loc="left"): panel.lines for panel in panels}
@@ -67,7 +67,7 @@ def test_there_is_a_panel_for_each_loss_and_score(tmp_path, monkeypatch, names, 
 def test_the_path_of_the_multiplier_is_drawn_also_of_a_long_run_and_with_gaps(tmp_path):
     rows = history(1001, "task_loss", "multiplier")
     rows[7]["multiplier"] = None
-    rows[1]["validation"]["AP50"] = None
+    rows[1]["validation"]["mean"]["AP50"] = None
     files = draw_finetuning(rows, tmp_path, 1.0)
     assert [path.name for path in files] == ["curves.svg", "curves.png"]
     with Image.open(files[1]) as image:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from timfuse.genotypes import load_genotype, save_genotype, zoo_names
 from timfuse.runtime.errors import UserError
+
+from ..random_genotypes import genotypes
 
 GOOD = """\
 schema: 1
@@ -23,9 +24,8 @@ cells:
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_a_saved_genotype_comes_back_exactly(data, any_genotype):
-    genotype = data.draw(any_genotype)
+@given(genotype=genotypes())
+def test_a_saved_genotype_comes_back_exactly(genotype):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "genotype.yaml"
         save_genotype(genotype, path)

@@ -257,8 +257,8 @@ def test_networks_of_them(tmp_path, randomise, normal, kind, norm):
     assert any(isinstance(module, BatchNorm if norm == "batch" else PooledGroupNorm) for module in modules)
     assert count_flops(network.float(), 20, 24) > 0
     assert receptive_field(genotype) is not None
-    drawing = draw(genotype, tmp_path, parameter_sizes(network))
-    assert "my" in next(file for file in drawing.files if file.suffix == ".svg").read_text(encoding="utf-8")
+    files = draw(genotype, tmp_path, parameter_sizes(network))
+    assert "my" in next(file for file in files if file.suffix == ".svg").read_text(encoding="utf-8")
 
 
 def test_a_mixture_of_them(randomise, normal):

@@ -1,9 +1,7 @@
-"""Genotypes to test with: examples of every kind of network and cell, and random ones."""
+"""Random genotypes to test with."""
 
-import pytest
 from hypothesis import strategies as st
 
-from timfuse.drawing import genotype_graph
 from timfuse.genotypes import ALL_OPERATORS, CELL_KINDS, TASKS, CellGenotype, Genotype
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
@@ -49,32 +47,3 @@ def genotypes(draw, max_cells=3, max_operators=3):
         merge=draw(st.sampled_from(["gated", "concat"])) if network == "refine" else None,
         provenance=draw(st.dictionaries(st.text(max_size=9), PLAIN, max_size=3)),
     )
-
-
-def made_up(genotype):
-    """Make up parameters for every module of a genotype's network, each with its own number of elements."""
-    modules = [module for _, modules in genotype_graph(genotype).nodes(data="modules") for module in modules]
-    return {f"{module}.0.weight": 1000 + 7 * number for number, module in enumerate(modules)}
-
-
-@pytest.fixture
-def every_kind():
-    """A fusion network with every kind of cell and a name that every file format must escape."""
-    cells = (
-        CellGenotype("decomposition", ("residual_k3_d1", "non_local_k5", "identity")),
-        CellGenotype("successive", ("separable_k7",)),
-        CellGenotype("multi_scale", ("spatial_attention_k5", "dense_k7_d2", "channel_attention_k3")),
-    )
-    return Genotype('odd <&"> $x$ \\N', "multi-focus", "fusion", 32, cells, stem="half")
-
-
-@pytest.fixture(scope="session")
-def any_genotype():
-    """The strategy that draws any valid genotype."""
-    return genotypes()
-
-
-@pytest.fixture(scope="session")
-def some_parameters():
-    """The function that makes up parameters for every module of a genotype's network."""
-    return made_up

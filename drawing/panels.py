@@ -1,0 +1,111 @@
+"""Figures of curves: one panel for each quantity, saved as SVG and PNG."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..runtime.errors import UserError
+from ..runtime.files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which readers with any kind of colour vision can tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
+QUIET = "#B8C4D0"
+
+_LABEL_WIDTH = 1.9  # inches, of a long label in the legend
+_POINTS = 200
+
+
+def make_panels(
+    titles: Sequence[str],
+    columns: int = 4,
+    *,
+    size: tuple[float, float] = (3.2, 2.4),
+    across: str = "step",
+    same_axes: bool = False,
+) -> "tuple[Figure, list[Axes]]":
+    """Make a figure with a panel for each title.
+
+    Args:
+        titles: At least one.
+        columns: The largest number of panels in a row.
+        size: Width and height of a panel, in inches.
+        across: The label of the horizontal axes.
+        same_axes: Whether all panels show the same ranges.
+    """
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(titles))
+    rows = -(-len(titles) // columns)
+    figure = Figure(figsize=(max(columns * size[0], 2.3 * _LABEL_WIDTH), rows * size[1] + 0.5), layout="constrained")
+    panels = list(figure.subplots(rows, columns, sharex=same_axes, sharey=same_axes, squeeze=False).flat)
+    for unused in panels[len(titles) :]:
+        unused.remove()
+    panels = panels[: len(titles)]
+    for title, panel in zip(titles, panels, strict=True):
+        panel.set_title(title, fontsize=10, loc="left")
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    for lowest in panels[-columns:]:
+        lowest.set_xlabel(across)
+        lowest.tick_params(labelbottom=True)
+    return figure, panels
+
+
+def save_panels(figure: "Figure", stem: Path) -> list[Path]:
+    """Write a figure as STEM.svg and STEM.png, with a legend of all labelled lines below the panels.
+
+    The same figure gives the same bytes.
+
+    Raises:
+        UserError: If a file cannot be written.
+    """
+    import matplotlib
+
+    legends = [panel.get_legend_handles_labels() for panel in figure.axes]
+    lines = {label: handle for legend in legends for handle, label in zip(*legend, strict=True)}
+    if lines:
+        columns = min(len(lines), int(figure.get_figwidth() / _LABEL_WIDTH))
+        style: dict[str, Any] = {"fontsize": 8, "frameon": False}
+        legend = figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=columns, **style)
+        for line in legend.get_lines():  # what stands out in one panel need not in another
+            line.set(linewidth=1.5, alpha=1.0)
+    files = []
+    # Text stays text, which readers can search and select.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "timfuse"}):
+        for form in ("svg", "png"):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=form, dpi=150, metadata={"Date": None})
+            files.append(stem.with_suffix(f".{form}"))
+            write_atomically(files[-1], buffer.getvalue())
+    return files
+
+
+def validated_rows(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows of `history.jsonl` with a validation; without any, raise a UserError."""
+    rows = [row for row in history if "validation" in row]
+    if not rows:
+        raise UserError("the run's history holds no validation yet; wait for the first one")
+    return rows
+
+
+def block_means(history: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
+    """Smooth a value that is logged at each step: return the mean of each block, about 200 blocks in a long run.
+
+    Args:
+        history: The rows of `history.jsonl`; those where the value is missing or null are left out.
+        name: The name of the value.
+
+    Returns:
+        (2, blocks): the number of finished steps and the value.
+    """
+    rows = [(row["step"] + 1, row[name]) for row in history if row.get(name) is not None]
+    size = max(1, len(rows) // _POINTS)
+    return np.array(rows[: len(rows) // size * size], float).reshape(-1, size, 2).mean(1).T
