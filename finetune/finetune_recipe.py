@@ -19,7 +19,7 @@ from ..downstream import (
     load_task_weights,
     start_from,
 )
-from ..drawing import draw_examples
+from ..drawing.example_sheet import draw_examples
 from ..genotypes import Genotype, load_genotype, save_genotype
 from ..objectives import FusionLoss, training_loss
 from ..objectives.loss_section import fusion_loss

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..data import PairBatch, RunPairs
-from ..drawing import draw_examples
+from ..drawing.example_sheet import draw_examples
 from ..genotypes import Genotype, load_genotype, save_genotype
 from ..objectives import FusionLoss, training_loss
 from ..objectives.loss_section import fusion_loss
