@@ -54,7 +54,6 @@ def load_into(module: nn.Module, path: Path) -> None:
 
     Args:
         module: Network that gets the weights; unchanged if they do not fit.
-        path: Path of a safetensors file.
 
     Raises:
         UserError: If the file cannot be read, or a name or a shape differs.
