@@ -73,7 +73,7 @@ def adapt(module: nn.Module, loss: Loss, support: Iterable[Any], optimizer: torc
     Args:
         module: Module that is changed in place: its weights by the steps, its buffers by the forward passes.
         loss: Function that is called as ``loss(module, batch)`` and returns a scalar.
-        support: Batches, one for each step.
+        support: Batches of the steps, one for each.
         optimizer: Optimiser of the weights that move. Its state is used and updated.
 
     Returns:

@@ -101,7 +101,7 @@ def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer, average: Ave
 
     Args:
         module: Module with the initial weights.
-        optimizer: `torch.optim.SGD` or `torch.optim.Adam` over parameters of ``module``; others stay fixed.
+        optimizer: Optimiser, `torch.optim.SGD` or `Adam`, of the parameters that change; others stay fixed.
         average: Mean of the gradients of each step over the processes, as in `BilevelProblem`.
 
     Yields:

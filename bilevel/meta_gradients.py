@@ -229,7 +229,6 @@ def imaml(
         >>> imaml(module, lambda w, target: (w[0] - target) ** 2, [3.0], 3.0, adaptation, strength=2.0).initial
         (tensor(-1.),)
     """
-
     with restored(module) as initial:
         theta = [start.requires_grad_() for start in initial]
 

@@ -29,8 +29,8 @@ def unrolled(
         problem: The bilevel problem at its current a and w.
         outer_batch: Batch on which the outer loss is evaluated.
         inner_batch: Batch on which the inner loss is evaluated, the same at every step.
-        optimizer: `torch.optim.SGD` or `torch.optim.Adam` over the module's parameters. The steps start from its
-            settings and its state, which stay unchanged. Default: gradient descent with learning rate 0.01.
+        optimizer: Optimiser of the module's parameters, `torch.optim.SGD` or `Adam`. The steps start from its settings
+            and its state, which stay unchanged. Default: gradient descent with learning rate 0.01.
         steps: Number K of inner steps, >= 1.
 
     Returns:

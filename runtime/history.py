@@ -34,7 +34,7 @@ class History:
         tensorboard: Whether to write TensorBoard events, too. If the package is missing, `note` tells so.
 
     Attributes:
-        path: The file of the history.
+        path: File of the history, `history.jsonl` in the run folder.
         note: Message for the user about missing TensorBoard events, or "".
 
     Raises:

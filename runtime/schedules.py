@@ -9,7 +9,7 @@ def cosine(start: float, end: float, step: int, steps: int) -> float:
         value = end + (start - end) (1 + cos(π step / (steps - 1))) / 2
 
     Args:
-        start: Value at the first step, 0.
+        start: Value at the first step, which is 0.
         end: Value at the last step, `steps` - 1.
         step: Current step, from 0 to `steps` - 1.
         steps: Number of steps of the schedule.

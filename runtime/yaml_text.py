@@ -12,7 +12,6 @@ def parse_yaml(text: str, source: str) -> Any:
     """Parse YAML safely, with the scalars of YAML 1.2: `1e-3` is a number, `no` and `1:30` are texts.
 
     Args:
-        text: Text of one YAML document.
         source: Name of the text in an error, such as its file.
 
     Returns:
