@@ -24,7 +24,6 @@ import torch
 from timfuse.genotypes import load_genotype
 from timfuse.meta_init import MetaInitConfig, meta_initialise
 from timfuse.meta_init.episodes import EpisodeStream
-from timfuse.meta_init.meta_tasks import open_tasks
 from timfuse.meta_init.rates import adaptation_of, adapting_layers, load_rates
 from timfuse.meta_init.trials import Curve, Trial, adaptation_curve, make_trials
 from timfuse.operators import build_network
@@ -99,21 +98,27 @@ def adapt(
     network = build_network(load_genotype(config.genotype))
     if not fresh:
         load_into(network, config.run)
-    layers, inner = adapting_layers(network, config), config.inner
+    layers, optimizer = adapting_layers(network, config.adapting_part), config.inner.optimizer
     if by is None:
         rates = load_rates(config.run, layers)
     else:
-        inner, rates = inner.model_copy(update={"optimizer": by[0]}), torch.full((len(layers),), by[1])
-    adaptation = adaptation_of(layers, rates, inner)
+        optimizer, rates = by[0], torch.full((len(layers),), by[1])
+    adaptation = adaptation_of(layers, rates, optimizer)
     return {trial.task.name: adaptation_curve(network, adaptation, trial, steps) for trial in trials}
 
 
 def trials_of(config: MetaInitConfig, only: str | None = None) -> list[Trial]:
     """Cut the batches of the trials, which no training has seen; of all tasks or only one."""
     named = {name: task for name, task in config.used_tasks.items() if only in (None, name)}
-    tasks = open_tasks(config.data, named, config.seed)
+    tasks = [config.data.open_task(name, section, config.seed) for name, section in named.items()]
+    sizes = config.data.model_dump(include={"support", "query", "crop"})
     return make_trials(
-        tasks, config.data, steps=STEPS[-1], episodes=EPISODES, seed=1000 + config.seed, device=torch.device("cpu")
+        tasks,
+        **sizes,
+        steps=max(STEPS),
+        episodes=EPISODES,
+        seed=derive_seed(config.seed, "table"),
+        device=torch.device("cpu"),
     )
 
 

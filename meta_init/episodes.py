@@ -16,11 +16,11 @@ VALIDATION_CROPS = 16  # of the query batch of a validation, spread over the val
 
 
 class Episode(NamedTuple):
-    """One trial of an adaptation to a task.
+    """The batches of one adaptation to a task.
 
     Attributes:
         support: A batch for each step of the adaptation; all are crops of the same pairs.
-        query: The batch that scores what came of it, of other pairs.
+        query: A batch of other pairs, which scores the adapted network.
     """
 
     support: tuple[PairBatch, ...]
@@ -35,13 +35,13 @@ class EpisodeStream(Dataset[tuple[Episode, ...]]):
     """One episode of each task for every step, a function of seed, task and step alone.
 
     Args:
-        tasks: The tasks, those of this process.
-        support: Pairs in a support batch.
-        query: Pairs in a query batch.
-        steps: Most support batches in an episode.
-        pretrain: First step whose episodes have support batches.
-        crop: Height and width of the crops, in pixels.
-        seed: The run's seed.
+        tasks: The tasks of this process, one episode of each.
+        support: Number of pairs in a support batch.
+        query: Number of pairs in a query batch, none of them in the support batches.
+        steps: Largest number of support batches in an episode.
+        crop: Height and width of the crops in pixels.
+        seed: The seed of the run, from 0 on.
+        pretrain: The first step whose episodes have support batches.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class EpisodeStream(Dataset[tuple[Episode, ...]]):
         return tuple(self.episode(task, step, self.length(step)) for task in self.tasks)
 
     def length(self, step: int) -> int:
-        """Return how many support batches the episodes of a step have."""
+        """Return the number of support batches in the episodes of a step."""
         if step < self._pretrain or self._steps == 0:
             return 0
-        # Any number up to the largest, so that what is learnt is good after each of them.
+        # Any number up to the largest, so that the initialisation is good after each of them.
         return int(
             np.random.default_rng(derive_seed(self._seed, "steps", step)).integers(1, self._steps, endpoint=True)
         )
@@ -76,7 +76,7 @@ class EpisodeStream(Dataset[tuple[Episode, ...]]):
         return self._draw(task, self._rng(task, step))
 
     def episode(self, task: Task, step: int, length: int) -> Episode:
-        """Cut the episode of a task and step with so many support batches."""
+        """Cut the episode of a task and step with `length` support batches."""
         rng = self._rng(task, step)
         support, query = self._draw(task, rng)
         batches = tuple(cut_crops(task.source, support, self._crop, rng) for _ in range(length))
@@ -87,11 +87,11 @@ class EpisodeStream(Dataset[tuple[Episode, ...]]):
         sides: tuple[list[int], list[int]] = ([], [])
         wanted = self._support, self._query
         for block in blocks:
-            # To the side that is further from what it needs, so that both are drawn from many blocks.
+            # To the side that lacks more, so that both sides come from many blocks.
             filled = [len(side) / count for side, count in zip(sides, wanted, strict=True)]
             sides[int(filled[1] < filled[0])].extend(block)
         short = [count - len(side) for side, count in zip(sides, wanted, strict=True)]
-        if max(short) > 0:  # the blocks are too large for it: let one of them be cut
+        if max(short) > 0:  # the blocks are too large: divide one of them
             side = int(short[1] > 0)
             sides[side].extend(sides[1 - side][-short[side] :])
             del sides[1 - side][-short[side] :]
@@ -105,15 +105,12 @@ class EpisodeStream(Dataset[tuple[Episode, ...]]):
 
 
 def validation_query(task: Task, crop: int, seed: int) -> PairBatch:
-    """Cut the query batch that scores a task throughout a run: crops of its validation pairs, always the same.
+    """Cut the query batch that scores a task throughout a run: the same 16 crops of its validation pairs.
 
     Args:
-        task: The task.
-        crop: Height and width of the crops, in pixels.
-        seed: The run's seed.
-
-    Returns:
-        A batch of 16 crops, of pairs spread over the validation pairs.
+        task: The task with its validation pairs.
+        crop: Height and width of the crops in pixels.
+        seed: The seed of the run, from 0 on.
     """
     places = np.linspace(0, len(task.validation) - 1, VALIDATION_CROPS).round().astype(int)
     rng = np.random.default_rng(derive_seed(seed, "validation", task.name))

@@ -36,14 +36,14 @@ _SCORED = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200, 300, 500, 800, 1200)
 
 
 class Adapted(NamedTuple):
-    """What an adaptation ends with.
+    """The result of an adaptation.
 
     Attributes:
-        genotype: With its provenance, as in `genotype.yaml`.
-        curve: By number of steps, the validation loss after them.
-        fresh: The same from random weights, by `plain_adaptation`.
-        pairs: How many pairs it adapted on.
-        seconds: How long it took, without reading and checking.
+        genotype: The network with its provenance, as in `genotype.yaml`.
+        curve: The validation loss by number of steps.
+        fresh: The validation loss from random weights, by `plain_adaptation`.
+        pairs: Number of pairs that the network adapted on.
+        seconds: Time of the adaptation in seconds, without reading and checking pairs.
     """
 
     genotype: Genotype
@@ -57,14 +57,15 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
     """Adapt an initialisation to a task on a few pairs of it; write a run folder that can be fused with.
 
     Args:
-        config: what to adapt, to what and how long; `config.run` is the folder.
-        overwrite: replace the run that is in the folder.
+        config: The initialisation, the task, the pairs and the number of steps; `config.run` is the run folder.
+        overwrite: Whether to replace the run in the folder.
 
     Returns:
-        The genotype and how the validation loss went.
+        The genotype and the course of the validation loss.
 
     Raises:
-        UserError: there is no such initialisation or task, or the data, the device or the run folder cannot be used.
+        UserError: If there is no such initialisation or task, or the data, the device or the run folder cannot be
+            used.
     """
     keep_freed_memory()
     device = select_device(config.device)
@@ -89,9 +90,9 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
         open_run(config.run, config_yaml=config_to_yaml(config), resume=False, overwrite=overwrite),
         Progress(config.steps, f"adapting to {config.task}") as progress,
     ):
-        begun = time.monotonic()
+        start = time.monotonic()
         curve = adapt_and_score(network, adaptation, loss, episode, scored, progress)
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - start
         _check_finite(curve)
         fresh = adapt_and_score(fresh_network, plain_adaptation(fresh_network), loss, episode, scored)
         curves = {"meta-initialisation": {config.task: curve}, "random weights, Adam": {config.task: fresh}}
@@ -123,7 +124,7 @@ def find_initialisation(name_or_path: str) -> Path:
         The folder.
 
     Raises:
-        UserError: There is no such initialisation.
+        UserError: If there is no such initialisation.
     """
     names = shipped_initialisations()
     if name_or_path in names:
@@ -139,17 +140,17 @@ def find_initialisation(name_or_path: str) -> Path:
 
 
 def _trained(folder: Path) -> MetaInitConfig:
-    """Read how an initialisation was trained."""
+    """Read the config of an initialisation."""
     if not (folder / CONFIG_FILE).is_file() or not (folder / RATES_FILE).is_file():
         raise UserError(f"{folder} holds no meta-initialisation; give the folder of a `timfuse meta-init` run")
     return load_config(MetaInitConfig, folder / CONFIG_FILE)
 
 
 def _section(config: AdaptConfig, trained: MetaInitConfig) -> TaskSection:
-    """Put together what is known of the task: by the initialisation, and what the user says now."""
+    """Join the task of the initialisation with the keys of the config, which go first."""
     known = trained.used_tasks.get(config.task, TaskSection())
-    said = {name: value for name in ("sources", "colour", "loss") if (value := getattr(config, name)) is not None}
-    return known.model_copy(update=said)
+    changes = {name: value for name in ("sources", "colour", "loss") if (value := getattr(config, name)) is not None}
+    return known.model_copy(update=changes)
 
 
 def _episode(config: AdaptConfig, trained: MetaInitConfig, task: Task, pairs: Sequence[int]) -> Episode:

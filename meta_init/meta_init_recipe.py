@@ -153,7 +153,8 @@ def _open_tasks(config: MetaInitConfig) -> list[Task]:
 
 
 def _trials(config: MetaInitConfig, tasks: Sequence[Task], steps: int, device: torch.device) -> list[Trial]:
-    return make_trials(tasks, config.data, steps=steps, episodes=EPISODES, seed=config.seed, device=device)
+    sizes = config.data.model_dump(include={"support", "query", "crop"})
+    return make_trials(tasks, **sizes, steps=steps, episodes=EPISODES, seed=config.seed, device=device)
 
 
 def _setup(config: MetaInitConfig, genotype: Genotype, device: torch.device) -> _State:

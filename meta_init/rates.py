@@ -1,4 +1,4 @@
-"""The inner learning rates of an initialisation: how its layers adapt, and the file that says so."""
+"""The inner learning rates of an initialisation: the adaptation of its layers, and their file."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -56,13 +56,10 @@ def adaptation_of(layers: Mapping[str, list[nn.Parameter]], rates: Tensor, optim
 
 
 def plain_adaptation(network: nn.Module) -> Adaptation:
-    """Say how a network with random weights would be trained, to compare with: all layers by Adam at a rate of 2e-3.
+    """Describe the training of random weights that adaptations are compared with: all layers by Adam at 2e-3.
 
     Args:
-        network: The network.
-
-    Returns:
-        The adaptation.
+        network: The network whose layers adapt.
     """
     layers, device = layers_of(network), next(network.parameters()).device
     return Adaptation(tuple(layers.values()), torch.full((len(layers),), 2e-3, device=device), torch.optim.Adam)
@@ -72,12 +69,12 @@ def save_rates(folder: Path, layers: Mapping[str, list[nn.Parameter]], rates: Te
     """Write `rates.yaml`.
 
     Args:
-        folder: The run folder.
-        layers: The layers that adapt.
-        rates: (layers,), their learning rates.
+        folder: The run folder, made if missing.
+        layers: The parameters of each layer that adapts, by the layer's name.
+        rates: (layers,), the learning rates of the layers.
 
     Raises:
-        UserError: The file cannot be written.
+        UserError: If the file cannot be written.
     """
     write_atomically(folder / RATES_FILE, dump_yaml(dict(zip(layers, rates.tolist(), strict=True))))
 
@@ -86,14 +83,14 @@ def load_rates(folder: Path, layers: Mapping[str, list[nn.Parameter]]) -> Tensor
     """Read `rates.yaml`.
 
     Args:
-        folder: The run folder.
-        layers: The layers that adapt.
+        folder: The run folder of a meta-initialisation.
+        layers: The parameters of each layer that adapts, by the layer's name.
 
     Returns:
-        (layers,), their learning rates.
+        (layers,), the learning rates of the layers.
 
     Raises:
-        UserError: The file cannot be read or is of another network.
+        UserError: If the file cannot be read or belongs to another network.
     """
     path = folder / RATES_FILE
     try:

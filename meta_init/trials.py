@@ -1,4 +1,4 @@
-"""How an initialisation adapts: the loss on validation pairs after each step of an adaptation to each task."""
+"""Trials of an initialisation: the loss on validation pairs after each step of an adaptation to each task."""
 
 from collections.abc import Collection, Sequence
 from functools import partial
@@ -13,18 +13,17 @@ from ..objectives import FusionLoss
 from ..runtime.progress import Progress
 from ..runtime.seeds import derive_seed
 from .episodes import Episode, EpisodeStream, validation_query
-from .meta_init_config import EpisodeDataSection
 from .meta_tasks import Task
 
 Curve = dict[int, float]  # by number of steps, the loss after them
 
 
 class Trial(NamedTuple):
-    """What an initialisation is tried on.
+    """The episodes on which an initialisation is tried for a task.
 
     Attributes:
-        task: The task.
-        episodes: Their support batches are of training pairs; the query batch is of validation pairs, the same in all.
+        task: The task that the network adapts to.
+        episodes: Episodes with support batches of training pairs; all have the same query batch, of validation pairs.
     """
 
     task: Task
@@ -32,45 +31,47 @@ class Trial(NamedTuple):
 
 
 def pair_loss(loss: FusionLoss, network: nn.Module, batch: PairBatch) -> Tensor:
-    """Score what a network fuses of a batch, by a scalar.
+    """Fuse a batch and return the fusion loss, a scalar.
 
     Args:
-        loss: The fusion loss.
-        network: Called as network(first, second).
-        batch: The sources.
+        loss: The fusion loss of the task.
+        network: A fusion network, called as network(first, second).
+        batch: The sources, (N, 1, H, W) in [0, 1] each.
     """
     return loss(network(batch.first, batch.second), batch.first, batch.second)
 
 
 def make_trials(
-    tasks: Sequence[Task], data: EpisodeDataSection, *, steps: int, episodes: int, seed: int, device: torch.device
+    tasks: Sequence[Task],
+    *,
+    support: int,
+    query: int,
+    crop: int,
+    steps: int,
+    episodes: int,
+    seed: int,
+    device: torch.device,
 ) -> list[Trial]:
-    """Cut the batches of the trials, which are the same throughout a run.
+    """Cut the batches of the trials of each task, which are the same throughout a run.
 
     Args:
-        tasks: The tasks.
-        data: Sizes of batches and crops.
-        steps: Support batches in an episode.
-        episodes: How many episodes of each task.
-        seed: The run's seed.
-        device: Where the batches go.
-
-    Returns:
-        A trial of each task.
+        tasks: The tasks, one trial for each.
+        support: Number of pairs in a support batch.
+        query: Number of pairs that an episode keeps apart from the support batches.
+        crop: Height and width of the crops in pixels.
+        steps: Number of support batches in an episode.
+        episodes: Number of episodes of each task.
+        seed: The seed of the run, from 0 on.
+        device: The device of the batches.
     """
     stream = EpisodeStream(
-        tasks,
-        support=data.support,
-        query=data.query,
-        steps=steps,
-        crop=data.crop,
-        seed=derive_seed(seed, "validation"),
+        tasks, support=support, query=query, steps=steps, crop=crop, seed=derive_seed(seed, "validation")
     )
     trials = []
     for task in tasks:
-        query = validation_query(task, data.crop, seed).to(device)
+        query_batch = validation_query(task, crop, seed).to(device)
         drawn = [stream.episode(task, number, steps).to(device) for number in range(episodes)]
-        trials.append(Trial(task, [Episode(episode.support, query) for episode in drawn]))
+        trials.append(Trial(task, [Episode(episode.support, query_batch) for episode in drawn]))
     return trials
 
 
@@ -78,13 +79,13 @@ def adaptation_curve(network: nn.Module, adaptation: Adaptation, trial: Trial, s
     """Score the adaptation to a task; the network gets its weights back.
 
     Args:
-        network: Holds the initial weights.
-        adaptation: How to step.
-        trial: The task.
-        steps: After how many steps to score, from 0; the episodes must hold as many support batches.
+        network: The network with the initial weights.
+        adaptation: Layers, learning rates and optimiser of the adaptation.
+        trial: The task and its episodes, with as many support batches as there are steps.
+        steps: Numbers of steps after which to score, from 0 on.
 
     Returns:
-        By number of steps the loss on the query batch, mean over the episodes.
+        The loss on the query batch by number of steps, as mean over the episodes.
     """
     curves = []
     for episode in trial.episodes:
@@ -101,18 +102,18 @@ def adapt_and_score(
     steps: Collection[int],
     progress: Progress | None = None,
 ) -> Curve:
-    """Adapt a network in place, and score it on the way as it will be used: in evaluation mode.
+    """Adapt a network in place, and score it on the way in evaluation mode, as it will be used.
 
     Args:
-        network: Holds the initial weights, and then the adapted ones.
-        adaptation: How to step.
-        fusion_loss: What to minimise.
+        network: The network with the initial weights; it keeps the adapted ones.
+        adaptation: Layers, learning rates and optimiser of the adaptation.
+        fusion_loss: The fusion loss, which the adaptation minimises.
         episode: A support batch for each step, and the query batch.
-        steps: After how many steps to score, from 0.
-        progress: Advanced after each stretch of steps, by their number.
+        steps: Numbers of steps after which to score, from 0 on.
+        progress: Progress to advance by one for each step.
 
     Returns:
-        By number of steps the loss on the query batch.
+        The loss on the query batch by number of steps.
     """
     loss, training = partial(pair_loss, fusion_loss), network.training
     optimizer = adaptation.build_optimizer()
