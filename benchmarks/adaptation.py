@@ -115,9 +115,9 @@ def trials_of(config: MetaInitConfig, only: str | None = None) -> list[Trial]:
     return make_trials(
         tasks,
         **sizes,
-        steps=max(STEPS),
+        steps=STEPS[-1],
         episodes=EPISODES,
-        seed=derive_seed(config.seed, "table"),
+        seed=1000 + config.seed,
         device=torch.device("cpu"),
     )
 
