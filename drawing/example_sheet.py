@@ -20,13 +20,6 @@ def draw_examples(examples: Mapping[str, NDArray[np.uint8]], folder: Path) -> li
 
     Raises:
         UserError: If the file cannot be written.
-
-    Example:
-        >>> from tempfile import TemporaryDirectory
-        >>> with TemporaryDirectory() as folder:
-        ...     files = draw_examples({"street": np.zeros((8, 16), np.uint8)}, Path(folder))
-        >>> files[0].name
-        'examples.png'
     """
     if not examples:
         return []

@@ -50,6 +50,6 @@ def _draw(curves: Mapping[str, Curves], stem: Path, across: str) -> list[Path]:
     for panel, lines in zip(panels, curves.values(), strict=True):
         for colour, (name, line) in zip(COLOURS, lines.items(), strict=False):
             panel.plot(list(line), list(line.values()), ".-", color=colour, label=name)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.locator_params(axis="x", integer=True)
     panels[0].set_ylabel("loss")
     return save_panels(figure, stem)

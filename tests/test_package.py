@@ -24,6 +24,7 @@ FLOORS = {
     "operators": 3,
     "objectives": 3,
     "data": 3,
+    "drawing": 4,
     "downstream": 4,
     "search": 5,
     "meta_init": 5,
