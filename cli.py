@@ -94,8 +94,9 @@ def search(
 
     from rich.console import Console
 
+    from .cost import BudgetReport
     from .runtime.config import load_config
-    from .search import SearchConfig, Spending, print_seeds, search_seeds
+    from .search import SearchConfig, print_seeds, search_seeds
     from .search import search as run_search
 
     settings = settings or []
@@ -122,10 +123,10 @@ def search(
             typer.echo(f"network   {loaded.run / 'task'}, for {loaded.downstream.kind}")
         typer.echo(f"pictures  {loaded.run / 'pictures'}: network.svg, cell_*.svg, probabilities.svg")
         typer.echo(f"history   {loaded.run / 'history.jsonl'}; curves: tensorboard --logdir {loaded.run}")
-    spending = Spending.of(genotype)
-    if spending is not None:
-        typer.echo(f"budget    {spending}")
-        spending.check()
+    budget_report = BudgetReport.of(genotype)
+    if budget_report is not None:
+        typer.echo(f"budget    {budget_report}")
+        budget_report.check()
 
 
 @app.command()
@@ -143,12 +144,18 @@ def latency(
     """Measure the operators of a search on this device, once, and how well they tell the time of networks."""
     from rich.console import Console
 
+    from .cost import DeploymentTarget, check_latency_prediction, print_latency_prediction
     from .runtime.config import load_config
-    from .search import SearchConfig, check_prediction, print_prediction
+    from .runtime.device import select_device
+    from .search import SearchConfig
 
-    prediction = check_prediction(load_config(SearchConfig, config, settings or []), networks, fresh=fresh)
+    loaded = load_config(SearchConfig, config, settings or [])
+    target = DeploymentTarget(loaded.cost.height, loaded.cost.width, select_device(loaded.device))
+    prediction = check_latency_prediction(
+        loaded.space.search_space, target, networks=networks, seed=loaded.seed, fresh=fresh
+    )
     # In a pipe or a file the table is as wide as it needs to be.
-    print_prediction(prediction, Console(width=None if sys.stdout.isatty() else 1000))
+    print_latency_prediction(prediction, Console(width=None if sys.stdout.isatty() else 1000))
 
 
 @app.command()

@@ -9,11 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import __version__
-from ..cost.budget_report import Spending, choose_measured
-from ..cost.cost_model import Choices, count
-from ..cost.cost_penalty import Charges
-from ..cost.feasibility import advice
-from ..cost.latency import measure_network
+from ..cost import BudgetReport, Choices, CostPenalty, DeploymentTarget, SearchSpace, suggest_setting
 from ..data import Splits
 from ..downstream import keep_task_network
 from ..drawing import draw
@@ -33,7 +29,7 @@ from ..runtime.config import config_hash
 from ..runtime.device import device_name
 from ..runtime.history import HISTORY_FILE, read_history
 from ..runtime.weights import save_weights
-from .discretise import choose, reasons
+from .discretise import choose, choose_measured, reasons
 from .probability_curves import draw_probabilities
 from .scorer import Scorer
 from .search_batches import Batch, Streams
@@ -87,7 +83,7 @@ def conclude(
     splits: Splits,
     warnings: list[str],
     scorer: Scorer | None,
-    charges: Charges | None,
+    penalty: CostPenalty | None,
 ) -> Genotype:
     """Derive the network, measure it and write everything that belongs to it; the genotype comes last.
 
@@ -99,29 +95,30 @@ def conclude(
         splits: which pairs were for what.
         warnings: what the guards said on the way.
         scorer: what scored the architecture, if not fusion alone.
-        charges: what the search paid for costs, if they counted.
+        penalty: What the search added to its outer loss for costs, if anything.
 
     Returns:
         The genotype with its provenance, as in `genotype.yaml`.
     """
-    run, space, device = config.run, config.space, probabilities.device
-    name, height, width = run.resolve().name, config.cost.height, config.cost.width  # "." has no name of its own
+    run, space, device = config.run, config.space.search_space, probabilities.device
+    target = DeploymentTarget(config.cost.height, config.cost.width, device)
 
     def describe(choices: Choices) -> Genotype:
-        return space.genotype(name, config.task, [[space.operators[index] for index in row] for row in choices])
+        name = run.resolve().name  # "." has no name of its own
+        return replace(space.genotype(choices), name=name, task=config.task)
 
     def derive(choices: Choices) -> nn.Module:
         network = build_network(describe(choices)).to(device)
         network.load_state_dict(inherited_weights(supernet, choices))
         return network
 
-    choices, spending = _choose(config, charges, probabilities, derive)
+    choices, budget = _choose(space, penalty, target, probabilities, derive)
     network = derive(choices)
     recalibrate(network, streams.weight(0, RECALIBRATION_BATCHES))
     network.eval()
     mixture = validation_losses(config.search, partial(supernet, probabilities=probabilities), streams, scorer)
     derived = validation_losses(config.search, network, streams, scorer)
-    time = spending.measured if spending and spending.kind == "ms" else measure_network(network, height, width, device)
+    time = budget.measured if budget and budget.kind == "ms" else target.cost("ms", network)
     provenance: dict[str, object] = {
         "timfuse": __version__,
         "seed": config.seed,
@@ -140,17 +137,17 @@ def conclude(
         "flops_640x480": count_flops(network, 480, 640),
         "latency": {
             "milliseconds": round(time, 2),
-            "height": height,
-            "width": width,
+            "height": target.height,
+            "width": target.width,
             "device": device_name(device),
         },
-        **({} if spending is None else {"budget": spending.provenance}),
+        **({} if budget is None else {"budget": budget.provenance}),
         "metrics": {
             **{f"supernet_validation_{name}": value for name, value in mixture.items()},
             **{f"derived_validation_{name}": value for name, value in derived.items()},
         },
         "reason": {
-            "rule": RULE if spending is None else RULE_OF_BUDGET,
+            "rule": RULE if budget is None else RULE_OF_BUDGET,
             **{
                 f"cell {cell}": texts
                 for cell, texts in enumerate(reasons(probabilities, space.operators, choices), start=1)
@@ -169,24 +166,20 @@ def conclude(
 
 
 def _choose(
-    config: SearchConfig,
-    charges: Charges | None,
+    space: SearchSpace,
+    penalty: CostPenalty | None,
+    target: DeploymentTarget,
     probabilities: Tensor,
     derive: Callable[[Choices], nn.Module],
-) -> tuple[Choices, Spending | None]:
-    """Choose the operators, within the budget if there is one, and say what came of that."""
-    cost, budget, device = config.cost, config.cost.parsed_budget, probabilities.device
-    if charges is None or budget is None:
+) -> tuple[Choices, BudgetReport | None]:
+    """Choose the operators, within the budget if there is one, and report on the budget."""
+    budget = None if penalty is None else penalty.budget
+    if penalty is None or budget is None:
         return choose(probabilities), None
-
-    def measure(choices: Choices) -> float:
-        network = derive(choices)
-        if budget.kind == "ms":
-            return measure_network(network, cost.height, cost.width, device)
-        return count(budget.kind, network, cost.height, cost.width)
-
-    model = charges.models[budget.kind]
-    choices, measured = choose_measured(probabilities, model, budget, measure)
+    kind, model = budget.kind, penalty.models[budget.kind]
+    choices, measured = choose_measured(
+        probabilities, model, budget.amount, lambda choices: target.cost(kind, derive(choices))
+    )
     met = measured <= budget.amount
-    told = None if met else advice(config, budget, model, device)
-    return choices, Spending(str(cost.budget), budget.kind, round(model.of(choices), 4), measured, met, told)
+    advice = None if met else suggest_setting(space, budget, model, target)
+    return choices, BudgetReport(budget.text, kind, round(model.predict(choices), 4), measured, met, advice)

@@ -15,9 +15,14 @@ from ..bilevel import ESTIMATORS, BilevelProblem, NonFiniteError, first_order
 from ..bilevel.gradients import loss_and_gradient
 from ..bilevel.isolation import isolated
 from ..bilevel.options import complete_options
-from ..cost.cost_penalty import Charges, open_charges
-from ..cost.feasibility import check_reachable
-from ..cost.latency_table import load_table, save_table
+from ..cost import (
+    CostPenalty,
+    DeploymentTarget,
+    check_feasible,
+    load_latency_table,
+    open_cost_penalty,
+    save_latency_table,
+)
 from ..data import LabelledBatch, PairSource, Splits, fingerprint
 from ..genotypes import Genotype
 from ..objectives import FusionLoss
@@ -67,7 +72,8 @@ def search(
         on_validation: told the step and the losses of each validation, as in the history; what it raises ends the run.
 
     Returns:
-        The genotype, as written to `genotype.yaml`. `Spending.of` it says whether it meets the budget, if there is one.
+        The genotype, as written to `genotype.yaml`. `BudgetReport.of` it says whether it meets the budget, if there
+        is one.
 
     Raises:
         UserError: the config, the data, the device or the run folder cannot be used, no network of the space meets the
@@ -80,7 +86,7 @@ def search(
             section.loss(config.data.crop)  # before anything is read, measured or written
         ranks.check_even("data.batch_size", config.data.batch_size)
         open_streams, source, splits, scorer = _open_data(config, device)
-        charges = ranks.from_leader(lambda: _open_charges(config, device, resume))
+        penalty = ranks.from_leader(lambda: _open_penalty(config, device, resume))
         with open_led_run(
             config.run,
             config,
@@ -91,8 +97,8 @@ def search(
             pairs=len(source),
             fingerprint=lambda: fingerprint((source.fingerprint(), asdict(splits))),
         ) as run:
-            if ranks.leads and charges is not None and charges.table:
-                save_table(run.path / LATENCY_FILE, charges.table, device)
+            if ranks.leads and penalty is not None and penalty.table:
+                save_latency_table(run.path / LATENCY_FILE, penalty.table, device)
             # After the measurements, which draw random inputs only where the cache lacks them.
             seed_everything(config.seed)
             state = _setup(config, device, scorer)
@@ -100,7 +106,7 @@ def search(
                 _restore(state, run.load_checkpoint(), run.path)
             run.start("searching", config.search.steps, state.step)
             with synchronised(state.supernet, ranks):
-                _fit(config, state, open_streams(ranks), charges, run, on_validation)
+                _fit(config, state, open_streams(ranks), penalty, run, on_validation)
             probabilities = relax(state.logits.detach(), config.search.temperature[1])
             return ranks.from_leader(
                 lambda: conclude(
@@ -111,7 +117,7 @@ def search(
                     splits,
                     state.guards.given,
                     scorer,
-                    charges,
+                    penalty,
                 )
             )
 
@@ -130,24 +136,22 @@ def _open_data(
     return partial(LabelledStreams, data, labelled, splits, seed, device, task.labels), labelled, splits, scorer
 
 
-def _open_charges(config: SearchConfig, device: torch.device, resume: bool) -> Charges | None:
-    """Measure or count what networks cost, where that counts; a run keeps the table that it began with."""
-    space, cost, own = config.space, config.cost, config.run / LATENCY_FILE
-    charges = open_charges(
-        space.bare,
-        space.operators,
+def _open_penalty(config: SearchConfig, device: torch.device, resume: bool) -> CostPenalty | None:
+    """Measure or count what networks cost, where that matters; a resumed run keeps the table that it began with."""
+    space, cost, own = config.space.search_space, config.cost, config.run / LATENCY_FILE
+    target = DeploymentTarget(cost.height, cost.width, device)
+    penalty = open_cost_penalty(
+        space,
+        target,
         weight=cost.weight,
         budget=cost.parsed_budget,
         budget_weight=cost.budget_weight,
-        height=cost.height,
-        width=cost.width,
-        known=load_table(own, device) if resume and own.is_file() else None,
-        device=device,
+        table=load_latency_table(own, device) if resume and own.is_file() else None,
     )
     begun = resume and (config.run / CHECKPOINT_FILE).is_file()
-    if charges is not None and charges.budget is not None and not begun:
-        check_reachable(config, charges.budget, charges.models[charges.budget.kind], device)
-    return charges
+    if penalty is not None and penalty.budget is not None and not begun:
+        check_feasible(space, penalty.budget, penalty.models[penalty.budget.kind], target)
+    return penalty
 
 
 @dataclass
@@ -190,7 +194,7 @@ def _fit(
     config: SearchConfig,
     state: _State,
     streams: Streams,
-    charges: Charges | None,
+    penalty: CostPenalty | None,
     run: LedRun,
     on_validation: OnValidation | None,
 ) -> None:
@@ -204,7 +208,7 @@ def _fit(
             while state.step < settings.steps:
                 architecture_batch = next(architecture_batches) if state.step >= first else None
                 with nullcontext() if scorer is None else scorer.forgetting_failures():
-                    row = _step(config, state, charges, next(weight_batches), architecture_batch, ranks)
+                    row = _step(config, state, penalty, next(weight_batches), architecture_batch, ranks)
                 probabilities = relax(state.logits.detach(), row["temperature"])
                 for warning in state.guards.observe(state.step, row["inner_loss"], probabilities):
                     run.print(f"warning: {warning}")
@@ -238,7 +242,7 @@ def _fit(
 def _step(
     config: SearchConfig,
     state: _State,
-    charges: Charges | None,
+    penalty: CostPenalty | None,
     weight_batch: Batch,
     architecture_batch: Batch | None,
     ranks: Ranks = ALONE,
@@ -266,8 +270,8 @@ def _step(
         scorer.join_statistics(ranks)
     temperature = row["temperature"]
     if searching:
-        if charges is not None:
-            cost, expected = charges.term(relax(state.logits, temperature))
+        if penalty is not None:
+            cost, expected = penalty.term(relax(state.logits, temperature))
             # Once, and to the hypergradient: inside F or f it would be counted again by the estimator's correction.
             cost.backward()
             row |= expected

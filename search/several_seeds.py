@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ..cost.budget_report import Spending
+from ..cost import BudgetReport
 from ..downstream import keep_task_network, load_task_network
 from ..drawing import draw
 from ..genotypes import Genotype, load_genotype, save_genotype
@@ -118,8 +118,8 @@ def _conclude(folder: Path, runs: Mapping[int, Path]) -> SeedsReport:
 
 
 def _meets_budget(genotype: Genotype) -> bool:
-    spending = Spending.of(genotype)
-    return spending is None or spending.met
+    budget = BudgetReport.of(genotype)
+    return budget is None or budget.met
 
 
 def _figures(genotype: Genotype) -> dict[str, float]:
@@ -161,5 +161,5 @@ def print_seeds(report: SeedsReport, console: Console) -> None:
     console.print(table)
     for edge, (operator, count) in report.agreement.items():
         console.print(f"{edge}: {operator} in {count} of {len(figures)}", highlight=False)
-    within = ", within the budget" if Spending.of(report.genotype) and _meets_budget(report.genotype) else ""
+    within = ", within the budget" if BudgetReport.of(report.genotype) and _meets_budget(report.genotype) else ""
     console.print(f"picked    seed {report.picked}: least outer loss on the validation pairs{within}", highlight=False)

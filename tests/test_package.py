@@ -26,6 +26,7 @@ FLOORS = {
     "objectives": 3,
     "data": 3,
     "downstream": 4,
+    "cost": 4,
     "search": 5,
     "meta_init": 5,
     "finetune": 5,
