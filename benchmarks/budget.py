@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from timfuse.cost.latency import measure_network
+from timfuse.cost import DeploymentTarget
 from timfuse.genotypes import Genotype, load_genotype, save_genotype
-from timfuse.operators import build_network, count_flops, count_parameters
+from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
 from timfuse.runtime.run_files import CONFIG_FILE, GENOTYPE_FILE
 from timfuse.search import SearchConfig, search
@@ -27,16 +27,13 @@ from timfuse.training import TrainConfig, train
 
 RESULTS = Path(__file__).parent / "results"
 METRICS = ("loss", "MI", "VIF", "Qabf", "SCD", "SSIM", "EN", "SD")
-HEIGHT, WIDTH = 480, 640
+TARGET = DeploymentTarget(480, 640, torch.device("cpu"))
 CELL_STEPS = 4  # so that operators, which a search chooses, make a good part of the network's cost
 
 
 def cost(kind: str, genotype: Genotype) -> float:
     """Count or measure what a network costs: FLOPs or milliseconds for a pair of 640x480, or parameters."""
-    network = build_network(genotype)
-    if kind == "ms":
-        return measure_network(network, HEIGHT, WIDTH, torch.device("cpu"))
-    return count_flops(network, HEIGHT, WIDTH) if kind == "FLOPs" else count_parameters(network)
+    return TARGET.cost(kind, build_network(genotype))
 
 
 def search_once(data: Path, run: Path, seed: int, steps: int, budget: str | None) -> Genotype:

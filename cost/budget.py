@@ -1,16 +1,16 @@
-"""What a network may cost: milliseconds, floating-point operations or parameters, as a user writes them."""
+"""A bound on what a network may cost: milliseconds, floating-point operations or parameters."""
 
 import math
 import re
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["ms", "FLOPs", "params"]
+CostKind = Literal["ms", "FLOPs", "params"]
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
-_AMOUNT = re.compile(
+_BUDGET = re.compile(
     r"\s*(?P<number>(\d+\.?\d*|\.\d+)(e[+-]?\d+)?)\s*"
-    r"((?P<seconds>m?s)|(?P<prefix>[kmgt]?)\s*(?P<what>flops?|params?|parameters?))\s*",
+    r"((?P<seconds>m?s)|(?P<prefix>[kmgt]?)\s*(?P<count>flops?|params?|parameters?))\s*",
     re.IGNORECASE,
 )
 
@@ -20,61 +20,48 @@ class Budget:
     """A bound on the cost of a network.
 
     Args:
-        kind: what is counted.
-        amount: in milliseconds, operations or parameters, above 0.
+        text: The budget as the user wrote it.
+        kind: What is bounded; the unit of `amount`.
+        amount: The bound, above 0.
     """
 
-    kind: Kind
+    text: str
+    kind: CostKind
     amount: float
-
-    def __str__(self) -> str:
-        return format_cost(self.kind, self.amount)
 
 
 def parse_budget(text: str) -> Budget:
     """Read a budget.
 
     Args:
-        text: a number and its unit: ms or s, FLOPs, or params; the latter two also with k, M, G or T before. Case and
-            spaces do not matter.
-
-    Returns:
-        The budget.
+        text: A number and its unit: ms or s, FLOPs, or params. FLOPs and params may have the prefix k, M, G or T.
+            Case and spaces do not matter.
 
     Raises:
-        ValueError: the text is none; says what would be.
+        ValueError: If the text is not a budget.
 
-    >>> parse_budget("5GFLOPs")
-    Budget(kind='FLOPs', amount=5000000000.0)
+    Example:
+        >>> parse_budget("5GFLOPs")
+        Budget(text='5GFLOPs', kind='FLOPs', amount=5000000000.0)
     """
-    match = _AMOUNT.fullmatch(text)
+    match = _BUDGET.fullmatch(text)
     amount = float(match["number"]) if match else 0.0
     if match is None or not 0 < amount < math.inf:
         raise ValueError("must be a number above 0 with its unit, like 10ms, 5GFLOPs or 50kparams")
     if match["seconds"]:
-        return Budget("ms", amount if match["seconds"].lower() == "ms" else 1e3 * amount)
-    return Budget(
-        "FLOPs" if match["what"].lower().startswith("f") else "params", amount * _PREFIXES[match["prefix"].lower()]
-    )
+        return Budget(text, "ms", amount if match["seconds"].lower() == "ms" else 1e3 * amount)
+    kind: CostKind = "FLOPs" if match["count"].lower().startswith("f") else "params"
+    return Budget(text, kind, amount * _PREFIXES[match["prefix"].lower()])
 
 
-def format_cost(kind: Kind, amount: float) -> str:
-    """Write a cost with four digits and its unit.
+def format_cost(kind: CostKind, amount: float) -> str:
+    """Write a cost with four digits and its unit, like "7.31 ms", "5.2 GFLOPs" or "912 params".
 
     Args:
-        kind: what is counted.
-        amount: in milliseconds, operations or parameters, at least 0.
-
-    Returns:
-        Something like "7.31 ms", "5.2 GFLOPs" or "912 params".
+        kind: The unit of `amount`.
+        amount: At least 0.
     """
-    if kind == "ms":
-        return f"{_digits(amount)} ms"
-    prefix, scale = max(
-        ((prefix, scale) for prefix, scale in _PREFIXES.items() if scale <= max(1.0, amount)), key=lambda pair: pair[1]
-    )
-    return f"{_digits(amount / scale)} {prefix.upper() if prefix != 'k' else prefix}{kind}"
-
-
-def _digits(value: float) -> str:
-    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
+    fitting = [item for item in _PREFIXES.items() if item[1] <= amount and kind != "ms"]
+    prefix, scale = fitting[-1] if fitting else ("", 1.0)
+    digits = f"{amount / scale:.0f}" if amount / scale >= 1000 else f"{amount / scale:.4g}"
+    return f"{digits} {prefix if prefix == 'k' else prefix.upper()}{kind}"

@@ -1,47 +1,47 @@
-"""What a search pays for the cost of its networks."""
+"""The term that a search adds to its outer loss for what networks cost."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
-from ..genotypes import Genotype
-from .budget import Budget, Kind
+from .budget import Budget, CostKind
 from .cost_model import CostModel, count_costs
-from .latency import measure_space
-from .latency_table import Table
+from .deployment_target import DeploymentTarget
+from .latency_model import measure_costs
+from .latency_table import LatencyTable
+from .search_space import SearchSpace
 
-LOGGED: dict[Kind, str] = {"ms": "latency_ms", "FLOPs": "flops", "params": "parameters"}
+_LOGGED: dict[CostKind, str] = {"ms": "latency_ms", "FLOPs": "flops", "params": "parameters"}
 
 
 @dataclass(frozen=True, eq=False)
-class Charges:
+class CostPenalty:
     """A term of the outer loss: weight LAT + budget_weight max(0, COST / budget - 1).
 
+    LAT is the expected latency, COST the expected cost in the unit of the budget.
+
     Args:
-        models: of the costs that count, by kind.
-        weight: lambda, what an expected millisecond costs; above 0 only with a model of time.
-        budget: what a network may cost; with a model of its kind.
-        budget_weight: what exceeding the budget by its own size costs.
-        table: what the model of time was made of.
+        models: The cost models, by kind: of time where `weight` is above 0, and of the kind of the budget.
+        weight: Lambda, the loss per millisecond.
+        budget: The bound on the cost, if there is one.
+        budget_weight: The loss at twice the budget.
+        table: The measurements that the model of time is made of.
+
+    Example:
+        >>> model = CostModel("ms", 30.0, torch.zeros(1, 2, dtype=torch.float64))
+        >>> penalty = CostPenalty({"ms": model}, weight=0.1, budget=Budget("20ms", "ms", 20.0), budget_weight=4.0)
+        >>> penalty.term(torch.full((1, 1, 2), 0.5))
+        (tensor(5.), {'latency_ms': 30.0})
     """
 
-    models: dict[Kind, CostModel]
+    models: dict[CostKind, CostModel]
     weight: float
     budget: Budget | None
     budget_weight: float
-    table: Table = field(default_factory=dict)
+    table: LatencyTable = field(default_factory=dict)
 
     def term(self, probabilities: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Charge for a mixture.
-
-        Args:
-            probabilities: (cells, steps, candidates).
-
-        Returns:
-            The term, a scalar, and the expected costs to log.
-        """
+        """Return the term for (cells, steps, candidates) probabilities, a scalar, and the expected costs to log."""
         expected = {kind: model.expected(probabilities) for kind, model in self.models.items()}
         term = probabilities.new_zeros(())
         if self.weight > 0:
@@ -49,41 +49,41 @@ class Charges:
         if self.budget is not None:
             excess = expected[self.budget.kind] / self.budget.amount - 1
             term = term + self.budget_weight * excess.clamp_min(0)
-        return term, {LOGGED[kind]: cost.item() for kind, cost in expected.items()}
+        return term, {_LOGGED[kind]: cost.item() for kind, cost in expected.items()}
 
 
-def open_charges(
-    bare: Genotype,
-    operators: Sequence[str],
+def open_cost_penalty(
+    space: SearchSpace,
+    target: DeploymentTarget,
     *,
     weight: float,
     budget: Budget | None,
     budget_weight: float,
-    height: int,
-    width: int,
-    known: Table | None,
-    device: torch.device,
-) -> Charges | None:
-    """Measure or count what the networks of a space cost, as far as it counts.
+    table: LatencyTable | None = None,
+) -> CostPenalty | None:
+    """Measure and count what the penalty needs.
 
     Args:
-        bare: a network of these cells, each with an identity as its only operator.
-        operators: ids of the candidates.
-        weight: what a millisecond costs.
-        budget: what a network may cost, or None.
-        budget_weight: what exceeding the budget by its own size costs.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
-        known: milliseconds to reckon with; None for those of the device's cache.
-        device: where to measure.
+        weight: As in `CostPenalty`, like `budget` and `budget_weight`.
+        table: Measurements to reuse; None for those in the cache of the device.
 
     Returns:
-        The charges; None where nothing counts.
+        The penalty, or None where neither a weight nor a budget asks for one.
+
+    Raises:
+        UserError: If the cache cannot be read or written.
+
+    Example:
+        >>> space = SearchSpace(4, ("successive",), 1, ("identity", "dense_k3_d1"))
+        >>> target = DeploymentTarget(16, 16, torch.device("cpu"))
+        >>> budget = Budget("1kparams", "params", 1000.0)
+        >>> open_cost_penalty(space, target, weight=0.0, budget=budget, budget_weight=1.0).models["params"].rest
+        270.0
     """
-    models: dict[Kind, CostModel] = {}
-    table: Table = {}
+    models: dict[CostKind, CostModel] = {}
+    measured: LatencyTable = {}
     if weight > 0 or (budget is not None and budget.kind == "ms"):
-        models["ms"], table, _ = measure_space(bare, operators, height, width, device, known=known)
+        models["ms"], measured, _ = measure_costs(space, target, table=table)
     if budget is not None and budget.kind not in models:
-        models[budget.kind] = count_costs(budget.kind, bare, operators, height, width)
-    return Charges(models, weight, budget, budget_weight, table) if models else None
+        models[budget.kind] = count_costs(budget.kind, space, target)
+    return CostPenalty(models, weight, budget, budget_weight, measured) if models else None

@@ -1,85 +1,76 @@
-"""Whether any network of a search space meets a budget, and which setting would bring one within."""
+"""Whether any network of a search space meets a budget, and which smaller space has one that does."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
-
-import torch
 
 from ..operators import build_network
 from ..runtime.errors import UserError
-from ..search.search_config import CostSection, SearchConfig, SpaceSection
 from .budget import Budget, format_cost
 from .cost_model import CostModel, count_costs
-from .latency import measure_network
-
-_FEWEST_CHANNELS = 2
-_WORDS = {
-    "ms": "the fastest network of this space takes {cost} for {size} on this device",
-    "FLOPs": "the smallest network of this space needs {cost} for {size}",
-    "params": "the smallest network of this space has {cost}",
-}
+from .deployment_target import DeploymentTarget
+from .search_space import SearchSpace
 
 
-def check_reachable(config: SearchConfig, budget: Budget, model: CostModel, device: torch.device) -> None:
-    """Check before a search that there is a network that it may find.
+def check_feasible(space: SearchSpace, budget: Budget, model: CostModel, target: DeploymentTarget) -> None:
+    """Check that the cheapest network of a search space meets the budget.
 
     Args:
-        config: of the search.
-        budget: of `config.cost`.
-        model: of the costs of its space.
-        device: where to measure, if the budget is a time.
+        model: Of the costs of the space, in the unit of the budget.
 
     Raises:
-        UserError: even the cheapest network is above the budget; says what would help.
+        UserError: If even the cheapest network is above the budget. The message says which setting would help.
+
+    Example:
+        >>> space = SearchSpace(8, ("successive",), 1, ("identity", "dense_k3_d1"))
+        >>> target = DeploymentTarget(16, 16, torch.device("cpu"))
+        >>> check_feasible(space, Budget("1kparams", "params", 1e3), count_costs("params", space, target), target)
     """
-    cost = _least_cost(config.space, config.cost, config.space, model, device)
+    cost = _least_cost(space, space, model, target)
     if cost > budget.amount:
-        words = _WORDS[budget.kind].format(
-            cost=format_cost(budget.kind, cost), size=f"{config.cost.width}x{config.cost.height}"
-        )
         raise UserError(
-            f"cost.budget = {config.cost.budget} cannot be met: {words}; {advice(config, budget, model, device)}"
+            f"cost.budget = {budget.text} cannot be met: the cheapest network of this space costs "
+            f"{format_cost(budget.kind, cost)} for images of {target.width}x{target.height}; "
+            f"{suggest_setting(space, budget, model, target)}"
         )
 
 
-def advice(config: SearchConfig, budget: Budget, model: CostModel, device: torch.device) -> str:
-    """Say which other setting of the space would meet a budget, or how far the settings go.
+def suggest_setting(space: SearchSpace, budget: Budget, model: CostModel, target: DeploymentTarget) -> str:
+    """Name the gentlest change of the space that meets the budget, or the least cost that any change reaches.
 
     Args:
-        config: of the search.
-        budget: of `config.cost`.
-        model: of the costs of its space.
-        device: where to measure, if the budget is a time.
+        model: Of the costs of the space, in the unit of the budget.
 
-    Returns:
-        Something like "space.channels=8 would (4.1 ms)".
+    Example:
+        >>> space = SearchSpace(8, ("successive",), 1, ("identity", "dense_k3_d1"))
+        >>> target = DeploymentTarget(16, 16, torch.device("cpu"))
+        >>> suggest_setting(space, Budget("500params", "params", 500.0), count_costs("params", space, target), target)
+        'space.channels=4 would meet it (270 params)'
     """
-    least: tuple[float, str] | None = None
-    for changes in _smaller_spaces(config.space):
-        cost = _least_cost(config.space.model_copy(update=changes), config.cost, config.space, model, device)
-        settings = " ".join(f"space.{key}={_shown(value)}" for key, value in changes.items())
+    least = math.inf, ""
+    for changes in _smaller_spaces(space):
+        cost = _least_cost(replace(space, **changes), space, model, target)
+        settings = " ".join(f"space.{key}={_setting(value)}" for key, value in changes.items())
         if cost <= budget.amount:
-            return f"{settings} would ({format_cost(budget.kind, cost)})"
-        least = min(least or (cost, settings), (cost, settings))
-    if least is None:
-        return "no smaller space is left"
-    return f"the least that a smaller space reaches is {format_cost(budget.kind, least[0])}, with {least[1]}"
+            return f"{settings} would meet it ({format_cost(budget.kind, cost)})"
+        least = min(least, (cost, settings))
+    if not least[1]:
+        return "there is no smaller space"
+    return f"even {least[1]} costs {format_cost(budget.kind, least[0])}"
 
 
-def _smaller_spaces(space: SpaceSection) -> Iterator[dict[str, Any]]:
-    """List changes of a space that make its networks cheaper, the gentle ones first."""
-    halved = []
-    channels = space.channels
-    while channels > _FEWEST_CHANNELS:
-        channels = max(_FEWEST_CHANNELS, channels // 4 * 2)
-        halved.append(channels)
+def _smaller_spaces(space: SearchSpace) -> Iterator[dict[str, Any]]:
+    """Yield changes of a space that make its networks cheaper, the gentle ones first."""
+    half = space.channels // 2  # of the channels, which stay even
+    halved = [2 * (half >> times) for times in range(1, half.bit_length())]
     changes: list[dict[str, Any]] = [{"stem": "half"}]
     changes += [{"channels": channels} for channels in halved]
     changes += [{"cells": space.cells[:count]} for count in range(len(space.cells) - 1, 0, -1)]
     changes += [{"steps": steps} for steps in range(space.steps - 1, 0, -1)]
     changes += [{"stem": "half", "channels": channels} for channels in halved]
     for kind in dict.fromkeys(space.cells):
-        smallest = {"channels": _FEWEST_CHANNELS, "cells": (kind,), "steps": 1}
+        smallest = {"channels": 2, "cells": (kind,), "steps": 1}
         changes += [smallest, {"stem": "half", **smallest}]
     for change in changes:
         differing = {key: value for key, value in change.items() if value != getattr(space, key)}
@@ -87,29 +78,18 @@ def _smaller_spaces(space: SpaceSection) -> Iterator[dict[str, Any]]:
             yield differing
 
 
-def _least_cost(
-    space: SpaceSection, section: CostSection, searched: SpaceSection, model: CostModel, device: torch.device
-) -> float:
-    """Return the cost of a space's cheapest network; that of least time is taken to have the searched one's operators.
+def _least_cost(space: SearchSpace, searched: SearchSpace, model: CostModel, target: DeploymentTarget) -> float:
+    """Return the cost of the cheapest network of a space whose cells are among those of the searched space.
 
-    Args:
-        space: the space.
-        section: the size of the images.
-        searched: the space that the model is of; the cells of `space` are among its own.
-        model: of the costs.
-        device: where to measure a time.
+    Where time is the cost, its operators are the fastest ones of the searched space, of which the model is. For counts,
+    a model of the space itself is cheap.
     """
-    if model.kind != "ms":
-        if space != searched:
-            model = count_costs(model.kind, space.bare, space.operators, section.height, section.width)
-        return model.of(model.cheapest(space.steps))
-    fastest = {
-        kind: [space.operators[index] for index in row]
-        for kind, row in zip(searched.cells, model.cheapest(space.steps), strict=True)
-    }
-    genotype = space.genotype("fastest", "infrared-visible", [fastest[kind] for kind in space.cells])
-    return measure_network(build_network(genotype), section.height, section.width, device)
+    if model.kind != "ms" and space != searched:
+        searched, model = space, count_costs(model.kind, space, target)
+    cheapest = dict(zip(searched.cells, model.candidates.argmin(1).tolist(), strict=True))
+    genotype = space.genotype([[cheapest[kind]] * space.steps for kind in space.cells])
+    return target.cost(model.kind, build_network(genotype))
 
 
-def _shown(value: object) -> str:
+def _setting(value: object) -> str:
     return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)

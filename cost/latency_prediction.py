@@ -1,4 +1,4 @@
-"""How well the table of a device predicts the time of networks: predicted against measured, for a sample of a space."""
+"""How well the latency model predicts the time of networks: predicted against measured, for a sample of a space."""
 
 import random
 from collections.abc import Sequence
@@ -13,24 +13,30 @@ from torch import Tensor
 
 from ..genotypes import Genotype
 from ..operators import build_network
-from ..runtime.device import device_name, select_device
+from ..runtime.device import device_name
 from ..runtime.memory import keep_freed_memory
 from ..runtime.seeds import derive_seed
-from ..search.search_config import SearchConfig
-from .latency import measure_space
-from .latency_table import table_path
+from .deployment_target import DeploymentTarget
+from .latency_model import measure_costs
+from .latency_table import latency_table_path
+from .search_space import SearchSpace
 
 
 @dataclass(frozen=True)
-class Prediction:
+class LatencyPrediction:
     """Networks of a search space with their predicted and their measured time.
 
-    Attributes:
-        networks: the sample.
-        predicted: milliseconds of each, by the table.
-        measured: milliseconds of each.
-        device: in words.
-        table: the file that keeps the table.
+    Args:
+        networks: The sample.
+        predicted: Milliseconds of each network by the latency model.
+        measured: Milliseconds of each network.
+        device: Name of the device.
+        table: The file that keeps the measurements of the parts.
+
+    Example:
+        >>> prediction = LatencyPrediction([], [9.0, 21.0], [10.0, 20.0], "a CPU", Path("latency.yaml"))
+        >>> f"{prediction.correlation:.1f} {prediction.median_error:.3f}"
+        '1.0 0.075'
     """
 
     networks: list[Genotype]
@@ -41,86 +47,77 @@ class Prediction:
 
     @property
     def correlation(self) -> float:
-        """Spearman's rank correlation; not a number where all networks are predicted or measured alike."""
+        """Spearman's rank correlation of predicted and measured times."""
         return rank_correlation(self.predicted, self.measured)
 
     @property
     def median_error(self) -> float:
-        """The median of the errors, as fractions of the measured times."""
+        """The median of the absolute errors, as fractions of the measured times."""
         return median(abs(error) for error in self.errors)
 
     @property
     def errors(self) -> list[float]:
-        """How far each prediction lies above (or, negative, below) what was measured, as a fraction of that."""
+        """Predicted minus measured time, as fractions of the measured times."""
         return [predicted / time - 1 for predicted, time in zip(self.predicted, self.measured, strict=True)]
 
 
-def check_prediction(config: SearchConfig, networks: int, *, fresh: bool = False) -> Prediction:
-    """Predict and measure networks drawn from a search space, all with the same chance.
+def check_latency_prediction(
+    space: SearchSpace, target: DeploymentTarget, *, networks: int, seed: int, fresh: bool = False
+) -> LatencyPrediction:
+    """Predict and measure networks drawn uniformly from a search space.
 
     Args:
-        config: holds the space, the size of the images, the device, and the seed of the sample.
-        networks: how many, at least 1.
-        fresh: measure the operators anew, although the table has them.
-
-    Returns:
-        What came of it.
+        networks: Size of the sample, at least 1.
+        seed: Determines the sample.
+        fresh: Whether to measure the parts anew that the cache has.
 
     Raises:
-        UserError: there is no such device, or its table cannot be read or written.
+        UserError: If the cache cannot be read or written.
+
+    Example:
+        >>> space = SearchSpace(8, ("successive",), 2, ("identity", "dense_k3_d1"))
+        >>> target = DeploymentTarget(480, 640, torch.device("cpu"))
+        >>> check_latency_prediction(space, target, networks=10, seed=0).correlation  # doctest: +SKIP
+        0.98
     """
     keep_freed_memory()
-    device = select_device(config.device)
-    space, height, width = config.space, config.cost.height, config.cost.width
-    draw = random.Random(derive_seed(config.seed, "prediction", 0))
+    draw = random.Random(derive_seed(seed, "prediction", 0))
     choices = [
         [[draw.randrange(len(space.operators)) for _ in range(space.steps)] for _ in space.cells]
         for _ in range(networks)
     ]
-    sample = [
-        space.genotype(f"network {number}", config.task, [[space.operators[index] for index in row] for row in cells])
-        for number, cells in enumerate(choices, start=1)
-    ]
-    model, _, measured = measure_space(
-        space.bare,
-        space.operators,
-        height,
-        width,
-        device,
-        known={} if fresh else None,
-        beside=[build_network(genotype) for genotype in sample],
+    sample = [space.genotype(network) for network in choices]
+    model, _, measured = measure_costs(
+        space, target, table={} if fresh else None, networks=[build_network(genotype) for genotype in sample]
     )
-    return Prediction(sample, [model.of(cells) for cells in choices], measured, device_name(device), table_path(device))
+    predicted = [model.predict(network) for network in choices]
+    return LatencyPrediction(sample, predicted, measured, device_name(target.device), latency_table_path(target.device))
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
-    """Correlate the ranks of two rows of numbers, equal ones sharing the mean of theirs (Spearman).
+    """Return Spearman's correlation of two rows of numbers, of which equal ones share the mean of their ranks.
 
-    Args:
-        first: at least one number.
-        second: as many.
-
-    Returns:
-        From -1 to 1; not a number where all numbers of a row are equal.
+    It is from -1 to 1, or NaN where all numbers of a row are equal.
     """
-    ranks = torch.stack([_ranks(first), _ranks(second)])
-    deviations = ranks - ranks.mean(1, keepdim=True)
-    covariance = deviations @ deviations.T
-    return float(covariance[0, 1] / (covariance[0, 0] * covariance[1, 1]).sqrt())
+    return torch.corrcoef(torch.stack([_ranks(first), _ranks(second)]))[0, 1].item()
 
 
 def _ranks(values: Sequence[float]) -> Tensor:
-    numbers = torch.tensor(values, dtype=torch.float64)
-    below, equal = (compare(numbers[:, None], numbers).sum(1) for compare in (torch.gt, torch.eq))
-    return below + (equal.double() + 1) / 2
+    _, places, counts = torch.tensor(values, dtype=torch.float64).unique(return_inverse=True, return_counts=True)
+    return (counts.cumsum(0) - (counts.double() - 1) / 2)[places]
 
 
-def print_prediction(prediction: Prediction, console: Console) -> None:
-    """Print a row for each network, by rising measured time, and how well they were predicted.
+def print_latency_prediction(prediction: LatencyPrediction, console: Console) -> None:
+    """Print a row for each network by increasing measured time, and how well the times were predicted.
 
-    Args:
-        prediction: of `check_prediction`.
-        console: where to.
+    Example:
+        >>> space = SearchSpace(8, ("successive",), 1, ("identity",))
+        >>> prediction = LatencyPrediction([space.bare], [9.0], [10.0], "a CPU", Path("latency.yaml"))
+        >>> print_latency_prediction(prediction, Console(width=80))
+        cell 1 (successive) predicted ms measured ms  error
+        identity                    9.00       10.00 -10.0%
+        rank correlation nan, median error 10.0%, on a CPU
+        table     latency.yaml
     """
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for index, cell in enumerate(prediction.networks[0].cells, start=1):

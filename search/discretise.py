@@ -1,14 +1,16 @@
 """From a searched supernet to a genotype: one operator per edge, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from ..cost.cost_model import Choices, CostModel
+from ..cost import Choices, CostModel
 
 SMALLEST_PROBABILITY = 1e-45  # stands for a probability that has become 0, so that a network with one can be compared
 _ROUNDING = 1e-12
+_TRIES = 5  # measurements of networks that may be within a budget
+_MARGIN = 0.98  # of what a measurement leaves, so that the next network does not miss the budget by as little again
 
 
 def choose(probabilities: Tensor) -> Choices:
@@ -40,7 +42,7 @@ def choose_within(probabilities: Tensor, model: CostModel, allowed: float) -> Ch
         cheapest ones where no network does.
     """
     likely = choose(probabilities)
-    if model.of(likely) <= allowed:
+    if model.predict(likely) <= allowed:
         return likely
     cells, steps, candidates = probabilities.shape
     logs = probabilities.double().clamp_min(SMALLEST_PROBABILITY).log().cpu().flatten(0, 1)  # (edges, candidates)
@@ -63,6 +65,39 @@ def choose_within(probabilities: Tensor, model: CostModel, allowed: float) -> Ch
         place, choice = divmod(int(kept[place]), candidates)
         choices.append(choice)
     return torch.tensor(choices[::-1]).view(cells, steps).tolist()
+
+
+def choose_measured(
+    probabilities: Tensor, model: CostModel, allowed: float, measure: Callable[[Choices], float]
+) -> tuple[Choices, float]:
+    """Choose the most probable network whose measured cost, and not only the predicted one, is within a bound.
+
+    Where a network costs more than the bound, the predicted cost of the next one is bounded in proportion. After a few
+    tries the network of least predicted cost is measured.
+
+    Args:
+        probabilities: (cells, steps, candidates).
+        model: Predicts the costs.
+        allowed: The bound.
+        measure: Returns the cost of a network.
+
+    Returns:
+        For each cell and step, the index of the candidate, and the measured cost. If no network that was tried is
+        within the bound, these are those of the cheapest one.
+    """
+    bound = allowed
+    tried: list[tuple[float, Choices]] = []
+    for remaining in reversed(range(_TRIES)):
+        choices = choose_within(probabilities, model, bound) if remaining else model.cheapest(probabilities.shape[1])
+        if choices in (before for _, before in tried):
+            break
+        cost = measure(choices)
+        tried.append((cost, choices))
+        if cost <= allowed:
+            break
+        bound = _MARGIN * min(bound, model.predict(choices)) * allowed / cost
+    cost, choices = min(tried)
+    return choices, cost
 
 
 def reasons(probabilities: Tensor, operators: Sequence[str], choices: Choices) -> list[list[str]]:

@@ -1,17 +1,14 @@
 """The end of a search: the derived network, what it measures, and the files that hold it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..cost.budget_report import Spending, choose_measured
-from ..cost.cost_model import Choices, count
-from ..cost.cost_penalty import Charges
-from ..cost.feasibility import advice
-from ..cost.latency import measure_network
+from ..cost import BudgetReport, Choices, CostPenalty, DeploymentTarget, SearchSpace, suggest_setting
 from ..downstream import keep_task_network
 from ..drawing import draw
 from ..genotypes import Genotype
@@ -28,8 +25,9 @@ from ..operators import (
 from ..operators.registration import operator_sources
 from ..runtime.device import device_name
 from ..runtime.history import read_history
+from ..runtime.loop import Row
 from ..runtime.run_files import HISTORY_FILE, PICTURES_FOLDER
-from .discretise import choose, reasons
+from .discretise import choose, choose_measured, reasons
 from .probability_curves import draw_probabilities
 from .scorer import Scorer
 from .search_batches import SearchBatches
@@ -78,42 +76,43 @@ def conclude(
     batches: SearchBatches,
     warnings: list[str],
     scorer: Scorer | None,
-    charges: Charges | None,
+    penalty: CostPenalty | None,
 ) -> Genotype:
     """Derive the network, measure it and write everything that belongs to it; the genotype comes last.
 
     Args:
-        config: of the search.
-        supernet: with its searched weights.
-        probabilities: (cells, steps, candidates) at the end.
+        config: The config of the search.
+        supernet: The supernet with its searched weights.
+        probabilities: (cells, steps, candidates) at the end of the search.
         outer: The fusion loss that scores the architecture where no task network does.
         inner: The fusion loss that trains the weights.
         batches: The batches of the search.
-        warnings: what the guards said on the way.
-        scorer: what scored the architecture, if not fusion alone.
-        charges: what the search paid for costs, if they counted.
+        warnings: Warnings of the guards during the search.
+        scorer: The task network that scored the architecture, if there is one.
+        penalty: The cost penalty of the outer loss, if there is one.
 
     Returns:
         The genotype with its provenance, as in `genotype.yaml`.
     """
-    run, space, device = config.run, config.space, probabilities.device
-    name, height, width = run.resolve().name, config.cost.height, config.cost.width  # "." has no name of its own
+    run, space, device = config.run, config.space.search_space, probabilities.device
+    target = DeploymentTarget(config.cost.height, config.cost.width, device)
 
     def describe(choices: Choices) -> Genotype:
-        return config.for_task(space.genotype(name, [[space.operators[index] for index in row] for row in choices]))
+        name = run.resolve().name  # "." has no name of its own
+        return config.for_task(replace(space.genotype(choices), name=name))
 
     def derive(choices: Choices) -> nn.Module:
         network = build_network(describe(choices)).to(device)
         network.load_state_dict(inherited_weights(supernet, choices))
         return network
 
-    choices, spending = _choose(config, charges, probabilities, derive)
+    choices, budget = _choose(space, penalty, target, probabilities, derive)
     network = derive(choices)
     recalibrate(network, batches.weight(0, RECALIBRATION_BATCHES))
     network.eval()
     mixture = validation_losses(outer, inner, partial(supernet, probabilities=probabilities), batches, scorer)
     derived = validation_losses(outer, inner, network, batches, scorer)
-    time = spending.measured if spending and spending.kind == "ms" else measure_network(network, height, width, device)
+    time = budget.measured if budget and budget.kind == "ms" else target.cost("ms", network)
     sources = operator_sources(space.operators)
     chosen_because = enumerate(reasons(probabilities, space.operators, choices), start=1)
     genotype = config.described(
@@ -125,11 +124,16 @@ def conclude(
         steps=config.search.steps,
         parameters=count_parameters(network),
         flops_640x480=count_flops(network, 480, 640),
-        latency={"milliseconds": round(time, 2), "height": height, "width": width, "device": device_name(device)},
-        **({} if spending is None else {"budget": spending.provenance}),
+        latency={
+            "milliseconds": round(time, 2),
+            "height": target.height,
+            "width": target.width,
+            "device": device_name(device),
+        },
+        **({} if budget is None else {"budget": budget.provenance}),
         metrics={"supernet": {"mean": mixture}, "derived": {"mean": derived}},
         reason={
-            "rule": RULE if spending is None else RULE_OF_BUDGET,
+            "rule": RULE if budget is None else RULE_OF_BUDGET,
             **{f"cell {cell}": texts for cell, texts in chosen_because},
         },
         warnings=warnings,
@@ -143,24 +147,47 @@ def conclude(
 
 
 def _choose(
-    config: SearchConfig,
-    charges: Charges | None,
+    space: SearchSpace,
+    penalty: CostPenalty | None,
+    target: DeploymentTarget,
     probabilities: Tensor,
     derive: Callable[[Choices], nn.Module],
-) -> tuple[Choices, Spending | None]:
-    """Choose the operators, within the budget if there is one, and say what came of that."""
-    cost, budget, device = config.cost, config.cost.parsed_budget, probabilities.device
-    if charges is None or budget is None:
+) -> tuple[Choices, BudgetReport | None]:
+    """Choose the operators, within the budget if there is one, and report on the budget."""
+    budget = None if penalty is None else penalty.budget
+    if penalty is None or budget is None:
         return choose(probabilities), None
-
-    def measure(choices: Choices) -> float:
-        network = derive(choices)
-        if budget.kind == "ms":
-            return measure_network(network, cost.height, cost.width, device)
-        return count(budget.kind, network, cost.height, cost.width)
-
-    model = charges.models[budget.kind]
-    choices, measured = choose_measured(probabilities, model, budget, measure)
+    kind, model = budget.kind, penalty.models[budget.kind]
+    choices, measured = choose_measured(
+        probabilities, model, budget.amount, lambda choices: target.cost(kind, derive(choices))
+    )
     met = measured <= budget.amount
-    told = None if met else advice(config, budget, model, device)
-    return choices, Spending(str(cost.budget), budget.kind, round(model.of(choices), 4), measured, met, told)
+    advice = None if met else suggest_setting(space, budget, model, target)
+    return choices, BudgetReport(budget.text, kind, round(model.predict(choices), 4), measured, met, advice)
+
+
+def probabilities_by_name(probabilities: Tensor, operators: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Write operator probabilities for the history, by edge and operator.
+
+    Args:
+        probabilities: (cells, steps, candidates).
+        operators: The ids of the candidates.
+    """
+    return {
+        f"cell {cell + 1} step {step + 1}": dict(zip(operators, row, strict=True))
+        for cell, rows in enumerate(probabilities.tolist())
+        for step, row in enumerate(rows)
+    }
+
+
+def status(row: Row, probabilities: Tensor, operators: Sequence[str]) -> str:
+    """Write the loss and the leading operator of each edge, for the progress of a search.
+
+    Args:
+        row: The row of the step in the history.
+        probabilities: (cells, steps, candidates).
+        operators: The ids of the candidates.
+    """
+    values, indices = probabilities.flatten(0, 1).max(-1)
+    leaders = (f"{operators[i]} {p:.2f}" for p, i in zip(values.tolist(), indices.tolist(), strict=True))
+    return f"loss {row['inner_loss']:.4f}, leading: {' | '.join(leaders)}"

@@ -1,16 +1,15 @@
 """Config of a search; the shipped configs/search*.yaml are instances of it."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
-from ..cost.budget import Budget, parse_budget
+from ..cost import Budget, SearchSpace, parse_budget
 from ..data.stage_config import BatchDataSection, TaskConfig, WholeNumber
 from ..downstream.downstream_section import DownstreamSection
-from ..genotypes import CellGenotype, Genotype, parse_operator
+from ..genotypes import parse_operator
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 from ..runtime.errors import UserError
@@ -76,28 +75,10 @@ class SpaceSection(Section):
                 raise UserError(f"space.operators[{index}]: {name} is listed twice; remove one")
         return self
 
-    def genotype(self, name: str, operators: Sequence[Sequence[str]]) -> Genotype:
-        """Describe a network of the space, for infrared-visible.
-
-        Args:
-            name: Name of the network.
-            operators: Ids of the operators of each cell.
-        """
-        return Genotype(
-            name=name,
-            task="infrared-visible",
-            network="fusion",
-            channels=self.channels,
-            cells=tuple(CellGenotype(kind, tuple(row)) for kind, row in zip(self.cells, operators, strict=True)),
-            norm=self.norm,
-            stem=self.stem,
-            head=self.head,
-        )
-
     @property
-    def bare(self) -> Genotype:
-        """A network of the cells, each with an identity as its only operator."""
-        return self.genotype("bare", [("identity",)] * len(self.cells))
+    def search_space(self) -> SearchSpace:
+        """The same space as plain values."""
+        return SearchSpace(**self.model_dump())
 
 
 class SearchSection(Section):

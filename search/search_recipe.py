@@ -1,7 +1,7 @@
 """The search, from image pairs to a genotype: setup, bilevel step, validation, conclusion."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -12,51 +12,35 @@ from ..bilevel import ESTIMATORS, BilevelProblem, first_order
 from ..bilevel.gradients import loss_and_gradient
 from ..bilevel.isolation import isolated
 from ..bilevel.options import complete_options
-from ..cost.cost_penalty import Charges, open_charges
-from ..cost.feasibility import check_reachable
-from ..cost.latency_table import load_table, save_table
+from ..cost import CostPenalty, save_latency_table
 from ..data import PairBatch
 from ..genotypes import Genotype
 from ..objectives import FusionLoss, search_losses
 from ..objectives.loss_section import fusion_loss
-from ..operators import FusionNetwork, build_supernet, synchronised
+from ..operators import synchronised
 from ..runtime.distribution import ALONE, Ranks
 from ..runtime.errors import check_finite
 from ..runtime.loop import Loop, Row, Scores, open_loop
-from ..runtime.run_files import CHECKPOINT_FILE, LATENCY_FILE
+from ..runtime.run_files import LATENCY_FILE
 from ..runtime.schedules import cosine
 from ..runtime.seeds import derive_seed, seed_everything
-from .guards import Guards
 from .relaxation import entropy, gumbel_noise, relax, temperature_at
-from .scorer import Scorer
 from .search_batches import SearchBatches
-from .search_conclusion import conclude, validation_losses
+from .search_conclusion import conclude, probabilities_by_name, status, validation_losses
 from .search_config import SearchConfig
+from .search_setup import SearchState, open_batches, open_penalty, set_up
 from .several_seeds import SearchResult, search_seeds
 
 PROBABILITY_EVERY = 10  # steps between two records of all operator probabilities
 
 
-@dataclass
-class _State:
-    """Everything that a step changes."""
-
-    supernet: FusionNetwork
-    logits: Tensor  # (cells, steps, candidates)
-    weight_optimizer: torch.optim.Optimizer
-    architecture_optimizer: torch.optim.Optimizer
-    guards: Guards
-    scorer: Scorer | None  # of a search by a downstream task
-    step: int = 0
-
-
-class _Parts(NamedTuple):
+class SearchParts(NamedTuple):
     """What a search works with and does not change."""
 
     batches: SearchBatches
     outer: FusionLoss
     inner: FusionLoss
-    charges: Charges | None
+    penalty: CostPenalty | None
     ranks: Ranks
 
 
@@ -110,153 +94,81 @@ def _search_once(
         outer = fusion_loss(settings.outer_loss, outer, config.data.crop)
         inner = fusion_loss(settings.inner_loss, inner, config.data.crop)
         ranks.check_even("data.batch_size", config.data.batch_size)
-        batches, scorer = _open_data(config, device, ranks)
-        charges = ranks.from_leader(lambda: _open_charges(config, device, resume))
+        batches, scorer = open_batches(config, device, ranks)
+        penalty = ranks.from_leader(lambda: open_penalty(config, device, resume))
+        parts = SearchParts(batches, outer, inner, penalty, ranks)
         loop.open_folder(
             pairs=len(batches.pairs.source),
             fingerprint=batches.pairs.fingerprint,
             harmless=["search.checkpoint_every"],
         )
-        if ranks.leads and charges is not None and charges.table:
-            save_table(config.run / LATENCY_FILE, charges.table, device)
+        if ranks.leads and penalty is not None and penalty.table:
+            save_latency_table(config.run / LATENCY_FILE, penalty.table, device)
         # After the measurements, which draw random inputs only where the cache lacks them.
         seed_everything(config.seed)
-        state = _setup(config, device, scorer)
+        state = set_up(config, device, scorer)
         loop.start(state)
-        parts = _Parts(batches, outer, inner, charges, ranks)
         first = settings.warmup if scorer is None else 0  # step to use architecture pairs
         weight_batches = batches.weight(state.step, settings.steps)
         architecture_batches = batches.architecture(max(0, state.step - first), settings.steps - first)
+
+        def step() -> Row:
+            architecture_batch = next(architecture_batches) if state.step >= first else None
+            row = search_step(config, state, parts, next(weight_batches), architecture_batch)
+            return _observed(config, state, row, loop)
+
         with synchronised(state.supernet, ranks):
             loop.run(
                 state,
-                step=lambda: _observed_step(
-                    config,
-                    state,
-                    parts,
-                    next(weight_batches),
-                    next(architecture_batches) if state.step >= first else None,
-                    loop,
-                ),
+                step=step,
                 validate=partial(_validate, config, state, parts),
                 remedy="search.weight_learning_rate or search.weight_clip"
                 + ("" if scorer is None else ", or downstream.learning_rate"),
-                status=partial(_status, state, config),
+                status=lambda row: status(
+                    row, relax(state.logits.detach(), row["temperature"]), config.space.operators
+                ),
                 on_validation=on_validation,
                 **config.rhythm,
             )
-        probabilities = relax(state.logits.detach(), settings.temperature[1])
+        probabilities, warnings = relax(state.logits.detach(), settings.temperature[1]), state.guards.given
+        alone = parts._replace(batches=replace(batches, ranks=ALONE))
         return ranks.from_leader(
             lambda: conclude(
-                config,
-                state.supernet,
-                probabilities,
-                outer,
-                inner,
-                replace(batches, ranks=ALONE),
-                state.guards.given,
-                scorer,
-                charges,
+                config, state.supernet, probabilities, outer, inner, alone.batches, warnings, scorer, penalty
             )
         )
 
 
-def _open_data(config: SearchConfig, device: torch.device, ranks: Ranks) -> tuple[SearchBatches, Scorer | None]:
-    """Open the pairs and, for a downstream task, their labels, and build the task network."""
-    data, downstream, seed = config.data, config.downstream, config.seed
-    pairs = data.open_pairs(
-        config.task,
-        config.sources,
-        data.seed_of(seed),
-        labels=None if downstream is None else downstream.labels,
-        architecture=data.architecture,
-        shares=data.shares,
-    )
-    batches = SearchBatches(
-        pairs,
-        seed=seed,
-        validation_seed=data.seed_of(seed),
-        device=device,
-        ranks=ranks,
-        **data.crops,
-    )
-    if downstream is None:
-        return batches, None
-    seed_everything(seed)
-    return batches, Scorer(downstream, pairs.source.classes, device)
-
-
-def _open_charges(config: SearchConfig, device: torch.device, resume: bool) -> Charges | None:
-    """Measure or count what networks cost, where that counts; a run keeps the table that it began with."""
-    space, cost, own = config.space, config.cost, config.run / LATENCY_FILE
-    charges = open_charges(
-        space.bare,
-        space.operators,
-        weight=cost.weight,
-        budget=cost.parsed_budget,
-        budget_weight=cost.budget_weight,
-        height=cost.height,
-        width=cost.width,
-        known=load_table(own, device) if resume and own.is_file() else None,
-        device=device,
-    )
-    begun = resume and (config.run / CHECKPOINT_FILE).is_file()
-    if charges is not None and charges.budget is not None and not begun:
-        check_reachable(config, charges.budget, charges.models[charges.budget.kind], device)
-    return charges
-
-
-def _setup(config: SearchConfig, device: torch.device, scorer: Scorer | None = None) -> _State:
-    space, settings = config.space, config.search
-    supernet = build_supernet(
-        channels=space.channels,
-        cells=space.cells,
-        steps=space.steps,
-        candidates=space.operators,
-        norm=space.norm,
-        stem=space.stem,
-        head=space.head,
-    ).to(device)
-    shape = len(space.cells), space.steps, len(space.operators)
-    logits = torch.zeros(shape, device=device, requires_grad=True)
-    return _State(
-        supernet,
-        logits,
-        torch.optim.Adam(supernet.parameters(), lr=settings.weight_learning_rate),
-        torch.optim.Adam([logits], lr=settings.architecture_learning_rate, betas=(0.5, 0.999)),
-        Guards(space.operators, settings.steps, settings.warmup),
-        scorer,
-    )
-
-
-def _observed_step(
-    config: SearchConfig,
-    state: _State,
-    parts: _Parts,
-    weight_batch: PairBatch,
-    architecture_batch: PairBatch | None,
-    loop: Loop,
-) -> Row:
-    """Make one step, and watch over the losses and the operator probabilities."""
-    row = _step(config, state, parts, weight_batch, architecture_batch)
+def _observed(config: SearchConfig, state: SearchState, row: Row, loop: Loop) -> Row:
+    """Watch over the losses and the operator probabilities of a step."""
     probabilities = relax(state.logits.detach(), row["temperature"])
     for warning in state.guards.observe(state.step, row["inner_loss"], probabilities):
         loop.print(f"warning: {warning}")
     if state.step % PROBABILITY_EVERY == 0 or state.step == config.search.steps - 1:
-        row["probability"] = _by_name(probabilities, config.space.operators)
+        row["probability"] = probabilities_by_name(probabilities, config.space.operators)
     return row
 
 
-def _step(
+def search_step(
     config: SearchConfig,
-    state: _State,
-    parts: _Parts,
+    state: SearchState,
+    parts: SearchParts,
     weight_batch: PairBatch,
     architecture_batch: PairBatch | None,
 ) -> Row:
     """Update the weights and, if there is an architecture batch, the architecture and the task network.
 
     In the warm-up only the task network learns from the architecture batch.
+
+    Args:
+        config: The config of the search.
+        state: The state of the search; changed in place.
+        parts: Losses, cost penalty and processes.
+        weight_batch: Pairs that train the weights.
+        architecture_batch: Pairs that score the architecture; None in the warm-up of a search without a task network.
+
+    Returns:
+        The row of the history.
     """
     settings, scorer = config.search, state.scorer
     searching = architecture_batch is not None and (scorer is None or state.step >= settings.warmup)
@@ -275,8 +187,8 @@ def _step(
         scorer.join_statistics(parts.ranks)
     temperature = row["temperature"]
     if searching:
-        if parts.charges is not None:
-            cost, expected = parts.charges.term(relax(state.logits, temperature))
+        if parts.penalty is not None:
+            cost, expected = parts.penalty.term(relax(state.logits, temperature))
             # Once, and to the hypergradient: inside F or f it would be counted again by the estimator's correction.
             cost.backward()
             row |= expected
@@ -287,8 +199,8 @@ def _step(
 
 def _differentiate(
     config: SearchConfig,
-    state: _State,
-    parts: _Parts,
+    state: SearchState,
+    parts: SearchParts,
     weight_batch: PairBatch,
     architecture_batch: PairBatch | None,
     searching: bool,
@@ -350,7 +262,7 @@ def _differentiate(
     return row
 
 
-def _validate(config: SearchConfig, state: _State, parts: _Parts) -> Scores:
+def _validate(config: SearchConfig, state: SearchState, parts: SearchParts) -> Scores:
     """Average both losses of the supernet over the validation batches."""
     temperature = temperature_at(state.step - 1, config.search.steps, *config.search.temperature)
     supernet = partial(state.supernet, probabilities=relax(state.logits.detach(), temperature))
@@ -359,17 +271,5 @@ def _validate(config: SearchConfig, state: _State, parts: _Parts) -> Scores:
     return {"mean": dict(zip(losses, means.tolist(), strict=True))}
 
 
-def _by_name(probabilities: Tensor, operators: Sequence[str]) -> dict[str, dict[str, float]]:
-    return {
-        f"cell {cell + 1} step {step + 1}": dict(zip(operators, row, strict=True))
-        for cell, rows in enumerate(probabilities.tolist())
-        for step, row in enumerate(rows)
-    }
-
-
-def _status(state: _State, config: SearchConfig, row: Row) -> str:
-    probabilities = relax(state.logits.detach(), row["temperature"])
-    values, indices = probabilities.flatten(0, 1).max(-1)
-    operators = config.space.operators
-    leaders = (f"{operators[i]} {p:.2f}" for p, i in zip(values.tolist(), indices.tolist(), strict=True))
-    return f"loss {row['inner_loss']:.4f}, leading: {' | '.join(leaders)}"
+def _status(config: SearchConfig, state: SearchState, row: Row) -> str:
+    return status(row, relax(state.logits.detach(), row["temperature"]), config.space.operators)

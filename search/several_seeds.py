@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ..cost.budget_report import Spending
+from ..cost import BudgetReport
 from ..downstream import keep_task_network, load_task_network
 from ..drawing import draw
 from ..genotypes import Genotype, load_genotype
@@ -53,9 +53,9 @@ class SearchResult:
     best_seed: int
 
     @property
-    def budget(self) -> Spending | None:
+    def budget(self) -> BudgetReport | None:
         """What the network costs against the budget; None if there was no budget."""
-        return Spending.of(self.genotype)
+        return BudgetReport.of(self.genotype)
 
     @property
     def agreement(self) -> dict[str, tuple[str, int]]:
@@ -135,8 +135,8 @@ def _conclude(folder: Path, runs: Mapping[int, Path]) -> SearchResult:
 
 
 def _meets_budget(genotype: Genotype) -> bool:
-    spending = Spending.of(genotype)
-    return spending is None or spending.met
+    report = BudgetReport.of(genotype)
+    return report is None or report.met
 
 
 def _figures(genotype: Genotype) -> dict[str, float]:
@@ -178,7 +178,7 @@ def print_seeds(result: SearchResult, console: Console) -> None:
     console.print(table)
     for edge, (operator, count) in result.agreement.items():
         console.print(f"{edge}: {operator} in {count} of {len(figures)}", highlight=False)
-    within = ", within the budget" if Spending.of(result.genotype) and _meets_budget(result.genotype) else ""
+    within = ", within the budget" if BudgetReport.of(result.genotype) and _meets_budget(result.genotype) else ""
     console.print(
         f"picked    seed {result.best_seed}: least outer loss on the validation pairs{within}", highlight=False
     )

@@ -5,6 +5,7 @@ import torch
 
 import timfuse
 from timfuse.bilevel import ESTIMATORS
+from timfuse.cost import BudgetReport
 from timfuse.deploy import load_network, shipped_names
 from timfuse.downstream import load_task_network, shipped_detectors
 from timfuse.finetune import FinetuneConfig, finetune
@@ -13,7 +14,7 @@ from timfuse.meta_init import MetaInitConfig, meta_initialise
 from timfuse.operators import build_network, build_supernet
 from timfuse.runtime.config import config_hash, config_to_yaml, load_config
 from timfuse.runtime.weights import save_weights
-from timfuse.search import SearchConfig, Spending, search
+from timfuse.search import SearchConfig, search
 from timfuse.training import TrainConfig, train
 from timfuse.tuning import TuneConfig, show, tune
 
@@ -102,8 +103,8 @@ def test_a_shipped_search_runs(path, tmp_path):
     ]
     config = load_config(SearchConfig, path, settings)
     genotype = search(config)
-    spending = Spending.of(genotype)
-    assert spending is None or spending.met
+    report = BudgetReport.of(genotype)
+    assert report is None or report.met
     assert [cell.kind for cell in genotype.cells] == list(config.space.cells)
     assert (tmp_path / "run" / "latency.yaml").is_file() == (config.cost.budget == "90ms")
     assert (tmp_path / "run" / "task").is_dir() == (config.downstream is not None)

@@ -26,6 +26,7 @@ FLOORS = {
     "data": 3,
     "drawing": 4,
     "downstream": 4,
+    "cost": 4,
     "search": 5,
     "meta_init": 5,
     "finetune": 5,

@@ -3,10 +3,10 @@ import random
 import pytest
 import torch
 
-from timfuse.cost.cost_model import CostModel, count_costs
+from timfuse.cost import CostModel, DeploymentTarget, SearchSpace
+from timfuse.cost.cost_model import count_costs
 from timfuse.genotypes import ALL_OPERATORS
 from timfuse.operators import build_network, count_flops, count_parameters
-from timfuse.search.search_config import SpaceSection
 
 MODEL = CostModel("ms", 7.0, torch.tensor([[1.0, 2.0, 4.0], [8.0, 16.0, 3.0]], dtype=torch.float64))
 
@@ -14,8 +14,8 @@ MODEL = CostModel("ms", 7.0, torch.tensor([[1.0, 2.0, 4.0], [8.0, 16.0, 3.0]], d
 def test_one_hot_probabilities_cost_what_the_choice_costs():
     for choices in ([[0, 1], [2, 2]], [[2, 2], [0, 1]]):
         probabilities = torch.nn.functional.one_hot(torch.tensor(choices), 3).float()
-        assert MODEL.expected(probabilities).item() == MODEL.of(choices)
-    assert MODEL.of([[0, 1], [2, 2]]) == 7 + 1 + 2 + 3 + 3
+        assert MODEL.expected(probabilities).item() == MODEL.predict(choices)
+    assert MODEL.predict([[0, 1], [2, 2]]) == 7 + 1 + 2 + 3 + 3
     assert MODEL.cheapest(2) == [[0, 0], [2, 2]]
 
 
@@ -39,12 +39,12 @@ def test_the_expected_cost_is_linear_and_has_the_costs_as_gradient():
     ],
 )
 def test_counted_costs_are_exactly_those_of_the_networks(size, space):
-    space = SpaceSection(**{"channels": 4, "operators": ALL_OPERATORS[2::7], **space})
-    models = {kind: count_costs(kind, space.bare, space.operators, *size) for kind in ("FLOPs", "params")}
+    space = SearchSpace(**{"channels": 4, "steps": 2, "operators": ALL_OPERATORS[2::7], **space})
+    target = DeploymentTarget(*size, torch.device("cpu"))
+    models = {kind: count_costs(kind, space, target) for kind in ("FLOPs", "params")}
     draw = random.Random(0)
     for _ in range(4):
         choices = [[draw.randrange(len(space.operators)) for _ in range(space.steps)] for _ in space.cells]
-        operators = [[space.operators[index] for index in row] for row in choices]
-        network = build_network(space.genotype("x", "infrared-visible", operators))
-        assert models["FLOPs"].of(choices) == count_flops(network, *size)
-        assert models["params"].of(choices) == count_parameters(network)
+        network = build_network(space.genotype(choices))
+        assert models["FLOPs"].predict(choices) == count_flops(network, *size) == target.cost("FLOPs", network)
+        assert models["params"].predict(choices) == count_parameters(network) == target.cost("params", network)

@@ -5,10 +5,18 @@ import pytest
 import torch
 from rich.console import Console
 
-from timfuse.cost import latency as latency_module
+from timfuse.cost import (
+    LatencyPrediction,
+    SearchSpace,
+    check_latency_prediction,
+    load_latency_table,
+    print_latency_prediction,
+)
 from timfuse.cost.latency_prediction import rank_correlation
-from timfuse.cost.latency_table import load_table, table_path
-from timfuse.search import Prediction, check_prediction, print_prediction
+from timfuse.cost.latency_table import latency_table_path
+
+CPU = torch.device("cpu")
+OPERATORS = ("residual_k3_d1", "spatial_attention_k3", "channel_attention_k3")
 
 
 @pytest.mark.parametrize(
@@ -28,20 +36,13 @@ def test_rank_correlation_of_equal_numbers_is_not_a_number():
     assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
 
 
-def test_predicted_against_measured(tiny, monkeypatch):
-    config = tiny(space={"cells": ["successive", "multi_scale"], "steps": 2})
-    given = []
-
-    def fake(forwards, device, progress):
-        given.append(len(forwards))
-        return [float(number + 1) for number in range(len(forwards))]
-
-    monkeypatch.setattr(latency_module, "measure", fake)
-    prediction = check_prediction(config, 5)
-    assert given == [3 * 3 + 1 + 5]  # side by side
+def test_predicted_against_measured(counting):
+    space, target = SearchSpace(2, ("successive", "multi_scale"), 2, OPERATORS), counting(16, 16)
+    prediction = check_latency_prediction(space, target, networks=5, seed=0)
+    assert len(target.measured) == 3 * 3 + 1 + 5
     assert prediction.measured == [11.0, 12.0, 13.0, 14.0, 15.0]
-    table = load_table(table_path(torch.device("cpu")), torch.device("cpu"))
-    assert prediction.table == table_path(torch.device("cpu"))
+    table = load_latency_table(latency_table_path(CPU), CPU)
+    assert prediction.table == latency_table_path(CPU)
     for genotype, predicted in zip(prediction.networks, prediction.predicted, strict=True):
         first, second = (cell.operators for cell in genotype.cells)
         shapes = ("2x16x16", "4x8x8", "8x4x4")
@@ -50,25 +51,24 @@ def test_predicted_against_measured(tiny, monkeypatch):
             + sum(table[f"{name} 2x16x16 batch"] for name in first)
             + sum(table[f"{name} {shape} batch"] for name in second for shape in shapes)
         )
-    again = check_prediction(config, 5)
-    assert given[1:] == [5]
-    assert [genotype.cells for genotype in again.networks] == [genotype.cells for genotype in prediction.networks]
-    other = check_prediction(config.model_copy(update={"seed": 1}), 5, fresh=True)
-    assert given[2:] == [15]
-    assert [genotype.cells for genotype in other.networks] != [genotype.cells for genotype in prediction.networks]
+    again = check_latency_prediction(space, target, networks=5, seed=0)
+    assert len(target.measured) == 15 + 5
+    assert again.networks == prediction.networks
+    other = check_latency_prediction(space, target, networks=5, seed=1, fresh=True)
+    assert len(target.measured) == 20 + 15
+    assert other.networks != prediction.networks
 
 
-def test_figures_and_table(tiny):
-    space = tiny().space
-    networks = [space.genotype(name, "infrared-visible", [[name]]) for name in space.operators]
-    prediction = Prediction(
-        networks, [9.0, 22.0, 40.0], [10.0, 40.0, 20.0], "an abacus", table_path(torch.device("cpu"))
-    )
+def test_figures_and_table():
+    space = SearchSpace(2, ("successive",), 1, OPERATORS)
+    networks = [space.genotype([[index]]) for index in range(3)]
+    path = latency_table_path(CPU)
+    prediction = LatencyPrediction(networks, [9.0, 22.0, 40.0], [10.0, 40.0, 20.0], "an abacus", path)
     assert prediction.errors == [pytest.approx(-0.1), pytest.approx(-0.45), pytest.approx(1.0)]
     assert prediction.median_error == pytest.approx(0.45)
     assert prediction.correlation == pytest.approx(0.5)
     text = io.StringIO()
-    print_prediction(prediction, Console(file=text, width=200))
+    print_latency_prediction(prediction, Console(file=text, width=200))
     lines = text.getvalue().splitlines()
     assert [line.split()[-3:] for line in lines[1:4]] == [
         ["9.00", "10.00", "-10.0%"],

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timfuse.cost.cost_model import CostModel
+from timfuse.cost import CostModel
 from timfuse.operators import build_supernet, inherited_weights
-from timfuse.search.discretise import choose, choose_within, reasons
+from timfuse.search.discretise import choose, choose_measured, choose_within, reasons
 
 OPERATORS = ["dense_k3_d1", "residual_k3_d1", "identity"]
 
@@ -76,7 +76,7 @@ def test_no_network_within_the_budget_is_more_probable(cells, steps, count, seed
     costs = CostModel("ms", 2.0, costs)
     rows = [list(row) for row in itertools.product(range(count), repeat=steps)]
     networks = [list(network) for network in itertools.product(rows, repeat=cells)]
-    totals = sorted(costs.of(network) for network in networks)
+    totals = sorted(costs.predict(network) for network in networks)
     allowed = totals[int(share * (len(totals) - 1))]
 
     def score(network):
@@ -85,8 +85,8 @@ def test_no_network_within_the_budget_is_more_probable(cells, steps, count, seed
         )
 
     found = choose_within(probabilities, costs, allowed)
-    assert costs.of(found) <= allowed
-    best = max(score(network) for network in networks if costs.of(network) <= allowed)
+    assert costs.predict(found) <= allowed
+    best = max(score(network) for network in networks if costs.predict(network) <= allowed)
     assert score(found) == pytest.approx(best, rel=1e-9)
 
 
@@ -97,10 +97,47 @@ def test_many_edges_and_candidates_take_a_moment_not_an_enumeration():
     probabilities = (5 * costs.sqrt().unsqueeze(1).expand(4, 2, 30)).softmax(-1)
     costs = CostModel("ms", 1.0, costs)
     found = choose_within(probabilities, costs, 4.0)
-    assert 3.9 < costs.of(found) <= 4.0
+    assert 3.9 < costs.predict(found) <= 4.0
 
 
 def test_operators_whose_probability_has_become_zero_can_still_be_chosen():
     probabilities = torch.tensor([[[1.0, 0.0, 0.0], [0.9, 0.1, 0.0]]])
     assert choose_within(probabilities, model([[9.0, 1.0, 1.0]]), 15.0) == [[0, 1]]
     assert choose_within(probabilities, model([[9.0, 1.0, 1.0]]), 7.0) == [[1, 1]]
+
+
+def choose_by_time(allowed, times):
+    """Choose an operator of one edge, the dearer the more probable, by a table of measured times.
+
+    Returns its index, its time and the indices that were measured on the way.
+    """
+    probabilities = torch.arange(1.0, len(times) + 1).softmax(0).view(1, 1, -1)
+    costs, taken = model([[2.0 * index for index in range(len(times))]], rest=10.0), []
+
+    def measure(choices):
+        taken.append(choices[0][0])
+        return times[choices[0][0]]
+
+    choices, time = choose_measured(probabilities, costs, allowed, measure)
+    return choices[0][0], time, taken
+
+
+def test_what_meets_the_budget_at_once_is_taken():
+    assert choose_by_time(18.0, [10, 12, 14, 16, 18.0]) == (4, 18.0, [4])
+    assert choose_by_time(15.0, [10, 12, 14, 16, 18]) == (2, 14, [2])
+
+
+def test_the_prediction_is_tightened_until_the_measured_time_is_within():
+    # All take a quarter more than predicted.
+    assert choose_by_time(18.0, [12.5, 15, 17.5, 20, 22.5]) == (2, 17.5, [4, 2])
+    # What is missed by a hair is not chosen again.
+    assert choose_by_time(18.0, [10, 12, 14, 16, 18.01]) == (3, 16, [4, 3])
+
+
+def test_after_a_few_tries_the_cheapest_is_taken():
+    assert choose_by_time(22.0, [21.9, *[22.1] * 6]) == (0, 21.9, [6, 5, 4, 3, 0])
+
+
+def test_of_networks_that_all_miss_the_budget_the_one_that_does_by_least_is_kept():
+    assert choose_by_time(18.0, [20, 19, 21, 22, 23.0]) == (1, 19, [4, 1, 0])
+    assert choose_by_time(9.0, [10, 12, 14, 16, 18.0]) == (0, 10, [0])

@@ -8,7 +8,8 @@ from PIL import Image
 
 import timfuse
 from timfuse.bilevel import ESTIMATORS
-from timfuse.cost.latency_table import load_table, merge_table, save_table, table_path
+from timfuse.cost import load_latency_table, save_latency_table
+from timfuse.cost.latency_table import latency_table_path, merge_latency_table
 from timfuse.data import PairBatch
 from timfuse.genotypes import OPERATOR_KINDS, CellGenotype, Genotype, load_genotype
 from timfuse.objectives import FusionLoss
@@ -236,13 +237,12 @@ def genotype_of(operator):
 def cached(times, rest):
     """Put times of operators and of the rest into the cache of the tiny search."""
     table = {f"{name} 2x16x16 batch": time for name, time in times.items()}
-    merge_table(table_path(CPU), {**table, "rest successive 2 batch full direct 16x16": rest}, CPU)
+    merge_latency_table(latency_table_path(CPU), {**table, "rest successive 2 batch full direct 16x16": rest}, CPU)
 
 
 def test_costs_pull_towards_cheap_operators(tiny, monkeypatch):
     times = {"residual_k3_d1": 50.0, "spatial_attention_k3": 1.0}
     cached(times, rest=10.0)
-    monkeypatch.setattr("timfuse.cost.feasibility.measure_network", lambda *arguments: 11.0)
     monkeypatch.setattr(search_recipe, "conclude", lambda *arguments: None)
     space, settings = {"operators": list(times)}, {"steps": 15, "warmup": 5, "architecture_learning_rate": 0.02}
     counts = [count_parameters(build_network(genotype_of(operator))) for operator in times]
@@ -272,11 +272,11 @@ def test_a_run_keeps_the_latency_table_it_began_with(tiny):
     config = tiny(cost={"weight": 0.1}, search=FAST)
     search(config)
     table = (config.run / "latency.yaml").read_text(encoding="utf-8")
-    own = load_table(config.run / "latency.yaml", CPU)
+    own = load_latency_table(config.run / "latency.yaml", CPU)
     assert len(own) == 4
-    shared = table_path(CPU)
+    shared = latency_table_path(CPU)
     assert shared.read_text(encoding="utf-8") == table
-    save_table(shared, dict.fromkeys(own, 1e6), CPU)
+    save_latency_table(shared, dict.fromkeys(own, 1e6), CPU)
     search(config, resume=True)
     assert (config.run / "latency.yaml").read_text(encoding="utf-8") == table
 
@@ -284,7 +284,7 @@ def test_a_run_keeps_the_latency_table_it_began_with(tiny):
 @pytest.mark.parametrize("budget", [None, "0.001ms", "1 FLOPs"])
 @pytest.mark.parametrize("clip", [5.0, 1e-3])
 def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
-    monkeypatch.setattr(search_recipe, "check_reachable", lambda *arguments: None)
+    monkeypatch.setattr(search_recipe, "check_feasible", lambda *arguments: None)
     config = tiny(
         space={"channels": 4, "steps": 2},
         search={"steps": 20, "warmup": 2, "weight_clip": clip, "temperature": (0.8, 0.4)},
@@ -293,7 +293,7 @@ def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
     config.run.mkdir()
     torch.manual_seed(0)
     state = search_recipe._setup(config, torch.device("cpu"))
-    charges = search_recipe._open_charges(config, CPU, resume=False)
+    penalty = search_recipe._open_penalty(config, CPU, resume=False)
     state.step = 9
     with torch.no_grad():
         state.logits.normal_()
@@ -315,7 +315,7 @@ def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
     dot = sum((x * y).sum() for x, y in zip(F_w, f_w, strict=True))
     c = dot / sum(x.square().sum() for x in f_w)
     p = (a / temperature).softmax(-1)
-    costs = {kind: model.rest + (p * model.candidates[:, None].float()).sum() for kind, model in charges.models.items()}
+    costs = {kind: model.rest + (p * model.candidates[:, None].float()).sum() for kind, model in penalty.models.items()}
     cost = 0.3 * costs["ms"]
     if budget is not None:
         cost += 0.7 * torch.relu(costs["FLOPs"] - 1 if "FLOPs" in costs else costs["ms"] / 1e-3 - 1)
@@ -323,7 +323,7 @@ def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
     norm = torch.stack([x.norm() for x in f_w]).norm()
     f_w = [x * min(1, clip / (norm + 1e-6)) for x in f_w]
 
-    row = search_recipe._step(config, state, charges, weight_batch, architecture_batch)
+    row = search_recipe._step(config, state, penalty, weight_batch, architecture_batch)
     # The first step of Adam is lr g / (|g| + eps).
     for old, new, gradient in zip(before, w, f_w, strict=True):
         torch.testing.assert_close(gradient, new.grad, rtol=1e-4, atol=1e-7)

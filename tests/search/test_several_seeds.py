@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from timfuse.cost.budget_report import Spending
+from timfuse.cost import BudgetReport
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype, save_genotype
 from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
@@ -25,7 +25,7 @@ SHORT = {"steps": 3, "warmup": 1}
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Most of the time of a tiny search goes into its pictures."""
-    for module in ("conclusion", "seeds"):
+    for module in ("search_conclusion", "several_seeds"):
         for name in ("draw", "draw_probabilities"):
             monkeypatch.setattr(f"timfuse.search.{module}.{name}", lambda *arguments: None)
 
@@ -43,7 +43,7 @@ def stub(monkeypatch, no_pictures):
                 "parameters": 10,
                 "latency": {"milliseconds": 2 * loss},
                 "metrics": {"derived_validation_outer_loss": loss, "derived_validation_inner_loss": 2.0},
-                **({"budget": Spending("1ms", "ms", 1.0, 1.0, met[0]).provenance} if met else {}),
+                **({"budget": BudgetReport("1ms", "ms", 1.0, 1.0, met[0]).provenance} if met else {}),
             }
             cells = (CellGenotype("successive", operators), CellGenotype("multi_scale", operators[:1]))
             genotype = Genotype(config.run.name, "mri-ct", "fusion", 2, cells, provenance=provenance)

@@ -1,0 +1,115 @@
+"""What a search starts with: pairs and task network, cost penalty, supernet, logits and optimisers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..cost import CostPenalty, DeploymentTarget, check_feasible, load_latency_table, open_cost_penalty
+from ..operators import FusionNetwork, build_supernet
+from ..runtime.distribution import Ranks
+from ..runtime.run_files import CHECKPOINT_FILE, LATENCY_FILE
+from ..runtime.seeds import seed_everything
+from .guards import Guards
+from .scorer import Scorer
+from .search_batches import SearchBatches
+from .search_config import SearchConfig
+
+
+@dataclass
+class SearchState:
+    """Everything that a step of a search changes."""
+
+    supernet: FusionNetwork
+    logits: Tensor  # (cells, steps, candidates)
+    weight_optimizer: torch.optim.Optimizer
+    architecture_optimizer: torch.optim.Optimizer
+    guards: Guards
+    scorer: Scorer | None  # of a search by a downstream task
+    step: int = 0
+
+
+def open_batches(config: SearchConfig, device: torch.device, ranks: Ranks) -> tuple[SearchBatches, Scorer | None]:
+    """Open the pairs and, for a downstream task, their labels, and build the task network.
+
+    Args:
+        config: The config of the search.
+        device: The device of the batches and the task network.
+        ranks: The processes that share every batch.
+
+    Raises:
+        UserError: If a folder, a file or the task network cannot be used.
+    """
+    data, downstream, seed = config.data, config.downstream, config.seed
+    labels = None if downstream is None else downstream.labels
+    pairs = data.open_pairs(
+        config.task,
+        config.sources,
+        data.seed_of(seed),
+        labels=labels,
+        architecture=data.architecture,
+        shares=data.shares,
+    )
+    batches = SearchBatches(
+        pairs, seed=seed, validation_seed=data.seed_of(seed), device=device, ranks=ranks, **data.crops
+    )
+    if downstream is None:
+        return batches, None
+    seed_everything(seed)
+    return batches, Scorer(downstream, pairs.source.classes, device)
+
+
+def open_penalty(config: SearchConfig, device: torch.device, resume: bool) -> CostPenalty | None:
+    """Measure or count what networks cost, where that matters; a resumed run keeps the table that it began with.
+
+    Args:
+        config: The config of the search.
+        device: The device on which to measure.
+        resume: Whether the run goes on from a checkpoint, if there is one.
+
+    Raises:
+        UserError: If no network of the space meets the budget.
+    """
+    space, cost, own = config.space.search_space, config.cost, config.run / LATENCY_FILE
+    target = DeploymentTarget(cost.height, cost.width, device)
+    penalty = open_cost_penalty(
+        space,
+        target,
+        weight=cost.weight,
+        budget=cost.parsed_budget,
+        budget_weight=cost.budget_weight,
+        table=load_latency_table(own, device) if resume and own.is_file() else None,
+    )
+    begun = resume and (config.run / CHECKPOINT_FILE).is_file()
+    if penalty is not None and penalty.budget is not None and not begun:
+        check_feasible(space, penalty.budget, penalty.models[penalty.budget.kind], target)
+    return penalty
+
+
+def set_up(config: SearchConfig, device: torch.device, scorer: Scorer | None = None) -> SearchState:
+    """Build the supernet, the logits and their optimisers.
+
+    Args:
+        config: The config of the search.
+        device: The device of the networks.
+        scorer: The task network of a search by a downstream task.
+    """
+    space, settings = config.space, config.search
+    supernet = build_supernet(
+        channels=space.channels,
+        cells=space.cells,
+        steps=space.steps,
+        candidates=space.operators,
+        norm=space.norm,
+        stem=space.stem,
+        head=space.head,
+    ).to(device)
+    logits = torch.zeros(len(space.cells), space.steps, len(space.operators), device=device, requires_grad=True)
+    return SearchState(
+        supernet,
+        logits,
+        torch.optim.Adam(supernet.parameters(), lr=settings.weight_learning_rate),
+        torch.optim.Adam([logits], lr=settings.architecture_learning_rate, betas=(0.5, 0.999)),
+        Guards(space.operators, settings.steps, settings.warmup),
+        scorer,
+    )
