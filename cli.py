@@ -554,7 +554,7 @@ def visualize(
             files += draw_training(rows, folder)
         elif "loss" in known:  # of a training; a search has an inner and an outer one
             files += draw_curves(rows, folder)
-        elif "task_loss" in known or "stream_loss" in known:  # of a finetuning for a task
+        elif "task_loss" in known or "detector_loss" in known:  # of a finetuning for a task
             files += draw_finetuning(rows, folder, reference)
         else:
             files += draw_probabilities(rows, folder)

@@ -2,10 +2,10 @@
 
 from .detections import Detections
 from .detector import CompactDetector
+from .guiding_detectors import GuidingDetectors, keep_guiding_detectors, load_guiding_detectors
 from .network import TaskNetwork
 from .scoring import DetectionScores, SegmentationScores, score_detections, score_masks
 from .shared_attention import SharedAttention
-from .streams import GuidingStreams, keep_streams, load_streams
 from .task_network import (
     build_task_network,
     keep_task_network,
@@ -19,14 +19,14 @@ __all__ = [
     "CompactDetector",
     "DetectionScores",
     "Detections",
-    "GuidingStreams",
+    "GuidingDetectors",
     "SegmentationScores",
     "SharedAttention",
     "TaskNetwork",
     "build_task_network",
-    "keep_streams",
+    "keep_guiding_detectors",
     "keep_task_network",
-    "load_streams",
+    "load_guiding_detectors",
     "load_task_network",
     "load_task_weights",
     "score_detections",

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .. import __version__
-from ..downstream import keep_streams, keep_task_network, load_task_weights
+from ..downstream import keep_guiding_detectors, keep_task_network, load_task_weights
 from ..genotypes import Genotype, save_genotype
 from ..objectives import FusionLoss
 from ..operators import count_parameters
@@ -62,7 +62,7 @@ def keep_best(
     """
     keep_task_network(networks.task, config.run)
     if isinstance(strategy, DetFusion):
-        keep_streams(strategy.streams, config.run)
+        keep_guiding_detectors(strategy.detectors, config.run)
     save_weights(config.run / "weights.safetensors", networks.network.state_dict(), {"genotype": genotype.name})
     save_genotype(_with_provenance(config, genotype, networks, pairs, summary, scores), config.run / "genotype.yaml")
 

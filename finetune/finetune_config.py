@@ -66,7 +66,7 @@ class GuidanceSection(Section):
         estimator: of "learned_loss": how the hypergradient is computed.
         estimator_options: settings of the estimator, e.g. {clip: 5} of gauss_newton.
         loss_learning_rate: of "learned_loss": of the parameters of the fusion loss.
-        stream_steps: of "detfusion": steps that train the two detectors, before those of the fusion network.
+        detector_steps: of "detfusion": steps that train the two detectors, before those of the fusion network.
         content: of "detfusion": weight of the object-aware content loss.
     """
 
@@ -79,7 +79,7 @@ class GuidanceSection(Section):
     estimator: Estimator = "gauss_newton"
     estimator_options: dict[str, int | float] = Field(default_factory=dict)
     loss_learning_rate: Positive = 1e-3
-    stream_steps: Count = 1000
+    detector_steps: Count = 1000
     content: NonNegative = 1.0
 
     @model_validator(mode="after")

@@ -65,7 +65,7 @@ def draw_finetuning(
         raise UserError("the run's history holds no validation yet; wait for the first one")
     trained = [
         name
-        for name in ("stream_loss", "task_loss", "fusion_loss", "excess", "multiplier", "weight_of_first")
+        for name in ("detector_loss", "task_loss", "fusion_loss", "excess", "multiplier", "weight_of_first")
         if any(name in row for row in history)
     ]
     scores = [name for name in validated[0]["validation"] if " " not in name]

@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..bilevel import NonFiniteError
 from ..data import LabelledBatch
-from ..downstream import GuidingStreams, TaskNetwork, build_task_network, start_from
+from ..downstream import GuidingDetectors, TaskNetwork, build_task_network, start_from
 from ..genotypes import Genotype, load_genotype
 from ..objectives import FusionLoss
 from ..operators import build_network
@@ -237,18 +237,18 @@ def _strategy(
         return LearnedLoss(network, task, loss, guidance.estimator, guidance.estimator_options, ranks)
     if config.task.kind != "detection":
         raise UserError("guidance.strategy = detfusion is guided by detectors; set task.kind=detection")
-    streams = GuidingStreams(task.classes, config.task.width).to(device)
+    detectors = GuidingDetectors(task.classes, config.task.width).to(device)
     if config.task.init is not None:
-        start_from(streams.first, config.task.init)
-        start_from(streams.second, config.task.init)
+        start_from(detectors.first, config.task.init)
+        start_from(detectors.second, config.task.init)
     return DetFusion(
         network,
         task,
         loss,
-        streams=streams,
+        detectors=detectors,
         weight=guidance.weight,
         content=guidance.content,
-        preparation=guidance.stream_steps,
+        preparation=guidance.detector_steps,
     )
 
 
@@ -368,7 +368,7 @@ def _keep(config: FinetuneConfig, state: _State, genotype: Genotype, pairs: Task
 
 
 def _status(row: Row) -> str:
-    names = ("stream_loss", "task_loss", "fusion_loss", "multiplier")
+    names = ("detector_loss", "task_loss", "fusion_loss", "multiplier")
     return ", ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in names if name in row)
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from ..data import spread
-from ..downstream import load_streams, load_task_network
-from ..downstream.streams import FOLDER as STREAMS
+from ..downstream import load_guiding_detectors, load_task_network
+from ..downstream.guiding_detectors import FOLDER as DETECTORS
 from ..genotypes import load_genotype
 from ..objectives import FusionLoss
 from ..operators import build_network
@@ -228,7 +228,7 @@ def _fuse(run: Path, config: FinetuneConfig, device: torch.device) -> Fuse:
     network: nn.Module = build_network(genotype)
     load_into(network, run / WEIGHTS_FILE)
     network.to(device).eval()
-    if not (run / STREAMS).is_dir():
+    if not (run / DETECTORS).is_dir():
         return lambda first, second: network(first, second)
-    streams = load_streams(run).to(device)
-    return lambda first, second: network(first, second, attention=streams.attention(first, second))
+    detectors = load_guiding_detectors(run).to(device)
+    return lambda first, second: network(first, second, attention=detectors.attention(first, second))

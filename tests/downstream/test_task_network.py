@@ -198,7 +198,7 @@ def test_what_is_not_whole_is_one_line(kept, fault, message):
     assert same(before, network.state_dict())
 
 
-@pytest.mark.parametrize("kind", ["guiding-streams", "compact", "null"])
+@pytest.mark.parametrize("kind", ["guiding-detectors", "compact", "null"])
 def test_another_kind(kept, kind):
     run, _ = kept
     specify(f"kind: {kind}\nclasses: [person, bicycle, car]\nwidth: 4\n")(run)

@@ -1,4 +1,4 @@
-"""DetFusion's guide: two detector streams whose attention modulates a fusion network and whose losses steer it."""
+"""DetFusion's guide: two detectors whose attention modulates a fusion network and whose losses steer it."""
 
 import copy
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from .detector import STRIDE, CompactDetector, padded
 from .shared_attention import Attended, SharedAttention
 from .specification import SPECIFICATION_FILE, WEIGHTS_FILE, keep_network, read_specification
 
-FOLDER = "streams"
-_KIND = "guiding-streams"
+FOLDER = "detectors"
+_KIND = "guiding-detectors"
 
 
-class GuidingStreams(nn.Module):
+class GuidingDetectors(nn.Module):
     """Two compact detectors, one on each source, with shared attention on their pyramids.
 
     Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022.
@@ -43,7 +43,7 @@ class GuidingStreams(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(self, batch: LabelledBatch) -> Tensor:
-        """Score how well the streams find the objects in the sources, with the shared attention and without.
+        """Score how well the detectors find the objects in the sources, with the shared attention and without.
 
         The plain pyramids count as well, so that the heads learn to read what `guidance` shows them.
 
@@ -55,9 +55,9 @@ class GuidingStreams(nn.Module):
         """
         plain, attended = self._pyramids(batch.first, batch.second)
         losses = []
-        for detector, levels, stream in zip(self._detectors(), plain, attended, strict=True):
+        for detector, levels, refined in zip(self._detectors(), plain, attended, strict=True):
             # As one batch: the statistics that normalise both kinds afterwards are those that normalise them here.
-            both = [torch.cat(kinds) for kinds in zip(levels, stream.levels, strict=True)]
+            both = [torch.cat(kinds) for kinds in zip(levels, refined.levels, strict=True)]
             for maps in zip(*(each.chunk(2) for each in detector.maps(both)), strict=True):
                 losses.append(detector.loss_of(maps, batch))
         return torch.stack(losses).mean()
@@ -65,7 +65,7 @@ class GuidingStreams(nn.Module):
     def guidance(self, fused: Tensor, batch: LabelledBatch) -> Tensor:
         """Score a fused image by how well both detectors find its objects, without the shared attention.
 
-        Freeze the streams and put them into evaluation mode: neither weights nor statistics are to follow the image.
+        Freeze the detectors and put them into evaluation mode: neither weights nor statistics are to follow the image.
 
         Args:
             fused: (N, 1, H, W) luma in [0, 1].
@@ -84,14 +84,14 @@ class GuidingStreams(nn.Module):
             second: (N, 1, H, W) luma in [0, 1].
 
         Returns:
-            (N, 1, H, W) in [0, 1], the larger attention of the two streams at the finest level.
+            (N, 1, H, W) in [0, 1], the larger attention of the two detectors at the finest level.
         """
         _, (of_first, of_second) = self._pyramids(first, second)
         larger = torch.maximum(of_first.attention[0], of_second.attention[0])  # (N, 1, h, w)
         resized = F.interpolate(larger, scale_factor=STRIDE, mode="bilinear", align_corners=False)
         return resized[..., : first.shape[-2], : first.shape[-1]]
 
-    def attention_alone(self) -> "GuidingStreams":
+    def attention_alone(self) -> "GuidingDetectors":
         """Leave out all that the attention does without.
 
         Returns:
@@ -109,7 +109,7 @@ class GuidingStreams(nn.Module):
 
     @torch.no_grad()
     def predict(self, first: Tensor, second: Tensor) -> list[Detections]:
-        """Find the objects in pairs of images, by both streams together.
+        """Find the objects in pairs of images, by both detectors together.
 
         Args:
             first: (N, 1, H, W) luma in [0, 1].
@@ -120,30 +120,30 @@ class GuidingStreams(nn.Module):
         """
         _, attended = self._pyramids(first, second)
         (logits, sides), (second_logits, second_sides) = (
-            detector.maps(stream.levels) for detector, stream in zip(self._detectors(), attended, strict=True)
+            detector.maps(refined.levels) for detector, refined in zip(self._detectors(), attended, strict=True)
         )
         maps = (logits + second_logits) / 2, (sides * second_sides).sqrt()  # the means of logits and of log distances
         return self.first.detections(maps, *first.shape[-2:])
 
     def specification(self) -> dict[str, Any]:
-        """Say in plain data what `from_specification` needs to make these streams anew."""
+        """Say in plain data what `from_specification` needs to make these detectors anew."""
         return {"kind": _KIND, "classes": list(self.classes), "width": self.width}
 
     @staticmethod
-    def from_specification(specification: Any) -> "GuidingStreams":
-        """Make streams with fresh weights.
+    def from_specification(specification: Any) -> "GuidingDetectors":
+        """Make detectors with fresh weights.
 
         Args:
             specification: As `specification` returns it.
 
         Returns:
-            The streams.
+            The detectors.
 
         Raises:
             UserError: It specifies anything else.
         """
         if not isinstance(specification, dict) or set(specification) != {"kind", "classes", "width"}:
-            raise UserError("the specification of guiding streams must have the keys kind, classes and width")
+            raise UserError("the specification of guiding detectors must have the keys kind, classes and width")
         kind, classes, width = (specification[key] for key in ("kind", "classes", "width"))
         if kind != _KIND:
             raise UserError(f"kind must be {_KIND}, not {kind!r}")
@@ -151,7 +151,7 @@ class GuidingStreams(nn.Module):
             raise UserError(f"classes must be a list of names, like [person, car], not {classes!r}")
         if type(width) is not int or width < 2:
             raise UserError(f"width must be a whole number from 2 on, like 32, not {width!r}")
-        return GuidingStreams(classes, width)
+        return GuidingDetectors(classes, width)
 
     def _detectors(self) -> tuple[CompactDetector, CompactDetector]:
         return self.first, self.second
@@ -164,35 +164,35 @@ class GuidingStreams(nn.Module):
         return plain, self.shared(*plain)
 
 
-def keep_streams(streams: GuidingStreams, run: Path) -> None:
-    """Write streams into a run folder; the specification comes last.
+def keep_guiding_detectors(detectors: GuidingDetectors, run: Path) -> None:
+    """Write detectors into a run folder; the specification comes last.
 
     Args:
-        streams: With their weights.
-        run: The run folder; they go into its folder `streams`.
+        detectors: With their weights.
+        run: The run folder; they go into its folder `detectors`.
 
     Raises:
         UserError: A file cannot be written.
     """
-    keep_network(streams, run / FOLDER)
+    keep_network(detectors, run / FOLDER)
 
 
-def load_streams(run: Path) -> GuidingStreams:
-    """Load the streams of a run folder onto the CPU and freeze them.
+def load_guiding_detectors(run: Path) -> GuidingDetectors:
+    """Load the detectors of a run folder onto the CPU and freeze them.
 
     Args:
-        run: A folder into which `keep_streams` wrote.
+        run: A folder into which `keep_guiding_detectors` wrote.
 
     Returns:
-        The streams in evaluation mode without gradients.
+        The detectors in evaluation mode without gradients.
 
     Raises:
         UserError: The folder holds none, or their files are not whole or do not belong together.
     """
-    specification = read_specification(run / FOLDER, "guiding streams")
+    specification = read_specification(run / FOLDER, "guiding detectors")
     try:
-        streams = GuidingStreams.from_specification(specification)
+        detectors = GuidingDetectors.from_specification(specification)
     except UserError as error:
         raise UserError(f"{run / FOLDER / SPECIFICATION_FILE}: {error}") from None
-    load_into(streams, run / FOLDER / WEIGHTS_FILE)
-    return streams.eval().requires_grad_(False)
+    load_into(detectors, run / FOLDER / WEIGHTS_FILE)
+    return detectors.eval().requires_grad_(False)
