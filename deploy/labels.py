@@ -12,7 +12,7 @@ from ..data.boxes import write_boxes
 from ..data.class_names import read_class_names, write_class_names
 from ..downstream import Detections, load_task_network
 from ..downstream.label_drawing import with_labels
-from ..downstream.task_network import FOLDER
+from ..downstream.task_network_folder import FOLDER
 from ..operators.shipped import find_network
 from ..runtime.errors import UserError
 

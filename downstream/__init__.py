@@ -1,12 +1,10 @@
-"""What fused images are for: networks that detect and segment, what guides a fusion by them, and their scores."""
+"""Downstream tasks of fused images: networks that detect and segment, their scores, and guiding detectors."""
 
-from .detections import Detections
-from .detector import CompactDetector
+from .compact_detector import CompactDetector
 from .guiding_detectors import GuidingDetectors, keep_guiding_detectors, load_guiding_detectors
-from .network import TaskNetwork
-from .scoring import DetectionScores, SegmentationScores, score_detections, score_masks
-from .shared_attention import SharedAttention
-from .task_network import (
+from .scoring import score_detections, score_masks
+from .task_network import Detections, TaskNetwork
+from .task_network_folder import (
     build_task_network,
     keep_task_network,
     load_task_network,
@@ -17,11 +15,8 @@ from .task_network import (
 
 __all__ = [
     "CompactDetector",
-    "DetectionScores",
     "Detections",
     "GuidingDetectors",
-    "SegmentationScores",
-    "SharedAttention",
     "TaskNetwork",
     "build_task_network",
     "keep_guiding_detectors",

@@ -1,4 +1,4 @@
-"""The task network as a section of a config file, the same for every stage that has one."""
+"""The config section of a task network, the same for every stage that has one."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,18 +8,18 @@ from ..data import Labels
 from ..runtime.config import NonNegative, Positive, Section
 
 
-class TaskSection(Section):
-    """What the fused image is for, and the network that does it.
+class DownstreamSection(Section):
+    """The task of the fused images, and the network for it.
 
     Attributes:
         kind: "detection", which learns from boxes, or "segmentation", which learns from class masks.
-        network: "compact" (detection), "segformer-tiny" (segmentation), or a detector or segmenter of transformers by
-            name or folder; left out, the first or the second by `kind`.
-        width: of the compact detector: feature maps at a quarter of the image's size.
-        init: run folder whose task network to start from, or "street", a compact detector of persons, bicycles and
-            cars that comes with timfuse; None for fresh weights, or those of the named network.
-        learning_rate: of the task network, the largest.
-        weight_decay: of the task network, on its kernels.
+        network: "compact" (default for detection), "segformer-tiny" (default for segmentation), or the name or folder
+            of a network of transformers.
+        width: Of the compact detector: feature maps at a quarter of the image's size.
+        init: Run folder of a task network to start from, or "street", a compact detector of persons, bicycles and cars
+            that comes with timfuse; None for fresh weights, or those of the named network.
+        learning_rate: Of the task network, at its highest.
+        weight_decay: Of the kernels of the task network; biases and norms do not decay.
     """
 
     kind: Literal["detection", "segmentation"] = "detection"
@@ -31,7 +31,7 @@ class TaskSection(Section):
 
     @property
     def labels(self) -> Labels:
-        """What the task network learns from."""
+        """The labels that the task network learns from."""
         return "boxes" if self.kind == "detection" else "masks"
 
     @model_validator(mode="before")

@@ -1,7 +1,7 @@
 """DetFusion's guide: two detectors whose attention modulates a fusion network and whose losses steer it."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +11,32 @@ from torch.nn import functional as F
 
 from ..data.objects import LabelledBatch
 from ..runtime.errors import UserError
-from ..runtime.weights import load_into
-from .detections import Detections
-from .detector import STRIDE, CompactDetector, padded
+from .compact_detector import STRIDE, CompactDetector, padded
 from .shared_attention import Attended, SharedAttention
-from .specification import SPECIFICATION_FILE, WEIGHTS_FILE, keep_network, read_specification
+from .specification import classes_and_width, keep_network, load_kept
+from .task_network import Detections
 
 FOLDER = "detectors"
 _KIND = "guiding-detectors"
 
 
 class GuidingDetectors(nn.Module):
-    """Two compact detectors, one on each source, with shared attention on their pyramids.
+    """Two compact detectors, one for each source, with shared attention between their pyramids.
 
     Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022.
 
     Args:
         classes: Names of the classes.
         width: Of each detector, at least 2.
+
+    Example:
+        >>> detectors = GuidingDetectors(["person"], width=8).eval()
+        >>> detectors.attention(torch.rand(1, 1, 40, 50), torch.rand(1, 1, 40, 50)).shape
+        torch.Size([1, 1, 40, 50])
     """
 
-    multiple = 32  # pixels, to a multiple of which heights and widths are padded
-    reach = 16  # pixels from one of the attention to the farthest that it looks at
+    multiple = 32  # heights and widths are padded to multiples of it, in pixels
+    reach = 16  # pixels between a value of the attention and the farthest input that it depends on
 
     def __init__(self, classes: Sequence[str], width: int = 32) -> None:
         super().__init__()
@@ -43,41 +47,36 @@ class GuidingDetectors(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(self, batch: LabelledBatch) -> Tensor:
-        """Score how well the detectors find the objects in the sources, with the shared attention and without.
+        """Compute how well the detectors find the objects in the sources, with and without shared attention.
 
-        The plain pyramids count as well, so that the heads learn to read what `guidance` shows them.
-
-        Args:
-            batch: With its objects.
-
-        Returns:
-            The mean of both detectors' losses on both kinds of pyramids, a scalar.
+        The loss without it trains the heads for `guidance`, which does without attention. The result is the mean of
+        the four losses, a scalar.
         """
         plain, attended = self._pyramids(batch.first, batch.second)
         losses = []
         for detector, levels, refined in zip(self._detectors(), plain, attended, strict=True):
-            # As one batch: the statistics that normalise both kinds afterwards are those that normalise them here.
+            # As one batch: the running statistics are then those of both kinds of pyramids.
             both = [torch.cat(kinds) for kinds in zip(levels, refined.levels, strict=True)]
             for maps in zip(*(each.chunk(2) for each in detector.maps(both)), strict=True):
                 losses.append(detector.loss_of(maps, batch))
         return torch.stack(losses).mean()
 
     def guidance(self, fused: Tensor, batch: LabelledBatch) -> Tensor:
-        """Score a fused image by how well both detectors find its objects, without the shared attention.
+        """Compute how well both detectors find the objects in a fused image, without shared attention.
 
-        Freeze the detectors and put them into evaluation mode: neither weights nor statistics are to follow the image.
+        Freeze the detectors and set evaluation mode before, so that weights and statistics do not follow the image.
 
         Args:
             fused: (N, 1, H, W) luma in [0, 1].
             batch: With its objects.
 
         Returns:
-            The mean of both losses, a scalar, differentiable by the fused image.
+            The mean of both losses, a scalar, differentiable with respect to the fused image.
         """
         return torch.stack([detector.loss(fused, batch) for detector in self._detectors()]).mean()
 
     def attention(self, first: Tensor, second: Tensor) -> Tensor:
-        """Show where the objects are.
+        """Compute where the objects are.
 
         Args:
             first: (N, 1, H, W) luma in [0, 1], any H and W.
@@ -92,11 +91,7 @@ class GuidingDetectors(nn.Module):
         return resized[..., : first.shape[-2], : first.shape[-1]]
 
     def attention_alone(self) -> "GuidingDetectors":
-        """Leave out all that the attention does without.
-
-        Returns:
-            A copy that has the finest level only, and of which nothing but `attention` can be used.
-        """
+        """Return a copy with the finest level only, of which only `attention` can be used."""
         alone = copy.deepcopy(self)
         for detector in alone._detectors():
             detector.stages, detector.laterals = detector.stages[:1], detector.laterals[:1]
@@ -109,14 +104,14 @@ class GuidingDetectors(nn.Module):
 
     @torch.no_grad()
     def predict(self, first: Tensor, second: Tensor) -> list[Detections]:
-        """Find the objects in pairs of images, by both detectors together.
+        """Find the objects in pairs of images with both detectors together.
 
         Args:
             first: (N, 1, H, W) luma in [0, 1].
             second: (N, 1, H, W) luma in [0, 1].
 
         Returns:
-            Of each pair its objects.
+            The objects of each pair.
         """
         _, attended = self._pyramids(first, second)
         (logits, sides), (second_logits, second_sides) = (
@@ -126,32 +121,19 @@ class GuidingDetectors(nn.Module):
         return self.first.detections(maps, *first.shape[-2:])
 
     def specification(self) -> dict[str, Any]:
-        """Say in plain data what `from_specification` needs to make these detectors anew."""
+        """Describe the architecture in plain data that `from_specification` takes."""
         return {"kind": _KIND, "classes": list(self.classes), "width": self.width}
 
     @staticmethod
-    def from_specification(specification: Any) -> "GuidingDetectors":
-        """Make detectors with fresh weights.
-
-        Args:
-            specification: As `specification` returns it.
-
-        Returns:
-            The detectors.
+    def from_specification(specification: Mapping[str, Any]) -> "GuidingDetectors":
+        """Build detectors with fresh weights from the result of `specification`.
 
         Raises:
-            UserError: It specifies anything else.
+            UserError: If it is of another kind or not valid.
         """
-        if not isinstance(specification, dict) or set(specification) != {"kind", "classes", "width"}:
-            raise UserError("the specification of guiding detectors must have the keys kind, classes and width")
-        kind, classes, width = (specification[key] for key in ("kind", "classes", "width"))
-        if kind != _KIND:
-            raise UserError(f"kind must be {_KIND}, not {kind!r}")
-        if not isinstance(classes, list) or not classes or not all(isinstance(name, str) and name for name in classes):
-            raise UserError(f"classes must be a list of names, like [person, car], not {classes!r}")
-        if type(width) is not int or width < 2:
-            raise UserError(f"width must be a whole number from 2 on, like 32, not {width!r}")
-        return GuidingDetectors(classes, width)
+        if specification.get("kind") != _KIND:
+            raise UserError(f"kind must be {_KIND}, not {specification.get('kind')!r}")
+        return GuidingDetectors(*classes_and_width(specification))
 
     def _detectors(self) -> tuple[CompactDetector, CompactDetector]:
         return self.first, self.second
@@ -165,34 +147,33 @@ class GuidingDetectors(nn.Module):
 
 
 def keep_guiding_detectors(detectors: GuidingDetectors, run: Path) -> None:
-    """Write detectors into a run folder; the specification comes last.
-
-    Args:
-        detectors: With their weights.
-        run: The run folder; they go into its folder `detectors`.
+    """Write guiding detectors into the folder `detectors` of a run folder.
 
     Raises:
-        UserError: A file cannot be written.
+        UserError: If a file cannot be written.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> run = Path(mkdtemp())
+        >>> keep_guiding_detectors(GuidingDetectors(["person"], width=8), run)
+        >>> load_guiding_detectors(run).classes
+        ('person',)
     """
-    keep_network(detectors, run / FOLDER)
+    keep_network(detectors, detectors.specification(), run / FOLDER)
 
 
 def load_guiding_detectors(run: Path) -> GuidingDetectors:
-    """Load the detectors of a run folder onto the CPU and freeze them.
-
-    Args:
-        run: A folder into which `keep_guiding_detectors` wrote.
-
-    Returns:
-        The detectors in evaluation mode without gradients.
+    """Load the guiding detectors of a run folder onto the CPU, frozen and in evaluation mode.
 
     Raises:
-        UserError: The folder holds none, or their files are not whole or do not belong together.
+        UserError: If the folder holds none, or its files are not whole or do not belong together.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> run = Path(mkdtemp())
+        >>> keep_guiding_detectors(GuidingDetectors(["person"], width=8), run)
+        >>> any(parameter.requires_grad for parameter in load_guiding_detectors(run).parameters())
+        False
     """
-    specification = read_specification(run / FOLDER, "guiding detectors")
-    try:
-        detectors = GuidingDetectors.from_specification(specification)
-    except UserError as error:
-        raise UserError(f"{run / FOLDER / SPECIFICATION_FILE}: {error}") from None
-    load_into(detectors, run / FOLDER / WEIGHTS_FILE)
+    detectors = load_kept(run / FOLDER, "guiding detectors", GuidingDetectors.from_specification)
     return detectors.eval().requires_grad_(False)

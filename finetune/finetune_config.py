@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
-from ..downstream.downstream_section import TaskSection
+from ..downstream.downstream_section import DownstreamSection
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 
@@ -150,7 +150,7 @@ class FinetuneConfig(Section):
     init: str | None = "ivif-fast"
     genotype: str | None = None
     data: DataSection = DataSection()
-    task: TaskSection = TaskSection()
+    task: DownstreamSection = DownstreamSection()
     guidance: GuidanceSection = GuidanceSection()
     train: TrainSection = TrainSection()
     loss: LossSection = LossSection()

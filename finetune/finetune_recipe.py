@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from ..bilevel import NonFiniteError
 from ..data import LabelledBatch
 from ..downstream import GuidingDetectors, TaskNetwork, build_task_network, start_from
+from ..downstream.task_network import average_statistics, parameter_groups
 from ..genotypes import Genotype, load_genotype
 from ..objectives import FusionLoss
 from ..operators import build_network
@@ -175,30 +176,22 @@ def _setup(
     ranks: Ranks,
 ) -> _State:
     settings, section = config.train, config.task
-    task = build_task_network(section.kind, section.network, pairs.source.classes, section.width)
-    if section.init is not None:
-        start_from(task, section.init)
+    task = build_task_network(section.kind, section.network, pairs.source.classes, section.width, section.init)
     networks = Networks(network, task).to(device)
     # As at inference: what the constraint holds for is what the user gets, and crops do not shift the statistics.
     network.eval()
     strategy = _strategy(config, network, task, loss, device, ranks)
-    kernels = [p for p in task.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in task.parameters() if p.requires_grad and p.ndim <= 1]
     own_rate = config.guidance.loss_learning_rate if isinstance(strategy, LearnedLoss) else section.learning_rate
     groups = [
-        (list(network.parameters()), settings.learning_rate, settings.weight_decay),
-        (kernels, section.learning_rate, section.weight_decay),
-        (others, section.learning_rate, 0.0),
-        (list(strategy.own.parameters()), own_rate, 0.0),
+        {
+            "params": list(network.parameters()),
+            "weight_decay": settings.weight_decay,
+            "highest": settings.learning_rate,
+        },
+        *(group | {"highest": section.learning_rate} for group in parameter_groups(task, section.weight_decay)),
+        {"params": list(strategy.own.parameters()), "weight_decay": 0.0, "highest": own_rate},
     ]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": parameters, "highest": rate, "weight_decay": decay}
-            for parameters, rate, decay in groups
-            if parameters
-        ],
-        fused=device.type in ("cpu", "cuda"),
-    )
+    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], fused=device.type in ("cpu", "cuda"))
     return _State(
         networks,
         strategy,
@@ -329,13 +322,10 @@ def _join(state: _State, row: Row, ranks: Ranks) -> Row:
     """Average gradients, running statistics and what is logged over the processes."""
     if ranks.count == 1:
         return row
-    modules = (state.networks.task, state.strategy.own)
-    statistics = [each for module in modules for each in module.buffers() if each.is_floating_point()]
+    for module in (state.networks.task, state.strategy.own):
+        average_statistics(module, ranks)
     values = next(state.networks.parameters()).new_tensor(list(row.values()))
-    *means, values = average_gradients(state.optimizer, [*statistics, values], ranks)
-    with torch.no_grad():
-        for statistic, mean in zip(statistics, means, strict=True):
-            statistic.copy_(mean)
+    (values,) = average_gradients(state.optimizer, [values], ranks)
     return dict(zip(row, values.tolist(), strict=True))
 
 

@@ -133,7 +133,7 @@ def conclude(
             "validation_pairs": len(splits.validation),
         },
         **operator_sources(space.operators),
-        **({} if scorer is None else {"outer_loss": scorer.provenance}),
+        **({} if scorer is None else {"outer_loss": _outer_loss(config, scorer)}),
         "estimator": config.search.estimator,
         "step": config.search.steps,
         "parameters": count_parameters(network),
@@ -166,6 +166,12 @@ def conclude(
         keep_task_network(scorer.network, run)
     save_genotype(genotype, run / "genotype.yaml")
     return genotype
+
+
+def _outer_loss(config: SearchConfig, scorer: Scorer) -> dict[str, Any]:
+    task = config.downstream
+    assert task is not None
+    return {"task": task.kind, "network": task.network, "init": task.init, "classes": list(scorer.network.classes)}
 
 
 def _choose(

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
 from ..cost.budget import Budget, parse_budget
-from ..downstream.downstream_section import TaskSection
+from ..downstream.downstream_section import DownstreamSection
 from ..genotypes import CellGenotype, Genotype, parse_operator
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
@@ -215,7 +215,7 @@ class SearchConfig(Section):
     space: SpaceSection = SpaceSection()
     search: SearchSection = SearchSection()
     cost: CostSection = CostSection()
-    downstream: TaskSection | None = None
+    downstream: DownstreamSection | None = None
 
     @model_validator(mode="after")
     def _task_network_has_enough_to_normalise(self) -> Self:

@@ -19,6 +19,8 @@ from ..cost.cost_penalty import Charges, open_charges
 from ..cost.feasibility import check_reachable
 from ..cost.latency_table import load_table, save_table
 from ..data import LabelledBatch, PairSource, Splits, fingerprint
+from ..downstream import build_task_network
+from ..downstream.task_network import average_statistics
 from ..genotypes import Genotype
 from ..objectives import FusionLoss
 from ..objectives.loss_section import LossSection
@@ -126,7 +128,8 @@ def _open_data(
         return partial(Streams, data, source, splits, seed, device), source, splits, None
     labelled, splits = read_labelled_pairs(data, task.labels, seed)
     seed_everything(seed)
-    scorer = Scorer(task, labelled.classes, device)
+    network = build_task_network(task.kind, task.network, labelled.classes, task.width, task.init).to(device)
+    scorer = Scorer(network, learning_rate=task.learning_rate, weight_decay=task.weight_decay)
     return partial(LabelledStreams, data, labelled, splits, seed, device, task.labels), labelled, splits, scorer
 
 
@@ -263,7 +266,7 @@ def _step(
     if scorer is not None:
         row["task_gradient_norm"] = torch.nn.utils.clip_grad_norm_(scorer.parameters, settings.weight_clip).item()
         scorer.step(cosine(1.0, 0.1, state.step, settings.steps))
-        scorer.join_statistics(ranks)
+        average_statistics(scorer.network, ranks)
     temperature = row["temperature"]
     if searching:
         if charges is not None:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from timfuse.data.objects import LabelledBatch, Objects
-from timfuse.downstream.detector import CompactDetector, padded
+from timfuse.downstream.compact_detector import CompactDetector, padded
 from timfuse.downstream.guiding_detectors import GuidingDetectors, keep_guiding_detectors, load_guiding_detectors
 from timfuse.operators import for_inference
 from timfuse.runtime.errors import UserError
@@ -240,7 +240,7 @@ def test_kept_detectors_come_back_frozen(tmp_path):
         ("width: 4", "width: 6", "belong to another architecture"),
         ("width: 4", "width: 1", "width must be a whole number from 2 on, like 32, not 1"),
         ("width: 4", "width: true", "width must be a whole number"),
-        ("width: 4", "depth: 4", "must have the keys kind, classes and width"),
+        ("width: 4", "depth: 4", "width must be a whole number from 2 on, like 32, not None"),
         ("width: 4", "width: [4", "not valid YAML"),
     ],
 )
