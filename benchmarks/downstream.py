@@ -36,7 +36,7 @@ METHODS = {
     "joint": {"strategy": "joint", "weight": 100.0},
     "lagrangian": {"strategy": "lagrangian", "tolerance": 0.1},
     "learned_loss": {"strategy": "learned_loss", "loss_learning_rate": 3e-3},
-    "detfusion": {"strategy": "detfusion", "stream_steps": 200, "weight": 1.0, "content": 5.0},
+    "detfusion": {"strategy": "detfusion", "detector_steps": 200, "weight": 1.0, "content": 5.0},
 }
 STEPS = {"detection": 600, "segmentation": 500}
 START_STEPS = {"detection": 1500, "segmentation": 1600}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..downstream.streams import GuidingStreams, load_streams
+from ..downstream.guiding_detectors import GuidingDetectors, load_guiding_detectors
 from ..genotypes import Genotype
 from ..operators import load_network_folder, receptive_field
 from ..operators.inference import for_inference
@@ -21,7 +21,7 @@ class TrainedNetwork(nn.Module):
         genotype: Of the network.
         network: With its weights.
         first_stage: What a refine network refines the output of.
-        streams: Whose attention modulates a network that is not a refine network.
+        detectors: Whose attention modulates a network that is not a refine network.
     """
 
     def __init__(
@@ -29,13 +29,13 @@ class TrainedNetwork(nn.Module):
         genotype: Genotype,
         network: nn.Module,
         first_stage: "TrainedNetwork | None" = None,
-        streams: GuidingStreams | None = None,
+        detectors: GuidingDetectors | None = None,
     ) -> None:
         super().__init__()
         self.genotype = genotype
         self.network = for_inference(network)
         self.first_stage = first_stage
-        self.streams = None if streams is None else for_inference(streams.attention_alone())
+        self.detectors = None if detectors is None else for_inference(detectors.attention_alone())
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Fuse two aligned luma images.
@@ -50,8 +50,8 @@ class TrainedNetwork(nn.Module):
         fused: Tensor
         if self.first_stage is not None:
             _, _, fused = self.network(first, second, self.first_stage(first, second))
-        elif self.streams is not None:
-            fused = self.network(first, second, attention=self.streams.attention(first, second))
+        elif self.detectors is not None:
+            fused = self.network(first, second, attention=self.detectors.attention(first, second))
         else:
             fused = self.network(first, second)
         return fused
@@ -60,14 +60,14 @@ class TrainedNetwork(nn.Module):
     def reach(self) -> int | None:
         """The distance in pixels over which it looks (see `receptive_field`), None if that is the whole image."""
         own = receptive_field(self.genotype)
-        before = next((part.reach for part in (self.first_stage, self.streams) if part is not None), 0)
+        before = next((part.reach for part in (self.first_stage, self.detectors) if part is not None), 0)
         return None if own is None or before is None else own + before
 
     @property
     def multiple(self) -> int:
         """The number of pixels to a multiple of which it pads heights and widths."""
         stem = 2 * SIZE_MULTIPLE if self.genotype.stem == "half" else SIZE_MULTIPLE
-        return max([stem, *(part.multiple for part in (self.first_stage, self.streams) if part is not None)])
+        return max([stem, *(part.multiple for part in (self.first_stage, self.detectors) if part is not None)])
 
 
 def load_network(name_or_path: str | Path) -> TrainedNetwork:
@@ -76,7 +76,7 @@ def load_network(name_or_path: str | Path) -> TrainedNetwork:
     Args:
         name_or_path: A name that `shipped_names` lists, or a folder with a `genotype.yaml` and its
             `weights.safetensors`, such as a run's; that of a refine network also has them in `first_stage/`, that of
-            a network that the attention of detectors modulates has these in `streams/`.
+            a network that the attention of detectors modulates has these in `detectors/`.
             A shipped name goes first; write "./ivif" for a folder of that name.
 
     Returns:
@@ -90,10 +90,10 @@ def load_network(name_or_path: str | Path) -> TrainedNetwork:
 
 def _load(folder: Path) -> TrainedNetwork:
     genotype, network = load_network_folder(folder)
-    streams = load_streams(folder) if (folder / DETECTORS_FOLDER).is_dir() else None
+    detectors = load_guiding_detectors(folder) if (folder / DETECTORS_FOLDER).is_dir() else None
     if genotype.network != "refine":
-        return TrainedNetwork(genotype, network, streams=streams)
-    if streams is not None:
+        return TrainedNetwork(genotype, network, detectors=detectors)
+    if detectors is not None:
         raise UserError(
             f"{folder} holds a refine network, which no attention modulates; remove {folder / DETECTORS_FOLDER}, or put"
             f" it into {folder / FIRST_STAGE_FOLDER}"

@@ -1,12 +1,10 @@
-"""What fused images are for: networks that detect and segment, what guides a fusion by them, and their scores."""
+"""Downstream tasks of fused images: networks that detect and segment, their scores, and guiding detectors."""
 
-from .detections import Detections
-from .detector import CompactDetector
-from .network import TaskNetwork
-from .scoring import DetectionScores, SegmentationScores, score_detections, score_masks
-from .shared_attention import SharedAttention
-from .streams import GuidingStreams, keep_streams, load_streams
-from .task_network import (
+from .compact_detector import CompactDetector
+from .guiding_detectors import GuidingDetectors, keep_guiding_detectors, load_guiding_detectors
+from .scoring import score_detections, score_masks
+from .task_network import Detections, TaskNetwork
+from .task_network_folder import (
     build_task_network,
     keep_task_network,
     load_task_network,
@@ -17,16 +15,13 @@ from .task_network import (
 
 __all__ = [
     "CompactDetector",
-    "DetectionScores",
     "Detections",
-    "GuidingStreams",
-    "SegmentationScores",
-    "SharedAttention",
+    "GuidingDetectors",
     "TaskNetwork",
     "build_task_network",
-    "keep_streams",
+    "keep_guiding_detectors",
     "keep_task_network",
-    "load_streams",
+    "load_guiding_detectors",
     "load_task_network",
     "load_task_weights",
     "score_detections",

@@ -1,4 +1,4 @@
-"""Saved networks of transformers: found on disk or downloaded, checked, and fitted to the classes of a data set."""
+"""Saved networks of transformers: finding or downloading them, checking them, fitting them to a data set's classes."""
 
 import copy
 import json
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 _FILES = ["config.json", "preprocessor_config.json", "model*.safetensors", "model.safetensors.index.json"]
 _PATIENCE = 5.0  # seconds to wait for the server of the published networks
-# Entries of a configuration that say who wrote it, how it is stored, or which code to run with it.
+# Entries of a configuration about its author, its storage, or code to run with it.
 _NO_SETTINGS = {"_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "transformers_version"}
 
 
 def require_transformers() -> None:
-    """Check that the packages that the task networks of transformers need are installed.
+    """Check that the packages for networks of transformers are installed.
 
     Raises:
         UserError: If one is missing.
     """
     try:
-        import scipy  # noqa: F401  (transformers assigns what is found to what is there with it)
+        import scipy  # noqa: F401  (the losses of transformers match queries to objects with it)
         import transformers  # noqa: F401
     except ImportError as error:
         raise UserError(f"this task network needs the package {error.name}; pip install 'timfuse[tasks]'") from None
@@ -40,13 +40,13 @@ def find_checkpoint(source: str | Path) -> Path:
 
     Args:
         source: A folder, or the name of a published network such as `PekingU/rtdetr_r18vd`, which is downloaded unless
-            it was before.
+            an earlier download is on the disk.
 
     Returns:
         The folder, with `config.json` and weights as safetensors.
 
     Raises:
-        UserError: If there is no such folder and no network of the name can be had, or the folder holds no network.
+        UserError: If there is no such folder, the download fails, or the folder holds no network.
     """
     folder = Path(source)
     if not folder.is_dir():
@@ -61,13 +61,7 @@ def find_checkpoint(source: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Read the configuration of a saved network.
-
-    Args:
-        folder: As `find_checkpoint` returns it.
-
-    Returns:
-        The content of `config.json`.
+    """Read the `config.json` of a saved network.
 
     Raises:
         UserError: If the file is damaged.
@@ -87,8 +81,8 @@ def make_config(content: Mapping[str, Any], families: Collection[str], source: s
 
     Args:
         content: Plain data, as in `config.json`.
-        families: The `model_type`s that will do.
-        source: What the user calls the network.
+        families: The values of `model_type` to accept.
+        source: Name of the network for error messages.
 
     Returns:
         The configuration, for images of any size.
@@ -105,7 +99,7 @@ def make_config(content: Mapping[str, Any], families: Collection[str], source: s
             f"{source} is a network of the kind {family}, which does not serve this task; "
             f"choose one of these kinds: {', '.join(sorted(families))}"
         )
-    # Detectors can keep what they derive from the size of an image: what they derive anew is the same.
+    # Detectors may store values that depend on an image size; without the size they compute them for each image.
     settings |= {key: None for key in ("anchor_image_size", "eval_size") if key in settings}
     try:
         return AutoConfig.for_model(family, **settings)
@@ -120,58 +114,56 @@ def plain_config(config: "PreTrainedConfig") -> dict[str, Any]:
 
 
 def class_names(config: "PreTrainedConfig") -> tuple[str, ...]:
-    """Return the names of the classes that a network tells apart."""
+    """Return the names of a network's classes, in the order of its outputs."""
     labels: Any = config.id2label
     return tuple(labels.get(number, "") for number in range(len(labels)))
 
 
 def channels_of(config: "PreTrainedConfig") -> int:
-    """Return how many channels the images of a network have, as it or its backbone says."""
+    """Return how many input channels a network or its backbone declares, 3 if neither does."""
     for part in (config, getattr(config, "backbone_config", None)):
         if channels := getattr(part, "num_channels", None):
             return int(channels)
     return 3
 
 
-def build_model(auto: type, config: "PreTrainedConfig") -> "PreTrainedModel":
-    """Build a network with fresh weights.
+def build_model(auto: str, config: "PreTrainedConfig") -> "PreTrainedModel":
+    """Build a network with fresh weights, in float32.
 
     Args:
-        auto: The class of transformers that builds networks for the task.
+        auto: Name of the class of transformers that builds networks for the task.
         config: Of the network.
-
-    Returns:
-        The network in float32.
 
     Raises:
         UserError: If it needs a package that is not installed.
     """
+    import transformers
+
     try:
-        return auto.from_config(config, **_loading())  # type: ignore[attr-defined]
+        return getattr(transformers, auto).from_config(config, **_loading())
     except ImportError as error:
         raise UserError(_needs(config, error)) from None
 
 
-def load_model(auto: type, folder: Path, config: "PreTrainedConfig", classes: Sequence[str]) -> "PreTrainedModel":
-    """Load a network and fit it to the classes of a data set.
+def load_model(auto: str, folder: Path, config: "PreTrainedConfig", classes: Sequence[str]) -> "PreTrainedModel":
+    """Load a network and fit it to the classes of a data set, in float32.
 
-    What belongs to a class that the saved network does not have under the same name starts with fresh weights.
+    Weights of a class that the saved network does not have under the same name start fresh.
 
     Args:
-        auto: The class of transformers that builds networks for the task.
+        auto: Name of the class of transformers that builds networks for the task.
         folder: With the weights.
         config: Of the saved network.
-        classes: Names of the classes; capitals are immaterial.
-
-    Returns:
-        The network in float32.
+        classes: Names of the classes, compared without regard to capitals.
 
     Raises:
         UserError: If the weights are damaged or of another network, or it needs a package that is not installed.
     """
+    import transformers
+
     try:
         with _silence():
-            saved, found = auto.from_pretrained(  # type: ignore[attr-defined]
+            saved, found = getattr(transformers, auto).from_pretrained(
                 folder,
                 config=copy.deepcopy(config),
                 local_files_only=True,
@@ -212,12 +204,12 @@ def _download(name: str) -> Path:
         if _has_weights(folder):
             return folder
     except OSError:
-        pass  # It has not been downloaded before.
+        pass  # There is no earlier download.
     try:
-        # One question first: where there is no connection, the download itself asks again for half a minute.
+        # One request first: without a connection the download itself repeats its requests for half a minute.
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=_PATIENCE)
         return Path(snapshot_download(name, allow_patterns=_FILES))
-    except Exception as error:  # Those of the connection, the server and the disk have nothing in common.
+    except Exception as error:  # The errors of connection, server and disk have no common class.
         raise UserError(
             f"{name} is not a folder and cannot be downloaded ({_reason(error)}); check the name and the connection, "
             "or give the folder of a saved network"
@@ -229,13 +221,13 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _loading() -> dict[str, Any]:
-    # Nothing that comes with a network is run: no code beside it, and no attention that is fetched by its name.
+    # Code that comes with a network is never run: neither files beside it nor attention kernels fetched by name.
     return {"trust_remote_code": False, "attn_implementation": "eager", "dtype": torch.float32}
 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Keep transformers from its reports on what is read from the disk in a moment."""
+    """Silence the reports and progress bars of transformers."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -249,8 +241,8 @@ def _silence() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _class_axes(auto: type, config: "PreTrainedConfig") -> dict[str, int]:
-    """Find the weights that grow with the number of classes, and along which axis."""
+def _class_axes(auto: str, config: "PreTrainedConfig") -> dict[str, int]:
+    """Find the weights that grow with the number of classes; return the axis of each."""
     larger = copy.deepcopy(config)
     larger.num_labels = len(class_names(config)) + 1
     with torch.device("meta"):
@@ -266,7 +258,7 @@ def _class_axes(auto: type, config: "PreTrainedConfig") -> dict[str, int]:
 
 
 def _common_rows(saved: Sequence[str], wanted: Sequence[str]) -> dict[int, int]:
-    """Of the wanted classes those that were saved, by position; then what follows on the classes: no object at all."""
+    """Map positions of wanted classes to positions of saved ones; the row after the classes means "no object"."""
     places = {name.casefold(): number for number, name in enumerate(saved)}
     common = {number: places[name.casefold()] for number, name in enumerate(wanted) if name.casefold() in places}
     return common | {len(wanted): len(saved)}

@@ -1,4 +1,4 @@
-"""What a heat-map detector learns and how it is read: targets of boxes, the losses, and the peaks of a map."""
+"""Heat maps of a detector: targets from boxes, the losses, and the peaks that are read as objects."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,20 +8,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.pair_batch import Objects
-from .detections import Detections
+from .task_network import Detections
 
-_CORE = 0.54  # part of a box's width and height over which its bump spreads and its sides are learnt (TTFNet)
+_CORE = 0.54  # fraction of a box's width and height that its bump covers and that learns its sides (TTFNet)
 
 
 class Targets(NamedTuple):
-    """What a detector should answer for a batch.
+    """The maps that a detector should compute for a batch.
 
     Attributes:
         heat: (N, C, h, w) in [0, 1], for each class a bump of height 1 at the centre of each object.
         sides: (N, 4, h, w), distances in pixels from each cell's centre to left, top, right and bottom of its object;
-            0 where a cell belongs to none.
-        weight: (N, h, w), what each cell counts in the loss of the sides: 1 in all for every object that owns a cell.
-        number: Of objects in the batch, a scalar of at least 1.
+            0 where a cell belongs to no object.
+        weight: (N, h, w), weight of each cell in the loss of the sides; the cells of an object sum to 1.
+        number: Objects in the batch, a scalar of at least 1.
     """
 
     heat: Tensor
@@ -33,22 +33,19 @@ class Targets(NamedTuple):
 def make_targets(objects: Sequence[Objects], classes: int, height: int, width: int, stride: int) -> Targets:
     """Turn the boxes of a batch into maps, all boxes at once.
 
-    A box is a Gaussian bump with its peak in the cell that holds the box's centre; its widths follow those of the
-    box. The cells under the middle of the bump learn the sides of the box, of several boxes those of the smallest; but
-    a cell with a peak, from which the box will be read, learns those of that box.
+    A box becomes a Gaussian bump that is as wide and high as the box and has its peak in the cell with the box's
+    centre. The cells under the middle of the bump learn the sides of the box. Where boxes overlap, a cell learns the
+    smallest one; but the cell of a peak, from which a box is read, always learns that box.
 
     Source: Zhou et al., "Objects as Points" (arXiv 1904.07850); widths and weights follow Liu et al., "Training-Time-
     Friendly Network for Real-Time Object Detection" (arXiv 1909.00700).
 
     Args:
-        objects: Of each of N images.
+        objects: Boxes and classes of each of N images.
         classes: C, number of classes.
         height: h, rows of the maps.
         width: w, columns of the maps.
-        stride: Pixels in a cell.
-
-    Returns:
-        The targets, on the device of the objects.
+        stride: Height and width of a cell in pixels.
     """
     most = max(1, max(len(each.classes) for each in objects))
     boxes = torch.stack([F.pad(each.boxes, (0, 0, 0, most - len(each.classes))) for each in objects])  # (N, K, 4)
@@ -78,7 +75,7 @@ def make_targets(objects: Sequence[Objects], classes: int, height: int, width: i
     core = core_y[..., :, None] & core_x[..., None, :] & known[..., None, None]  # (N, K, h, w)
     area = ((right - left) * (bottom - top))[..., None, None].expand_as(bumps)
     peak = (down == 0)[..., :, None] & (across == 0)[..., None, :]
-    # Peaks go before all others, and of several the one of the smallest box.
+    # Peaks take precedence over other cells; among several peaks that of the smallest box.
     claim, owner = torch.where(core, torch.where(peak, -1 / (1 + area), area), torch.inf).min(1)  # (N, h, w)
     owned = claim.isfinite()
     mine = owned[:, None] & (owner[:, None] == torch.arange(most, device=device)[:, None, None])  # (N, K, h, w)
@@ -94,7 +91,7 @@ def make_targets(objects: Sequence[Objects], classes: int, height: int, width: i
 
 
 def focal_loss(logits: Tensor, heat: Tensor, count: Tensor) -> Tensor:
-    """Binary cross entropy that counts what is already right less, and near misses less: CenterNet's focal loss.
+    """Compute CenterNet's focal loss, a cross entropy with little weight on cells that are right or near a peak.
 
     At peaks −(1 − p)² log p; elsewhere −(1 − heat)⁴ p² log(1 − p), with p the sigmoid of the logits.
 
@@ -103,7 +100,7 @@ def focal_loss(logits: Tensor, heat: Tensor, count: Tensor) -> Tensor:
     Args:
         logits: (N, C, h, w).
         heat: (N, C, h, w) in [0, 1], 1 at peaks.
-        count: What the sum is divided by, the number of objects.
+        count: Number of objects, by which the sum is divided.
 
     Returns:
         A scalar.
@@ -115,13 +112,13 @@ def focal_loss(logits: Tensor, heat: Tensor, count: Tensor) -> Tensor:
 
 
 def box_loss(sides: Tensor, targets: Targets) -> Tensor:
-    """One minus the generalised intersection over union, at the cells that belong to an object.
+    """Compute one minus the generalised intersection over union at the cells that belong to an object.
 
     Source: Rezatofighi et al., "Generalized Intersection over Union" (arXiv 1902.09630).
 
     Args:
         sides: (N, 4, h, w), predicted distances in pixels to left, top, right and bottom, positive.
-        targets: Of the batch.
+        targets: The result of `make_targets`.
 
     Returns:
         The mean over the objects, a scalar in [0, 2].
@@ -140,21 +137,23 @@ def box_loss(sides: Tensor, targets: Targets) -> Tensor:
 
 
 def find_peaks(logits: Tensor, sides: Tensor, stride: int, height: int, width: int, limit: int) -> list[Detections]:
-    """Read objects off the maps: cells that are higher than their eight neighbours, instead of suppressing boxes.
+    """Read objects off the maps at the cells that are higher than their eight neighbours.
+
+    The peaks stand in for a suppression of overlapping boxes.
 
     Args:
         logits: (N, C, h, w).
         sides: (N, 4, h, w), distances in pixels.
-        stride: Pixels in a cell.
-        height: Of the images, in pixels.
-        width: Of the images, in pixels.
+        stride: Height and width of a cell in pixels.
+        height: Rows of the images.
+        width: Columns of the images.
         limit: Largest number of objects in an image.
 
     Returns:
-        Of each image its objects, best first.
+        The objects of each image, best first.
     """
     columns = logits.shape[-1]
-    # Of neighbours that are equal, the first is the peak; the sigmoids of large logits are all equal.
+    # Among equal neighbours the first is the peak. Logits are compared because the sigmoids of large ones are equal.
     highest, place = F.max_pool2d(logits, 3, 1, 1, return_indices=True)
     own = torch.arange(logits[0, 0].numel(), device=logits.device).view_as(logits[0, 0])
     heat = torch.where((logits == highest) & (place == own), logits.sigmoid(), 0.0)

@@ -1,4 +1,4 @@
-"""Drawing what is labelled or found in an image: boxes with their names, and tinted classes."""
+"""Drawing of labels and detections into an image: boxes with their names, and tinted classes."""
 
 import math
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..data.pair_batch import IGNORED, Objects
-from .detections import Detections
+from .task_network import Detections
 
 COLOURS = ((230, 85, 0), (0, 150, 115), (0, 114, 178), (204, 60, 160), (240, 200, 20), (90, 180, 233), (120, 90, 60))
-"""Of the classes in turn; the background of a mask has none."""
-SHOWN_SCORE = 0.3  # of a detection that is drawn
+"""Colours of the classes in turn; the background of a mask has none."""
+SHOWN_SCORE = 0.3  # least score of a detection that is drawn
 _SMALLEST_TEXT = 10  # pixels; smaller letters cannot be read
-_LINES = 40  # that an image has room for, where its letters need not be the smallest
+_LINES = 40  # lines of text in the height or width of a larger image
 _BRIGHT = 150  # mean of a colour on which black is easier to read than white
 
 
@@ -26,9 +26,8 @@ def with_labels(
 
     Args:
         image: (H, W, 3).
-        labels: Objects, detections, of which those with a score of 0.3 or more are drawn, or a mask (H, W).
-        classes: Names to write at the boxes, with the scores of detections, where the image is wide enough for them;
-            None to write none.
+        labels: Objects, detections (drawn from a score of 0.3 on), or a mask (H, W).
+        classes: Names to write at the boxes, with the scores of detections, if they fit into the image; None for none.
 
     Returns:
         A new image of the same shape.

@@ -1,4 +1,4 @@
-"""How luma images become what a published network takes: padded, repeated over its channels and normalised."""
+"""Preparation of luma images for a published network: padding, repetition over its channels and normalisation."""
 
 import json
 from collections.abc import Sequence
@@ -8,18 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from ..runtime.errors import UserError
-from .detector import padded
+from .compact_detector import padded
 
-# Of ImageNet's red, green and blue: what networks are trained with that say nothing of it.
+# Of ImageNet's red, green and blue, for networks that declare no normalisation.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class LumaInput(nn.Module):
-    """Gives luma images to a network that expects colour.
+    """Prepare luma images for a network that expects C channels.
 
     Args:
-        mean: Of each of the C channels that the network takes, for values in [0, 1].
-        std: The same, standard deviations.
+        mean: Mean of each channel, for values in [0, 1].
+        std: Standard deviation of each channel.
     """
 
     mean: Tensor
@@ -28,7 +28,7 @@ class LumaInput(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self._specification = {"mean": [float(value) for value in mean], "std": [float(value) for value in std]}
-        # They belong to the specification of a task network, not to its weights.
+        # Not persistent: they belong to the specification of a task network, not to its weights.
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
@@ -39,20 +39,19 @@ class LumaInput(nn.Module):
             images: (N, 1, H, W) luma in [0, 1].
 
         Returns:
-            (N, C, H', W') with H' and W' the next multiples of 32; differentiable by the images.
+            (N, C, H', W'), H' and W' the next multiples of 32; differentiable with respect to the images.
         """
         return (padded(images) - self.mean) / self.std
 
     @classmethod
     def read(cls, folder: Path, channels: int) -> "LumaInput":
-        """Read what a saved network expects off its `preprocessor_config.json`, ImageNet's normalisation without one.
+        """Read the normalisation of a saved network from its `preprocessor_config.json`.
+
+        Without the file it is ImageNet's. If the number of values is not C, each channel gets their average.
 
         Args:
-            folder: Of the network.
-            channels: C, how many the network takes.
-
-        Returns:
-            The normalisation, none where the file has none; its values' average where C is not their number.
+            folder: Folder of the network.
+            channels: C, channels that the network takes.
 
         Raises:
             UserError: If the file is damaged.
@@ -74,5 +73,5 @@ class LumaInput(nn.Module):
         return cls(mean, std)
 
     def specification(self) -> dict[str, list[float]]:
-        """Say what a `LumaInput` is made of, to make it anew."""
+        """Return the arguments of `LumaInput` as plain data."""
         return {name: list(values) for name, values in self._specification.items()}

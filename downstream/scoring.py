@@ -1,4 +1,4 @@
-"""How well detections and class masks agree with what is known of the images: COCO average precision and mean IoU."""
+"""Scores of detections and class masks against labels: COCO average precision and mean intersection over union."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,20 +9,17 @@ from torch import Tensor
 
 from ..data.pair_batch import IGNORED, Objects
 from ..runtime.errors import UserError
-from .detections import Detections
-
-MOST_DETECTIONS = 100
-"""COCO counts this many detections of a class in an image, the best ones."""
+from .task_network import MOST_DETECTIONS, Detections
 
 
 class DetectionScores(NamedTuple):
-    """COCO average precision, each in [0, 1], or nan where the truth has no object to find.
+    """COCO average precision, each in [0, 1], or nan if the labels have no object.
 
     Attributes:
         ap50: Mean over the classes at an intersection over union of 0.5.
         ap75: The same at 0.75.
         map: The same, averaged over the ten thresholds 0.5, 0.55, ..., 0.95.
-        ap50_by_class: At 0.5, by class name; nan for a class that no image holds, which counts in no mean.
+        ap50_by_class: At 0.5, by class name; nan for a class without objects, which counts in no mean.
     """
 
     ap50: float
@@ -35,7 +32,7 @@ class SegmentationScores(NamedTuple):
     """Intersection over union of class masks, each in [0, 1].
 
     Attributes:
-        miou: Mean over the classes that occur in the truth or in the prediction; nan where every pixel is ignored.
+        miou: Mean over the classes that occur in labels or predictions; nan if every pixel is ignored.
         iou: By class name; nan for a class that occurs in neither, which does not count in the mean.
     """
 
@@ -52,19 +49,22 @@ def score_detections(
     """Score a detector on a set of images by the rules of COCO.
 
     Args:
-        predictions: What was found in each image.
-        truths: What each image holds; nothing is a valid answer in both.
-        classes: The class names that the positions in `predictions` and `truths` refer to.
+        predictions: Detections of each image, possibly none.
+        truths: Labels of each image, possibly none.
+        classes: Class names, to which the positions in `predictions` and `truths` refer.
         sizes: Height and width of each image in pixels.
-
-    Returns:
-        Average precision, over all sizes of objects.
 
     Raises:
         UserError: If faster-coco-eval is not installed.
 
     References:
-        Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014.
+        Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
+
+    Example:
+        >>> truth = Objects(torch.tensor([[8.0, 10, 30, 40]]), torch.tensor([0]))
+        >>> found = Detections(truth.boxes, torch.tensor([0.9]), truth.classes)
+        >>> round(score_detections([found], [truth], ["person"], [(64, 96)]).ap50, 3)
+        1.0
     """
     try:
         from faster_coco_eval import COCO, COCOeval_faster
@@ -77,11 +77,11 @@ def score_detections(
         {
             "images": images,
             "categories": [{"id": number, "name": name} for number, name in enumerate(classes)],
-            # Zero stands for "no object" in what COCO matches.
+            # From 1, because COCO's matching uses 0 for "no object".
             "annotations": [{**record, "id": number} for number, record in enumerate(records, start=1)],
         }
     )
-    evaluation = COCOeval_faster(truth, truth.loadRes(found), iouType="bbox", print_function=_silent)
+    evaluation = COCOeval_faster(truth, truth.loadRes(found), iouType="bbox", print_function=lambda *_: None)
     evaluation.params.maxDets = [MOST_DETECTIONS]
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, math.inf]], ["all"]
     evaluation.evaluate()
@@ -94,20 +94,22 @@ def score_detections(
 
 
 def score_masks(predictions: Iterable[Tensor], truths: Iterable[Tensor], classes: Sequence[str]) -> SegmentationScores:
-    """Score a segmentation network on a set of images, all pixels of the set together.
+    """Score a segmentation network on a set of images, with the same weight for each pixel of the set.
 
-    The background is a class like the others, and counts in the mean.
+    The background is a class like the others and counts in the mean.
 
     Args:
-        predictions: (H, W) int64 of each image, a position in `classes` for each pixel.
-        truths: (H, W) int64 of each image, a position in `classes` or `IGNORED` for each pixel.
-        classes: The names of the mask values, the background's first.
-
-    Returns:
-        Intersection over union; images may differ in size, and each pixel weighs the same.
+        predictions: (H, W) int64 for each image, a position in `classes` at each pixel.
+        truths: (H, W) int64 for each image, a position in `classes` or `IGNORED` at each pixel.
+        classes: Names of the mask values, the background's first.
 
     Raises:
         UserError: If torchmetrics is not installed.
+
+    Example:
+        >>> truth = torch.tensor([[0, 0], [1, 1]])
+        >>> score_masks([torch.tensor([[0, 0], [0, 1]])], [truth], ["background", "car"]).iou["car"]
+        0.5
     """
     try:
         from torchmetrics.classification import MulticlassConfusionMatrix
@@ -116,23 +118,19 @@ def score_masks(predictions: Iterable[Tensor], truths: Iterable[Tensor], classes
     confusion = MulticlassConfusionMatrix(len(classes), ignore_index=IGNORED)
     for prediction, truth in zip(predictions, truths, strict=True):
         confusion.update(prediction.cpu(), truth.cpu())
-    # (classes, classes), rows are the truth.
+    # (classes, classes), the rows are the labels.
     counts = confusion.confmat.double()
     both = counts.diagonal()
-    # 0 / 0 is nan: the class occurs nowhere.
+    # 0 / 0 is nan, for a class that occurs nowhere.
     iou = both / (counts.sum(dim=0) + counts.sum(dim=1) - both)
     return SegmentationScores(float(iou.nanmean()), dict(zip(classes, iou.tolist(), strict=True)))
 
 
 def _records(image: int, objects: Objects | Detections) -> list[dict]:
-    """COCO's entries for the objects of one image: left, top, width, height."""
+    """Return COCO's entries for the objects of one image, with boxes as left, top, width, height."""
     boxes = torch.cat([objects.boxes[:, :2], objects.boxes[:, 2:] - objects.boxes[:, :2]], dim=1).double()
     scores = objects.scores if isinstance(objects, Detections) else torch.ones(len(boxes))
     return [
         {"image_id": image, "category_id": kind, "bbox": box, "area": box[2] * box[3], "score": score, "iscrowd": 0}
         for box, kind, score in zip(boxes.tolist(), objects.classes.tolist(), scores.tolist(), strict=True)
     ]
-
-
-def _silent(*_: object) -> None:
-    """Where COCO's reports go."""

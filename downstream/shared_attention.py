@@ -1,4 +1,4 @@
-"""Shared attention: what two streams of features agree on tells both where the objects are."""
+"""Shared attention between the feature pyramids of two detectors."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,11 +10,11 @@ from ..operators.normalisation import build_norm
 
 
 class Attended(NamedTuple):
-    """The pyramid of one stream after the attention.
+    """One of the two pyramids after the attention.
 
     Attributes:
         levels: (N, C, h, w) for each level, the refined features.
-        attention: (N, 1, h, w) in [0, 1] for each level, where the objects are.
+        attention: (N, 1, h, w) in [0, 1] for each level, high where objects are.
     """
 
     levels: list[Tensor]
@@ -22,16 +22,15 @@ class Attended(NamedTuple):
 
 
 class SharedAttention(nn.Module):
-    """Adds to two feature pyramids what they have in common, and weighs both by maps of object attention.
+    """Add common features to two pyramids and weight both by maps of object attention.
 
-    At each level, with the features x_1 and x_2: c = ReLU(1x1(cat(x_1, x_2))); then, for each stream m, f = x_m + c,
+    At each level, with the features x_1 and x_2: c = ReLU(1x1(cat(x_1, x_2))); then, for each pyramid m, f = x_m + c,
     a = sigmoid(BN(1x1(ReLU(BN(1x1 f))))), a single map, and f (1 + a).
 
     Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022.
 
     Args:
         channels: C, feature maps of each level.
-        levels: Number of levels.
     """
 
     def __init__(self, channels: int, levels: int) -> None:
@@ -50,18 +49,18 @@ class SharedAttention(nn.Module):
             second: The same shapes.
 
         Returns:
-            The refined pyramid of each, with its attention.
+            Both refined pyramids with their attention.
         """
         attended = Attended([], []), Attended([], [])
         for x_first, x_second, common, *gates in zip(
             first, second, self.common, self.first_gates, self.second_gates, strict=True
         ):
             shared = common(torch.cat((x_first, x_second), 1))
-            for x, gate, stream in zip((x_first, x_second), gates, attended, strict=True):
+            for x, gate, pyramid in zip((x_first, x_second), gates, attended, strict=True):
                 features = x + shared
                 attention = gate(features)
-                stream.levels.append(features * (1 + attention))
-                stream.attention.append(attention)
+                pyramid.levels.append(features * (1 + attention))
+                pyramid.attention.append(attention)
         return attended
 
 

@@ -1,53 +1,55 @@
-"""The networks of a run folder beside the fusion network, each in a folder: what it is made of, and its weights."""
+"""Networks of a run folder beside the fusion network, each in its own folder with a specification and weights."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import nn
 
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
 from ..runtime.run_files import SPECIFICATION_FILE, WEIGHTS_FILE
-from ..runtime.weights import save_weights
+from ..runtime.weights import load_into, save_weights
 from ..runtime.yaml_text import dump_yaml, parse_yaml
 
-
-class Specified(Protocol):
-    """A network that says in plain data what it can be made anew from."""
-
-    def specification(self) -> dict[str, Any]: ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
+Network = TypeVar("Network", bound=nn.Module)
 
 
-def keep_network(network: Specified, folder: Path) -> None:
-    """Write a network; the specification comes last.
-
-    Args:
-        network: With its weights.
-        folder: Where its two files go.
+def keep_network(network: nn.Module, specification: Mapping[str, Any], folder: Path) -> None:
+    """Write the weights and then the specification of a network.
 
     Raises:
-        UserError: A file cannot be written.
+        UserError: If a file cannot be written.
     """
-    specification = network.specification()
     save_weights(folder / WEIGHTS_FILE, network.state_dict(), {"kind": specification["kind"]})
     write_atomically(folder / SPECIFICATION_FILE, dump_yaml(specification))
 
 
-def read_specification(folder: Path, what: str) -> Mapping[str, Any]:
-    """Read what a network is made of.
+def load_kept(folder: Path, what: str, build: Callable[[Mapping[str, Any]], Network]) -> Network:
+    """Load a network that `keep_network` wrote, onto the CPU.
 
     Args:
-        folder: Into which `keep_network` wrote.
-        what: What the network is, for the error.
-
-    Returns:
-        The specification.
+        folder: With its two files.
+        what: Name of the network for error messages.
+        build: Makes a network with fresh weights from a specification.
 
     Raises:
-        UserError: There is none, or the file is damaged.
+        UserError: If a file is missing or damaged, or they do not belong together.
+    """
+    specification = read_specification(folder, what)
+    try:
+        network = build(specification)
+    except UserError as error:
+        raise UserError(f"{folder / SPECIFICATION_FILE}: {error}") from None
+    load_into(network, folder / WEIGHTS_FILE)
+    return network
+
+
+def read_specification(folder: Path, what: str) -> Mapping[str, Any]:
+    """Read the specification of a network; arguments as for `load_kept`.
+
+    Raises:
+        UserError: If there is none, or the file is damaged.
     """
     path = folder / SPECIFICATION_FILE
     try:
@@ -62,3 +64,17 @@ def read_specification(folder: Path, what: str) -> Mapping[str, Any]:
     if not isinstance(specification, dict):
         raise UserError(f"{path}: does not describe a network; get it again")
     return specification
+
+
+def classes_and_width(specification: Mapping[str, Any]) -> tuple[list[str], int]:
+    """Return the class names and the width of a compact detector from its specification.
+
+    Raises:
+        UserError: If the classes are not a list of names, or the width is not a whole number of at least 2.
+    """
+    classes, width = specification.get("classes"), specification.get("width")
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) and name for name in classes):
+        raise UserError(f"classes must be a list of names, like [person, car], not {classes!r}")
+    if type(width) is not int or width < 2:
+        raise UserError(f"width must be a whole number from 2 on, like 32, not {width!r}")
+    return classes, width

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..bilevel.options import Estimator
-from ..downstream import GuidingStreams, TaskNetwork, start_from
+from ..downstream import GuidingDetectors, TaskNetwork, start_from
 from ..objectives import FusionLoss
 from ..runtime.distribution import Ranks
 from .strategies import SOURCES, DetFusion, Frozen, FusionAlone, Joint, Lagrangian, LearnedLoss, Strategy
@@ -30,7 +30,7 @@ def build_strategy(
     multiplier_rate: float,
     estimator: Estimator,
     estimator_options: Mapping[str, int | float],
-    stream_steps: int,
+    detector_steps: int,
     content: float,
     width: int = 24,
     init: str | None = None,
@@ -67,8 +67,10 @@ def build_strategy(
         )
     if strategy == "learned_loss":
         return LearnedLoss(network, task, loss, estimator, estimator_options, ranks)
-    streams = GuidingStreams(task.classes, width).to(next(network.parameters()).device)
+    detectors = GuidingDetectors(task.classes, width).to(next(network.parameters()).device)
     if init is not None:
-        start_from(streams.first, init)
-        start_from(streams.second, init)
-    return DetFusion(network, task, loss, streams=streams, weight=weight, content=content, preparation=stream_steps)
+        start_from(detectors.first, init)
+        start_from(detectors.second, init)
+    return DetFusion(
+        network, task, loss, detectors=detectors, weight=weight, content=content, preparation=detector_steps
+    )

@@ -52,7 +52,7 @@ class GuidanceSection(Section):
         estimator: Estimator of the hypergradient, under "learned_loss".
         estimator_options: Settings of the estimator, such as {clip: 5} of gauss_newton.
         loss_learning_rate: Learning rate of the parameters of the fusion loss, under "learned_loss".
-        stream_steps: Steps that train the two detectors of "detfusion", before those of the fusion network.
+        detector_steps: Steps that train the two detectors of "detfusion", before those of the fusion network.
         content: Weight of the object-aware content loss of "detfusion".
     """
 
@@ -65,7 +65,7 @@ class GuidanceSection(Section):
     estimator: Estimator = "gauss_newton"
     estimator_options: dict[str, int | float] = Field(default_factory=dict)
     loss_learning_rate: Positive = 1e-3
-    stream_steps: Count = 1000
+    detector_steps: Count = 1000
     content: NonNegative = 1.0
 
     @model_validator(mode="after")

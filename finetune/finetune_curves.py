@@ -13,7 +13,7 @@ from ..downstream import Detections
 from ..downstream.label_drawing import with_labels
 from ..drawing.panels import COLOURS, block_means, make_panels, save_panels, validated_rows
 
-_TRAINED = ("stream_loss", "task_loss", "fusion_loss", "excess", "multiplier", "weight_of_first")  # at each step
+_TRAINED = ("detector_loss", "task_loss", "fusion_loss", "excess", "multiplier", "weight_of_first")  # at each step
 
 
 def show_labels(

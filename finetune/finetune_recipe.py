@@ -12,13 +12,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ..data import PairBatch, RunPairs
-from ..downstream import (
-    build_task_network,
-    keep_streams,
-    keep_task_network,
-    load_task_weights,
-    start_from,
-)
+from ..downstream import build_task_network, keep_guiding_detectors, keep_task_network, load_task_weights
+from ..downstream.task_network import average_statistics, parameter_groups
 from ..drawing.example_sheet import draw_examples
 from ..genotypes import Genotype, load_genotype, save_genotype
 from ..objectives import FusionLoss, training_loss
@@ -245,31 +240,22 @@ def _setup(config: FinetuneConfig, network: nn.Module, pairs: RunPairs, loss: Fu
     settings, section = config.train, config.downstream
     task = None
     if section is not None:
-        task = build_task_network(section.kind, section.network, pairs.source.classes, section.width)
-        if section.init is not None:
-            start_from(task, section.init)
+        task = build_task_network(section.kind, section.network, pairs.source.classes, section.width, section.init)
     networks = Networks(network, task).to(loop.device)
     # As at inference: what the constraint holds for is what the user gets, and crops do not shift the statistics.
     network.eval()
     detectors = {} if section is None else section.model_dump(include={"width", "init"})
     strategy = build_strategy(network, task, loss, loop.ranks, **config.guidance.model_dump(), **detectors)
-    groups = [(list(network.parameters()), settings.learning_rate, settings.weight_decay)]
+    groups = [{"params": list(network.parameters()), "weight_decay": settings.weight_decay}]
+    groups[0]["highest"] = settings.learning_rate
     if task is not None and section is not None:
-        trained = [parameter for parameter in task.parameters() if parameter.requires_grad]
-        learned_loss = config.guidance.strategy == "learned_loss"
-        groups += [
-            ([p for p in trained if p.ndim > 1], section.learning_rate, section.weight_decay),
-            ([p for p in trained if p.ndim <= 1], section.learning_rate, 0.0),
-            (
-                list(strategy.own.parameters()),
-                config.guidance.loss_learning_rate if learned_loss else section.learning_rate,
-                0.0,
-            ),
-        ]
-    optimizer = torch.optim.AdamW(
-        [{"params": group, "highest": rate, "weight_decay": decay} for group, rate, decay in groups if group],
-        fused=loop.device.type in ("cpu", "cuda"),
-    )
+        own_rate = section.learning_rate
+        if config.guidance.strategy == "learned_loss":
+            own_rate = config.guidance.loss_learning_rate
+        groups += [group | {"highest": section.learning_rate} for group in parameter_groups(task, section.weight_decay)]
+        groups += [{"params": list(strategy.own.parameters()), "weight_decay": 0.0, "highest": own_rate}]
+    groups = [group for group in groups if group["params"]]
+    optimizer = torch.optim.AdamW(groups, fused=loop.device.type in ("cpu", "cuda"))
     return _State(networks, strategy, moving_average(networks, settings.ema), optimizer)
 
 
@@ -304,13 +290,11 @@ def _averaged(state: _State, row: Row, ranks: Ranks) -> Row:
     """Average gradients, running statistics and the row over the processes."""
     if ranks.count == 1:
         return row
-    modules = [module for module in (state.networks.task, state.strategy.own) if module is not None]
-    statistics = [each for module in modules for each in module.buffers() if each.is_floating_point()]
+    for module in (state.networks.task, state.strategy.own):
+        if module is not None:
+            average_statistics(module, ranks)
     values = next(state.networks.parameters()).new_tensor(list(row.values()))
-    *means, values = average_gradients(state.optimizer, [*statistics, values], ranks)
-    with torch.no_grad():
-        for statistic, mean in zip(statistics, means, strict=True):
-            statistic.copy_(mean)
+    (values,) = average_gradients(state.optimizer, [values], ranks)
     return dict(zip(row, values.tolist(), strict=True))
 
 
@@ -348,7 +332,7 @@ def _validate(config: FinetuneConfig, state: _State, parts: _Parts, loop: Loop) 
         if networks.task is not None:
             keep_task_network(networks.task, config.run)
         if isinstance(state.strategy, DetFusion):
-            keep_streams(state.strategy.streams, config.run)
+            keep_guiding_detectors(state.strategy.detectors, config.run)
         save_network_folder(config.run, _described(config, state, parts, validation.scores), networks.network)
     return validation.scores
 
@@ -393,5 +377,5 @@ def _described(config: FinetuneConfig, state: _State, parts: _Parts, scores: Sco
 
 
 def _status(row: Mapping[str, Any]) -> str:
-    names = ("stream_loss", "task_loss", "fusion_loss", "multiplier")
+    names = ("detector_loss", "task_loss", "fusion_loss", "multiplier")
     return ", ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in names if name in row)

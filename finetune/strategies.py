@@ -11,7 +11,7 @@ from ..bilevel import ESTIMATORS, BilevelProblem
 from ..bilevel.isolation import frozen
 from ..bilevel.options import Estimator, complete_options
 from ..data import PairBatch
-from ..downstream import GuidingStreams, TaskNetwork
+from ..downstream import GuidingDetectors, TaskNetwork
 from ..objectives import FusionLoss
 from ..objectives.content import object_content_loss
 from ..objectives.learned import SourceWeights
@@ -271,7 +271,7 @@ class DetFusion(Strategy):
         network: The fusion network, modulated by the attention.
         task: The detector that learns on the fused images, on which the fusion network does not depend.
         loss: The fusion loss.
-        streams: The two detectors.
+        detectors: The two guiding detectors.
         weight: Of the detection loss of the fused image under the frozen detectors.
         content: Weight of the object-aware content loss.
         preparation: Steps that train the two detectors.
@@ -283,36 +283,36 @@ class DetFusion(Strategy):
         task: TaskNetwork,
         loss: FusionLoss,
         *,
-        streams: GuidingStreams,
+        detectors: GuidingDetectors,
         weight: float,
         content: float,
         preparation: int,
     ) -> None:
         super().__init__(network, loss)
         self.task = task
-        self.streams = streams
-        self.own = streams
+        self.detectors = detectors
+        self.own = detectors
         self.preparation = preparation
         self._weight, self._content = weight, content
 
     def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
         """Run the network under the attention of the frozen detectors."""
         with torch.no_grad():
-            attention = self.streams.eval().attention(first, second)
+            attention = self.detectors.eval().attention(first, second)
         return network(first, second, attention=attention)
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of the two detectors, or later of the fusion network and its detector."""
         if step < self.preparation:
-            stream_loss = self.streams.train().loss(batch)
-            stream_loss.backward()
-            return {"stream_loss": stream_loss.item()}
+            detector_loss = self.detectors.train().loss(batch)
+            detector_loss.backward()
+            return {"detector_loss": detector_loss.item()}
         assert batch.objects is not None
         fused = self.fuse(self.network, batch.first, batch.second)
         fusion_loss = self.loss(fused, batch.first, batch.second)
         content = object_content_loss(fused, batch.first, batch.second, [each.boxes for each in batch.objects])
-        with frozen(tuple(self.streams.parameters())):
-            guidance = self.streams.guidance(fused.clamp(0, 1), batch)
+        with frozen(tuple(self.detectors.parameters())):
+            guidance = self.detectors.guidance(fused.clamp(0, 1), batch)
             (fusion_loss + self._content * content + self._weight * guidance).backward()
         task_loss = self.task.loss(fused.detach().clamp(0, 1), batch)
         task_loss.backward()

@@ -14,7 +14,7 @@ import torch
 
 from ..data import RunPairs
 from ..data.splits import spread
-from ..downstream import load_streams, load_task_network
+from ..downstream import load_guiding_detectors, load_task_network
 from ..genotypes import load_genotype
 from ..objectives import FusionLoss
 from ..operators import load_network_folder
@@ -229,5 +229,5 @@ def _fuse(run: Path, config: FinetuneConfig, device: torch.device) -> Fuse:
     network.to(device).eval()
     if not (run / DETECTORS_FOLDER).is_dir():
         return lambda first, second: network(first, second)
-    streams = load_streams(run).to(device)
-    return lambda first, second: network(first, second, attention=streams.attention(first, second))
+    detectors = load_guiding_detectors(run).to(device)
+    return lambda first, second: network(first, second, attention=detectors.attention(first, second))

@@ -113,13 +113,13 @@ def conclude(
     mixture = validation_losses(outer, inner, partial(supernet, probabilities=probabilities), batches, scorer)
     derived = validation_losses(outer, inner, network, batches, scorer)
     time = budget.measured if budget and budget.kind == "ms" else target.cost("ms", network)
-    sources = operator_sources(space.operators)
+    downstream, sources = config.downstream, operator_sources(space.operators)
     chosen_because = enumerate(reasons(probabilities, space.operators, choices), start=1)
     genotype = config.described(
         describe(choices),
         data={"root": config.data.origin, **batches.pairs.counts},
         **({"operators": sources} if sources else {}),
-        **({} if scorer is None else {"downstream": scorer.provenance}),
+        **({} if downstream is None else {"downstream": downstream.provenance(batches.pairs.source.classes)}),
         estimator=config.search.estimator,
         steps=config.search.steps,
         parameters=count_parameters(network),

@@ -14,6 +14,7 @@ from ..bilevel.isolation import isolated
 from ..bilevel.options import complete_options
 from ..cost import CostPenalty, save_latency_table
 from ..data import PairBatch
+from ..downstream.task_network import average_statistics
 from ..genotypes import Genotype
 from ..objectives import FusionLoss, search_losses
 from ..objectives.loss_section import fusion_loss
@@ -184,7 +185,7 @@ def search_step(
     if scorer is not None:
         row["task_gradient_norm"] = torch.nn.utils.clip_grad_norm_(scorer.parameters, settings.weight_clip).item()
         scorer.step(cosine(1.0, 0.1, state.step, settings.steps))
-        scorer.join_statistics(parts.ranks)
+        average_statistics(scorer.network, parts.ranks)
     temperature = row["temperature"]
     if searching:
         if parts.penalty is not None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..cost import CostPenalty, DeploymentTarget, check_feasible, load_latency_table, open_cost_penalty
+from ..downstream import build_task_network
 from ..operators import FusionNetwork, build_supernet
 from ..runtime.distribution import Ranks
 from ..runtime.run_files import CHECKPOINT_FILE, LATENCY_FILE
@@ -56,7 +57,11 @@ def open_batches(config: SearchConfig, device: torch.device, ranks: Ranks) -> tu
     if downstream is None:
         return batches, None
     seed_everything(seed)
-    return batches, Scorer(downstream, pairs.source.classes, device)
+    network = build_task_network(
+        downstream.kind, downstream.network, pairs.source.classes, downstream.width, downstream.init
+    )
+    rates = {"learning_rate": downstream.learning_rate, "weight_decay": downstream.weight_decay}
+    return batches, Scorer(network.to(device), **rates)
 
 
 def open_penalty(config: SearchConfig, device: torch.device, resume: bool) -> CostPenalty | None:

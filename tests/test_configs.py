@@ -153,7 +153,7 @@ def test_a_shipped_finetuning_runs(path, tmp_path, monkeypatch):
         "data.synthetic_pairs=3",
         "data.crop=48",
         "data.batch_size=2",
-        "guidance.stream_steps=1",
+        "guidance.detector_steps=1",
         "train.steps=1",
         "train.warmup=0",
     ]

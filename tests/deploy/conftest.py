@@ -7,7 +7,7 @@ from PIL import Image
 from torch import nn
 
 from timfuse.data import match_pairs
-from timfuse.downstream.streams import GuidingStreams, keep_streams
+from timfuse.downstream.guiding_detectors import GuidingDetectors, keep_guiding_detectors
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
 from timfuse.operators import build_network
 from timfuse.runtime.weights import save_weights
@@ -63,20 +63,20 @@ def write_network():
 
 
 @pytest.fixture
-def write_streams():
-    """A function that puts guiding streams into a network folder, with an attention that differs over an image."""
+def write_guiding_detectors():
+    """A function that puts guiding detectors into a network folder, with an attention that differs over an image."""
 
     def write(folder):
         torch.manual_seed(0)
-        streams = GuidingStreams(["person"], 4)
-        norms = [module for module in streams.modules() if isinstance(module, nn.BatchNorm2d)]
+        detectors = GuidingDetectors(["person"], 4)
+        norms = [module for module in detectors.modules() if isinstance(module, nn.BatchNorm2d)]
         for norm in norms:
             norm.momentum = 1.0
             norm.bias.data.uniform_(-0.5, 0.5)
         with torch.no_grad():
-            streams.attention(*torch.rand(2, 4, 1, 64, 64))
-        keep_streams(streams, folder)
-        return streams.eval()
+            detectors.attention(*torch.rand(2, 4, 1, 64, 64))
+        keep_guiding_detectors(detectors, folder)
+        return detectors.eval()
 
     return write
 

@@ -130,15 +130,15 @@ def test_a_refine_network_with_its_first_stage(merge, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["detfusion", "small"])
-def test_a_network_that_detectors_modulate(name, tmp_path, write_streams):
+def test_a_network_that_detectors_modulate(name, tmp_path, write_guiding_detectors):
     genotype = replace(load_genotype("detfusion"), channels=4) if name == "detfusion" else fusion(*SMALL, stem="half")
     genotype = replace(genotype, head="envelope")
     network = make_network(genotype)
-    streams = write_streams(make_run(tmp_path, genotype, network))
+    detectors = write_guiding_detectors(make_run(tmp_path, genotype, network))
     export_onnx(tmp_path, tmp_path / "model.onnx")
     assert_same(
         tmp_path / "model.onnx",
-        lambda first, second: network(first, second, attention=streams.attention(first, second)),
+        lambda first, second: network(first, second, attention=detectors.attention(first, second)),
     )
 
 

@@ -127,10 +127,10 @@ def test_two_stages(tmp_path, write_network, fusion_genotype):
     ],
 )
 def test_a_network_that_detectors_modulate(
-    tmp_path, write_network, write_streams, fusion_genotype, operator, kind, stem, passes
+    tmp_path, write_network, write_guiding_detectors, fusion_genotype, operator, kind, stem, passes
 ):
     folder = write_network(tmp_path / "network", fusion_genotype(operator, kind=kind, stem=stem, channels=2))
-    write_streams(folder)
+    write_guiding_detectors(folder)
     network = load_network(folder)
     assert check(network, images(9 * network.reach + 21, 10 * network.reach + 11), passes) < 1e-5
 

@@ -70,36 +70,40 @@ def test_a_refine_network_runs_after_its_first_stage(tmp_path, write_network, fu
 
 @pytest.mark.parametrize("stem", ["full", "half"])
 @torch.no_grad()
-def test_the_attention_of_streams_modulates_a_network(tmp_path, write_network, write_streams, fusion_genotype, stem):
+def test_the_attention_of_detectors_modulates_a_network(
+    tmp_path, write_network, write_guiding_detectors, fusion_genotype, stem
+):
     folder = write_network(tmp_path / "network", fusion_genotype(stem=stem))
     plain = load_network(folder)
-    streams = write_streams(folder)
+    detectors = write_guiding_detectors(folder)
     network = load_network(folder)
     own = build_network(load_genotype(folder)).eval()
     load_into(own, folder / "weights.safetensors")
     images = torch.rand(2, 1, 1, 37, 50)
-    attention = streams.attention(*images)
+    attention = detectors.attention(*images)
     assert attention.max() - attention.min() > 0.1
     torch.testing.assert_close(network(*images), own(*images, attention=attention), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(network(*images), plain(*images), rtol=1e-2, atol=1e-2)
     assert (network.reach, network.multiple) == (plain.reach + 16, 32)
 
 
-def test_the_first_stage_of_a_refine_network_may_be_modulated(tmp_path, write_network, write_streams, fusion_genotype):
+def test_the_first_stage_of_a_refine_network_may_be_modulated(
+    tmp_path, write_network, write_guiding_detectors, fusion_genotype
+):
     folder = write_network(tmp_path / "refine", refine(), seed=1)
     write_network(folder / "first_stage", fusion_genotype())
-    write_streams(folder / "first_stage")
+    write_guiding_detectors(folder / "first_stage")
     network = load_network(folder)
     assert (network.reach, network.multiple) == (5 + 9 + 16, 32)
-    write_streams(folder)
-    with pytest.raises(UserError, match=r"refine network, which no attention modulates; remove .*streams"):
+    write_guiding_detectors(folder)
+    with pytest.raises(UserError, match=r"refine network, which no attention modulates; remove .*detectors"):
         load_network(folder)
 
 
-def test_streams_that_are_not_whole(network_folder, write_streams):
-    write_streams(network_folder)
-    (network_folder / "streams" / "specification.yaml").unlink()
-    with pytest.raises(UserError, match=r"no guiding streams: .*specification\.yaml is missing"):
+def test_detectors_that_are_not_whole(network_folder, write_guiding_detectors):
+    write_guiding_detectors(network_folder)
+    (network_folder / "detectors" / "specification.yaml").unlink()
+    with pytest.raises(UserError, match=r"no guiding detectors: .*specification\.yaml is missing"):
         load_network(network_folder)
 
 

@@ -5,9 +5,7 @@ import time
 import pytest
 import torch
 
-from timfuse.downstream.pretrained import from_specification
-from timfuse.downstream.transformers_detection import TransformersDetector
-from timfuse.downstream.transformers_segmentation import TransformersSegmenter, segformer_tiny
+from timfuse.downstream.transformers_network import TransformersNetwork, segformer_tiny
 from timfuse.runtime.errors import UserError
 
 pytest.importorskip("transformers")
@@ -27,15 +25,15 @@ def edit(folder, **settings):
     path.write_text(json.dumps({**json.loads(path.read_text()), **settings}))
 
 
-def refused(match, source, kind=TransformersSegmenter):
+def refused(match, source, task="segmentation"):
     with pytest.raises(UserError, match=match) as caught:
-        kind.from_pretrained(source, CLASSES)
+        TransformersNetwork.from_pretrained(task, source, CLASSES)
     assert "\n" not in str(caught.value)
     assert ";" in str(caught.value)
 
 
 def test_a_network_is_read_without_a_word(saved, capfd):
-    segmenter = TransformersSegmenter.from_pretrained(saved, CLASSES)
+    segmenter = TransformersNetwork.from_pretrained("segmentation", saved, CLASSES)
     assert segmenter.classes == CLASSES
     assert segmenter.model.dtype == torch.float32
     assert segmenter.inputs.specification() == {"mean": [pytest.approx(0.449)], "std": [pytest.approx(0.226)]}
@@ -44,9 +42,11 @@ def test_a_network_is_read_without_a_word(saved, capfd):
 
 def test_half_precision_on_disk_is_single_in_use(saved):
     segformer_tiny(CLASSES).model.half().save_pretrained(saved)
-    segmenter = TransformersSegmenter.from_pretrained(saved, CLASSES)
+    segmenter = TransformersNetwork.from_pretrained("segmentation", saved, CLASSES)
     assert {weight.dtype for weight in segmenter.parameters()} == {torch.float32}
-    assert {weight.dtype for weight in from_specification(segmenter.specification()).parameters()} == {torch.float32}
+    assert {
+        weight.dtype for weight in TransformersNetwork.from_specification(segmenter.specification()).parameters()
+    } == {torch.float32}
 
 
 @pytest.mark.parametrize("source", ["./no-such-folder", "a/b/c", "/no/such", "", "..", "C:\\models"])
@@ -80,7 +80,7 @@ def test_what_was_downloaded_before_needs_no_connection(monkeypatch, saved):
         return str(saved)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    segmenter = TransformersSegmenter.from_pretrained("somebody/something", CLASSES)
+    segmenter = TransformersNetwork.from_pretrained("segmentation", "somebody/something", CLASSES)
     assert segmenter.specification()["name"] == "somebody/something"
 
 
@@ -92,7 +92,7 @@ def test_folders_that_hold_no_network(saved):
 
 
 def test_a_network_of_another_kind(saved):
-    refused("is a network of the kind segformer, which does not serve this task; choose", saved, TransformersDetector)
+    refused("is a network of the kind segformer, which does not serve this task; choose", saved, "detection")
     edit(saved, model_type="resnet")
     refused("of the kind resnet.*: beit, .*segformer", saved)
     (saved / "config.json").write_text("{}")
@@ -125,13 +125,13 @@ def test_code_beside_a_network_is_not_run(saved):
     (saved / "own.py").write_text("raise SystemExit('run')")
     classes = {"AutoConfig": "own.Config", "AutoModelForSemanticSegmentation": "own.Network"}
     edit(saved, auto_map=classes, _attn_implementation="somebody/attention", attn_implementation="somebody/attention")
-    segmenter = TransformersSegmenter.from_pretrained(saved, ("background", "lamp"))
+    segmenter = TransformersNetwork.from_pretrained("segmentation", saved, ("background", "lamp"))
     assert type(segmenter.model).__module__.startswith("transformers.")
     assert segmenter.model.config._attn_implementation == "eager"
     specification = segmenter.specification()
     assert "auto_map" not in specification["config"]
     specification["config"]["auto_map"] = classes
-    assert type(from_specification(specification).model).__module__.startswith("transformers.")
+    assert type(TransformersNetwork.from_specification(specification).model).__module__.startswith("transformers.")
 
 
 def test_a_backbone_of_a_package_that_is_missing(monkeypatch, saved):
@@ -139,9 +139,7 @@ def test_a_backbone_of_a_package_that_is_missing(monkeypatch, saved):
     (saved / "config.json").write_text(
         json.dumps({"model_type": "detr", "backbone": "resnet50", "use_timm_backbone": True})
     )
-    refused(
-        "this detr network needs more packages .*timm.*; install them or choose another", saved, TransformersDetector
-    )
+    refused("this detr network needs more packages .*timm.*; install them or choose another", saved, "detection")
 
 
 @pytest.mark.parametrize("module", ["transformers", "scipy"])
@@ -156,4 +154,4 @@ def test_a_missing_package_is_named(monkeypatch, module):
 )
 def test_a_specification_that_is_not_one(change):
     with pytest.raises(UserError, match=";"):
-        from_specification({**segformer_tiny(CLASSES).specification(), **change})
+        TransformersNetwork.from_specification({**segformer_tiny(CLASSES).specification(), **change})

@@ -113,11 +113,11 @@ def test_shapes_and_ranges():
         assert all(((a > 0) & (a < 1)).all() for a in attended.attention)
 
 
-def test_gradients_reach_both_sources_from_either_stream():
+def test_gradients_reach_both_sources_by_either_pyramid():
     module = randomised(2, 1)
-    for stream in range(2):
+    for place in range(2):
         sources = [normal(1, 2, 5, 5, seed=seed).requires_grad_() for seed in range(2)]
-        module([sources[0]], [sources[1]])[stream].levels[0].sum().backward()
+        module([sources[0]], [sources[1]])[place].levels[0].sum().backward()
         assert all(source.grad.abs().sum() > 0 for source in sources)
 
 

@@ -11,9 +11,9 @@ from torch import nn
 from timfuse.data.objects import LabelledBatch, Objects
 from timfuse.data.synthetic import make_scene
 from timfuse.downstream.luma_input import LumaInput
-from timfuse.downstream.pretrained import from_specification
 from timfuse.downstream.scoring import score_detections
-from timfuse.downstream.transformers_detection import FAMILIES, MOST_DETECTIONS, TransformersDetector
+from timfuse.downstream.task_network import MOST_DETECTIONS
+from timfuse.downstream.transformers_network import KINDS, TransformersNetwork
 
 pytest.importorskip("transformers")
 pytest.importorskip("scipy")
@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModelForObjectDetection
 
 SAVED = ("Car", "dog", "person", "tree")
 CLASSES = ("person", "bicycle", "car")
+FAMILIES = KINDS["detection"].families
 
 _RESNET = {
     "model_type": "resnet",
@@ -110,10 +111,18 @@ def opened(tmp_path_factory):
         if family not in detectors:
             folder = tmp_path_factory.mktemp("saved")
             save(folder, family)
-            detectors[family] = TransformersDetector.from_pretrained(folder, CLASSES)
+            detectors[family] = open_detector(folder, CLASSES)
         return copy.deepcopy(detectors[family])
 
     return open_once
+
+
+def open_detector(folder, classes):
+    return TransformersNetwork.from_pretrained("detection", folder, classes)
+
+
+def detector_of(model, inputs):
+    return TransformersNetwork("detection", model, inputs, "stand-in")
 
 
 def batch_of(images, *objects):
@@ -180,7 +189,7 @@ def test_a_specification_makes_the_same_network(opened, family):
     detector = opened(family).eval()
     specification = yaml.safe_load(yaml.safe_dump(detector.specification()))
     assert specification == detector.specification()
-    again = from_specification(specification).eval()
+    again = TransformersNetwork.from_specification(specification).eval()
     again.load_state_dict(detector.state_dict())
     assert again.classes == CLASSES
     assert again.specification() == specification
@@ -192,7 +201,7 @@ def test_a_specification_makes_the_same_network(opened, family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_classes_of_the_same_name_keep_their_weights(tmp_path, family):
     saved = save(tmp_path, family).state_dict()
-    fitted = TransformersDetector.from_pretrained(tmp_path, CLASSES).model.state_dict()
+    fitted = open_detector(tmp_path, CLASSES).model.state_dict()
     changed = [name for name in saved if saved[name].shape != fitted[name].shape]
     assert changed
     for name in changed:
@@ -209,12 +218,12 @@ def test_as_many_other_classes_are_other_classes(tmp_path):
     saved = save(tmp_path, "detr").eval()
     images = torch.rand(1, 3, 64, 64)
     order = [2, 0, 3, 1]
-    fitted = TransformersDetector.from_pretrained(tmp_path, [SAVED[place].upper() for place in order]).eval()
+    fitted = open_detector(tmp_path, [SAVED[place].upper() for place in order]).eval()
     assert fitted.classes == ("PERSON", "CAR", "TREE", "DOG")
     with torch.no_grad():
         # The last one stands for no object.
         torch.testing.assert_close(fitted.model(images).logits, saved(images).logits[..., [*order, 4]])
-    fitted = TransformersDetector.from_pretrained(tmp_path, ("bus", "person", "lamp", "bike")).model.state_dict()
+    fitted = open_detector(tmp_path, ("bus", "person", "lamp", "bike")).model.state_dict()
     before, after = (weights["class_labels_classifier.weight"] for weights in (saved.state_dict(), fitted))
     assert torch.equal(after[[1, 4]], before[[2, 4]])
     assert not any(torch.equal(after[row], before[row]) for row in (0, 2, 3))
@@ -224,7 +233,7 @@ def test_the_size_of_the_images_is_not_that_of_the_saved_network(tmp_path):
     save(tmp_path, "rt_detr")
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "anchor_image_size": [64, 64], "eval_size": [64, 64]}))
-    detector = TransformersDetector.from_pretrained(tmp_path, CLASSES).eval()
+    detector = open_detector(tmp_path, CLASSES).eval()
     assert detector.predict(torch.rand(1, 1, 96, 128))
 
 
@@ -245,7 +254,7 @@ def test_boxes_there_and_back():
     objects = two_objects()
     images = torch.rand(1, 1, 70, 90)
     asked = Answering(None, None)
-    detector = TransformersDetector(asked, LumaInput([0.5] * 3, [0.25] * 3), "stand-in")
+    detector = detector_of(asked, LumaInput([0.5] * 3, [0.25] * 3))
     detector.loss(images, batch_of(images, objects))
     assert asked.inputs.shape == (1, 3, 96, 96)
     torch.testing.assert_close(asked.inputs[0, :, :70, :90], ((images[0] - 0.5) / 0.25).expand(3, -1, -1))
@@ -256,7 +265,7 @@ def test_boxes_there_and_back():
     logits = torch.full((1, 2, 3), -9.0)
     logits[0, [1, 0], [0, 2]] = torch.tensor([1.0, 3.0])
     answering = Answering(logits, labels["boxes"].flip(0)[None])
-    (found,) = TransformersDetector(answering, detector.inputs, "stand-in").predict(images)
+    (found,) = detector_of(answering, detector.inputs).predict(images)
     torch.testing.assert_close(found.boxes[:2], objects.boxes.flip(0))
     assert found.classes[:2].tolist() == [2, 0]
     torch.testing.assert_close(found.scores[:2], torch.tensor([3.0, 1.0]).sigmoid())
@@ -268,7 +277,7 @@ def test_boxes_there_and_back():
 def test_a_class_for_nothing_is_no_answer():
     logits = torch.tensor([[[0.0, 1.0, 0.0, 3.0], [2.0, 0.0, 0.0, 0.0]]])
     boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.25, 0.5, 0.5, 0.5]]])
-    detector = TransformersDetector(Answering(logits, boxes), LumaInput([0.0], [1.0]), "stand-in")
+    detector = detector_of(Answering(logits, boxes), LumaInput([0.0], [1.0]))
     (found,) = detector.predict(torch.rand(1, 1, 32, 64))
     assert found.classes.tolist() == [0, 1]
     torch.testing.assert_close(found.boxes, torch.tensor([[0.0, 8, 32, 24], [25.6, 12.8, 38.4, 19.2]]))
@@ -280,7 +289,7 @@ def test_a_class_for_nothing_is_no_answer():
 def test_what_lies_in_the_padding_is_cut_off():
     # The lower box of a 40 x 64 image reaches from row 36 to 64, the other lies in the padding.
     boxes = torch.tensor([[[0.5, 50 / 64, 0.5, 28 / 64], [0.5, 54 / 64, 0.5, 20 / 64]]])
-    detector = TransformersDetector(Answering(torch.zeros(1, 2, 3), boxes), LumaInput([0.0], [1.0]), "stand-in")
+    detector = detector_of(Answering(torch.zeros(1, 2, 3), boxes), LumaInput([0.0], [1.0]))
     (found,) = detector.predict(torch.rand(1, 1, 40, 64))
     assert found.boxes.tolist() == [[16, 36, 48, 40]] * 3
 

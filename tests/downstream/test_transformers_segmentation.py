@@ -7,9 +7,8 @@ from torch.nn import functional as F
 
 from timfuse.data.objects import IGNORED, LabelledBatch
 from timfuse.data.synthetic import MASK_CLASSES, make_scene
-from timfuse.downstream.pretrained import from_specification
 from timfuse.downstream.scoring import score_masks
-from timfuse.downstream.transformers_segmentation import FAMILIES, TransformersSegmenter, segformer_tiny
+from timfuse.downstream.transformers_network import KINDS, TransformersNetwork, pixel_logits, segformer_tiny
 
 pytest.importorskip("transformers")
 pytest.importorskip("scipy")
@@ -17,6 +16,7 @@ pytest.importorskip("scipy")
 from transformers import AutoConfig, AutoModelForSemanticSegmentation
 
 SAVED = ("background", "Car", "tree", "person", "sky")
+FAMILIES = KINDS["segmentation"].families
 CONFIGS = {
     "beit": {
         "hidden_size": 32,
@@ -60,6 +60,10 @@ def save(folder, family):
     return model
 
 
+def logits_of(segmenter, images):
+    return pixel_logits(segmenter.model, segmenter.inputs(images), *images.shape[-2:])
+
+
 def test_all_families_are_tested():
     assert set(FAMILIES) == set(CONFIGS)
 
@@ -67,7 +71,7 @@ def test_all_families_are_tested():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_saved_network_serves(tmp_path, family):
     saved = save(tmp_path, family).state_dict()
-    segmenter = TransformersSegmenter.from_pretrained(tmp_path, MASK_CLASSES)
+    segmenter = TransformersNetwork.from_pretrained("segmentation", tmp_path, MASK_CLASSES)
     assert segmenter.classes == MASK_CLASSES == ("background", "person", "bicycle", "car")
 
     fitted = segmenter.model.state_dict()
@@ -89,9 +93,9 @@ def test_a_saved_network_serves(tmp_path, family):
     assert (predicted.shape, predicted.dtype) == ((2, 70, 90), torch.int64)
     specification = yaml.safe_load(yaml.safe_dump(segmenter.specification()))
     assert specification == segmenter.specification()
-    again = from_specification(specification).eval()
+    again = TransformersNetwork.from_specification(specification).eval()
     again.load_state_dict(segmenter.state_dict())
-    assert torch.equal(again.logits(images), segmenter.logits(images))
+    assert torch.equal(logits_of(again, images), logits_of(segmenter, images))
 
 
 def test_the_tiny_segformer_is_tiny():
@@ -99,7 +103,7 @@ def test_the_tiny_segformer_is_tiny():
     assert 200_000 < sum(weight.numel() for weight in segmenter.parameters()) < 300_000
     assert segmenter.inputs(torch.rand(1, 1, 64, 64)).shape[1] == 1
     assert segmenter.task == "segmentation"
-    again = from_specification(segmenter.specification())
+    again = TransformersNetwork.from_specification(segmenter.specification())
     again.load_state_dict(segmenter.state_dict())
 
 
@@ -109,7 +113,7 @@ def test_the_loss_is_the_cross_entropy_of_what_is_not_ignored():
     images = torch.rand(2, 1, 40, 70)
     masks = torch.randint(0, 4, (2, 40, 70))
     masks[0, :30] = IGNORED
-    logits = segmenter.logits(images)
+    logits = logits_of(segmenter, images)
     assert logits.shape == (2, 4, 40, 70)
     loss = segmenter.loss(images, LabelledBatch(images, images, None, masks))
     torch.testing.assert_close(loss, F.cross_entropy(logits, masks, ignore_index=IGNORED))
@@ -127,7 +131,8 @@ def test_padding_does_not_move_the_classes():
     images = torch.rand(1, 1, 64, 96)
     images[..., 40:, :] = images[..., 39:40, :]
     images[..., 70:] = images[..., 69:70]
-    torch.testing.assert_close(segmenter.logits(images[..., :40, :70]), segmenter.logits(images)[..., :40, :70])
+    cut = logits_of(segmenter, images[..., :40, :70])
+    torch.testing.assert_close(cut, logits_of(segmenter, images)[..., :40, :70])
 
 
 def test_two_scenes_are_learnt():

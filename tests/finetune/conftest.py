@@ -32,7 +32,7 @@ def configured(tmp_path_factory):
             "genotype": str(network),
             "data": {"synthetic_pairs": 5, "crop": 64, "batch_size": 2, "validation": 0.4, **(data or {})},
             "task": {"width": 8, "learning_rate": 5e-3, **(task or {})},
-            "guidance": {"stream_steps": 2, **(guidance or {})},
+            "guidance": {"detector_steps": 2, **(guidance or {})},
             "train": {
                 "steps": 4,
                 "warmup": 1,

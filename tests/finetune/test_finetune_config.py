@@ -19,7 +19,7 @@ def load(*settings):
         (["guidance.weight=-1"], "guidance.weight = -1 must be greater than or equal to 0"),
         (["guidance.tolerance=-0.1"], "guidance.tolerance = -0.1 must be greater than or equal to 0"),
         (["guidance.multiplier_rate=0"], "guidance.multiplier_rate = 0 must be greater than 0"),
-        (["guidance.stream_steps=0"], "guidance.stream_steps = 0 must be greater than or equal to 1"),
+        (["guidance.detector_steps=0"], "guidance.detector_steps = 0 must be greater than or equal to 1"),
         (
             ["guidance.strategy=learned_loss", "guidance.estimator=first_order"],
             "must have another guidance.estimator for learned_loss",

@@ -13,7 +13,7 @@ from PIL import Image
 import timfuse
 from timfuse.data import SyntheticScenes
 from timfuse.deploy import load
-from timfuse.downstream import load_streams, load_task_network
+from timfuse.downstream import load_guiding_detectors, load_task_network
 from timfuse.finetune import FinetuneConfig, Finetuning, finetune, finetune_conclusion, finetune_recipe
 from timfuse.finetune.finetune_pairs import open_task_pairs
 from timfuse.finetune.task_validation import Validation, validate
@@ -67,12 +67,12 @@ def network_of(run):
 
 
 def fuse_of(run):
-    """Fuse as the run's network does, with the attention of its streams where it has some."""
+    """Fuse as the run's network does, with the attention of its detectors where it has some."""
     network = network_of(run)
-    if not (run / "streams").is_dir():
+    if not (run / "detectors").is_dir():
         return network
-    streams = load_streams(run)
-    return lambda first, second: network(first, second, attention=streams.attention(first, second))
+    detectors = load_guiding_detectors(run)
+    return lambda first, second: network(first, second, attention=detectors.attention(first, second))
 
 
 def scored_by(*scores):
@@ -93,7 +93,7 @@ def test_the_run_folder_holds_what_is_promised_and_no_leftovers(finished):
     wanted = {"checkpoint.pt", CONFIG_FILE, "genotype.yaml", "history.jsonl", "weights.safetensors"}
     wanted |= {"task/specification.yaml", "task/weights.safetensors", "pictures/examples.png"}
     if config.guidance.strategy == "detfusion":
-        wanted |= {"streams/specification.yaml", "streams/weights.safetensors"}
+        wanted |= {"detectors/specification.yaml", "detectors/weights.safetensors"}
     assert files_of(run) == wanted | events
     known = {path for pattern in RUN_FILES for path in run.glob(pattern)}
     assert {run / name for name in files_of(run)} - known == {run / CONFIG_FILE}
@@ -114,7 +114,7 @@ def test_the_history_is_plain_and_has_every_step(finished):
     rows = read_history(config.run / "history.jsonl")
     before = 2 if strategy == "detfusion" else 0
     assert [row["step"] for row in rows] == list(range(before + 4))
-    assert all(row.keys() == {"step", "stream_loss", "gradient_norm"} for row in rows[:before])
+    assert all(row.keys() == {"step", "detector_loss", "gradient_norm"} for row in rows[:before])
     assert all(LOGGED[strategy] <= row.keys() for row in rows[before:])
     trained = {"task"} | ({"network"} if strategy != "frozen" else set())
     trained |= {"own"} if strategy == "learned_loss" else set()
@@ -259,28 +259,28 @@ def test_the_network_starts_from_init_and_learns(tiny, started):
     assert all(torch.allclose(tensor, after[name], atol=1e-9) for name, tensor in before.items())
 
 
-def test_the_streams_of_detfusion_stop_learning_after_the_preparation(tiny):
+def test_the_detectors_of_detfusion_stop_learning_after_the_preparation(tiny):
     """With weight decay and momentum, too, whose traces an optimiser keeps."""
     configs = [
-        tiny(name, guidance={"strategy": "detfusion", "stream_steps": 3}, train={**SHORT, "steps": steps})
+        tiny(name, guidance={"strategy": "detfusion", "detector_steps": 3}, train={**SHORT, "steps": steps})
         for name, steps in (("one", 2), ("two", 6))
     ]
     for config in configs:
         finetune(config)
-    one, two = (load_weights(config.run / "streams" / "weights.safetensors") for config in configs)
+    one, two = (load_weights(config.run / "detectors" / "weights.safetensors") for config in configs)
     assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
     assert one["first.stem.1.num_batches_tracked"] == 3
     networks = [load_weights(config.run / "weights.safetensors") for config in configs]
     assert not all(torch.equal(tensor, networks[1][name]) for name, tensor in learnt(networks[0]).items())
 
 
-def test_overwriting_detfusion_with_another_strategy_leaves_no_streams_behind(tiny):
+def test_overwriting_detfusion_with_another_strategy_leaves_no_detectors_behind(tiny):
     finetune(tiny(guidance={"strategy": "detfusion"}, train=SHORT))
     config = tiny(guidance={"strategy": "joint"}, train=SHORT)
     with pytest.raises(UserError, match="holds a run; go on with --resume, replace it with --overwrite"):
         finetune(config)
     finetune(config, overwrite=True)
-    assert not (config.run / "streams").exists()
+    assert not (config.run / "detectors").exists()
 
 
 @pytest.mark.parametrize("strategy", ["joint", "lagrangian", "learned_loss"])
@@ -351,7 +351,7 @@ def test_a_worse_validation_does_not_replace_the_best(tiny, monkeypatch):
     kept, keep = [], finetune_recipe.keep_best
     monkeypatch.setattr(finetune_recipe, "validate", scored_by((1.0, 0), (1.0, 0.5), (1.0, 0.7), (1.0, 0.6)))
     monkeypatch.setattr(finetune_recipe, "keep_best", lambda *given: kept.append(given[5]["best_step"]) or keep(*given))
-    config = tiny(guidance={"strategy": "detfusion", "stream_steps": 3}, train={"steps": 6})
+    config = tiny(guidance={"strategy": "detfusion", "detector_steps": 3}, train={"steps": 6})
     finetune(config)
     assert kept == [4, 6]
     best = load_weights(config.run / "weights.safetensors")

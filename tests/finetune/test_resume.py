@@ -15,7 +15,7 @@ from timfuse.runtime.history import read_history
 from timfuse.runtime.led_run import LedRun
 
 FILES = ("weights.safetensors", "task/weights.safetensors", "task/specification.yaml", "pictures/examples.png")
-STREAMS = ("streams/weights.safetensors", "streams/specification.yaml")
+DETECTORS = ("detectors/weights.safetensors", "detectors/specification.yaml")
 
 
 class Killed(BaseException):
@@ -26,7 +26,7 @@ def settings(strategy):
     """Where everything that a strategy keeps has a value of its own from the first step on."""
     # A tolerance below what the steps do moves the multiplier both ways.
     guidance = {"strategy": strategy, "tolerance": 0.0, "multiplier_rate": 20.0, "loss_learning_rate": 0.1}
-    return {"guidance": {**guidance, "stream_steps": 3}, "train": {"steps": 6, "checkpoint_every": 2}}
+    return {"guidance": {**guidance, "detector_steps": 3}, "train": {"steps": 6, "checkpoint_every": 2}}
 
 
 def assert_same_checkpoints(first, second):
@@ -45,7 +45,7 @@ def assert_same_checkpoints(first, second):
 
 def assert_same_runs(first, second):
     assert_same_checkpoints(first, second)
-    for name in (*FILES, *(STREAMS if (first / "streams").is_dir() else ())):
+    for name in (*FILES, *(DETECTORS if (first / "detectors").is_dir() else ())):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     provenances = [load_genotype(run).provenance for run in (first, second)]
     for key in ("metrics", "best_step", "fusion_loss_before", "promise_kept"):
@@ -150,7 +150,7 @@ def test_dying_anywhere_in_a_step(tiny, monkeypatch, one_validation, strategy, o
             finetune(killed, resume=True)
     finetune(killed, resume=True)
     assert_same_checkpoints(whole.run, killed.run)
-    for file in FILES[:2] + (STREAMS[:1] if strategy == "detfusion" else ()):
+    for file in FILES[:2] + (DETECTORS[:1] if strategy == "detfusion" else ()):
         assert (whole.run / file).read_bytes() == (killed.run / file).read_bytes()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from timfuse.data import LabelledBatch, Objects
-from timfuse.downstream import CompactDetector, GuidingStreams
+from timfuse.downstream import CompactDetector, GuidingDetectors
 from timfuse.finetune import strategies
 from timfuse.finetune.strategies import DetFusion, Frozen, Joint, Lagrangian, LearnedLoss
 from timfuse.genotypes import CellGenotype, Genotype
@@ -34,9 +34,9 @@ def task():
 
 
 @pytest.fixture
-def streams():
+def detectors():
     torch.manual_seed(2)
-    return GuidingStreams(CLASSES, 8).double()
+    return GuidingDetectors(CLASSES, 8).double()
 
 
 def batch_of(seed=0):
@@ -285,49 +285,49 @@ def test_blends_are_of_one_source_of_both_or_of_anything_between():
     assert torch.histc(other, 4, 0, 1) == pytest.approx(torch.full((4,), len(other) / 4), rel=0.2)
 
 
-def detfusion(network, task, streams, weight=0.7, content=2.0):
-    return DetFusion(network, task, LOSS, streams=streams, weight=weight, content=content, preparation=3)
+def detfusion(network, task, detectors, weight=0.7, content=2.0):
+    return DetFusion(network, task, LOSS, detectors=detectors, weight=weight, content=content, preparation=3)
 
 
-def test_the_preparation_of_detfusion_trains_the_streams_alone(network, task, streams):
+def test_the_preparation_of_detfusion_trains_the_detectors_alone(network, task, detectors):
     batch = batch_of()
     boxes = [each.boxes.clone() for each in batch.objects]
     before = [snapshot(module) for module in (network, task)]
-    expected = copy.deepcopy(streams).train().loss(batch)
-    strategy = detfusion(network, task, streams.eval())
-    assert strategy.own is streams
+    expected = copy.deepcopy(detectors).train().loss(batch)
+    strategy = detfusion(network, task, detectors.eval())
+    assert strategy.own is detectors
     row = strategy.backward(2, RATE, batch, batch)
-    assert row == {"stream_loss": pytest.approx(expected.item())}
-    assert all(parameter.grad is not None for parameter in streams.parameters())
+    assert row == {"detector_loss": pytest.approx(expected.item())}
+    assert all(parameter.grad is not None for parameter in detectors.parameters())
     assert has_no_gradients(network)
     assert has_no_gradients(task)
     assert all(map(same, (network.state_dict(), task.state_dict()), before))
-    statistics = streams.first.stem[1]
+    statistics = detectors.first.stem[1]
     assert statistics.running_mean.abs().sum() > 0
     assert all(map(torch.equal, boxes, (each.boxes for each in batch.objects)))
 
 
 @pytest.mark.parametrize(("weight", "content"), [(0.7, 2.0), (0.0, 0.0)])
-def test_detfusion_guides_the_network_and_leaves_the_streams_as_they_are(network, task, streams, weight, content):
+def test_detfusion_guides_the_network_and_leaves_the_detectors_as_they_are(network, task, detectors, weight, content):
     batch = batch_of()
     boxes = [each.boxes.clone() for each in batch.objects]
-    strategy = detfusion(network, task, streams, weight, content)
+    strategy = detfusion(network, task, detectors, weight, content)
     for _ in range(2):
         strategy.backward(0, RATE, batch, batch)
-    streams.zero_grad()
-    before = snapshot(streams)
+    detectors.zero_grad()
+    before = snapshot(detectors)
     row = strategy.backward(3, RATE, batch, batch_of(1))
-    assert same(streams.state_dict(), before)
-    assert has_no_gradients(streams)
-    assert all(parameter.requires_grad for parameter in streams.parameters())
+    assert same(detectors.state_dict(), before)
+    assert has_no_gradients(detectors)
+    assert all(parameter.requires_grad for parameter in detectors.parameters())
     assert all(map(torch.equal, boxes, (each.boxes for each in batch.objects)))
 
-    streams.eval()
-    attention = streams.attention(batch.first, batch.second).detach()
+    detectors.eval()
+    attention = detectors.attention(batch.first, batch.second).detach()
     fused = network(batch.first, batch.second, attention=attention)
     fusion_loss = LOSS(fused, batch.first, batch.second)
     by_content = object_content_loss(fused, batch.first, batch.second, boxes)
-    guidance = streams.guidance(fused.clamp(0, 1), batch)
+    guidance = detectors.guidance(fused.clamp(0, 1), batch)
     task_loss = task.loss(fused.detach().clamp(0, 1), batch)
     # The loss of the task network has no part in what the fusion network is trained by.
     assert_gradients(network, gradients(fusion_loss + content * by_content + weight * guidance, network))
@@ -336,11 +336,11 @@ def test_detfusion_guides_the_network_and_leaves_the_streams_as_they_are(network
     assert row == pytest.approx({name: value.item() for name, value in expected.items()})
 
 
-def test_the_attention_of_detfusion_is_seen_in_the_image(network, task, streams):
+def test_the_attention_of_detfusion_is_seen_in_the_image(network, task, detectors):
     batch = batch_of()
-    strategy = detfusion(network, task, streams.train())
+    strategy = detfusion(network, task, detectors.train())
     plain = network(batch.first, batch.second)
     fused = strategy.fuse(network, batch.first, batch.second)
     assert (fused - plain).abs().max() > 1e-3
-    attention = streams.eval().attention(batch.first, batch.second)
+    attention = detectors.eval().attention(batch.first, batch.second)
     assert torch.equal(fused, network(batch.first, batch.second, attention=attention))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from timfuse.data import write_scenes
-from timfuse.downstream import load_streams
+from timfuse.downstream import load_guiding_detectors
 from timfuse.finetune import (
     FinetuneConfig,
     MethodScores,
@@ -73,7 +73,7 @@ def runs(make_run):
     return [
         make_run("joint-seed0"),
         make_run("joint-seed1", seed=1),
-        make_run("guided", guidance={"strategy": "detfusion", "stream_steps": 1}, loss=other),
+        make_run("guided", guidance={"strategy": "detfusion", "detector_steps": 1}, loss=other),
     ]
 
 
@@ -158,12 +158,12 @@ def test_runs_have_the_scores_that_they_ended_with(evaluated, runs):
 @torch.no_grad()
 def test_the_fusion_loss_is_that_of_the_first_run_for_all(evaluated, runs):
     pairs = open_task_pairs(_config(runs[0]).data, "boxes", 0)
-    network, streams = build_network(load_genotype(runs[2])), load_streams(runs[2])
+    network, detectors = build_network(load_genotype(runs[2])), load_guiding_detectors(runs[2])
     load_into(network.eval(), runs[2] / "weights.safetensors")
     makes = {
         "infrared": lambda first, second: first,
         "average": lambda first, second: (first + second) / 2,
-        "guided": lambda first, second: network(first, second, attention=streams.attention(first, second)),
+        "guided": lambda first, second: network(first, second, attention=detectors.attention(first, second)),
     }
     for name, make in makes.items():
         losses = [

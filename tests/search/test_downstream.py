@@ -16,7 +16,6 @@ from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.runtime.led_run import LedRun
-from timfuse.search import scorer as scorer_module
 from timfuse.search import search, search_recipe
 from timfuse.search.scorer import Scorer
 
@@ -49,7 +48,7 @@ class TinyTask(nn.Module):
 
 
 @pytest.fixture
-def scored(tiny, monkeypatch):
+def scored(tiny):
     """A function that makes the config and the state of a tiny search by a `TinyTask`."""
 
     def make(step, *, norm=False, scored=True, space=None, **sections):
@@ -57,8 +56,7 @@ def scored(tiny, monkeypatch):
         config = tiny(downstream={"kind": "segmentation"}, space={"head": "envelope", **(space or {})}, **sections)
         torch.manual_seed(1)
         task = TinyTask(norm=norm)
-        monkeypatch.setattr(scorer_module, "build_task_network", lambda *arguments: task)
-        scorer = Scorer(config.downstream, task.classes, CPU) if scored else None
+        scorer = Scorer(task, learning_rate=2e-3, weight_decay=0.05) if scored else None
         torch.manual_seed(0)
         state = search_recipe._setup(config, CPU, scorer)
         state.step = step
@@ -152,18 +150,23 @@ def test_one_pass_of_the_task_network_makes_all_its_gradients(scored, estimator,
     assert not any(torch.equal(*pair) for pair in zip(before, task.parameters(), strict=True))
 
 
-def test_kernels_of_the_task_network_decay_and_its_gradients_are_clipped(scored):
+def test_the_gradients_of_the_task_network_are_clipped(scored):
     config, state, task = scored(5, norm=True, search={"weight_clip": 1e-3})
     search_recipe._step(config, state, None, *batches())
     norms = torch.stack([parameter.grad.norm() for parameter in task.parameters()])
     assert norms.norm().item() == pytest.approx(1e-3, rel=1e-3)
-    decays = {
-        id(parameter): group["weight_decay"]
-        for group in state.scorer._optimizer.param_groups
-        for parameter in group["params"]
-    }
+
+
+def test_weight_decay_shrinks_the_kernels_of_the_task_network_and_no_bias_or_norm():
+    task = TinyTask(norm=True)
+    scorer = Scorer(task, learning_rate=0.1, weight_decay=0.5)
+    before = {name: parameter.detach().clone() for name, parameter in task.named_parameters()}
     for parameter in task.parameters():
-        assert decays[id(parameter)] == (config.downstream.weight_decay if parameter.ndim > 1 else 0)
+        parameter.grad = torch.zeros_like(parameter)
+    scorer.step(1.0)
+    for name, parameter in task.named_parameters():
+        kernel = name in ("first.weight", "second.weight")
+        torch.testing.assert_close(parameter.detach(), before[name] * (0.95 if kernel else 1), msg=name)
 
 
 def test_a_loss_that_is_not_finite_leaves_the_state_before_it(tiny, monkeypatch):
@@ -186,7 +189,7 @@ def test_a_loss_that_is_not_finite_leaves_the_state_before_it(tiny, monkeypatch)
         torch.manual_seed(1)
         task = Poisoned(norm=True)
         task.poisoned = run == "poisoned"
-        monkeypatch.setattr(scorer_module, "build_task_network", lambda *arguments, task=task: task)
+        monkeypatch.setattr(search_recipe, "build_task_network", lambda *arguments, task=task: task)
         monkeypatch.setattr(search_recipe, "conclude", lambda *arguments: None)
         monkeypatch.setattr(LedRun, "save_checkpoint", record if run == "whole" else save)
         config = tiny(run, search=search_settings, downstream={"kind": "segmentation"})

@@ -136,7 +136,7 @@ def guided_by(tmp_path, genotypes):
             "genotype": str(genotypes / "fusion.yaml"),
             "data": {"synthetic_pairs": 5, "crop": 64, "batch_size": 2, "validation": 0.4},
             "task": {"width": 8, "learning_rate": 5e-3},
-            "guidance": {"strategy": strategy, "stream_steps": 2, **guidance},
+            "guidance": {"strategy": strategy, "detector_steps": 2, **guidance},
             "train": {"steps": 4, "warmup": 1, "learning_rate": 5e-3, "ema": 0.5},
         }
         return FinetuneConfig.model_validate(content, strict=False)

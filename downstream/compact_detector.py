@@ -1,7 +1,7 @@
 """A compact detector that learns from hundreds of images in minutes: heat maps on a small feature pyramid."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,16 +9,14 @@ from torch.nn import functional as F
 
 from ..data.pair_batch import PairBatch
 from ..operators.normalisation import build_norm
-from ..runtime.errors import UserError
-from .detections import Detections
 from .heatmaps import box_loss, find_peaks, focal_loss, make_targets
-from .network import TaskNetwork
+from .specification import classes_and_width
+from .task_network import MOST_DETECTIONS, Detections, TaskNetwork
 
 STRIDE = 4  # pixels in a cell of the heat maps
 _DEEPEST = 32  # pixels in a cell of the deepest maps
-_LIMIT = 100  # objects in an image, as many as COCO's scores look at
 _BOX_WEIGHT = 5.0
-_RARE = -4.6  # logit of 1 %: that few cells hold objects need not be learnt
+_RARE = -4.6  # logit of 1 %: the bias of a fresh classifier, because few cells hold objects
 
 
 def _convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -41,11 +39,19 @@ class _Residual(nn.Module):
 
 
 class CompactDetector(TaskNetwork):
-    """Finds objects by their centres, in the manner of CenterNet.
+    """A detector that finds objects by their centres, like CenterNet.
+
+    Source: Zhou et al., "Objects as Points" (arXiv 1904.07850).
 
     Args:
         classes: Names of the classes.
-        width: W; the backbone has W, 2W, 3W and 4W channels at strides 4, 8, 16 and 32, the pyramid 1.5 W.
+        width: W >= 2; the backbone has W, 2W, 3W and 4W channels at strides 4, 8, 16 and 32, the pyramid 1.5 W.
+
+    Example:
+        >>> detector = CompactDetector(["person", "car"], width=8).eval()
+        >>> [found] = detector.predict(torch.rand(1, 1, 64, 96))
+        >>> found.boxes.shape[1]
+        4
     """
 
     task = "detection"
@@ -89,10 +95,10 @@ class CompactDetector(TaskNetwork):
         return levels
 
     def maps(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Read a pyramid.
+        """Compute the maps of a pyramid.
 
         Args:
-            levels: As `pyramid` returns them.
+            levels: The result of `pyramid`.
 
         Returns:
             Logits of the heat (N, classes, H / 4, W / 4), and distances in pixels to the sides (N, 4, H / 4, W / 4).
@@ -103,15 +109,7 @@ class CompactDetector(TaskNetwork):
         return self.heat(x), self.sides(x).clamp(-4, 4).exp() * (4 * STRIDE)
 
     def loss_of(self, maps: tuple[Tensor, Tensor], batch: PairBatch) -> Tensor:
-        """Compare maps with the objects of a batch.
-
-        Args:
-            maps: As `maps` returns them.
-            batch: With its objects.
-
-        Returns:
-            The focal loss of the heat and five times the loss of the boxes, a scalar.
-        """
+        """Compare maps with the objects of a batch: focal loss of the heat + 5 x loss of the boxes, a scalar."""
         logits, sides = maps
         assert batch.objects is not None
         height, width = logits.shape[-2:]
@@ -119,68 +117,33 @@ class CompactDetector(TaskNetwork):
         return focal_loss(logits, targets.heat, targets.number) + _BOX_WEIGHT * box_loss(sides, targets)
 
     def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
-        """Score images by how well their objects are found.
-
-        Args:
-            images: (N, 1, H, W) luma in [0, 1]; what is learnt from, instead of the sources in `batch`.
-            batch: With its objects.
-
-        Returns:
-            A scalar, differentiable by the images and the weights.
-        """
+        """Compare the maps of images (N, 1, H, W), luma in [0, 1], with the objects of a batch: `loss_of`, a scalar."""
         return self.loss_of(self.maps(self.pyramid(padded(images))), batch)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> list[Detections]:
-        """Find the objects in images.
-
-        Args:
-            images: (N, 1, H, W) luma in [0, 1].
-
-        Returns:
-            Of each image its objects.
-        """
+        """Find the objects in images (N, 1, H, W), luma in [0, 1]."""
         return self.detections(self.maps(self.pyramid(padded(images))), *images.shape[-2:])
 
     def detections(self, maps: tuple[Tensor, Tensor], height: int, width: int) -> list[Detections]:
-        """Read objects off maps.
-
-        Args:
-            maps: As `maps` returns them.
-            height: Of the images, in pixels.
-            width: Of the images, in pixels.
-
-        Returns:
-            Of each image its objects.
-        """
-        return find_peaks(*maps, STRIDE, height, width, _LIMIT)
+        """Read the objects off the maps of images with `height` rows and `width` columns."""
+        return find_peaks(*maps, STRIDE, height, width, MOST_DETECTIONS)
 
     def specification(self) -> dict[str, Any]:
-        """Say in plain data what `from_specification` needs to make this detector anew."""
+        """Describe the architecture in plain data that `from_specification` takes."""
         return {"kind": self.kind, "classes": list(self.classes), "width": self.width}
 
     @classmethod
-    def from_specification(cls, specification: Mapping[str, Any]) -> Self:
-        """Make a detector with fresh weights.
-
-        Args:
-            specification: As `specification` returns it.
-
-        Returns:
-            The detector.
+    def from_specification(cls, specification: Mapping[str, Any]) -> "CompactDetector":
+        """Build a detector with fresh weights from the result of `specification`.
 
         Raises:
-            UserError: It specifies anything else.
+            UserError: If classes or width are missing or not valid.
         """
-        classes, width = specification.get("classes"), specification.get("width")
-        if not isinstance(classes, list) or not classes or not all(isinstance(name, str) and name for name in classes):
-            raise UserError(f"classes must be a list of names, like [person, car], not {classes!r}")
-        if type(width) is not int or width < 2:
-            raise UserError(f"width must be a whole number from 2 on, like 32, not {width!r}")
-        return cls(classes, width)
+        return cls(*classes_and_width(specification))
 
 
 def padded(images: Tensor) -> Tensor:
-    """Grow images on the right and at the bottom to multiples of 32 by repeating the last pixels."""
+    """Pad images on the right and at the bottom to multiples of 32 pixels; repeat the last pixels."""
     height, width = images.shape[-2:]
     return F.pad(images, (0, -width % _DEEPEST, 0, -height % _DEEPEST), mode="replicate")

@@ -7,7 +7,7 @@ from torch import nn
 from timfuse.data import LabelledBatch, Objects, make_scene, unit_range
 from timfuse.data.synthetic import SCENE_CLASSES
 from timfuse.downstream import CompactDetector, score_detections
-from timfuse.downstream.detector import STRIDE, padded
+from timfuse.downstream.compact_detector import STRIDE, padded
 from timfuse.downstream.heatmaps import box_loss, focal_loss, make_targets
 from timfuse.runtime.errors import UserError
 

@@ -1,0 +1,163 @@
+"""Task networks by name, in the folders of runs, and the compact detectors that come with timfuse."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..genotypes.choices import nearest
+from ..runtime.errors import UserError
+from ..runtime.run_files import TASK_FOLDER, WEIGHTS_FILE
+from ..runtime.weights import load_into
+from .compact_detector import CompactDetector
+from .specification import keep_network, load_kept, read_specification
+from .task_network import TaskNetwork
+from .transformers_network import TransformersNetwork, segformer_tiny
+
+SHIPPED = Path(__file__).parent / "weights"
+_OWN = {"detection": "compact", "segmentation": "segformer-tiny"}  # the networks that need no file
+
+
+def build_task_network(
+    task: str, name: str, classes: Sequence[str], width: int, init: str | None = None
+) -> TaskNetwork:
+    """Build a network for a task.
+
+    Args:
+        task: "detection" or "segmentation".
+        name: "compact", "segformer-tiny", or the name or folder of a network of transformers.
+        classes: Names of the classes; in segmentation the background comes first.
+        width: Of the compact detector, at least 2; other networks do not use it.
+        init: Run folder or shipped detector for `start_from`; None for fresh weights, or those of the named network.
+
+    Raises:
+        UserError: If there is no such network, it is for another task, or a package is missing.
+
+    Example:
+        >>> network = build_task_network("detection", "compact", ["person", "dog"], width=24, init="street")
+        >>> network.classes
+        ('person', 'dog')
+    """
+    if name in _OWN.values() and name != _OWN[task]:
+        raise UserError(f"task.network = {name} is not for {task}; choose {_OWN[task]}, or a network of transformers")
+    network: TaskNetwork
+    if name == "compact":
+        network = CompactDetector(classes, width)
+    elif name == "segformer-tiny":
+        network = segformer_tiny(classes)
+    else:
+        network = TransformersNetwork.from_pretrained(task, name, classes)
+    if init is not None:
+        start_from(network, init)
+    return network
+
+
+def keep_task_network(network: TaskNetwork, run: Path) -> None:
+    """Write a task network into the folder `task` of a run folder.
+
+    Raises:
+        UserError: If a file cannot be written.
+
+    Example:
+        >>> from tempfile import mkdtemp
+        >>> run = Path(mkdtemp())
+        >>> keep_task_network(CompactDetector(["person"], width=8), run)
+        >>> load_task_network(run).classes
+        ('person',)
+    """
+    keep_network(network, network.specification(), run / TASK_FOLDER)
+
+
+def load_task_network(run: Path) -> TaskNetwork:
+    """Load the task network of a run folder onto the CPU, in evaluation mode.
+
+    Raises:
+        UserError: If the folder holds none, or its files are not whole or do not belong together.
+
+    Example:
+        >>> load_task_network(SHIPPED / "street").classes
+        ('person', 'bicycle', 'car')
+    """
+    return load_kept(run / TASK_FOLDER, "task network", _build).eval()
+
+
+def load_task_weights(network: TaskNetwork, run: Path) -> None:
+    """Load weights that `keep_task_network` wrote into a network of the same architecture.
+
+    Args:
+        network: The task network; it does not change if the weights do not fit.
+        run: The run folder.
+
+    Raises:
+        UserError: If the weights cannot be read or do not fit.
+
+    Example:
+        >>> load_task_weights(CompactDetector(["person", "bicycle", "car"], width=24), SHIPPED / "street")
+    """
+    load_into(network, run / TASK_FOLDER / WEIGHTS_FILE)
+
+
+def shipped_detectors() -> tuple[str, ...]:
+    """List the compact detectors that come with timfuse, sorted.
+
+    Example:
+        >>> shipped_detectors()
+        ('street',)
+    """
+    folders = SHIPPED.iterdir() if SHIPPED.is_dir() else ()
+    return tuple(sorted(folder.name for folder in folders if (folder / TASK_FOLDER).is_dir()))
+
+
+@torch.no_grad()
+def start_from(network: TaskNetwork, name_or_path: str) -> None:
+    """Copy the weights of a kept task network.
+
+    A compact detector may have other classes than the kept one: those that both have by the same name are copied, the
+    others stay as they are. Other networks must have the same specification.
+
+    Args:
+        network: Receives the weights.
+        name_or_path: A name that `shipped_detectors` lists, or a run folder.
+
+    Raises:
+        UserError: If there is no such network, or it is of another architecture.
+
+    Example:
+        >>> start_from(CompactDetector(["person", "dog"], width=24), "street")
+    """
+    names = shipped_detectors()
+    folder = SHIPPED / name_or_path if name_or_path in names else Path(name_or_path).expanduser()
+    if not folder.is_dir():
+        known = f", or {', '.join(names)}" if names else ""
+        raise UserError(
+            f"no task network {name_or_path!r}{nearest(name_or_path, names)}: give the folder of a `timfuse finetune`"
+            f" run{known}"
+        )
+    specification = read_specification(folder / TASK_FOLDER, "task network")
+    compact = isinstance(network, CompactDetector)
+    fits = specification.get("kind") == network.kind if compact else specification == network.specification()
+    if not fits:
+        raise UserError(f"{folder} holds another task network; leave out task.init, or name that network")
+    if not compact:
+        load_task_weights(network, folder)
+        return
+    weights, own = load_task_network(folder).state_dict(), network.state_dict()
+    theirs, width = specification["classes"], specification["width"]
+    if width != network.width:
+        raise UserError(
+            f"{folder} holds a compact detector of width {width}, not {network.width}; set task.width to {width}, or"
+            " leave out task.init"
+        )
+    for name in CompactDetector.class_weights:
+        rows = own[name].clone()
+        for row, label in enumerate(network.classes):
+            if label in theirs:
+                rows[row] = weights[name][theirs.index(label)]
+        weights[name] = rows
+    network.load_state_dict(weights)
+
+
+def _build(specification: Mapping[str, Any]) -> TaskNetwork:
+    compact = specification.get("kind") == CompactDetector.kind
+    return (CompactDetector if compact else TransformersNetwork).from_specification(specification)

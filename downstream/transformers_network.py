@@ -1,0 +1,235 @@
+"""The detectors and segmentation networks of transformers as task networks, and a tiny SegFormer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..data.pair_batch import IGNORED, Objects, PairBatch
+from ..runtime.errors import UserError
+from .checkpoints import (
+    build_model,
+    channels_of,
+    class_names,
+    find_checkpoint,
+    load_model,
+    make_config,
+    plain_config,
+    read_config,
+    require_transformers,
+)
+from .luma_input import LumaInput
+from .task_network import MOST_DETECTIONS, Detections, TaskNetwork
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class TransformersNetwork(TaskNetwork):
+    """A network of transformers that sees luma images and knows the classes of a data set.
+
+    Images are padded on the right and at the bottom to multiples of 32 and never resized, so that objects keep their
+    size in pixels. `train()` and `eval()` decide whether batch normalisation learns.
+
+    Args:
+        task: "detection" or "segmentation".
+        model: What transformers builds for the task; its labels are the class names.
+        inputs: Turns luma images into what the model expects.
+        name: Name or folder of the network, as the user gave it.
+    """
+
+    def __init__(self, task: str, model: "PreTrainedModel", inputs: LumaInput, name: str) -> None:
+        super().__init__()
+        self.task, self.kind = task, KINDS[task].name
+        self.model, self.inputs, self.name = model, inputs, name
+        self.classes = class_names(model.config)
+
+    @classmethod
+    def from_pretrained(cls, task: str, source: str | Path, classes: Sequence[str]) -> "TransformersNetwork":
+        """Open a saved network and fit it to the classes of a data set.
+
+        Args:
+            task: "detection" or "segmentation".
+            source: A folder, or the name of a published network, such as `PekingU/rtdetr_r18vd` or
+                `nvidia/segformer-b0-finetuned-ade-512-512`.
+            classes: Names of the classes; in segmentation the background comes first.
+
+        Returns:
+            The network. Classes that it knows by the same name keep their weights, the others start with fresh ones.
+
+        Raises:
+            UserError: If there is no such network, it does not serve the task, or a package is missing.
+        """
+        require_transformers()
+        folder, kind = find_checkpoint(source), KINDS[task]
+        config = make_config(read_config(folder), kind.families, source)
+        model = load_model(kind.model, folder, config, classes)
+        return cls(task, model, LumaInput.read(folder, channels_of(config)), str(source))
+
+    @classmethod
+    def from_specification(cls, specification: Mapping[str, Any]) -> "TransformersNetwork":
+        """Build a network with fresh weights from the result of `specification`, without any file or connection.
+
+        Raises:
+            UserError: If it is of another kind, incomplete or not valid, or a package is missing.
+        """
+        tasks = {kind.name: task for task, kind in KINDS.items()}
+        name = str(specification.get("kind"))
+        if name not in tasks:
+            raise UserError(f"no task network of the kind {name}; get the description of the network again")
+        require_transformers()
+        kind = KINDS[tasks[name]]
+        try:
+            config = make_config(specification["config"], kind.families, specification["name"])
+            inputs = LumaInput(**specification["inputs"])
+            return cls(tasks[name], build_model(kind.model, config), inputs, specification["name"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(f"the description of the task network is incomplete ({error}); get it again") from None
+
+    def specification(self) -> dict[str, Any]:
+        """Describe the architecture in plain data that `from_specification` takes."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "classes": list(self.classes),
+            "inputs": self.inputs.specification(),
+            "config": plain_config(self.model.config),
+        }
+
+    def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
+        """Compute the loss that a detector was published with, or the mean cross entropy of the labelled pixels."""
+        return KINDS[self.task].loss(self.model, self.inputs(images), batch)
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Any:
+        """Detect or segment in images (N, 1, H, W), luma in [0, 1]."""
+        return KINDS[self.task].predict(self.model, self.inputs(images), *images.shape[-2:])
+
+
+def _detection_loss(model: "PreTrainedModel", inputs: Tensor, batch: PairBatch) -> Tensor:
+    assert batch.objects is not None
+    return model(inputs, labels=[_relative(objects, *inputs.shape[-2:]) for objects in batch.objects]).loss
+
+
+def _detect(model: "PreTrainedModel", inputs: Tensor, height: int, width: int) -> list[Detections]:
+    output, (full_height, full_width) = model(inputs), inputs.shape[-2:]
+    scores, queries, classes = _rank(output.logits.float(), len(class_names(model.config)))
+    centres, sizes = output.pred_boxes.float().chunk(2, dim=-1)
+    corners = torch.cat([centres - sizes / 2, centres + sizes / 2], dim=-1)  # (N, queries, 4) of the padded image
+    corners = corners * corners.new_tensor([full_width, full_height, full_width, full_height])
+    corners = corners.clamp(min=0).minimum(corners.new_tensor([width, height, width, height]))
+    boxes = corners.gather(1, queries[..., None].expand(-1, -1, 4))
+    inside = (boxes[..., 2:] > boxes[..., :2]).all(dim=-1)
+    found = zip(boxes, scores, classes, inside, strict=True)
+    return [Detections(*(part[keep] for part in each)) for *each, keep in found]
+
+
+def _relative(objects: Objects, height: int, width: int) -> dict[str, Tensor]:
+    """Write the objects of an image as transformers does: centre and size, relative to the padded image."""
+    corners = objects.boxes / objects.boxes.new_tensor([width, height, width, height])
+    first, last = corners.chunk(2, dim=1)
+    return {"class_labels": objects.classes, "boxes": torch.cat([(first + last) / 2, last - first], dim=1)}
+
+
+def _rank(logits: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Take the best of (N, queries, classes) logits: scores, queries and classes, (N, K) each."""
+    if logits.shape[-1] > classes:
+        # The last logit stands for no object, and a query has one answer.
+        scores, kinds = logits.softmax(dim=-1)[..., :classes].max(dim=-1)
+        scores, queries = scores.topk(min(MOST_DETECTIONS, scores.shape[1]))
+        return scores, queries, kinds.gather(1, queries)
+    scores, places = logits.sigmoid().flatten(1).topk(min(MOST_DETECTIONS, logits[0].numel()))
+    return scores, places // classes, places % classes
+
+
+def _segmentation_loss(model: "PreTrainedModel", inputs: Tensor, batch: PairBatch) -> Tensor:
+    """Average the cross entropy over the pixels that are not ignored; 0 where all are."""
+    assert batch.masks is not None
+    logits = pixel_logits(model, inputs, *batch.masks.shape[-2:])
+    total = F.cross_entropy(logits, batch.masks, ignore_index=IGNORED, reduction="sum")
+    return total / (batch.masks != IGNORED).sum().clamp(min=1)
+
+
+def pixel_logits(model: "PreTrainedModel", inputs: Tensor, height: int, width: int) -> Tensor:
+    """Compute logits (N, classes, height, width) from padded and normalised images (N, C, H, W)."""
+    logits = model(inputs).logits  # coarser than the images
+    return F.interpolate(logits, size=inputs.shape[-2:], mode="bilinear")[..., :height, :width]
+
+
+# Values of `model_type` whose networks take any height and width that are multiples of 32, and have a loss.
+_DETECTORS = ["conditional_detr", "d_fine", "dab-detr", "deformable_detr", "detr", "rt_detr", "rt_detr_v2", "yolos"]
+_DETECTORS += ["table-transformer"]
+_SEGMENTERS = ["beit", "mobilenet_v2", "mobilevit", "mobilevitv2", "segformer", "upernet"]
+
+
+class Kind(NamedTuple):
+    """What detectors and segmentation networks differ in.
+
+    Attributes:
+        name: Of the kind, in a specification.
+        model: Name of the class of transformers that builds the networks.
+        families: Values of `model_type` that serve.
+        loss: From a model, its inputs and a batch to a scalar.
+        predict: From a model, its inputs, and height and width of the images to what `TaskNetwork.predict` returns.
+    """
+
+    name: str
+    model: str
+    families: list[str]
+    loss: Callable[["PreTrainedModel", Tensor, PairBatch], Tensor]
+    predict: Callable[["PreTrainedModel", Tensor, int, int], Any]
+
+
+KINDS = {
+    "detection": Kind(
+        "transformers-detector",
+        "AutoModelForObjectDetection",
+        _DETECTORS,
+        _detection_loss,
+        _detect,
+    ),
+    "segmentation": Kind(
+        "transformers-segmenter",
+        "AutoModelForSemanticSegmentation",
+        _SEGMENTERS,
+        _segmentation_loss,
+        lambda *given: pixel_logits(*given).argmax(dim=1),
+    ),
+}
+
+
+def segformer_tiny(classes: Sequence[str]) -> TransformersNetwork:
+    """Build a small SegFormer with fresh weights that learns from hundreds of images on a CPU.
+
+    Args:
+        classes: Names of the mask values, the background's first.
+
+    Returns:
+        A network with 0.2 million parameters and luma input.
+
+    Raises:
+        UserError: If a package is missing.
+
+    References:
+        Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers" (arXiv
+        2105.15203).
+    """
+    require_transformers()
+    from transformers import SegformerConfig
+
+    config = SegformerConfig(
+        num_channels=1,
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[16, 32, 48, 64],
+        num_attention_heads=[1, 2, 3, 4],
+        decoder_hidden_size=64,
+        drop_path_rate=0.0,
+        classifier_dropout_prob=0.0,
+        id2label=dict(enumerate(classes)),
+        label2id={name: number for number, name in enumerate(classes)},
+    )
+    model = build_model(KINDS["segmentation"].model, config)
+    return TransformersNetwork("segmentation", model, LumaInput([0.5], [0.25]), "segformer-tiny")
