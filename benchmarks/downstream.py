@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from timfuse.data import LabelledBatch, Objects
+from timfuse.data import Objects, PairBatch
 from timfuse.downstream import CompactDetector
 from timfuse.finetune import FinetuneConfig, evaluate_task, finetune
 from timfuse.finetune.strategies import Joint, LearnedLoss
@@ -120,7 +120,7 @@ def count_passes(repeats: int = 15) -> None:
     torch.manual_seed(0)
     images = torch.rand(2, 8, 1, 192, 192)
     boxes = torch.tensor([[20.0, 30.0, 60.0, 120.0], [90.0, 80.0, 150.0, 130.0]])
-    batch = LabelledBatch(*images, objects=tuple(Objects(boxes, torch.tensor([0, 2])) for _ in range(8)))
+    batch = PairBatch(*images, objects=tuple(Objects(boxes, torch.tensor([0, 2])) for _ in range(8)))
     network = build_network(load_genotype("ivif-fast")).eval()
     task = CompactDetector(("person", "bicycle", "car"), 24)
     loss = FusionLoss()

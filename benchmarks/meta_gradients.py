@@ -22,7 +22,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from benchmarks.supernet import interleaved, peak_bytes, ratio
 from timfuse.bilevel import META_GRADIENTS, Adaptation, MetaGradient, layers_of
-from timfuse.data import SyntheticScenes, unit_range
+from timfuse.data import SyntheticPairs, unit_range
 from timfuse.objectives import TASK_LOSSES
 from timfuse.operators.network_folders import find_network, load_network_folder
 from timfuse.runtime.memory import keep_freed_memory
@@ -126,7 +126,7 @@ class FewShot:
     def __init__(self) -> None:
         genotype, self.network = load_network_folder(find_network("ivif-fast"))
         self.fusion_loss = TASK_LOSSES[genotype.task]
-        scenes = SyntheticScenes((1 + max(MEMORY_STEPS)) * CROPS, CROP, seed=0)
+        scenes = SyntheticPairs("infrared-visible", (1 + max(MEMORY_STEPS)) * CROPS, CROP, seed=0)
         sources = (
             torch.stack([torch.from_numpy(unit_range(scenes[index][source]))[None] for index in range(len(scenes))])
             for source in (0, 1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from timfuse.data import LabelledBatch, Objects, make_scene, unit_range
+from timfuse.data import Objects, PairBatch, make_scene, unit_range
 from timfuse.data.synthetic import SCENE_CLASSES
 from timfuse.downstream import CompactDetector, score_detections
 from timfuse.downstream.compact_detector import STRIDE, padded
@@ -40,7 +40,7 @@ def batch_of(images, *boxes):
     table = torch.tensor(boxes, dtype=torch.float32).view(-1, 5)
     empty = Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     objects = (Objects(table[:, :4], table[:, 4].long()), *[empty] * (len(images) - 1))
-    return LabelledBatch(images, images, objects)
+    return PairBatch(images, images, objects)
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
@@ -193,7 +193,7 @@ def test_ten_scenes_are_learnt_by_heart():
         for images in zip(*((scene.first, scene.second) for scene in scenes), strict=True)
     )
     objects = tuple(Objects(torch.from_numpy(scene.boxes), torch.from_numpy(scene.classes)) for scene in scenes)
-    batch, images = LabelledBatch(first, second, objects), (first + second) / 2
+    batch, images = PairBatch(first, second, objects), (first + second) / 2
     torch.manual_seed(0)
     detector = CompactDetector(SCENE_CLASSES, 16)
     optimizer = torch.optim.Adam(detector.parameters(), lr=0.005)

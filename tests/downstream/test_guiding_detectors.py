@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from timfuse.data.objects import LabelledBatch, Objects
+from timfuse.data.pair_batch import Objects, PairBatch
 from timfuse.downstream.compact_detector import CompactDetector, padded
 from timfuse.downstream.guiding_detectors import GuidingDetectors, keep_guiding_detectors, load_guiding_detectors
 from timfuse.operators import for_inference
@@ -42,7 +42,7 @@ def batch_of(first, second):
         Objects(torch.tensor([[8.0, 10.0, 30.0, 40.0], [40.0, 4.0, 80.0, 50.0]]), torch.tensor([0, 1])),
         Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)),
     ]
-    return LabelledBatch(first, second, tuple(objects[: len(first)]))
+    return PairBatch(first, second, tuple(objects[: len(first)]))
 
 
 def seen_by_the_heads(monkeypatch):
@@ -153,7 +153,7 @@ def test_attention_and_objects_of_any_size_are_those_of_a_replicated_border(size
     for found in detectors.predict(first, second):
         limits = torch.tensor([size[1], size[0], size[1], size[0]])
         assert ((found.boxes >= 0) & (found.boxes <= limits)).all()
-    assert detectors.loss(LabelledBatch(first, second, batch_of(first, second).objects)).isfinite()
+    assert detectors.loss(PairBatch(first, second, batch_of(first, second).objects)).isfinite()
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from timfuse.data.objects import Objects
+from timfuse.data.pair_batch import Objects
 from timfuse.downstream.heatmaps import Targets, box_loss, find_peaks, focal_loss, make_targets
 
 STRIDE = 4

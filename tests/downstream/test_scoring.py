@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timfuse.data.objects import IGNORED, Objects
+from timfuse.data.pair_batch import IGNORED, Objects
 from timfuse.downstream import Detections
 from timfuse.downstream.scoring import score_detections, score_masks
 from timfuse.runtime.errors import UserError

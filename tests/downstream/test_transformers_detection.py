@@ -8,7 +8,7 @@ import torch
 import yaml
 from torch import nn
 
-from timfuse.data.objects import LabelledBatch, Objects
+from timfuse.data.pair_batch import Objects, PairBatch
 from timfuse.data.synthetic import make_scene
 from timfuse.downstream.luma_input import LumaInput
 from timfuse.downstream.scoring import score_detections
@@ -126,7 +126,7 @@ def detector_of(model, inputs):
 
 
 def batch_of(images, *objects):
-    return LabelledBatch(images, images, tuple(objects))
+    return PairBatch(images, images, tuple(objects))
 
 
 def no_objects():

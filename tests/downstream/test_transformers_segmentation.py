@@ -5,7 +5,7 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from timfuse.data.objects import IGNORED, LabelledBatch
+from timfuse.data.pair_batch import IGNORED, PairBatch
 from timfuse.data.synthetic import MASK_CLASSES, make_scene
 from timfuse.downstream.scoring import score_masks
 from timfuse.downstream.transformers_network import KINDS, TransformersNetwork, pixel_logits, segformer_tiny
@@ -83,9 +83,7 @@ def test_a_saved_network_serves(tmp_path, family):
 
     images = torch.rand(2, 1, 70, 90, requires_grad=True)
     masks = torch.randint(0, 4, (2, 70, 90))
-    (gradient,) = torch.autograd.grad(
-        segmenter.train().loss(images, LabelledBatch(images, images, None, masks)), images
-    )
+    (gradient,) = torch.autograd.grad(segmenter.train().loss(images, PairBatch(images, images, None, masks)), images)
     assert gradient.isfinite().all()
     assert gradient.any()
 
@@ -115,11 +113,11 @@ def test_the_loss_is_the_cross_entropy_of_what_is_not_ignored():
     masks[0, :30] = IGNORED
     logits = logits_of(segmenter, images)
     assert logits.shape == (2, 4, 40, 70)
-    loss = segmenter.loss(images, LabelledBatch(images, images, None, masks))
+    loss = segmenter.loss(images, PairBatch(images, images, None, masks))
     torch.testing.assert_close(loss, F.cross_entropy(logits, masks, ignore_index=IGNORED))
     other = images.clone()
-    assert segmenter.loss(images, LabelledBatch(other.zero_(), other, None, masks)) == loss
-    nothing = segmenter.loss(images, LabelledBatch(images, images, None, torch.full_like(masks, IGNORED)))
+    assert segmenter.loss(images, PairBatch(other.zero_(), other, None, masks)) == loss
+    nothing = segmenter.loss(images, PairBatch(images, images, None, torch.full_like(masks, IGNORED)))
     assert nothing == 0
     nothing.backward()
 
@@ -140,7 +138,7 @@ def test_two_scenes_are_learnt():
     scenes = [make_scene(seed, height=96, width=96) for seed in (0, 1)]
     images = torch.stack([torch.from_numpy(scene.first)[None] / 255 for scene in scenes])
     masks = torch.stack([torch.from_numpy(scene.mask).long() for scene in scenes])
-    batch = LabelledBatch(images, images, None, masks)
+    batch = PairBatch(images, images, None, masks)
     torch.manual_seed(0)
     segmenter = segformer_tiny(MASK_CLASSES)
     optimiser = torch.optim.AdamW(segmenter.parameters(), lr=3e-3)

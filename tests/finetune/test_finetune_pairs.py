@@ -6,7 +6,7 @@ import torch
 
 from timfuse.data import read_pixels, write_pixels
 from timfuse.finetune.finetune_config import DataSection
-from timfuse.finetune.finetune_pairs import open_task_pairs
+from timfuse.finetune.finetune_pairs import validation_pairs, with_fused_images
 from timfuse.runtime.errors import UserError
 
 CPU = torch.device("cpu")
@@ -29,47 +29,38 @@ def fused(scenes, tmp_path):
 
 
 def opened(labels="boxes", seed=0, fused=None, **settings):
-    data = DataSection.model_validate({"crop": 32, "batch_size": 2, **settings}, strict=False)
-    return open_task_pairs(data, labels, seed, fused)
+    data = DataSection.model_validate(settings, strict=False)
+    pairs = data.open_pairs("infrared-visible", seed, labels)
+    return pairs if fused is None else with_fused_images(pairs, fused)
 
 
-def test_synthetic_scenes_by_default():
+def batches(pairs, name="task", steps=3):
+    cut = {"batch_size": 2, "crop": 32, "seed": 0, "scale": (0.75, 1.5), "upright": True}
+    return pairs.batches(name, 0, steps, **cut)
+
+
+def test_synthetic_pairs_by_default():
     pairs = opened(synthetic_pairs=10, validation=0.2)
-    assert (len(pairs.training), len(pairs.validation), pairs.labels) == (8, 2, "boxes")
-    assert not set(pairs.training) & set(pairs.validation)
-    batch = next(pairs.batches("task", 0, 1, 0, CPU))
-    assert batch.first.shape == batch.second.shape == (2, 1, 32, 32)
-    assert (len(batch.objects), batch.masks) == (2, None)
-    assert len(opened(synthetic_pairs=10, validation=0.5, validation_pairs=2).validation) == 2
+    training, validation = pairs.positions("training"), pairs.positions("validation")
+    assert (len(training), len(validation), pairs.source.labels) == (8, 2, "boxes")
+    assert not set(training) & set(validation)
+    assert len(opened(synthetic_pairs=10, validation=0.5, validation_pairs=2).positions("validation")) == 2
 
 
-def test_the_two_streams_differ_and_depend_on_the_seed_and_the_step_alone(scenes):
-    def firsts(pairs, name, start=0, workers=0):
-        return [batch.first for batch in pairs.batches(name, start, 4, workers, CPU)]
-
-    pairs = opened(root=scenes)
-    task = firsts(pairs, "task")
-    assert all(map(torch.equal, task, firsts(opened(root=scenes), "task", workers=1)))
-    assert all(map(torch.equal, task[2:], firsts(pairs, "task", start=2)))
-    assert not any(map(torch.equal, task, firsts(pairs, "fusion")))
-    assert not any(map(torch.equal, task, firsts(opened(root=scenes, seed=1), "task")))
-
-
-def test_the_fingerprint_tells_contents_and_purposes(own, fused):
+def test_the_fingerprint_tells_fused_images_from_their_sources(own, fused):
     first = opened(root=own).fingerprint()
-    assert opened(root=own, batch_size=4).fingerprint() == first
     prints = [opened(root=own, **settings).fingerprint() for settings in ({"labels": "masks"}, {"fused": fused})]
-    prints.append(opened(root=own, validation_pairs=1).fingerprint())
-    write_pixels(own / "ir" / f"{NAMES[0]}.png", 255 - read_pixels(own / "ir" / f"{NAMES[0]}.png"))
-    prints.append(opened(root=own).fingerprint())
-    assert len({first, *prints}) == 5
+    write_pixels(fused / f"{NAMES[0]}.png", 255 - read_pixels(fused / f"{NAMES[0]}.png"))
+    prints.append(opened(root=own, fused=fused).fingerprint())
+    assert len({first, *prints}) == 4
 
 
 @pytest.mark.parametrize("labels", ["boxes", "masks"])
 def test_validation_pairs_are_whole_with_their_labels(scenes, labels):
     pairs = opened(labels, root=scenes)
-    assert [pairs.source.names[index] for index in pairs.validation] == list(NAMES[3:])
-    for index, (batch, image) in zip(pairs.validation, pairs.validation_batches(CPU), strict=True):
+    seen = list(validation_pairs(pairs, CPU))
+    assert [name.rpartition("/")[2] for name, *_ in seen] == list(NAMES[3:])
+    for index, (_, batch, image) in zip(pairs.positions("validation"), seen, strict=True):
         assert image is None
         assert batch.first.shape == (1, 1, 64, 96)
         first, second = pairs.source[index]
@@ -81,27 +72,38 @@ def test_validation_pairs_are_whole_with_their_labels(scenes, labels):
             assert torch.equal(batch.masks[0], torch.from_numpy(pairs.source.mask(index)).long())
 
 
-def test_fused_images_are_learnt_from_and_scored_beside_their_sources(scenes, fused):
-    pairs = opened(root=scenes, fused=fused)
-    plain = opened(root=scenes)
-    for ours, theirs in zip(pairs.batches("task", 0, 3, 0, CPU), plain.batches("task", 0, 3, 0, CPU), strict=True):
+@pytest.mark.parametrize("labels", ["boxes", "masks"])
+def test_fused_images_are_learnt_from_and_scored_beside_their_sources(scenes, fused, labels):
+    pairs, plain = opened(labels, root=scenes, fused=fused), opened(labels, root=scenes)
+    for ours, theirs in zip(batches(pairs), batches(plain), strict=True):
         assert torch.equal(ours.first, ours.second)
         torch.testing.assert_close(ours.first, 1 - theirs.second, rtol=0, atol=1e-5)
-        for objects, expected in zip(ours.objects, theirs.objects, strict=True):
-            assert all(map(torch.equal, objects, expected))
-    for (batch, image), (expected, _) in zip(pairs.validation_batches(CPU), plain.validation_batches(CPU), strict=True):
+        if labels == "boxes":
+            for objects, expected in zip(ours.objects, theirs.objects, strict=True):
+                assert all(map(torch.equal, objects, expected))
+        else:
+            assert torch.equal(ours.masks, theirs.masks)
+    for (name, batch, image), (same, expected, _) in zip(
+        validation_pairs(pairs, CPU), validation_pairs(plain, CPU), strict=True
+    ):
+        assert name == same
         assert torch.equal(batch.first, expected.first)
         assert torch.equal(batch.second, expected.second)
         assert image.dtype == torch.float32
         torch.testing.assert_close(image, 1 - expected.second, rtol=0, atol=1e-6)
 
 
+def test_fused_images_of_pairs_that_share_a_name_are_refused(scenes, own, fused):
+    with pytest.raises(UserError, match=r"several pairs are called scene_00000, so that .* cannot hold an image of"):
+        opened(root=[str(scenes), str(own)], fused=fused)
+
+
 def test_fused_images_with_16_bits_and_in_colour_have_the_luma_of_the_8_bits(scenes, fused):
-    grey = [image for _, image in opened(root=scenes, fused=fused).validation_batches(CPU)]
+    grey = [image for *_, image in validation_pairs(opened(root=scenes, fused=fused), CPU)]
     for name in NAMES:
         pixels = read_pixels(fused / f"{name}.png")
         write_pixels(fused / f"{name}.png", pixels.astype(np.uint16) * 257)
-    deep = [image for _, image in opened(root=scenes, fused=fused).validation_batches(CPU)]
+    deep = [image for *_, image in validation_pairs(opened(root=scenes, fused=fused), CPU)]
     for one, other in zip(grey, deep, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1 / 255)
 

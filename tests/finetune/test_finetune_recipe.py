@@ -11,11 +11,10 @@ import yaml
 from PIL import Image
 
 import timfuse
-from timfuse.data import SyntheticScenes
+from timfuse.data import make_scene
 from timfuse.deploy import load
 from timfuse.downstream import load_guiding_detectors, load_task_network
 from timfuse.finetune import FinetuneConfig, Finetuning, finetune, finetune_conclusion, finetune_recipe
-from timfuse.finetune.finetune_pairs import open_task_pairs
 from timfuse.finetune.task_validation import Validation, validate
 from timfuse.genotypes import load_genotype, save_genotype
 from timfuse.objectives import FusionLoss
@@ -135,7 +134,7 @@ def test_the_best_weights_are_those_of_the_highest_score_and_have_it(finished):
     assert done.scores["AP50"] > 0
     logged = {name: math.nan if value is None else value for name, value in validations[done.best_step].items()}
     assert done.scores == pytest.approx(logged, nan_ok=True, abs=0)
-    pairs = open_task_pairs(config.data, "boxes", config.seed)
+    pairs = config.data.open_pairs("infrared-visible", config.seed, "boxes")
     loss = FusionLoss(**config.loss.model_dump())
     again = validate(fuse_of(config.run), load_task_network(config.run), pairs, loss, CPU)
     assert again.scores == pytest.approx(done.scores, nan_ok=True, abs=0)
@@ -143,8 +142,8 @@ def test_the_best_weights_are_those_of_the_highest_score_and_have_it(finished):
 
 def test_the_run_fuses_as_its_network_does(finished):
     config, _ = finished
-    scene = SyntheticScenes(1, 128, 5)[0]
-    first, second = (torch.from_numpy(image)[None, None] / 255 for image in scene)
+    scene = make_scene([5, 0])
+    first, second = (torch.from_numpy(image)[None, None] / 255 for image in (scene.first, scene.second))
     with torch.no_grad():
         expected = fuse_of(config.run)(first, second).clamp(0, 1)
     torch.testing.assert_close(load(config.run)(first, second), expected, rtol=0, atol=1e-4)
@@ -215,7 +214,7 @@ def test_frozen_leaves_the_network_as_it_was_to_the_bit(tiny, started, images):
     assert done.scores["loss"] == done.fusion_loss_before
     assert done.genotype.provenance["init"] == str(started)
     # The fusion loss is that of the images that the task network sees.
-    pairs = open_task_pairs(config.data, "boxes", config.seed)
+    pairs = config.data.open_pairs("infrared-visible", config.seed, "boxes")
     makes = {
         "fused": network_of(started),
         "first": lambda first, second: first,
@@ -225,7 +224,7 @@ def test_frozen_leaves_the_network_as_it_was_to_the_bit(tiny, started, images):
     with torch.no_grad():
         losses = [
             FusionLoss()(make(batch.first, batch.second), batch.first, batch.second).item()
-            for batch, _ in pairs.validation_batches(CPU)
+            for _, batch in pairs.sets[0].validation_pairs(CPU)
         ]
     assert done.scores["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-6)
 
@@ -296,7 +295,7 @@ def test_segmentation(tiny, strategy):
         "network": "segformer-tiny",
         "classes": classes,
     }
-    pairs = open_task_pairs(config.data, "masks", config.seed)
+    pairs = config.data.open_pairs("infrared-visible", config.seed, "masks")
     again = validate(network_of(config.run), load_task_network(config.run), pairs, FusionLoss(), CPU)
     assert again.scores == pytest.approx(done.scores, nan_ok=True, abs=0)
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from timfuse.data import LabelledBatch, Objects
+from timfuse.data import Objects, PairBatch
 from timfuse.downstream import CompactDetector, GuidingDetectors
 from timfuse.finetune import strategies
 from timfuse.finetune.strategies import DetFusion, Frozen, Joint, Lagrangian, LearnedLoss
@@ -45,7 +45,7 @@ def batch_of(seed=0):
     first, second = torch.rand(2, 2, 1, 64, 64, generator=generator, dtype=torch.float64)
     boxes = torch.tensor([[8.0, 10.0, 30.0, 40.0], [40.0, 4.0, 60.0, 50.0]])
     none = Objects(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-    return LabelledBatch(first, second, (Objects(boxes, torch.tensor([0, 1])), none))
+    return PairBatch(first, second, (Objects(boxes, torch.tensor([0, 1])), none))
 
 
 def losses(network, task, batch, weights=None):

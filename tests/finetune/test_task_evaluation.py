@@ -3,6 +3,7 @@
 import csv
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,6 @@ from timfuse.finetune import (
     finetune_recipe,
     task_evaluation,
 )
-from timfuse.finetune.finetune_pairs import open_task_pairs
 from timfuse.finetune.task_evaluation import columns_of, markdown, shown
 from timfuse.genotypes import load_genotype
 from timfuse.objectives import FusionLoss
@@ -157,7 +157,7 @@ def test_runs_have_the_scores_that_they_ended_with(evaluated, runs):
 
 @torch.no_grad()
 def test_the_fusion_loss_is_that_of_the_first_run_for_all(evaluated, runs):
-    pairs = open_task_pairs(_config(runs[0]).data, "boxes", 0)
+    pairs = _config(runs[0]).data.open_pairs("infrared-visible", None, 0, labels="boxes")
     network, detectors = build_network(load_genotype(runs[2])), load_guiding_detectors(runs[2])
     load_into(network.eval(), runs[2] / "weights.safetensors")
     makes = {
@@ -168,7 +168,7 @@ def test_the_fusion_loss_is_that_of_the_first_run_for_all(evaluated, runs):
     for name, make in makes.items():
         losses = [
             FusionLoss()(make(batch.first, batch.second), batch.first, batch.second).item()
-            for batch, _ in pairs.validation_batches(CPU)
+            for _, batch in pairs.sets[0].validation_pairs(CPU)
         ]
         assert by_name(evaluated)[name].scores[0]["loss"] == pytest.approx(sum(losses) / 2, rel=1e-6)
 
@@ -249,8 +249,10 @@ def scored(monkeypatch):
     seen = []
 
     def look(fuse, task, pairs, *arguments):
-        seen.append([pairs.source.names[index] for index in pairs.validation])
-        return evaluation_validate(fuse, task, pairs._replace(validation=pairs.validation[:1]), *arguments)
+        (pair_set,) = pairs.sets
+        seen.append([pair_set.source.names[index] for index in pair_set.split.validation])
+        first = replace(pair_set, split=pair_set.split._replace(validation=pair_set.split.validation[:1]))
+        return evaluation_validate(fuse, task, replace(pairs, sets=(first,)), *arguments)
 
     evaluation_validate = task_evaluation.validate
     monkeypatch.setattr(task_evaluation, "validate", look)

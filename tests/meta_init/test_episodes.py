@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timfuse.data import scene_blocks, stream_batches
+from timfuse.data.batch_stream import stream_batches
+from timfuse.data.splits import scene_blocks
 from timfuse.meta_init.episodes import VALIDATION_CROPS, EpisodeStream, validation_query
 from timfuse.meta_init.meta_tasks import Task
 from timfuse.objectives import FusionLoss
@@ -20,6 +21,8 @@ PATIENTS = [f"{patient}{part:03d}" for patient in (7, 12, 31, 102, 115) for part
 
 class Levels:
     """A source whose images are flat: grey level 100 + position in the first, 200 - position in the second."""
+
+    labels = None
 
     def __init__(self, names):
         self.names = tuple(names)

@@ -156,6 +156,13 @@ def test_a_task_that_the_initialisation_never_saw(adapting, tmp_path):
     assert (done.genotype.task, done.genotype.sources, done.genotype.colour_source) == ("multi-exposure", None, "both")
 
 
+def test_pairs_of_several_folders(adapting, folders, tmp_path):
+    more = write_pairs(tmp_path / "more", ["1001", "1002", "2001", "2002"], ("mri", "ct"))
+    roots = [str(folders / "mri-ct"), str(more)]
+    done = adapt_to_task(adapting(data=roots, pairs=0))
+    assert done.genotype.provenance["data"] == {"root": roots, "pairs": 10 + 3}
+
+
 def test_synthetic_pairs_without_a_folder(adapting):
     done = adapt_to_task(adapting(task="mri-pet", data=None, steps=1))
     assert done.genotype.provenance["data"] == {"root": "synthetic pairs", "pairs": 8}

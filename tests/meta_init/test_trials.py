@@ -47,7 +47,7 @@ def adaptation(network, config):
 def everything(trial):
     for episode in trial.episodes:
         for batch in (*episode.support, episode.query):
-            yield from batch
+            yield from batch[:2]
 
 
 def test_trials_are_the_same_throughout(config, tasks, trials):

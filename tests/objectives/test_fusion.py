@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from timfuse.data import SyntheticScenes, unit_range
+from timfuse.data import SyntheticPairs, unit_range
 from timfuse.objectives import (
     FusionLoss,
     exposed_target,
@@ -105,7 +105,7 @@ def test_dtypes_are_kept(dtype: torch.dtype) -> None:
 
 
 def test_descent_finds_a_fused_image_better_than_either_source() -> None:
-    scene = SyntheticScenes(4, 48, seed=0)[2]
+    scene = SyntheticPairs("infrared-visible", 4, 48, seed=0)[2]
     first, second = (torch.from_numpy(unit_range(image))[None, None] for image in scene)
     loss = FusionLoss()
     fused = ((first + second) / 2).requires_grad_()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from timfuse.data import SyntheticScenes, unit_range
+from timfuse.data import SyntheticPairs, unit_range
 from timfuse.objectives import (
     FusionLoss,
     correlation_of_differences,
@@ -22,7 +22,7 @@ from timfuse.objectives.metrics import fusion_metrics
 @pytest.fixture(scope="module")
 def pair() -> tuple[Tensor, Tensor]:
     """Two (1, 1, 96, 96) images of one synthetic scene, in whole grey levels, float64."""
-    scene = SyntheticScenes(1, 96, seed=3)[0]
+    scene = SyntheticPairs("infrared-visible", 1, 96, seed=3)[0]
     first, second = (torch.from_numpy(unit_range(image)).double().view(1, 1, 96, 96) for image in scene)
     return first, second
 

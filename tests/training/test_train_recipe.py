@@ -21,7 +21,6 @@ from timfuse.runtime.schedules import warmed_cosine
 from timfuse.runtime.weights import load_into, load_weights
 from timfuse.training import TrainConfig, train, train_recipe
 from timfuse.training.first_stage import fuse
-from timfuse.training.train_pairs import open_pairs
 from timfuse.training.train_validation import validate
 
 CPU = torch.device("cpu")
@@ -89,7 +88,7 @@ def test_best_weights_are_those_of_the_lowest_validation_loss_and_score_what_is_
     assert training.scores["best"] == validations[training.best_step]
     network = build_network(training.genotype)
     load_into(network, config.run / "weights.safetensors")
-    sets = open_pairs(config.data, "infrared-visible", config.seed).validation
+    sets = config.data.open_pairs("infrared-visible", config.seed).sets
     again = validate(network.eval(), sets, FusionLoss(**config.loss.model_dump()), CPU)
     assert again.scores == training.scores["best"]
     assert list(training.scores) == ["best", "average", "maximum"]
@@ -202,7 +201,7 @@ def test_a_refine_network_trains_behind_a_frozen_first_stage(refined, first_stag
     load_into(first, copy / "weights.safetensors")
     network = build_network(training.genotype).eval()
     load_into(network, config.run / "weights.safetensors")
-    sets = open_pairs(config.data, "infrared-visible", config.seed).validation
+    sets = config.data.open_pairs("infrared-visible", config.seed).sets
     loss = FusionLoss(**config.loss.model_dump())
     scores = validate(lambda a, b: network(a, b, first(a, b))[2], sets, loss, CPU).scores
     assert scores == training.scores["best"]

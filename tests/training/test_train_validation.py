@@ -1,10 +1,11 @@
 import pytest
 import torch
 
-from timfuse.data import SyntheticScenes
+from timfuse.data import SyntheticPairs
+from timfuse.data.run_pairs import PairSet
+from timfuse.data.splits import Split
 from timfuse.objectives import FusionLoss
 from timfuse.objectives.metrics import BASKET, fusion_metrics
-from timfuse.training.train_pairs import ValidationSet
 from timfuse.training.train_validation import TRIVIAL, validate
 
 CPU = torch.device("cpu")
@@ -13,8 +14,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def sets():
     return (
-        ValidationSet("a", SyntheticScenes(3, 96, 0), (0, 2)),
-        ValidationSet("b", SyntheticScenes(3, 80, 1), (1,)),
+        PairSet("a", SyntheticPairs("infrared-visible", 3, 96, 0), Split((1,), (), (0, 2))),
+        PairSet("b", SyntheticPairs("infrared-visible", 3, 80, 1), Split((0, 2), (), (1,))),
     )
 
 
@@ -23,14 +24,14 @@ def test_scores_are_means_over_pairs_and_the_mean_counts_each_set_once(sets):
     scores = validate(TRIVIAL["average"], sets, loss, CPU).scores
     assert list(scores) == ["mean", "a", "b"]
     expected = {}
-    for validation_set in sets:
+    for pair_set in sets:
         rows = []
-        for first, second in validation_set.pairs(CPU):
+        for _, (first, second, *_) in pair_set.validation_pairs(CPU):
             average = (first + second) / 2
             images = [(image * 255).round() for image in (average, first, second)]
             metrics = fusion_metrics(*images, BASKET)
             rows.append([loss(average, first, second).item(), *(metrics[name].item() for name in BASKET)])
-        expected[validation_set.name] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
+        expected[pair_set.name] = torch.tensor(rows, dtype=torch.float64).mean(0).tolist()
     for name, values in expected.items():
         assert list(scores[name].values()) == pytest.approx(values, rel=1e-6)
     both = [sum(pair) / 2 for pair in zip(*expected.values(), strict=True)]
