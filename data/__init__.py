@@ -2,9 +2,9 @@
 
 from .batch_stream import BatchStream
 from .colour import chroma_source, colour_like, is_colour, luma_of, to_pixels
-from .images import Pixels, luma, read_pixels, unit_range, write_pixels
-from .pair_batch import IGNORED, Objects, PairBatch
-from .pair_source import Labels, PairSource
+from .images import luma, read_pixels, unit_range, write_pixels
+from .pair_batch import Objects, PairBatch
+from .pair_source import PairSource
 from .pairs import Pair, find_pairs, match_pairs
 from .run_pairs import RunPairs, open_pairs
 from .sources import open_source
@@ -19,14 +19,11 @@ from .synthetic import (
 )
 
 __all__ = [
-    "IGNORED",
     "BatchStream",
-    "Labels",
     "Objects",
     "Pair",
     "PairBatch",
     "PairSource",
-    "Pixels",
     "RunPairs",
     "Scene",
     "SyntheticPairs",

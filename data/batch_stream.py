@@ -1,4 +1,4 @@
-"""Endless streams of training batches: each batch follows from the seed and its step alone."""
+"""Endless streams of training batches; each batch is a function of the seed and its step alone."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar, cast
@@ -33,12 +33,9 @@ def cut_crops(
     """Cut one random window out of each pair, with its labels where the source has any.
 
     Args:
-        source: Holds the pairs.
-        pairs: Positions of N pairs.
+        pairs: Positions of N pairs in `source`.
         crop: Height and width of the crops in pixels.
-        rng: Draws the windows.
-        scale: As for `Window.draw`.
-        upright: As for `Window.draw`.
+        rng: The generator that draws the windows; see `Window.draw` for `scale` and `upright`.
         ranks: The processes that share the pairs; each draws all windows and cuts its own.
 
     Returns:
@@ -54,15 +51,7 @@ def cut_crops(
 
 
 def whole_pair(source: PairSource, index: int) -> PairBatch:
-    """Make a batch of one whole pair, with its labels where the source has any.
-
-    Args:
-        source: Holds the pair.
-        index: Position of the pair.
-
-    Returns:
-        The batch, of (1, 1, H, W) images.
-    """
+    """Make a batch of one whole pair, (1, 1, H, W), with its labels where the source has any."""
     return _batch(
         torch.from_numpy(np.stack([unit_range(image) for image in source[index]]))[None],
         [source.objects(index)] if source.labels == "boxes" else None,
@@ -88,15 +77,15 @@ class BatchStream(Dataset[PairBatch]):
     a gap, and a batch may reach over the border of two epochs. With `shares` they are drawn with replacement.
 
     Args:
-        source: Where the pairs come from.
+        source: The pairs, with or without labels.
         indices: Positions in `source` to draw from, at least one.
-        batch_size: N, pairs in a batch, a multiple of the number of `ranks`.
+        batch_size: Number N of pairs in a batch, a multiple of the number of `ranks`.
         crop: Height and width of the crops in pixels; without `scale` no pair may be smaller.
-        seed: The seed of the run.
-        name: Names the stream; streams of one seed and different names are independent.
+        seed: Chooses the order of the pairs and the crops.
+        name: Name of the stream; streams with one seed and different names are independent.
         shares: Relative frequency of each of `indices`; None for all equally often, without replacement.
-        scale: As for `Window.draw`.
-        upright: As for `Window.draw`.
+        scale: Smallest and largest zoom factor, or None; see `Window.draw`.
+        upright: Whether crops are never turned upside down; see `Window.draw`.
         ranks: The processes that share every batch; each gets its part of the batch that one process would get.
 
     Example:
@@ -133,7 +122,7 @@ class BatchStream(Dataset[PairBatch]):
         )
 
     def pairs_of(self, step: int) -> list[int]:
-        """Return the N positions in the source of a step's pairs, those of all processes."""
+        """Return the N positions in the source of a step's pairs, for all processes together."""
         if self._probabilities is not None:
             return self._rng("order", step).choice(self._indices, self._batch_size, p=self._probabilities).tolist()
         start, count = step * self._batch_size, len(self._indices)
@@ -160,16 +149,13 @@ class _Carrier(Dataset[T | UserError]):
 
 
 def stream_batches(stream: Dataset[T], start: int, stop: int, workers: int = 0) -> Iterator[T]:
-    """Yield what a stream has for the steps `start` to `stop` (excluded).
+    """Yield the items of a stream for the steps `start` to `stop` (excluded).
 
     Args:
-        stream: Its item `step` is what that step needs, as in `BatchStream`.
+        stream: A data set whose item `step` is the batch of that step, such as a `BatchStream`.
         start: The first step; a resumed run passes the step at which it was stopped.
-        stop: The step after the last.
-        workers: Processes that prepare items ahead; 0 prepares them in this one. Changes nothing but the speed.
-
-    Yields:
-        The item of each step, in order.
+        stop: The step after the last one.
+        workers: Processes that prepare items ahead; 0 prepares them in this process. The items are the same.
 
     Raises:
         UserError: If a file of the source can no longer be read.

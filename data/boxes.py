@@ -1,4 +1,4 @@
-"""Boxes of objects as text files, one for each pair, in YOLO's form."""
+"""Text files with the boxes of objects, one file for each pair, in the form of YOLO."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +19,10 @@ def find_boxes(root: Path, names: Sequence[str]) -> list[Path]:
     """Find the box file of each pair: `boxes/NAME.txt`, or `labels/NAME.txt` where there is no folder `boxes`.
 
     Args:
-        root: The folder of the data set.
-        names: Of the pairs.
+        names: Names of the pairs; files of other names are ignored.
 
     Returns:
-        One file for each pair, in their order. Files of other names are passed over.
+        The file of each pair, in the order of `names`.
 
     Raises:
         UserError: If there is no folder of boxes, or a pair has no file in it.
@@ -44,20 +43,20 @@ def find_boxes(root: Path, names: Sequence[str]) -> list[Path]:
 def read_boxes(path: Path, classes: int, *, height: int, width: int) -> tuple[Objects, int]:
     """Read the boxes of one image from lines `class cx cy w h`: a class id, centre and size relative to the image.
 
-    A box that reaches over the image's border is clipped to it.
+    A box that reaches over the border of the image is clipped to it.
 
     Args:
-        path: The text file; an empty one stands for an image without objects, and empty lines are skipped.
-        classes: How many classes there are.
-        height: Of the image in pixels.
-        width: Of the image in pixels.
+        path: The text file; it is empty for an image without objects, and empty lines are skipped.
+        classes: Number of classes in the data set.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
-        The objects, and how many of their boxes were clipped by more than a tenth of a pixel.
+        The objects, and the number of boxes that were clipped by more than a tenth of a pixel.
 
     Raises:
-        UserError: If the file cannot be read, a line is not of this form or holds a value that is not finite, a
-            class is unknown, or a box has no area or none within the image.
+        UserError: If the file cannot be read, a line does not have this form or has a value that is not finite, a
+            class is unknown, or a box has no area in the image.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -89,14 +88,13 @@ def read_boxes(path: Path, classes: int, *, height: int, width: int) -> tuple[Ob
 
 
 def write_boxes(path: Path, objects: Objects, *, height: int, width: int, scores: Tensor | None = None) -> None:
-    """Write what `read_boxes` reads; or, with scores, what a detector found, which is not read for the truth.
+    """Write a file that `read_boxes` reads; or with scores a file of detections, which `read_boxes` refuses.
 
     Args:
-        path: The text file; missing folders above it are made.
-        objects: In the image.
-        height: Of the image in pixels.
-        width: Of the image in pixels.
-        scores: (K,) in [0, 1], to end the lines with; None where boxes are no detections.
+        path: The text file; missing folders are created.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        scores: Scores (K,) in [0, 1] at the ends of the lines; None if the boxes are no detections.
 
     Raises:
         UserError: If the file cannot be written.

@@ -1,4 +1,4 @@
-"""Reading the names of a data set's classes."""
+"""Text files with the names of a data set's classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,20 +14,20 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         path: The text file; empty lines at its end are skipped.
 
     Returns:
-        The names, at least one, each another.
+        At least one name; all names differ.
 
     Raises:
-        UserError: If the file is missing or no text, is empty, has an empty line among the others or a name twice.
+        UserError: If the file is missing, is no text or is empty, has an empty line between others or a name twice.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
-            f"cannot read the class names {path}; write one name per line, that of class 0 first"
+            f"cannot read the class names {path}; write one name per line, the name of class 0 first"
         ) from error
     names = [line.strip() for line in text.rstrip().splitlines()]
     if not names:
-        raise UserError(f"{path} names no class; write one name per line, that of class 0 first")
+        raise UserError(f"{path} names no class; write one name per line, the name of class 0 first")
     if "" in names:
         raise UserError(
             f"{path}, line {names.index('') + 1} is empty, but every line stands for a class id; name the class"
@@ -39,11 +39,11 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def write_class_names(path: Path, names: Sequence[str]) -> None:
-    """Write what `read_class_names` reads.
+    """Write a file that `read_class_names` reads.
 
     Args:
-        path: The file; missing folders above it are made.
-        names: One for each class id, from 0 on.
+        path: The text file; missing folders are created.
+        names: Names of the classes, in the order of their ids from 0 on.
 
     Raises:
         UserError: If the file cannot be written.

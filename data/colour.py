@@ -1,4 +1,4 @@
-"""Colour of a fused image: the network fuses luma, and the chroma of the sources is put back around it."""
+"""Colour of fused images: networks fuse luma, and the fused luma takes the chroma of the sources."""
 
 import numpy as np
 import torch
@@ -12,13 +12,11 @@ _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
 
 
 def is_colour(pixels: Pixels) -> bool:
-    """Tell whether an image has colour: three channels that are not all equal.
+    """Check whether an image (H, W) or (H, W, 3) has colour: three channels that are not all equal.
 
-    Args:
-        pixels: (H, W) or (H, W, 3), uint8 or uint16.
-
-    Returns:
-        False for grey images, also for those stored with three channels.
+    Example:
+        >>> is_colour(np.zeros((4, 4, 3), np.uint8)), is_colour(np.eye(3, dtype=np.uint8)[None])
+        (False, True)
     """
     if pixels.ndim == 2:
         return False
@@ -27,15 +25,20 @@ def is_colour(pixels: Pixels) -> bool:
 
 
 def chroma_source(colour: str, first: Pixels, second: Pixels) -> str:
-    """Choose where the chroma of a fused image comes from.
+    """Choose the source of a fused image's chroma.
 
     Args:
-        colour: Which source carries the colour: "first", "second" or "both", as `Genotype.colour_source` says.
-        first: (H, W) or (H, W, 3).
-        second: (H, W) or (H, W, 3).
+        colour: The source that usually has colour, "first", "second" or "both"; see `Genotype.colour_source`.
+        first: Pixels (H, W) or (H, W, 3) of the first source.
+        second: Pixels (H, W) or (H, W, 3) of the second source.
 
     Returns:
-        `colour`, but the other source where the one that carries the colour is grey; "grey" where both are.
+        `colour`; or the other source if that one is grey, or "grey" if both are.
+
+    Example:
+        >>> grey, red = np.zeros((2, 2), np.uint8), np.full((2, 2, 3), (255, 0, 0), np.uint8)
+        >>> chroma_source("second", grey, red), chroma_source("second", red, grey), chroma_source("both", grey, grey)
+        ('second', 'first', 'grey')
     """
     coloured = {"first": is_colour(first), "second": is_colour(second)}
     if not any(coloured.values()):
@@ -46,13 +49,17 @@ def chroma_source(colour: str, first: Pixels, second: Pixels) -> str:
 
 
 def luma_of(pixels: Pixels) -> Tensor:
-    """Luma Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601) in [0, 1], not rounded to the integers of the depth.
+    """Compute luma Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601) in [0, 1] without rounding.
 
     Args:
-        pixels: (H, W) or (H, W, 3), uint8, uint16 or floating-point in [0, 1].
+        pixels: Pixels (H, W) or (H, W, 3), uint8, uint16 or floating-point in [0, 1].
 
     Returns:
         (H, W) float32 in [0, 1].
+
+    Example:
+        >>> luma_of(np.array([[[255, 0, 0], [255, 255, 255]]], np.uint8))
+        tensor([[0.2990, 1.0000]])
     """
     return _luma(_unit(pixels))
 
@@ -60,17 +67,22 @@ def luma_of(pixels: Pixels) -> Tensor:
 def colour_like(fused: Tensor, first: Pixels, second: Pixels, chroma: str) -> Tensor:
     """Give a fused luma the chroma Cb, Cr of its sources.
 
-    Keeping Cb and Cr under a new luma Y' is RGB + (Y' - Y). Of two coloured sources the chroma are blended with the
+    A new luma Y' with the same Cb and Cr is RGB + (Y' - Y). The chroma of two coloured sources is blended with the
     weights |Cb - 1/2| and |Cr - 1/2|, as in DeepFuse (arXiv 1712.07384).
 
     Args:
-        fused: Y', (H, W) float32 in [0, 1].
-        first: (H, W) or (H, W, 3), uint8, uint16 or floating-point in [0, 1].
-        second: As `first`.
-        chroma: "first", "second", "both" or "grey"; see `chroma_source`.
+        fused: Fused luma Y', (H, W) float32 in [0, 1].
+        first: Pixels (H, W) or (H, W, 3) of the first source, uint8, uint16 or floating-point in [0, 1].
+        second: Pixels of the second source in any of these forms.
+        chroma: The source of the chroma, "first", "second", "both" or "grey"; see `chroma_source`.
 
     Returns:
-        (H, W, 3) float32, clipped to [0, 1]; `fused` itself, (H, W), for "grey".
+        (H, W, 3) float32, clipped to [0, 1]; `fused` itself for "grey".
+
+    Example:
+        >>> reddish = np.full((1, 1, 3), (90, 60, 60), np.uint8)
+        >>> colour_like(torch.full((1, 1), 0.5), np.zeros((1, 1), np.uint8), reddish, "second")
+        tensor([[[0.5825, 0.4648, 0.4648]]])
     """
     if chroma == "grey":
         return fused
@@ -83,14 +95,18 @@ def colour_like(fused: Tensor, first: Pixels, second: Pixels, chroma: str) -> Te
 
 
 def to_pixels(image: Tensor, dtype: DTypeLike) -> Pixels:
-    """Clip to [0, 1], scale to the full range of a depth and round to the nearest integer.
+    """Clip to [0, 1], scale to the full range of an integer type and round to the nearest integer.
 
     Args:
-        image: Any shape, float32.
-        dtype: uint8 or uint16; or a floating-point type, for which values are clipped only.
+        image: Values of any shape, float32.
+        dtype: The type to convert to, uint8 or uint16; a floating-point type is only clipped to.
 
     Returns:
         The same shape in that dtype.
+
+    Example:
+        >>> to_pixels(torch.tensor([-0.1, 0.5, 2.0]), np.uint8)
+        array([  0, 128, 255], dtype=uint8)
     """
     depth = np.dtype(dtype)
     if depth.kind == "f":
@@ -101,20 +117,20 @@ def to_pixels(image: Tensor, dtype: DTypeLike) -> Pixels:
 
 
 def _unit(pixels: Pixels) -> Tensor:
-    """The pixels in [0, 1], float32 of the same shape, in contiguous memory of their own."""
+    """Scale pixels to [0, 1]: float32 of the same shape in contiguous memory of its own."""
     unit = torch.from_numpy(pixels.astype(np.float32, order="C"))
     return unit if pixels.dtype.kind == "f" else unit.div_(int(np.iinfo(pixels.dtype).max))
 
 
 def _luma(image: Tensor) -> Tensor:
-    """Luma of (H, W) or (H, W, 3)."""
+    """Compute the luma of (H, W) or (H, W, 3)."""
     if image.ndim == 2:
         return image
     return image[..., 0].mul(_RED).add_(image[..., 1], alpha=_GREEN).add_(image[..., 2], alpha=_BLUE)
 
 
 def _blended(fused: Tensor, first: Pixels, second: Pixels) -> Tensor:
-    """The fused luma (H, W) under the blended chroma of two sources: (H, W, 3), not clipped."""
+    """Give a fused luma (H, W) the blended chroma of two sources: (H, W, 3), not clipped."""
     planes = []
     # Cr - 1/2 and Cb - 1/2 are R - Y and B - Y up to constants, which cancel between the weights.
     for one, other in zip(_differences(first), _differences(second), strict=True):
@@ -131,7 +147,7 @@ def _blended(fused: Tensor, first: Pixels, second: Pixels) -> Tensor:
 
 
 def _differences(pixels: Pixels) -> tuple[Tensor, Tensor]:
-    """R - Y and B - Y of (H, W) or (H, W, 3) pixels, (H, W) each."""
+    """Compute R - Y and B - Y, (H, W) each, of pixels (H, W) or (H, W, 3)."""
     if pixels.ndim == 2:
         return torch.zeros(pixels.shape), torch.zeros(pixels.shape)
     planes = _unit(pixels.transpose(2, 0, 1))  # channels apart: several passes over them follow

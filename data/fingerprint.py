@@ -1,4 +1,4 @@
-"""Short names for contents, by which processes on several machines find out whether they see the same data."""
+"""Fingerprints of contents, by which processes on several machines check that they see the same data."""
 
 import hashlib
 import json
@@ -10,25 +10,20 @@ from ..runtime.errors import UserError
 
 
 def fingerprint(parts: Iterable[object]) -> str:
-    """Name a sequence of plain values by its content.
-
-    Args:
-        parts: Text, numbers and nested lists of them.
+    """Compute the fingerprint of text, numbers and nested lists of them.
 
     Returns:
         32 hexadecimal digits, the same for equal values on every machine.
+
+    Example:
+        >>> fingerprint(["a", (1, 2)]) == fingerprint(("a", [1, 2]))
+        True
     """
     return hashlib.blake2b(json.dumps(list(parts)).encode(), digest_size=16).hexdigest()
 
 
 def fingerprint_files(paths: Iterable[Path]) -> list[str]:
-    """Name files by their contents.
-
-    Args:
-        paths: The files.
-
-    Returns:
-        Hexadecimal digits for each, in their order.
+    """Compute the fingerprint of each file's content, in hexadecimal digits.
 
     Raises:
         UserError: If a file cannot be read.

@@ -22,12 +22,12 @@ class FolderPairs:
     """Pairs of image files that have all been read once.
 
     Attributes:
-        pairs: The files, at least one pair.
+        pairs: The files of each pair, at least one.
         sizes: Height and width of each pair in pixels.
         cached: Decoded luma of each pair; None for pairs that did not fit into the cache and are read when needed.
-        classes: Names of the classes of `boxes` or `masks`.
+        classes: Names of the classes that `boxes` or `masks` refer to.
         boxes: The objects of each pair; empty if the pairs were not opened for boxes.
-        masks: The class mask of each pair; empty if the pairs were not opened for masks.
+        masks: The class mask (H, W) of each pair; empty if the pairs were not opened for masks.
         unlabelled: Names of the data set's further pairs, which have no label.
     """
 
@@ -82,11 +82,11 @@ def check_pairs(
     cache_megabytes: int = 2048,
     progress: Progress | None = None,
 ) -> FolderPairs:
-    """Read every file of every pair.
+    """Read every file of every pair, so that bad files are reported before a long run starts.
 
     Args:
-        pairs: At least one.
-        minimum_size: Smallest height and width of an image in pixels.
+        pairs: The files of each pair, at least one.
+        minimum_size: Smallest height and width in pixels that an image may have.
         cache_megabytes: Memory for decoded pairs; the pairs beyond it are read again when needed.
         progress: Advanced by one after each pair.
 

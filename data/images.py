@@ -1,4 +1,4 @@
-"""Reading and writing image files in the bit depth that they hold, and luma and unit range of what was read."""
+"""Image files: reading and writing them at their own bit depth, luma, and scaling to [0, 1]."""
 
 import io
 from pathlib import Path
@@ -33,17 +33,22 @@ _BROKEN = (OSError, SyntaxError, ValueError, IndexError, KeyError, Image.Decompr
 def read_pixels(path: Path) -> Pixels:
     """Read a PNG, JPEG, TIFF (first page) or BMP file without changing its bit depth.
 
-    Palettes are resolved, alpha is dropped. An EXIF orientation is not applied: the sources of a pair are
-    aligned on the stored pixel grid, and turning the one that happens to carry the tag would part them.
-
-    Args:
-        path: The image file.
+    Palettes are resolved and alpha is dropped. An EXIF orientation is not applied: the sources of a pair are aligned on
+    the stored pixel grid, and turning the one with the tag would break the alignment.
 
     Returns:
         (H, W) for grey images, (H, W, 3) for colour, uint8 or uint16.
 
     Raises:
-        UserError: If the file is missing or damaged, or holds neither 8 nor 16 bits per sample.
+        UserError: If the file is missing or damaged, or has neither 8 nor 16 bits per sample.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_pixels(Path(folder, "grey.png"), np.full((2, 3), 40000, np.uint16))
+        ...     read_pixels(Path(folder, "grey.png"))
+        array([[40000, 40000, 40000],
+               [40000, 40000, 40000]], dtype=uint16)
     """
     try:
         with Image.open(path) as image:
@@ -66,14 +71,21 @@ def read_pixels(path: Path) -> Pixels:
 
 
 def write_pixels(path: Path, pixels: Pixels) -> None:
-    """Write an image file whose format is that of its suffix; a kill or a full disk leaves no half of it.
+    """Write an image file in the format of its suffix; an interruption leaves the old file or the new one.
 
     Args:
-        path: The file; missing folders above it are made.
-        pixels: (H, W) or (H, W, 3); uint8 for every format, uint16 for TIFF and grey PNG.
+        path: The file; missing folders are created.
+        pixels: Pixels (H, W) or (H, W, 3); uint8 for every format, uint16 for TIFF and grey PNG.
 
     Raises:
         UserError: If the suffix is none of `SUFFIXES`, the format cannot hold 16 bits or the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_pixels(Path(folder, "new", "red.bmp"), np.full((4, 6, 3), (255, 0, 0), np.uint8))
+        ...     read_pixels(Path(folder, "new", "red.bmp")).shape
+        (4, 6, 3)
     """
     suffix = path.suffix.lower()
     deep = pixels.dtype == np.uint16
@@ -92,13 +104,17 @@ def write_pixels(path: Path, pixels: Pixels) -> None:
 
 
 def luma(pixels: Pixels) -> Pixels:
-    """Luma Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded to the nearest integer of the same depth.
+    """Compute luma Y = 0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), rounded to integers of the same depth.
 
     Args:
-        pixels: (H, W) or (H, W, 3), uint8 or uint16.
+        pixels: Pixels (H, W) or (H, W, 3), uint8 or uint16.
 
     Returns:
-        (H, W) in the same dtype; grey images are returned as they are.
+        (H, W) of the same dtype; a grey image itself.
+
+    Example:
+        >>> luma(np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]]], np.uint8))
+        array([[ 76, 150,  29]], dtype=uint8)
     """
     if pixels.ndim == 2:
         return pixels
@@ -107,34 +123,23 @@ def luma(pixels: Pixels) -> Pixels:
 
 
 def unit_range(pixels: Pixels) -> NDArray[np.float32]:
-    """Scale integers to [0, 1] by the full scale of their dtype: 255 or 65535, never by their own maximum.
+    """Scale integers to [0, 1] by the full scale of their dtype, 255 or 65535, never by their own maximum.
 
     Args:
-        pixels: any shape, uint8 or uint16.
+        pixels: Pixels of any shape, uint8 or uint16.
 
     Returns:
         float32 of the same shape.
+
+    Example:
+        >>> unit_range(np.array([0, 13107, 65535], np.uint16))
+        array([0. , 0.2, 1. ], dtype=float32)
     """
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
-def read_luma(path: Path) -> NDArray[np.float32]:
-    """Read the luma of an image file in [0, 1].
-
-    Args:
-        path: The image file.
-
-    Returns:
-        (H, W) float32 in [0, 1].
-
-    Raises:
-        UserError: As `read_pixels`.
-    """
-    return unit_range(luma(read_pixels(path)))
-
-
 def _reduced_to_8_bits(image: ImageFile) -> bool:
-    """Tell 16-bit files with several samples per pixel: of these pillow silently keeps the upper bytes."""
+    """Recognise 16-bit files with several samples per pixel, of which pillow silently keeps the upper bytes alone."""
     if image.format == "TIFF":
         bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]
         return len(bits) > 1 and max(bits) > 8
@@ -147,9 +152,9 @@ def _read_deep_colour(path: Path, file_format: str | None) -> Pixels:
 
 
 def _read_deep_png(path: Path) -> Pixels:
-    """Read 16-bit colour PNG in two passes, since pillow gives one byte of each sample at a time.
+    """Read a 16-bit colour PNG in two passes, since pillow decodes one byte of each sample.
 
-    Of the two bytes of a sample, pillow's "16B" (the greater one first) takes the first, its "16L" the second.
+    pillow's "16B" (most significant byte first) takes the first byte of a sample, "16L" the second.
     """
     halves = []
     for order in ("16B", "16L"):

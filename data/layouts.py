@@ -1,4 +1,4 @@
-"""The layouts in which the field's data sets lie on disk, and finding the images of one side of a layout."""
+"""The layouts of the field's data sets on disk, and how to find the images of one source in a layout."""
 
 import os
 import re
@@ -8,14 +8,14 @@ from pathlib import Path
 from .images import SUFFIXES
 
 Layout = tuple[str, str]
-"""Where the first and the second source of a pair lie, relative to the folder of the data set.
+"""Paths of the first and the second source of a pair in the data set, without suffix.
 
-NAME stands for the pair's name and `*` for anything; upper and lower case are the same; the suffix is that of an image.
+NAME stands for the pair's name and `*` for anything; upper and lower case are the same.
 """
 
 
 def _medical(modality: str) -> tuple[Layout, ...]:
-    """The layouts of the Harvard sets: the two folders, by themselves or below the folder of their task."""
+    """List the layouts of the Harvard sets: two folders, in the data set itself or below the folder of the task."""
     folders = ("", f"mri-{modality}/", f"{modality}-mri/")
     return tuple((f"{at}mri/NAME", f"{at}{other}/NAME") for at in folders for other in (modality, "other"))
 
@@ -47,21 +47,22 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
         ("NAME_a", "NAME_b"),
     ),
 }
-"""The layouts of each task of `genotypes.TASKS`; the comments name sets that come so."""
+"""The layouts of each task of `genotypes.TASKS`; the comments name data sets that have them."""
 
 MASKS = ("label/NAME", "labels/NAME", "segmentation_labels/NAME")  # FMB; MSRS
-"""Where the class masks of pairs lie, in the form of half a `Layout`."""
+"""The layouts of the class masks of pairs, each in the form of half a `Layout`."""
 
 
 def divided(layout: Layout, part: str) -> list[Layout]:
-    """List the layouts of one part of a set, such as `train`: its folder may stand at any depth above the names.
+    """List the layouts of one part of a divided data set; the part's folder may be at any depth above the names.
 
     Args:
-        layout: The layout of an undivided set.
-        part: Name of the part's folder.
+        layout: The layout of an undivided data set.
+        part: Name of the folder of the part.
 
-    Returns:
-        For `ir/NAME` these are `train/ir/NAME` and `ir/train/NAME`.
+    Example:
+        >>> divided(("ir/NAME", "vis/NAME"), "train")
+        [('train/ir/NAME', 'train/vis/NAME'), ('ir/train/NAME', 'vis/train/NAME')]
     """
     first, second = (pattern.split("/") for pattern in layout)
     depths = range(min(_fixed(first), _fixed(second)) + 1)
@@ -72,18 +73,17 @@ def divided(layout: Layout, part: str) -> list[Layout]:
 
 
 def find_images(root: Path, pattern: str) -> dict[str, list[Path]]:
-    """Find the images of one side of a layout.
+    """Find the images of one source in a data set.
 
     Args:
-        root: The folder of the data set.
-        pattern: One half of a `Layout`.
+        pattern: The path of the source in a `Layout`.
 
     Returns:
-        For each name its files, more than one where several fit; empty where there is nothing. Hidden files and
-        other kinds of files are passed over.
+        The files of each name, more than one if several fit; empty if there are none. Hidden files and files that are
+        no images are ignored.
     """
     *folders, last = pattern.split("/")
-    places = [(root, "")]  # folders, each with the pair's name where its path tells it
+    places = [(root, "")]  # folders, each with the pair's name once its path has it
     for folder in folders:
         places = [
             (path, name) for place in places for path, name in _fitting(*place, folder, images=False) if path.is_dir()
@@ -101,7 +101,7 @@ def _fixed(parts: list[str]) -> int:
 
 
 def _fitting(folder: Path, known: str, part: str, *, images: bool) -> Iterator[tuple[Path, str]]:
-    """Yield what a folder holds that fits one part of a pattern, with the pair's name where that is known by then."""
+    """Yield the entries of a folder that fit one part of a pattern, with the pair's name once it is known."""
     expression = re.escape(part).replace(r"\*", ".*").replace("NAME", re.escape(known) if known else "(?P<name>.+)")
     fits = re.compile(expression, re.IGNORECASE).fullmatch
     try:

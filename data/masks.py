@@ -1,4 +1,4 @@
-"""Class masks of images as PNG files, one for each pair."""
+"""PNG files with the class masks of images, one file for each pair."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,17 +19,16 @@ Mask = NDArray[np.uint8]  # (H, W)
 
 
 def find_masks(root: Path, names: Sequence[str]) -> list[Path]:
-    """Find the mask of each pair in whichever of the layouts `MASKS` they lie; of a divided set those of `train`.
+    """Find the mask of each pair in one of the layouts `MASKS`; in a divided data set below `train`.
 
     Args:
-        root: The folder of the data set.
-        names: Of the pairs.
+        names: Names of the pairs; masks of other names are ignored.
 
     Returns:
-        One file for each pair, in their order. Masks of other names are passed over.
+        The file of each pair, in the order of `names`.
 
     Raises:
-        UserError: If there are no masks or more than one kind of them, or a pair has none or two.
+        UserError: If there are no masks or masks in two layouts, or a pair has none or two.
     """
     found = _search(root, MASKS) or _search(
         root, [first for pattern in MASKS for first, _ in divided((pattern, pattern), "train")]
@@ -51,20 +50,20 @@ def find_masks(root: Path, names: Sequence[str]) -> list[Path]:
 def read_masks(
     files: Sequence[Path], sizes: Sequence[tuple[int, int]], names: Path
 ) -> tuple[list[Mask], tuple[str, ...]]:
-    """Read class masks: 8-bit PNG in which the grey value, or the place in the palette, is the class id, 255 none.
+    """Read class masks: 8-bit PNG with the class id as grey value or palette index, and `IGNORED` for no class.
 
     Args:
-        files: The masks.
-        sizes: Height and width that each must have.
-        names: A text file with the class names, one per line, that of id 0 first. Where there is none, the classes are
-            called background, class 1, class 2 and so on, or background and target where there are just two.
+        files: The mask of each pair, a PNG file.
+        sizes: Height and width of each pair, which its mask must have.
+        names: A text file with the class names; see `read_class_names`. If it does not exist, the classes are called
+            background, class 1, class 2 and so on, or background and target if there are just two.
 
     Returns:
         The masks, (H, W) uint8, and the class names.
 
     Raises:
-        UserError: If a mask is damaged, of another kind or size, or holds an id without a name, or if they all show
-            nothing but background and no file names further classes.
+        UserError: If a mask is damaged, of another kind or size, or has an id without a name; or if all masks have
+            only background and no file names further classes.
     """
     with ThreadPoolExecutor() as executor:
         masks = list(executor.map(read_mask, files))
@@ -88,13 +87,10 @@ def read_masks(
 
 
 def read_mask(path: Path) -> Mask:
-    """Read the class ids of one mask.
-
-    Args:
-        path: A PNG file of 8-bit grey or with a palette.
+    """Read the class ids of one mask from an 8-bit PNG file, grey or with a palette.
 
     Returns:
-        (H, W) uint8: the grey values, or the places in the palette.
+        (H, W) uint8: the grey values, or the palette indices.
 
     Raises:
         UserError: If the file is missing, damaged or of another kind.
@@ -115,7 +111,7 @@ def read_mask(path: Path) -> Mask:
 
 
 def _search(root: Path, patterns: Sequence[str]) -> dict[str, list[Path]]:
-    """Find the masks in the one of the layouts in which there are any; empty where there are none."""
+    """Find the masks in the one layout that has any; empty if there are none."""
     present = [(pattern, found) for pattern in patterns if (found := find_images(root, pattern))]
     if len(present) > 1:
         ways = " and as ".join(pattern for pattern, _ in present)

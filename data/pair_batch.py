@@ -13,8 +13,8 @@ class Objects(NamedTuple):
     """The labelled objects in one image.
 
     Attributes:
-        boxes: (K, 4) float32: left, top, right and bottom in pixels, inside the image and of positive area.
-        classes: (K,) int64, positions in the class names of the data set.
+        boxes: Boxes (K, 4), float32: left, top, right and bottom in pixels, inside the image and of positive area.
+        classes: Class of each box, (K,) int64, a position in the class names of the data set.
 
     Example:
         >>> objects = Objects(torch.tensor([[4.0, 2.0, 20.0, 30.0]]), torch.tensor([0]))
@@ -34,10 +34,10 @@ class PairBatch(NamedTuple):
     """A batch of aligned luma images in [0, 1], with their labels where the source has any.
 
     Attributes:
-        first: (N, 1, H, W) float32.
-        second: (N, 1, H, W) float32.
-        objects: The objects in each of the N pairs; None if the source has no boxes.
-        masks: (N, H, W) int64, a class or `IGNORED` for each pixel; None if the source has no masks.
+        first: Images of the first source, (N, 1, H, W) float32.
+        second: Images of the second source, (N, 1, H, W) float32.
+        objects: The objects in each of the N pairs; None if the pairs have no boxes.
+        masks: Class or `IGNORED` of each pixel, (N, H, W) int64; None if the pairs have no masks.
 
     Example:
         >>> batch = PairBatch(torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8))

@@ -22,7 +22,8 @@ class PairSource(Protocol):
     """
 
     @property
-    def names(self) -> tuple[str, ...]: ...
+    def names(self) -> tuple[str, ...]:
+        """Name of each pair."""
 
     @property
     def labels(self) -> Labels | None:
@@ -57,7 +58,7 @@ class JoinedPairs:
     """Several sources as one: their pairs follow each other.
 
     Args:
-        sources: At least one; all have the same kind of labels and the same classes.
+        sources: One or more sources with the same kind of labels and the same classes.
     """
 
     def __init__(self, sources: Sequence[PairSource]) -> None:

@@ -1,4 +1,4 @@
-"""Pairing image files: of a data set in any of its usual layouts, of two folders, and fused images with their pairs."""
+"""Pairs of image files: in a data set of any usual layout, in two folders, and fused images with their pairs."""
 
 import glob
 from collections.abc import Sequence
@@ -12,7 +12,12 @@ from .layouts import LAYOUTS, Layout, divided, find_images
 
 
 class Pair(NamedTuple):
-    """Two image files of one scene, aligned pixel by pixel."""
+    """Two image files of one scene, aligned pixel by pixel.
+
+    Example:
+        >>> Pair("00001", Path("ir/00001.png"), Path("vis/00001.jpg")).second.name
+        '00001.jpg'
+    """
 
     name: str
     first: Path
@@ -29,23 +34,30 @@ def find_pairs(
     *,
     folders: tuple[str, str] | None = None,
 ) -> list[Pair]:
-    """Find the pairs of a data set in whichever of its task's `LAYOUTS` it lies on disk, or in two folders of it.
+    """Find the pairs of a data set in any of the task's `LAYOUTS`, or in two folders of the data set.
 
     Args:
-        root: The folder of the data set.
-        task: A key of `genotypes.TASKS`; with `folders` any name.
-        split: The part of the set to take: the folder of this name in `root` or below the two folders, or else the
-            pairs that `<split>.txt` in `root` names. None takes all pairs, of a set that is divided into folders
-            those of `train`.
-        folders: The folders below `root` that hold the first and the second source, where they are not to be looked
-            for in the task's layouts.
+        root: The folder of the data set; see `layouts.LAYOUTS`.
+        task: A key of `genotypes.TASKS`; any name if `folders` are given.
+        split: The part of the data set to take: a folder of this name, in `root` or below the folders of the sources,
+            or the pairs that `<split>.txt` in `root` names. None takes all pairs; of a data set that is divided into
+            folders, the pairs of `train`.
+        folders: Folders in `root` with the images of the first and the second source, instead of the task's layouts.
 
     Returns:
         The pairs, sorted by name.
 
     Raises:
-        UserError: If the task is unknown, the folder does not exist, holds no pairs of this task or more than one kind
-            of them, there is no such part, a file has no partner or two files share a name.
+        UserError: If the task is unknown, the folder does not exist, it holds no pairs of this task or pairs in two
+            layouts, there is no such part, a file has no partner, or two files share a name.
+
+    Example:
+        >>> import tempfile
+        >>> from timfuse.data import write_scenes
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = write_scenes(Path(folder), 2, task="multi-focus", height=32, width=32, seed=0)
+        ...     [f"{pair.name}: {pair.first.parent.name}" for pair in find_pairs(Path(folder), "multi-focus")]
+        ['scene_00000: near', 'scene_00001: near']
     """
     if folders is None:
         check_choice("task", task, LAYOUTS)
@@ -69,18 +81,26 @@ def find_pairs(
 
 
 def match_pairs(first: str | Path, second: str | Path) -> list[Pair]:
-    """Pair what a user names as the two sources: by file name, or two single files whatever their names.
+    """Pair the images of two sources by name, or two single files whatever their names.
 
     Args:
-        first: A file, a folder or a glob pattern.
-        second: As `first`; extensions may differ.
+        first: A file, a folder or a glob pattern for the first source.
+        second: The same for the second source; the suffixes of the images may differ.
 
     Returns:
-        The pairs, sorted by name; that of two single files is the first's.
+        The pairs, sorted by name; two single files have the name of the first.
 
     Raises:
-        UserError: If there is nothing of this path, a folder without images, an image without a partner, or two files
-            of one side share a name.
+        UserError: If there is no such path, a folder holds no images, an image has no partner, or two files of one
+            source share a name.
+
+    Example:
+        >>> import tempfile
+        >>> from timfuse.data import write_scenes
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first, second = write_scenes(Path(folder), 3, height=32, width=32, seed=0)
+        ...     [pair.name for pair in match_pairs(first, second)]
+        ['scene_00000', 'scene_00001', 'scene_00002']
     """
     if Path(first).is_file() and Path(second).is_file():
         return [Pair(Path(first).stem, Path(first), Path(second))]
@@ -96,17 +116,16 @@ def match_pairs(first: str | Path, second: str | Path) -> list[Pair]:
 
 
 def find_fused(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Find the fused image of each pair by name; the extensions may differ, and other images are passed over.
+    """Find the fused image of each pair by name.
 
     Args:
-        folder: The fused images of one method.
-        names: Of the pairs.
+        folder: The fused images of one method, with any suffix; further images are ignored.
 
     Returns:
-        One file for each pair, in their order.
+        The file of each pair, in the order of `names`.
 
     Raises:
-        UserError: If the folder does not exist or is empty, lacks a pair's image or holds two.
+        UserError: If the folder does not exist or is empty, or has no image or two images for a pair.
     """
     if not folder.is_dir():
         raise UserError(f"the folder of fused images {folder} does not exist; check the path")
@@ -121,16 +140,17 @@ def find_fused(folder: Path, names: Sequence[str]) -> list[Path]:
 
 
 def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
-    """Tell apart the names and folders of methods as users give them: NAME=FOLDER, or FOLDER for its own name.
+    """Read the names and folders of methods from arguments of a command line.
 
     Args:
-        arguments: One for each method; a folder whose name has an equals sign in it is still a folder.
+        arguments: NAME=FOLDER for each method, or FOLDER for a method with the folder's name. An existing folder may
+            have an equals sign in its name.
 
     Returns:
-        The folders by name, in their order.
+        The folders by name, in the order of the arguments.
 
     Raises:
-        UserError: If two methods have one name.
+        UserError: If two methods have the same name.
     """
     folders: dict[str, Path] = {}
     for text in arguments:
@@ -145,17 +165,17 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
 
 
 def read_names(path: Path, known: set[str]) -> list[str]:
-    """Read a text file with one pair name per line, with or without the image's extension.
+    """Read a text file with one pair name per line, with or without the suffix of the image.
 
     Args:
         path: The text file; empty lines are skipped.
-        known: The names that exist.
+        known: The names of all pairs, which the file must choose from.
 
     Returns:
         The names, sorted, each once.
 
     Raises:
-        UserError: If the file cannot be read, is empty or holds a name that does not exist.
+        UserError: If the file cannot be read, is empty or has an unknown name.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
@@ -175,19 +195,19 @@ def read_names(path: Path, known: set[str]) -> list[str]:
 
 
 def _layout_of(folders: tuple[str, str]) -> Layout:
-    """The layout of a set whose two folders are named."""
+    """Make the layout of a data set whose two folders are named."""
     for folder in folders:
         path = PurePosixPath(folder)
         if path.is_absolute() or ".." in path.parts or "*" in folder or "NAME" in folder:
             raise UserError(f"{folder!r} cannot be a folder of a source; name one below the data folder, like 'ir'")
     first, second = (str(PurePosixPath(folder) / "NAME") for folder in folders)
     if first == second:
-        raise UserError(f"both sources are said to lie in {folders[0]!r}; name two folders")
+        raise UserError(f"both sources are in {folders[0]!r}; name two folders")
     return first, second
 
 
 def _check_folders(root: Path, layouts: Sequence[Layout]) -> None:
-    """Tell which of the two folders that a user named is missing or empty in all of these layouts."""
+    """Raise the error for the folder, of the two that a user named, that is missing or empty in all layouts."""
     for side in zip(*layouts, strict=True):
         if not any(find_images(root, pattern) for pattern in side):
             paths = [root / PurePosixPath(pattern).parent for pattern in side]
@@ -198,13 +218,13 @@ def _check_folders(root: Path, layouts: Sequence[Layout]) -> None:
 
 
 def _search(root: Path, layouts: Sequence[Layout]) -> tuple[_Found, _Found] | None:
-    """Find the images of both sides in the one layout in which the set lies; None where it lies in none of them."""
+    """Find the images of both sources in the one layout that the data set has; None if it has none of them."""
     present = []
     for layout in layouts:
         first, second = (find_images(root, pattern) for pattern in layout)
         if first and second:
             present.append((layout, first, second))
-    # Sides that share no name are taken for want of better alone: joining them tells what is wrong.
+    # A layout whose sources share no name is the last resort: joining its images raises an error with the names.
     chosen = [entry for entry in present if entry[1].keys() & entry[2].keys()] or present[:1]
     if len(chosen) > 1:
         ways = " and as ".join(" + ".join(layout) for layout, _, _ in chosen)
@@ -213,7 +233,7 @@ def _search(root: Path, layouts: Sequence[Layout]) -> tuple[_Found, _Found] | No
 
 
 def _join(root: Path, first: _Found, second: _Found, wanted: Sequence[str] | None = None) -> list[Pair]:
-    """Make pairs of the two sides of a set, or of those names of it that are wanted."""
+    """Make the pairs of all names, or of those that are wanted."""
     names = sorted(first.keys() | second.keys()) if wanted is None else wanted
     alone = [
         str(path.relative_to(root))

@@ -25,8 +25,8 @@ class PairSet:
     """The pairs of one data set.
 
     Attributes:
-        name: Name of the data set.
-        source: Its pairs.
+        name: Name of the data set, from its folder.
+        source: The pairs, with or without labels.
         split: The positions in `source` of each part.
     """
 
@@ -45,8 +45,8 @@ class RunPairs:
     """The pairs of a run; positions are those in all data sets together.
 
     Attributes:
-        sets: At least one data set.
-        shares: Relative frequency of each data set's pairs in batches.
+        sets: The data sets, at least one.
+        shares: Relative frequency of the pairs of each data set in batches.
 
     Example:
         >>> pairs = open_pairs([None], task="mri-ct", synthetic_pairs=10, validation=0.2)
@@ -101,11 +101,8 @@ class RunPairs:
         """Yield the batches of the steps `start` to `stop` (excluded).
 
         Args:
-            name: Names the stream; the arguments that are not listed are those of `BatchStream` and `stream_batches`.
-            start: The first step.
-            stop: The step after the last.
-            part: The pairs to draw from.
-            device: The device of the batches.
+            name: Name of the stream; the arguments that are not listed belong to `BatchStream` and `stream_batches`.
+            part: The part of the pairs that the batches are drawn from.
 
         Yields:
             The batch of each step, with labels where the pairs have any.
@@ -157,18 +154,15 @@ def open_pairs(
 ) -> RunPairs:
     """Open the pairs of a run and split each data set into its parts; every file is read once and checked.
 
-    The arguments that are not listed are those of `open_source` and `split_pairs`.
+    The arguments that are not listed belong to `open_source` and `split_pairs`.
 
     Args:
         roots: Folders of the data sets, at least one, each once; None for synthetic pairs.
         seed: Chooses the parts, and the synthetic pairs.
         synthetic_seed: Chooses the synthetic pairs instead of `seed`.
         validation_pairs: Largest number of validation pairs of each data set, spread over its list; None for all.
-        shares: Relative frequency of each data set's pairs in batches; None for all data sets equally often.
+        shares: Relative frequency of the pairs of each data set in batches; None for all data sets equally often.
         cache_megabytes: Memory for the decoded pairs of each data set; the others are read again when needed.
-
-    Returns:
-        The pairs.
 
     Raises:
         UserError: If a folder or a file in it cannot be used, there are too few pairs, or the labels of two data sets

@@ -31,15 +31,15 @@ def open_source(
     """Open the pairs of a data set, or synthetic ones; every image and every label is read once and checked.
 
     Boxes are `boxes/NAME.txt` in the form of YOLO with class names in `classes.txt`; see `find_boxes` and `read_boxes`.
-    Class masks are `label/NAME.png` with class names in `label-classes.txt`; see `find_masks` and `read_masks`. Where
-    `labelled.txt` names pairs, only these have masks, and the others are not in the source.
+    Class masks are `label/NAME.png` with class names in `label-classes.txt`; see `find_masks` and `read_masks`. If
+    `labelled.txt` names pairs, only these have masks, and the other pairs are not in the source.
 
     Args:
-        root: The folder of the data set; None for synthetic pairs.
-        task: A key of `genotypes.TASKS`; with `folders` any name.
-        folders: As for `find_pairs`.
+        root: Folder of the data set; None for synthetic pairs.
+        task: A key of `genotypes.TASKS`; any name if `folders` are given.
+        folders: Folders in `root` with the images of the first and the second source; see `find_pairs`.
         labels: The labels to open; None for pairs without labels.
-        minimum_size: Smallest height and width of an image in pixels.
+        minimum_size: Smallest height and width in pixels that an image may have.
         synthetic_pairs: Number of pairs to render where `root` is None.
         seed: Chooses the synthetic pairs.
         cache_megabytes: Memory for decoded pairs; the pairs beyond it are read again when needed.

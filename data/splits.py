@@ -23,7 +23,7 @@ class Split(NamedTuple):
     Attributes:
         training: Pairs that train network weights (the inner problem).
         architecture: Pairs that score the architecture of a search (the outer problem); empty unless asked for.
-        validation: Pairs that train nothing.
+        validation: Pairs that neither weights nor architecture are trained on.
     """
 
     training: tuple[int, ...]
@@ -48,16 +48,13 @@ def split_pairs(
 
     Args:
         names: Name of each pair in the source.
-        seed: Draws the blocks.
+        seed: Chooses the blocks of each part.
         folder: Folder of the data set; if it holds `train.txt` and `val.txt`, these name the training and the
             validation pairs, and pairs that neither names are left out.
         validation: Fraction of all pairs for validation, in (0, 1), where no file names them.
         architecture: Fraction of the training pairs for the architecture of a search, in (0, 1); None for no such part.
         unlabelled: Names of the data set's further pairs, which are in no part. The two files may name them, and with
             `architecture` they are dealt too, so that a search has the same parts with and without labels.
-
-    Returns:
-        The parts.
 
     Raises:
         UserError: If there are too few pairs, or the two files contradict each other or the pairs.

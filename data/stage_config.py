@@ -85,7 +85,6 @@ class DataSection(PairsSection):
         """Open the pairs; every file is read once and checked.
 
         Args:
-            task: The fusion task.
             folders: Names of the folders of the sources; None for the usual ones of the task.
             seed: Deals out the pairs, and chooses the synthetic ones.
             roots: Folders of data sets in the place of `root`.
@@ -137,8 +136,8 @@ class StageConfig(Section):
     Attributes:
         stage: The stage whose config this is.
         run: The run folder, which gets everything that the stage writes.
-        seed: Chooses all random numbers.
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps"; "auto" takes a CUDA device where there is one.
+        seed: Seed of all random numbers of the run.
+        device: Device of the networks: "cpu", "cuda", "cuda:1", "mps", or "auto" for CUDA where there is a device.
     """
 
     stage: str
@@ -161,7 +160,7 @@ class StageConfig(Section):
 
         Args:
             genotype: The genotype at the start of the stage.
-            **entries: Entries of the provenance.
+            **entries: Further entries of the provenance.
         """
         start = {key: value for key in ("genotype", "init", "first_stage") if (value := getattr(self, key, None))}
         provenance: dict[str, Any] = {
@@ -220,8 +219,7 @@ def check_task(name: str, sources: Sources | None) -> None:
     """Refuse a task that is neither one of `genotypes.TASKS` nor described by its sources.
 
     Args:
-        name: Name of the task.
-        sources: Names of its sources, which a task of the user's own needs.
+        sources: Names of the task's sources, which a task of the user's own needs.
 
     Raises:
         ValueError: If the task is unknown, or its name cannot name a folder.

@@ -24,8 +24,8 @@ class Window:
     Coordinates are continuous: pixel i covers [i, i + 1].
 
     Attributes:
-        top: First row of the square.
-        left: First column of the square.
+        top: First row of the square in the image.
+        left: First column of the square in the image.
         side: Height and width of the square in pixels of the image.
         crop: Height and width of the result in pixels.
         horizontal_flip: Whether left and right are swapped.
@@ -56,7 +56,6 @@ class Window:
             height: Height of the image in pixels.
             width: Width of the image in pixels.
             crop: Height and width of the result in pixels; without `scale` the image must be at least as large.
-            rng: The generator.
             scale: Smallest and largest zoom factor, drawn log-uniformly; an image that is too small for the factor is
                 enlarged more. None for no zoom.
             upright: Whether top and bottom stay where they are.

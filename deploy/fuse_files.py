@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..data import Pair, Pixels, is_colour, match_pairs, read_pixels, to_pixels, write_pixels
-from ..data.images import SUFFIXES
+from ..data import Pair, is_colour, match_pairs, read_pixels, to_pixels, write_pixels
+from ..data.images import SUFFIXES, Pixels
 from ..genotypes.choices import check_choice
 from ..runtime.errors import UserError
 from ..runtime.files import make_folder

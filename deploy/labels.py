@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data import Objects, Pixels, luma, to_pixels, unit_range, write_pixels
+from ..data import Objects, luma, to_pixels, unit_range, write_pixels
 from ..data.boxes import write_boxes
 from ..data.class_names import read_class_names, write_class_names
+from ..data.images import Pixels
 from ..downstream import Detections, load_task_network
 from ..downstream.label_drawing import with_labels
 from ..operators.network_folders import find_network

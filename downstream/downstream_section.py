@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ..data import Labels
+from ..data.pair_source import Labels
 from ..runtime.config import NonNegative, Positive, Section
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data import Objects, PairBatch, PairSource, Pixels, RunPairs, luma, read_pixels
+from ..data import Objects, PairBatch, PairSource, RunPairs, luma, read_pixels
 from ..data.fingerprint import fingerprint, fingerprint_files
+from ..data.images import Pixels
 from ..data.masks import Mask
 from ..data.pairs import find_fused
 from ..runtime.errors import UserError

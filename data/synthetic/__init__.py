@@ -1,4 +1,11 @@
-"""Synthetic pairs of every fusion task: street scenes, heads, exposures and focus, rendered and never downloaded."""
+"""Synthetic pairs of every fusion task: street scenes, heads, exposures and focus, rendered without a download.
+
+The labels of street scenes refer to these classes:
+
+>>> from timfuse.data.synthetic import MASK_CLASSES, SCENE_CLASSES
+>>> SCENE_CLASSES, MASK_CLASSES[0]
+(('person', 'bicycle', 'car'), 'background')
+"""
 
 from .exposures import make_exposures
 from .files import write_scenes

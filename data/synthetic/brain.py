@@ -1,4 +1,4 @@
-"""The anatomy of a synthetic head, of which a phantom's scanners each see another side."""
+"""The anatomy of a synthetic head, which the scanners of a phantom see in different ways."""
 
 import math
 from dataclasses import dataclass
@@ -17,22 +17,17 @@ _HEAD = 0.9  # half the length of the head at its widest, of half the picture
 
 @dataclass(frozen=True)
 class Brain:
-    """What is where in one slice; all are (H, W) shares in [0, 1].
+    """The tissues of one slice; each field without a note is a share (H, W) of the pixels in [0, 1].
 
     Attributes:
-        scalp: Skin and fat.
-        skull: Bone.
         marrow: The spongy middle of the bone, a part of `skull`.
-        brain: All within the skull's lining.
-        grey: Grey matter, a part of `brain`; likewise the other tissues.
-        white: White matter.
-        fluid: Cerebrospinal fluid.
+        brain: Everything within the lining of the skull.
+        grey: Grey matter, a part of `brain`, like the tissues that follow.
         falx: The membrane between the hemispheres.
         calcified: Chalk in the choroid plexus and the pineal gland.
-        lesion: The core of a lesion.
-        swelling: What surrounds it.
-        texture: Fine unevenness of tissue, about one in size.
-        supply: Coarse unevenness of metabolism, about one in size.
+        swelling: The surroundings of the lesion.
+        texture: Fine unevenness of tissue (H, W), about one in size.
+        supply: Coarse unevenness of metabolism (H, W), about one in size.
     """
 
     scalp: Floats
@@ -67,7 +62,7 @@ class _Volume:
         return spread(self.nodes(cells, cells), *self.shape)
 
     def symmetric(self, cells: int, share: float) -> Floats:
-        """Draw a field of which a share is mirrored between left and right."""
+        """Draw a field; a share of it is mirrored between left and right."""
         nodes = self.nodes(cells, cells)
         mixed = share * (nodes + nodes[:, ::-1]) / math.sqrt(2) + math.sqrt(1 - share**2) * self.nodes(cells, cells)
         return spread(mixed, *self.shape)
@@ -77,13 +72,13 @@ def make_brain(rng: np.random.Generator, level: float, height: int, width: int) 
     """Cut one axial slice out of a head.
 
     Args:
-        rng: The head; slices of the same head need generators in the same state.
-        level: How high the slice lies, from 0 at the base of the cerebrum to 1 near the crown.
-        height: Pixels.
-        width: Pixels.
+        rng: The head: slices of the same head need generators in the same state.
+        level: Height of the slice, from 0 at the base of the cerebrum to 1 near the crown.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     Returns:
-        The slice, front up.
+        The slice, with the front at the top.
     """
     half = min(height, width) / 2  # pixels of a unit of length
     pixel = 1 / half
@@ -140,7 +135,7 @@ def make_brain(rng: np.random.Generator, level: float, height: int, width: int) 
 def _to_cortex(
     volume: _Volume, u: Floats, v: Floats, long: float, depth: Floats, fissure: Floats, half: float
 ) -> Floats:
-    """Distance to the surface of the folded cortex: the lining, the midline, or the furrow next to it.
+    """Compute the distance to the surface of the folded cortex: the lining, the midline, or the nearest furrow.
 
     Furrows are the zero crossings of a field around each hemisphere's middle, so that most of them run inwards.
     """
@@ -165,7 +160,7 @@ def _to_cortex(
 
 
 def _look_up(tables: Floats, which: NDArray[np.intp], rows: Floats, columns: Floats) -> Floats:
-    """Interpolate linearly in (K, R, C) tables whose columns go round."""
+    """Interpolate linearly in (K, R, C) tables with cyclic columns."""
     top, left = rows.astype(np.intp), columns.astype(np.intp)
     below, right = np.minimum(top + 1, tables.shape[1] - 1), (left + 1) % tables.shape[2]
     left, down, across = left % tables.shape[2], rows - top, columns - left
@@ -177,7 +172,7 @@ def _look_up(tables: Floats, which: NDArray[np.intp], rows: Floats, columns: Flo
 def _deep_parts(
     volume: _Volume, rng: np.random.Generator, u: Floats, v: Floats, level: float, long: float
 ) -> tuple[Floats, Floats]:
-    """Signed distances to the basal ganglia and to the ventricles, which fill only some levels."""
+    """Compute signed distances to the basal ganglia and to the ventricles, which only some levels have."""
     u, v = u / long + 0.015 * volume.field(7), v / long + 0.015 * volume.field(7)
     side = np.abs(u)
     within = 1 - (level - 0.3) ** 2 / 0.3**2  # of the ventricles: full at 0.3, none above 0.6
@@ -209,7 +204,7 @@ def _lesion(
     wide: float,
     pixel: float,
 ) -> tuple[Floats, Floats]:
-    """Core and surroundings of a tumour or an infarct that half of the heads have at some level."""
+    """Draw core and surroundings of a tumour or an infarct, which half of the heads have at some level."""
     present = rng.random() < 0.5
     turn, far, size = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.6), rng.uniform(0.1, 0.24)
     height, halo = rng.uniform(0.1, 0.8), rng.uniform(1.2, 2.0)
@@ -223,7 +218,7 @@ def _lesion(
 
 
 def _calcified(rng: np.random.Generator, u: Floats, v: Floats, level: float, long: float, pixel: float) -> Floats:
-    """Specks of chalk at the pineal gland and in the choroid plexus of both sides."""
+    """Draw specks of chalk at the pineal gland and in the choroid plexus of both sides."""
     specks = np.zeros(np.broadcast_shapes(u.shape, v.shape), np.float32)
     for place, height in (((0.0, 0.2), 0.12), ((0.17, 0.26), 0.3), ((-0.17, 0.26), 0.3)):
         at = np.array(place) * long + rng.normal(0, 0.01, 2)

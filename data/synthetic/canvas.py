@@ -1,4 +1,4 @@
-"""What a scene is made of before a sensor looks: temperature, reflectance, light and class per pixel."""
+"""The physical fields of a street scene before a sensor sees them: temperature, reflectance and light of each pixel."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,24 +12,20 @@ Mask = NDArray[np.bool_]
 
 @lru_cache(maxsize=64)
 def _interpolation(size: int, cells: int) -> Floats:
-    """(size, cells + 1) matrix that interpolates linearly between the nodes of a regular grid."""
+    """Make the (size, cells + 1) matrix that interpolates linearly between the nodes of a regular grid."""
     place = (np.arange(size) + 0.5) * cells / size
     distance = np.abs(place[:, None] - np.arange(cells + 1))
     return np.asarray(np.maximum(0, 1 - distance), np.float32)
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, rows: int, columns: int) -> Floats:
-    """Draw noise in [-1, 1] that is linear between the (rows + 1) x (columns + 1) nodes of a grid.
+    """Draw noise (height, width) in [-1, 1] that is linear between the nodes of a grid.
 
     Args:
-        rng: The generator.
-        height: Pixels.
-        width: Pixels.
-        rows: Grid cells from top to bottom.
-        columns: Grid cells from left to right.
-
-    Returns:
-        (height, width).
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        rows: Number of grid cells from top to bottom.
+        columns: Number of grid cells from left to right.
     """
     nodes = rng.uniform(-1, 1, (rows + 1, columns + 1)).astype(np.float32)
     return np.asarray(_interpolation(height, rows) @ nodes @ _interpolation(width, columns).T, np.float32)
@@ -42,10 +38,10 @@ class Camera:
     World coordinates in metres: x to the right, height above the road, depth along the road.
 
     Attributes:
-        focal: Focal length in pixels.
-        height: Of the camera above the road, in metres.
-        column: Of the vanishing point, in pixels.
-        horizon: Row of the vanishing point, in pixels.
+        focal: Focal length of the lens in pixels.
+        height: Height of the camera above the road in metres.
+        column: Column of the vanishing point in pixels.
+        horizon: Row of the vanishing point in pixels.
     """
 
     focal: float
@@ -60,16 +56,15 @@ class Camera:
 
 
 class Canvas:
-    """The scene's physical fields, painted from far to near.
+    """The physical fields of a scene, (H, W) each, which are painted from far to near.
 
     Attributes:
-        temperature: (H, W) apparent temperature in degrees Celsius, which the infrared sensor sees.
-        reflectance: (H, W) in [0, 1], lit by `light`.
-        light: (H, W) irradiance, 1 in daylight.
-        emission: (H, W) radiance of lamps and lit windows.
-        depth: (H, W) metres, for fog.
-        label: (H, W) class id, 0 for background.
-        instance: (H, W) number of the object seen, 0 for background.
+        temperature: Apparent temperature in degrees Celsius, which the infrared sensor sees.
+        reflectance: Reflectance in [0, 1], lit by `light`.
+        light: Irradiance of each pixel, 1 in daylight.
+        emission: Radiance of lamps and lit windows.
+        depth: Distance in metres, which matters for fog.
+        instance: Number of the object in each pixel, 0 for background.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -79,7 +74,6 @@ class Canvas:
         self.light = np.ones(self.shape, np.float32)
         self.emission = np.zeros(self.shape, np.float32)
         self.depth = np.full(self.shape, 1e3, np.float32)
-        self.label = np.zeros(self.shape, np.uint8)
         self.instance = np.zeros(self.shape, np.uint8)
 
 
@@ -87,14 +81,11 @@ class Billboard:
     """An upright plane at one depth, on which an object is painted in metres.
 
     Args:
-        canvas: The canvas to paint on.
-        camera: The camera.
-        x: Of the object's foot, in metres.
-        depth: Of the object, in metres.
-        left: How far the object reaches to the left of its foot, in metres; likewise `right` and `top`.
-        light: Irradiance on the object.
-        label: Its class id.
-        instance: Its number.
+        x: Position of the object's foot in metres.
+        depth: Distance of the object in metres.
+        left: Extent of the object to the left of its foot in metres; `right` and `top` are the other extents.
+        light: Irradiance on the object, 1 in daylight.
+        instance: Number of the object on the canvas.
     """
 
     def __init__(
@@ -108,7 +99,6 @@ class Billboard:
         top: float,
         *,
         light: float,
-        label: int = 0,
         instance: int = 0,
     ) -> None:
         column, row, self.scale = camera.foot(x, depth)
@@ -119,7 +109,7 @@ class Billboard:
             max(0, min(width, int(column + right * self.scale) + 1)),
         )
         self._canvas, self._window = canvas, (rows, columns)
-        self._depth, self._light, self._label, self._instance = depth, light, label, instance
+        self._depth, self._light, self._instance = depth, light, instance
         # metres to the right of the foot (1, w) and above the road (h, 1)
         self.u = ((np.arange(columns.start, columns.stop, dtype=np.float32) + 0.5 - column) / self.scale)[None]
         self.v = ((row - np.arange(rows.start, max(rows.start, rows.stop), dtype=np.float32) - 0.5) / self.scale)[
@@ -132,20 +122,20 @@ class Billboard:
         return self.v.shape[0], self.u.shape[1]
 
     def box(self, left: float, right: float, bottom: float, top: float) -> Mask:
-        """Rectangle, in metres."""
+        """Return the mask of a rectangle, in metres."""
         return (self.u > left) & (self.u < right) & (self.v > bottom) & (self.v < top)
 
     def disc(self, u: float, v: float, radius: float) -> Mask:
-        """Disc, in metres."""
+        """Return the mask of a disc, in metres."""
         return (self.u - u) ** 2 + (self.v - v) ** 2 < radius**2
 
     def ring(self, u: float, v: float, radius: float, thickness: float) -> Mask:
-        """Circle line, at least one pixel thick."""
+        """Return the mask of a circle line, in metres and at least one pixel thick."""
         distance = np.hypot(self.u - u, self.v - v)
         return np.abs(distance - radius) < max(thickness, 1 / self.scale) / 2
 
     def limb(self, start: tuple[float, float], end: tuple[float, float], thickness: float) -> Mask:
-        """Line with round ends, at least one pixel thick."""
+        """Return the mask of a line with round ends, in metres and at least one pixel thick."""
         du, dv = end[0] - start[0], end[1] - start[1]
         u, v = self.u - start[0], self.v - start[1]
         along = np.clip((u * du + v * dv) / (du * du + dv * dv + 1e-9), 0, 1)
@@ -166,10 +156,9 @@ class Billboard:
         put(canvas.emission, emission)
         put(canvas.light, self._light)
         put(canvas.depth, self._depth)
-        put(canvas.label, self._label)
         put(canvas.instance, self._instance)
 
     def lit(self, mask: Mask, temperature_step: float | Floats, reflectance_factor: float | Floats) -> None:
-        """Change what is painted already: a fold in the cloth, a highlight, a cooler edge."""
+        """Change painted pixels: a fold in the cloth, a highlight, a cooler edge."""
         self._canvas.temperature[self._window] += np.where(mask, temperature_step, 0).astype(np.float32)
         self._canvas.reflectance[self._window] *= np.where(mask, reflectance_factor, 1).astype(np.float32)

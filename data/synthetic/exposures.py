@@ -15,12 +15,16 @@ def make_exposures(seed: int | list[int], *, height: int = 128, width: int = 128
 
     Args:
         seed: The scene; the same seed gives the same scene.
-        height: Pixels, at least 32.
-        width: Pixels, at least 32.
+        height: Height of the pictures in pixels, at least 32.
+        width: Width of the pictures in pixels, at least 32.
 
     Returns:
-        The underexposed picture, in which the shadows drown, and the overexposed, in which the lights are clipped;
-        (H, W, 3) uint8 each.
+        The underexposed picture with black shadows, and the overexposed one with clipped lights; (H, W, 3) uint8 each.
+
+    Example:
+        >>> under, over = make_exposures(0, height=32, width=48)
+        >>> under.shape, bool(under.mean() < over.mean())
+        ((32, 48, 3), True)
     """
     rng = np.random.default_rng(seed)
     kind = (_room, _room, _gate, _evening, _evening, _shade, _night)[rng.integers(7)]
@@ -45,7 +49,7 @@ def make_exposures(seed: int | list[int], *, height: int = 128, width: int = 128
 
 
 def _room(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:
-    """A dim room with a view through its window."""
+    """Paint a dim room with a view through its window."""
     edge = v[-1, 0]
     picture = (stone, boards, cloth, bricks)[rng.integers(4)](rng, u, v, pixel)
     floor = rng.uniform(0.45, 0.75) * edge
@@ -89,7 +93,7 @@ def _furnish(
 
 
 def _gate(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:
-    """A sunlit wall with an open gate, behind which things stand in the dark."""
+    """Paint a sunlit wall with an open gate and things in the dark behind it."""
     wall = (bricks, stone, boards)[rng.integers(3)](rng, u, v, pixel)
     shadow = step(u * float(rng.choice([-1, 1])) + 0.6 * v, rng.uniform(0.2, 0.5), rng.uniform(0.52, 0.6))
     picture = wall * (1 - 0.75 * shadow)
@@ -106,7 +110,7 @@ def _gate(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Float
 
 
 def _evening(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:
-    """Land without light under a sky that still has it."""
+    """Paint dark land under a bright sky."""
     picture = landscape(rng, u, v, pixel, ground=rng.uniform(0.04, 0.15))
     if rng.random() < 0.6:  # a house in the shadow of the foreground
         front, glass = facade(rng, u, v, pixel)
@@ -123,7 +127,7 @@ def _evening(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Fl
 
 
 def _shade(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:
-    """A street front in the shade beside a bright sky."""
+    """Paint a street front in the shade beside a bright sky."""
     picture = 1.5 * landscape(rng, u, v, pixel, ground=0.3)
     front, _ = facade(rng, u, v, pixel)
     side = float(rng.choice([-1, 1]))
@@ -137,7 +141,7 @@ def _shade(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floa
 
 
 def _night(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:
-    """Lit windows and a sign in a dark street."""
+    """Paint lit windows and a sign in a dark street."""
     front, glass = facade(rng, u, v, pixel)
     lamp = rng.uniform(-0.5, 0.5), rng.uniform(-0.4, 0.0)
     far = np.hypot(u - lamp[0], v - lamp[1])

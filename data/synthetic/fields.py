@@ -1,4 +1,4 @@
-"""Smooth random fields, blurs and soft steps: what pictures are made of that no straight line bounds."""
+"""Smooth random fields, blurs and soft steps, for everything in a picture that has no straight edges."""
 
 from functools import lru_cache
 
@@ -9,11 +9,11 @@ from .canvas import Floats
 
 
 def spline_weights(places: NDArray[np.floating], cells: int) -> Floats:
-    """Weights of the cubic B-splines on a regular grid.
+    """Compute the weights of the cubic B-splines on a regular grid.
 
     Args:
-        places: (size,) in [0, 1], from one end of the grid to the other.
-        cells: Grid cells between the ends.
+        places: Places (size,) in [0, 1], from one end of the grid to the other.
+        cells: Number of grid cells between the ends.
 
     Returns:
         (size, cells + 3); rows sum to one.
@@ -30,31 +30,21 @@ def _pixel_weights(size: int, cells: int) -> Floats:
 
 
 def spread(nodes: NDArray[np.floating], height: int, width: int) -> Floats:
-    """Interpolate a coarse grid smoothly (twice differentiable) to an image.
+    """Interpolate nodes (..., rows + 3, columns + 3) of a coarse grid to an image (..., height, width).
 
-    Args:
-        nodes: (..., rows + 3, columns + 3).
-        height: Pixels.
-        width: Pixels.
-
-    Returns:
-        (..., height, width).
+    The result is twice differentiable.
     """
     down, across = (_pixel_weights(size, nodes.shape[axis] - 3) for size, axis in ((height, -2), (width, -1)))
     return np.asarray(down @ nodes.astype(np.float32) @ across.T, np.float32)
 
 
 def field(rng: np.random.Generator, shape: tuple[int, ...], rows: int, columns: int) -> Floats:
-    """Draw a smooth Gaussian field with a standard deviation of about one.
+    """Draw a smooth Gaussian field (H, W) with a standard deviation of about one.
 
     Args:
-        rng: The generator.
-        shape: Height and width in pixels.
+        shape: Height and width of the image in pixels.
         rows: Grid cells from top to bottom, at least 1; a wave is about two of them long.
         columns: Grid cells from left to right, at least 1.
-
-    Returns:
-        (H, W).
     """
     height, width = shape
     # The squared weights of a cubic B-spline sum to 0.48 on average, along each axis.
@@ -68,29 +58,13 @@ def _gaussian(size: int, sigma: float) -> Floats:
 
 
 def gaussian_blur(image: Floats, sigma: float) -> Floats:
-    """Blur by a Gaussian that is cut and normalised at the borders.
-
-    Args:
-        image: (..., H, W).
-        sigma: In pixels, positive.
-
-    Returns:
-        (..., H, W).
-    """
+    """Blur images (..., H, W) by a Gaussian, cut and normalised at the borders; `sigma` is in pixels."""
     height, width = image.shape[-2:]
     return np.asarray(_gaussian(height, sigma) @ image @ _gaussian(width, sigma).T, np.float32)
 
 
 def disc_blur(image: Floats, radius: float) -> Floats:
-    """Blur by a disc, as a lens does to what is out of focus; the image is continued by mirroring.
-
-    Args:
-        image: (..., H, W).
-        radius: In pixels.
-
-    Returns:
-        (..., H, W).
-    """
+    """Blur mirrored images (..., H, W) by a disc, as a lens does out of focus; `radius` is in pixels."""
     height, width = image.shape[-2:]
     if radius <= 0.5:
         return image
@@ -106,11 +80,11 @@ def disc_blur(image: Floats, radius: float) -> Floats:
 
 
 def step(values: Floats, low: float, high: float) -> Floats:
-    """Smooth step from 0 at `low` to 1 at `high`, by the cubic 3 t^2 - 2 t^3; falling where `high` is below `low`."""
+    """Compute the cubic step 3 t^2 - 2 t^3 from 0 at `low` to 1 at `high`; it falls if `high` is below `low`."""
     t = np.clip((values - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 def quantise(signal: Floats) -> NDArray[np.uint8]:
-    """Round [0, 1] to 8 bits, clipping what lies outside."""
+    """Clip to [0, 1] and round to 8 bits."""
     return np.rint(255 * np.clip(signal, 0, 1)).astype(np.uint8)

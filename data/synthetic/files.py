@@ -16,23 +16,28 @@ def write_scenes(
 ) -> tuple[Path, Path]:
     """Write aligned synthetic images of a task, in colour where its sources have colour.
 
-    Infrared-visible scenes come with their labels: `boxes/scene_00000.txt` and `label/scene_00000.png`, with the names
-    of their classes in `classes.txt` and `label-classes.txt`.
+    Infrared-visible scenes have labels: `boxes/scene_00000.txt` and `label/scene_00000.png`, with the names of their
+    classes in `classes.txt` and `label-classes.txt`.
 
     Args:
-        folder: Gets `ir/scene_00000.png`, `vis/scene_00000.png` and so on, or the folders that come first in the
-            task's `LAYOUTS`; files of these names are replaced.
-        count: How many pairs.
-        task: A key of `genotypes.TASKS`.
-        height: In pixels, at least 32.
-        width: In pixels, at least 32.
-        seed: Chooses the pairs.
+        folder: Folder of the data set, which has the first of the task's `LAYOUTS`, such as `ir/scene_00000.png` and
+            `vis/scene_00000.png`; files of these names are replaced.
+        task: Name of the task, a key of `genotypes.TASKS`.
+        height: Height of the images in pixels, at least 32.
+        width: Width of the images in pixels, at least 32.
+        seed: Chooses the pairs; pairs of different seeds differ.
 
     Returns:
         The folders of the first and of the second images.
 
     Raises:
         UserError: If there is no such task or a file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in write_scenes(Path(folder), 1, task="mri-ct", height=32, width=32, seed=0)]
+        ['mri', 'ct']
     """
     check_choice("task", task, LAYOUTS)
     first, second = ((folder / pattern).parent for pattern in LAYOUTS[task][0])

@@ -1,4 +1,4 @@
-"""Synthetic pictures of one scene, focused once on what is near and once on what is far."""
+"""Synthetic pictures of one scene, focused once on the nearest and once on the farthest part."""
 
 from dataclasses import dataclass
 
@@ -16,12 +16,12 @@ _SLICES = 3  # into which a receding table is cut for its blur
 
 @dataclass(frozen=True)
 class Layer:
-    """A part of the scene, sharp and whole also where nearer parts hide it.
+    """A part of the scene, sharp and whole even where nearer parts hide it.
 
     Attributes:
-        colour: (3, H, W), linear in light.
-        share: (H, W), how much of each pixel it covers.
-        nearness: One over its distance, 1 for the nearest and 0 for the farthest part; (H, W) for what recedes.
+        colour: Colour (3, H, W), linear in light.
+        share: Share of each pixel that the part covers, (H, W) in [0, 1].
+        nearness: Inverse distance, 1 for the nearest and 0 for the farthest part; (H, W) for a part that recedes.
     """
 
     colour: Floats
@@ -32,17 +32,22 @@ class Layer:
 def make_focus(seed: int | list[int], *, height: int = 128, width: int = 128) -> tuple[Pixels, Pixels]:
     """Photograph a scene in depth twice, with a lens wide open.
 
-    What is out of focus is blurred by a disc whose radius grows with the difference in one over the distance, as a
-    thin lens does it; each part is blurred before it is laid over what is behind it, so that the blurred edge of
-    something near is transparent and the sharp edge of something near hides the blur behind it.
+    As behind a thin lens, parts out of focus are blurred by a disc with a radius proportional to the difference of the
+    inverse distances. Each part is blurred before it covers the parts behind it. So the blurred edge of a near part is
+    transparent, and its sharp edge hides the blur behind it.
 
     Args:
         seed: The scene; the same seed gives the same scene.
-        height: Pixels, at least 32.
-        width: Pixels, at least 32.
+        height: Height of the pictures in pixels, at least 32.
+        width: Width of the pictures in pixels, at least 32.
 
     Returns:
-        The picture focused on the nearest part and that on the farthest, (H, W, 3) uint8 each.
+        The picture focused on the nearest part and the picture focused on the farthest part, (H, W, 3) uint8 each.
+
+    Example:
+        >>> near, far = make_focus(0, height=32, width=48)
+        >>> near.shape, near.dtype
+        ((32, 48, 3), dtype('uint8'))
     """
     rng = np.random.default_rng(seed)
     layers = arrange(rng, height, width)
@@ -63,12 +68,11 @@ def arrange(rng: np.random.Generator, height: int, width: int) -> list[Layer]:
     """Put objects at two or three distances before a background.
 
     Args:
-        rng: The generator.
-        height: Pixels.
-        width: Pixels.
+        height: Height of the picture in pixels.
+        width: Width of the picture in pixels.
 
     Returns:
-        The parts of the scene, from far to near; the first fills the picture, at nearness 0.
+        The parts of the scene, from far to near; the first one fills the picture, at nearness 0.
     """
     u, v, pixel = grid(height, width)
     layers = [Layer(_background(rng, u, v, pixel), np.ones_like(u), 0.0)]
@@ -87,7 +91,7 @@ def arrange(rng: np.random.Generator, height: int, width: int) -> list[Layer]:
 
 
 def _through_lens(layers: list[Layer], focus: float, aperture: float) -> Floats:
-    """Lay the blurred parts over each other: (3, H, W)."""
+    """Blur the parts and lay them over each other: (3, H, W)."""
     picture = disc_blur(layers[0].colour, aperture * focus)
     for layer in layers[1:]:
         stack = np.concatenate([layer.colour * layer.share, layer.share[None]])
@@ -121,7 +125,7 @@ def _background(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) ->
 
 
 def _table(rng: np.random.Generator, u: Floats, v: Floats, pixel: float, edge: float) -> Layer:
-    """A table or a floor that comes from the background to the lower edge of the picture."""
+    """Paint a table or a floor from the background to the lower edge of the picture."""
     top = rng.uniform(0.0, 0.25) * edge
     nearness = np.clip((v - top) / (edge - top), 0, 1)
     depth = 1 / (0.35 + nearness)
@@ -133,7 +137,7 @@ def _table(rng: np.random.Generator, u: Floats, v: Floats, pixel: float, edge: f
 def _objects(
     rng: np.random.Generator, u: Floats, v: Floats, pixel: float, places: list[float], size: float, nearness: float
 ) -> Layer:
-    """Objects at one distance, standing side by side at `places`."""
+    """Paint objects at one distance, side by side at `places`."""
     colour, share = np.zeros((3, *u.shape), np.float32), np.zeros_like(u)
     for place in places:
         kind = (_card, _ball, _flower, _plant, _post)[rng.integers(5)]
@@ -150,7 +154,7 @@ _Painted = tuple[Floats, Floats]
 
 
 def _card(rng: np.random.Generator, x: Floats, y: Floats, pixel: float, size: float) -> _Painted:
-    """A book, a box or a sign: a border, a picture and lettering."""
+    """Paint a book, a box or a sign: a border, a picture and lettering."""
     half = size * rng.uniform(0.55, 0.9), size * rng.uniform(0.6, 1.0)
     colour = np.broadcast_to(tinted(rng, rng.uniform(0.1, 0.5), 0.6)[:, None, None], (3, *x.shape)).copy()
     paint(colour, printed(rng, x, y, pixel), cover(box(x, y, 0.86 * half[0], 0.88 * half[1]), pixel))
@@ -160,7 +164,7 @@ def _card(rng: np.random.Generator, x: Floats, y: Floats, pixel: float, size: fl
 
 
 def _ball(rng: np.random.Generator, x: Floats, y: Floats, pixel: float, size: float) -> _Painted:
-    """A ball in cloth or stone, lit from above on one side."""
+    """Paint a ball in cloth or stone, lit from above on one side."""
     radius = 0.75 * size
     bulge = np.asarray(np.sqrt(np.maximum(1 - (x * x + y * y) / radius**2, 0)), np.float32)
     side = float(rng.choice([-1, 1]))
@@ -171,7 +175,7 @@ def _ball(rng: np.random.Generator, x: Floats, y: Floats, pixel: float, size: fl
 
 
 def _flower(rng: np.random.Generator, x: Floats, y: Floats, pixel: float, size: float) -> _Painted:
-    """A flower with veined petals on its stem."""
+    """Paint a flower with veined petals on its stem."""
     petals, far = int(rng.integers(5, 12)), np.hypot(x, y)
     turn = np.arctan2(y, x) * petals / 2
     lobe = np.abs(np.cos(turn))
@@ -188,7 +192,7 @@ def _flower(rng: np.random.Generator, x: Floats, y: Floats, pixel: float, size: 
 
 
 def _plant(rng: np.random.Generator, x: Floats, y: Floats, pixel: float, size: float) -> _Painted:
-    """A bush in a pot."""
+    """Paint a bush in a pot."""
     bush = np.hypot(x, 1.1 * (y + 0.4 * size)) - 0.65 * size + 0.07 * size * field(rng, x.shape, 24, 24)
     colour = leaves(rng, x, y, pixel) * (1 - 0.6 * y / size).clip(0.3, 1.8)
     wide = 0.4 * size - 0.15 * (y - 0.5 * size)
@@ -201,7 +205,7 @@ def _plant(rng: np.random.Generator, x: Floats, y: Floats, pixel: float, size: f
 
 
 def _post(rng: np.random.Generator, x: Floats, y: Floats, pixel: float, size: float) -> _Painted:
-    """A post or a pillar that comes into the picture from below."""
+    """Paint a post or a pillar that rises from the lower edge of the picture."""
     wide, top = size * rng.uniform(0.25, 0.8), -size * rng.uniform(0.2, 1.5)
     texture = (stone, boards, bricks)[rng.integers(3)]
     colour = texture(rng, x, y, pixel) * (1 + 0.5 * float(rng.choice([-1, 1])) * x / wide).clip(0.4, 1.6)

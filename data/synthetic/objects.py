@@ -1,4 +1,4 @@
-"""What stands in the street: people, cars, bicycles, trees and lamp posts, each painted on a billboard."""
+"""The objects in the street: people, cars, bicycles, trees, signs and lamp posts, each painted on a billboard."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -10,7 +10,7 @@ from .street import Lamp, Weather, irradiance
 
 
 class ObjectClass(IntEnum):
-    """Class of a box, numbered as in MSRS; in a mask the number is one higher, 0 being the background."""
+    """Class of a box, numbered as in MSRS; in a mask the number is one higher, and 0 is the background."""
 
     PERSON = 0
     BICYCLE = 1
@@ -19,7 +19,7 @@ class ObjectClass(IntEnum):
 
 @dataclass
 class Stage:
-    """Everything a painter needs to know about the scene it paints into."""
+    """The scene that the objects are painted into."""
 
     canvas: Canvas
     camera: Camera
@@ -31,7 +31,7 @@ class Stage:
     def billboard(
         self, x: float, depth: float, left: float, right: float, top: float, kind: ObjectClass | None = None
     ) -> Billboard:
-        """Open a billboard; one with a class becomes an object of its own."""
+        """Make a billboard; with a class, it becomes a labelled object."""
         light = 1.0
         if self.weather.night:
             middle = np.array([[x], [0.8], [depth]], np.float32)
@@ -40,9 +40,7 @@ class Stage:
             return Billboard(self.canvas, self.camera, x, depth, left, right, top, light=light)
         self.instances.append(kind)
         number = len(self.instances)
-        return Billboard(
-            self.canvas, self.camera, x, depth, left, right, top, light=light, label=kind + 1, instance=number
-        )
+        return Billboard(self.canvas, self.camera, x, depth, left, right, top, light=light, instance=number)
 
     def shade_ground(self, x: float, depth: float, half_width: float, length: float, warming: float = 0.0) -> None:
         """Darken the road under an object, and warm it by a running engine."""
@@ -137,10 +135,10 @@ def paint_bicycle(stage: Stage, x: float, depth: float) -> None:
 
 
 def paint_car(stage: Stage, x: float, depth: float, *, running: bool) -> list[tuple[float, float, float]]:
-    """Paint a car from the front or the back: warm wheels and engine, glass that mirrors the cold sky.
+    """Paint a car from the front or the back: warm wheels and engine, and glass that mirrors the cold sky.
 
     Returns:
-        Its lights where they shine: (x, height, strength).
+        The position, height and strength of each light that is on.
     """
     rng, ambient = stage.rng, stage.weather.ambient
     front = rng.random() < 0.5
@@ -252,7 +250,7 @@ def paint_lamp_post(stage: Stage, lamp: Lamp) -> None:
 
 
 def paint_sign(stage: Stage, x: float, depth: float) -> None:
-    """Paint a road sign with lettering, which heat does not show."""
+    """Paint a road sign with lettering, which is invisible in the infrared image."""
     rng, ambient = stage.rng, stage.weather.ambient
     width, top = rng.uniform(0.4, 0.9), rng.uniform(2.2, 2.8)
     tall = rng.uniform(0.5, 0.8)

@@ -1,4 +1,4 @@
-"""Synthetic slices of the head as pairs of scanners see them: MRI with CT, PET or SPECT."""
+"""Synthetic slices of the head as two scanners see them: MRI with CT, PET or SPECT."""
 
 import zlib
 from typing import Literal
@@ -24,19 +24,24 @@ def make_phantom(
 ) -> tuple[Pixels, Pixels]:
     """Scan one slice of a head twice.
 
-    The magnetic resonance shows the folds of the cortex, and little of the skull; computed tomography the bone, chalk
-    and hardly any difference within the brain; emission tomography how active a tissue is, blurred, in false colours.
+    Magnetic resonance shows the folds of the cortex and little of the skull. Computed tomography shows bone, chalk and
+    hardly any difference within the brain. Emission tomography shows the activity of tissue, blurred, in false colours.
 
     Args:
         seed: The head; the same seed gives the same head.
-        modality: The second scanner.
-        level: How high the slice lies, from 0 at the base of the cerebrum to 1 near the crown; slices of one head at
+        modality: The second scanner: "ct", "pet" or "spect".
+        level: Height of the slice, from 0 at the base of the cerebrum to 1 near the crown; slices of one head at
             neighbouring levels look alike.
-        height: Pixels, at least 32.
-        width: Pixels, at least 32.
+        height: Height of the slice in pixels, at least 32.
+        width: Width of the slice in pixels, at least 32.
 
     Returns:
-        The MRI, (H, W) uint8, and the other: (H, W) uint8 for CT, (H, W, 3) uint8 for PET and SPECT.
+        The MRI, (H, W) uint8, and the other image: (H, W) uint8 for CT, (H, W, 3) uint8 for PET and SPECT.
+
+    Example:
+        >>> mri, pet = make_phantom(0, modality="pet", height=32, width=32)
+        >>> mri.shape, pet.shape
+        ((32, 32), (32, 32, 3))
     """
     rng = np.random.default_rng(seed)
     t1 = bool(rng.random() < {"ct": 0.5, "pet": 0.85, "spect": 0.25}[modality])
@@ -49,7 +54,7 @@ def make_phantom(
 
 
 def _magnetic_resonance(head: Brain, rng: np.random.Generator, noise: np.random.Generator, *, t1: bool) -> Pixels:
-    """A T1-weighted image with bright fat and dark fluid, or a T2-weighted one with bright fluid."""
+    """Make a T1-weighted image with bright fat and dark fluid, or a T2-weighted one with bright fluid."""
     height, width = head.brain.shape
     if t1:
         scalp, marrow, grey, white, fluid = 0.9, 0.45, 0.47, 0.68, 0.12
@@ -69,7 +74,7 @@ def _magnetic_resonance(head: Brain, rng: np.random.Generator, noise: np.random.
 
 
 def _computed_tomography(head: Brain, rng: np.random.Generator, noise: np.random.Generator) -> Pixels:
-    """Windowed for the brain: bone is white, fluid dark, grey and white matter all but alike."""
+    """Make an image with a window for the brain: white bone, dark fluid, grey and white matter alike."""
     height, width = head.brain.shape
     size = min(height, width)
     middle, contrast = rng.uniform(0.36, 0.5), rng.uniform(0.03, 0.07)
@@ -86,7 +91,7 @@ def _computed_tomography(head: Brain, rng: np.random.Generator, noise: np.random
 
 
 def _head_rest(rng: np.random.Generator, height: int, width: int) -> Floats:
-    """The thin shell in which the head lies, seen in some scans."""
+    """Draw the thin shell of the head rest, which some scans show."""
     radius, thin = rng.uniform(0.9, 1.0), rng.uniform(0.006, 0.012)
     if rng.random() < 0.5:
         return np.zeros((height, width), np.float32)
@@ -100,7 +105,7 @@ def _head_rest(rng: np.random.Generator, height: int, width: int) -> Floats:
 def _emission_tomography(
     head: Brain, rng: np.random.Generator, noise: np.random.Generator, modality: Modality
 ) -> Pixels:
-    """Metabolism (PET) or blood flow (SPECT), high in grey matter; SPECT is the coarser of the two."""
+    """Show metabolism (PET) or blood flow (SPECT), high in grey matter; SPECT is the coarser of the two."""
     height, width = head.brain.shape
     size, coarse = min(height, width), modality == "spect"
     activity = 1.0 * head.grey + 0.28 * head.white + 0.03 * head.fluid + rng.uniform(0.02, 0.1) * head.scalp
@@ -117,7 +122,7 @@ def _emission_tomography(
 
 
 def _false_colour(activity: Floats, modality: Modality) -> Pixels:
-    """(H, W) in [0, 1] -> (H, W, 3)."""
+    """Colour activity (H, W) in [0, 1]: (H, W, 3)."""
     table = np.array([list(bytes.fromhex(colour)) for colour in _COLOURS[modality].split()]) / 255
     levels = np.linspace(0, 1, len(table))
     return quantise(np.stack([np.interp(activity, levels, channel) for channel in table.T], axis=-1))

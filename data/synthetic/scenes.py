@@ -1,4 +1,4 @@
-"""Synthetic infrared-visible street scenes: the embedded data, so that everything runs without a download."""
+"""Synthetic infrared-visible street scenes with boxes and masks."""
 
 from dataclasses import dataclass
 
@@ -33,14 +33,19 @@ _MINIMUM_PIXELS = 12  # what is seen of an object, below which it is not worth a
 
 @dataclass(frozen=True)
 class Scene:
-    """An aligned infrared-visible pair with what it shows.
+    """An aligned infrared-visible pair with its labels.
 
     Attributes:
-        first: (H, W) uint8 infrared image.
-        second: (H, W) uint8 visible luma.
-        boxes: (K, 4) float32, left, top, right, bottom of the seen part of each object, in pixels.
-        classes: (K,) int64; 0 person, 1 bicycle, 2 car.
-        mask: (H, W) uint8; 0 background, otherwise class + 1.
+        first: Infrared image, (H, W) uint8.
+        second: Luma of the visible image, (H, W) uint8.
+        boxes: Left, top, right and bottom in pixels of the visible part of each object, (K, 4) float32.
+        classes: Class of each object, (K,) int64; 0 person, 1 bicycle, 2 car.
+        mask: Class of each pixel, (H, W) uint8; 0 background, otherwise the class of the object plus 1.
+
+    Example:
+        >>> scene = make_scene(3, height=64, width=64)
+        >>> len(scene.objects.boxes) == len(scene.classes)
+        True
     """
 
     first: NDArray[np.uint8]
@@ -56,19 +61,20 @@ class Scene:
 
 
 def make_scene(seed: int | list[int], *, height: int = 128, width: int = 128) -> Scene:
-    """Render a street by day or by night, as an infrared and a visible camera on one pixel grid would see it.
+    """Render a street by day or by night for an infrared and a visible camera on one pixel grid.
 
-    Warmth and light are modelled apart: bodies, wheels and engines are hot whatever the light; bricks,
-    markings, lettering, foliage, shadows and lamps show in visible light; the clear sky and the glass that
-    mirrors it are cold.
+    Heat and light are modelled apart. Bodies, wheels and engines are hot in any light. Bricks, markings, lettering,
+    foliage, shadows and lamps show in visible light. The clear sky, and glass that mirrors it, are cold.
 
     Args:
         seed: The scene; the same seed gives the same scene.
-        height: Pixels, at least 32.
-        width: Pixels, at least 32.
+        height: Height of the images in pixels, at least 32.
+        width: Width of the images in pixels, at least 32.
 
-    Returns:
-        The scene.
+    Example:
+        >>> scene = make_scene(0, height=32, width=48)
+        >>> scene.first.shape, scene.mask.dtype
+        ((32, 48), dtype('uint8'))
     """
     rng = np.random.default_rng(seed)
     night = bool(rng.random() < 0.5)
@@ -98,7 +104,7 @@ def make_scene(seed: int | list[int], *, height: int = 128, width: int = 128) ->
 
 
 def _lamps(street: Street, rng: np.random.Generator) -> list[Lamp]:
-    """Street lamps along one side, and the headlights of the camera's own car."""
+    """Place street lamps along one side, and the headlights of the camera's own car."""
     lamps = []
     if rng.random() < 0.8:
         side, start, strength = rng.choice([-1, 1]), rng.uniform(6, 16), rng.uniform(1, 6)
@@ -110,7 +116,7 @@ def _lamps(street: Street, rng: np.random.Generator) -> list[Lamp]:
 
 
 def _populate(stage: Stage, street: Street) -> list[Light]:
-    """Place and paint everything that stands, far things first, and return the lights that glare."""
+    """Place and paint all objects, far ones first, and return the lights that glare."""
     rng, camera = stage.rng, stage.camera
     placed: list[tuple[float, str, float]] = []  # depth, what, x
 
@@ -168,7 +174,7 @@ def _populate(stage: Stage, street: Street) -> list[Light]:
 
 
 def _photograph(stage: Stage, lights: list[Light]) -> Scene:
-    """Let both sensors look, and read boxes and mask off the canvas."""
+    """Take both images, and read boxes and mask off the canvas."""
     canvas, rng = stage.canvas, stage.rng
     radiance = _reduce(np.minimum(canvas.reflectance * canvas.light + canvas.emission, 4))
     instance = canvas.instance[::_OVERSAMPLING, ::_OVERSAMPLING]

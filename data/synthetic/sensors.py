@@ -1,4 +1,4 @@
-"""What two cameras make of a painted scene: a soft, noisy infrared image and an exposed visible one."""
+"""The two cameras of a street scene: a soft, noisy infrared image and an exposed visible one."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +10,7 @@ Light = tuple[float, float, float]  # column and row in pixels of the finished i
 
 
 def infrared_image(temperature: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Turn temperatures into an uncooled microbolometer's 8-bit image.
-
-    Args:
-        temperature: (H, W) degrees Celsius.
-        rng: The generator.
-
-    Returns:
-        (H, W) grey levels; hot is bright.
-    """
+    """Turn temperatures (H, W) in degrees Celsius into the 8-bit image of a microbolometer; hot is bright."""
     height, width = temperature.shape
     seen = _blur(_blur(temperature))
     if rng.random() < 0.45:  # a fixed span up to the hottest thing: dark but for people and engines
@@ -41,17 +33,12 @@ def visible_image(
     weather: Weather,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """Turn radiance into a visible camera's 8-bit luma.
+    """Turn radiance into the 8-bit luma (H, W) of a visible camera.
 
     Args:
-        radiance: (H, W) of the finished image.
-        depth: (H, W) metres.
-        lights: Lamps that glare.
-        weather: Fog and smoke.
-        rng: The generator.
-
-    Returns:
-        (H, W) grey levels.
+        radiance: Radiance (H, W) of the scene in the final size.
+        depth: Distance (H, W) in metres, for fog.
+        lights: Lamps that glare in the image.
     """
     height, width = radiance.shape
     air = 0.08 if weather.night else 0.75
@@ -78,7 +65,7 @@ def visible_image(
 
 
 def _blur(image: Floats) -> Floats:
-    """Binomial 3x3 filter."""
+    """Apply a binomial 3x3 filter."""
     padded = np.pad(image, 1, mode="edge")
     rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     return (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 16

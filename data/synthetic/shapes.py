@@ -1,4 +1,4 @@
-"""Flat shapes with soft edges, and painting them over a picture in colour."""
+"""Flat shapes with soft edges, and how to paint them over a picture in colour."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,14 +7,10 @@ from .canvas import Floats
 
 
 def grid(height: int, width: int) -> tuple[Floats, Floats, float]:
-    """Coordinates of the pixels of a picture.
-
-    Args:
-        height: Pixels.
-        width: Pixels.
+    """Make the coordinates of the pixels of a picture.
 
     Returns:
-        u to the right and v down, (H, W) each, 0 in the middle, in units of the shorter side; and a pixel's size.
+        u to the right and v down, (H, W) each, 0 in the middle, in units of the shorter side; and the size of a pixel.
     """
     short = min(height, width)
     v = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / short
@@ -23,28 +19,28 @@ def grid(height: int, width: int) -> tuple[Floats, Floats, float]:
 
 
 def local(u: Floats, v: Floats, place: tuple[float, float], angle: float = 0.0) -> tuple[Floats, Floats]:
-    """Coordinates seen from a place, turned clockwise by an angle in radians."""
+    """Transform coordinates to a place, turned clockwise by an angle in radians."""
     right, down = u - np.float32(place[0]), v - np.float32(place[1])
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     return cosine * right + sine * down, cosine * down - sine * right
 
 
 def box(u: Floats, v: Floats, half_width: float, half_height: float, corner: float = 0.0) -> Floats:
-    """Signed distance to a box around the origin with round corners."""
+    """Compute the signed distance to a box around the origin with round corners."""
     right, down = np.abs(u) - (half_width - corner), np.abs(v) - (half_height - corner)
     outside = np.hypot(np.maximum(right, 0), np.maximum(down, 0))
     return np.asarray(outside + np.minimum(np.maximum(right, down), 0) - corner, np.float32)
 
 
 def capsule(u: Floats, v: Floats, start: tuple[float, float], end: tuple[float, float], radius: float) -> Floats:
-    """Signed distance to a line with round ends; nothing where the radius is negative."""
+    """Compute the signed distance to a line with round ends; a negative radius gives an empty shape."""
     du, dv = end[0] - start[0], end[1] - start[1]
     along = np.clip(((u - start[0]) * du + (v - start[1]) * dv) / (du * du + dv * dv), 0, 1)
     return np.asarray(np.hypot(u - start[0] - along * du, v - start[1] - along * dv) - radius, np.float32)
 
 
 def cover(distance: NDArray[np.floating], pixel: float) -> Floats:
-    """How much of each pixel a shape covers, in [0, 1], by its signed distance."""
+    """Compute the share of each pixel that a shape covers, in [0, 1], from its signed distance."""
     return np.asarray(np.clip(0.5 - distance / pixel, 0, 1), np.float32)
 
 
@@ -52,25 +48,21 @@ def paint(picture: Floats, colour: NDArray[np.floating], share: Floats) -> None:
     """Paint over a picture in place.
 
     Args:
-        picture: (3, H, W).
-        colour: (3, H, W), or (3,) for an even one.
-        share: (H, W) in [0, 1], how much of each pixel is painted.
+        picture: Picture to paint over, (3, H, W).
+        colour: Colour (3, H, W), or (3,) for an even colour.
+        share: Share of each pixel that is painted, (H, W) in [0, 1].
     """
     colour = np.asarray(colour, np.float32)
     picture += share * ((colour if colour.ndim == 3 else colour[:, None, None]) - picture)
 
 
 def tinted(rng: np.random.Generator, brightness: float, saturation: float, hue: float | None = None) -> Floats:
-    """Draw a colour.
+    """Draw a colour (3,), linear in light.
 
     Args:
-        rng: The generator.
-        brightness: Its mean over red, green and blue.
-        saturation: In [0, 1].
-        hue: 0 red, 1/3 green, 2/3 blue; None for any.
-
-    Returns:
-        (3,), linear in light.
+        brightness: Mean of the colour over red, green and blue.
+        saturation: Saturation in [0, 1], 0 for grey.
+        hue: Hue from 0 for red over 1/3 for green to 2/3 for blue; None for any hue.
     """
     turn = rng.random() if hue is None else hue + rng.normal(0, 0.02)
     pure = 1 + np.cos(2 * np.pi * (turn - np.arange(3) / 3))

@@ -1,4 +1,4 @@
-"""The street itself: sky, skyline, two walls of houses in perspective, pavements and the road."""
+"""The street: sky, skyline, two walls of houses in perspective, pavements and the road."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ class Weather:
     """Light and heat of a scene.
 
     Attributes:
-        night: Whether only lamps give light.
-        ambient: Air temperature in degrees Celsius.
-        sunlit: How much the sun has warmed the ground and the walls, in degrees.
+        night: Whether lamps are the only light.
+        ambient: Temperature of the air in degrees Celsius.
+        sunlit: Degrees by which the sun has warmed the ground and the walls.
         fog: Extinction of visible light per metre.
         smoke: Strength of a drifting cloud that only the visible sensor sees, in [0, 1].
     """
@@ -28,12 +28,12 @@ class Weather:
 
 @dataclass(frozen=True)
 class Street:
-    """Where things may stand, in metres to the right of the camera.
+    """The cross-section of the street, in metres to the right of the camera.
 
     Attributes:
         kerb: Half the width of the road, measured from `axis`.
         walls: Positions of the left and right walls of houses.
-        axis: Middle of the road.
+        axis: Position of the middle of the road.
     """
 
     kerb: float
@@ -43,7 +43,7 @@ class Street:
 
 @dataclass(frozen=True)
 class Lamp:
-    """A source of light in the street: position in metres and strength."""
+    """A light in the street: position in metres and strength."""
 
     x: float
     height: float
@@ -52,17 +52,13 @@ class Lamp:
 
 
 def irradiance(lamps: list[Lamp], x: Floats, height: Floats, depth: Floats, base: float) -> Floats:
-    """Light that falls on points of the street.
+    """Compute the light on points of the street, all of one shape.
 
     Args:
-        lamps: The lamps.
-        x: Metres to the right, any shape; likewise `height` and `depth`.
-        height: Metres above the road.
-        depth: Metres along the road.
-        base: Light from the sky.
-
-    Returns:
-        Irradiance of the same shape.
+        x: Metres to the right of the camera.
+        height: Metres above the road surface.
+        depth: Metres along the road from the camera.
+        base: Irradiance from the sky alone.
     """
     total = np.full(x.shape, base, np.float32)
     for lamp in lamps:
@@ -79,18 +75,10 @@ def paint_street(
     lamps: list[Lamp],
     rng: np.random.Generator,
 ) -> None:
-    """Paint everything that does not stand on the ground by itself.
+    """Paint everything except the objects that stand on the ground.
 
-    Each pixel's ray is met with the road plane and with the two wall planes, so that bricks, windows, kerbs
-    and markings all run to one vanishing point.
-
-    Args:
-        canvas: The canvas.
-        camera: The camera.
-        street: The street's measures.
-        weather: Light and heat.
-        lamps: The lamps that light it.
-        rng: The generator.
+    The ray of each pixel is intersected with the road plane and the two wall planes, so that bricks, windows, kerbs and
+    markings all run to one vanishing point.
     """
     height, width = canvas.shape
     across = (np.arange(width, dtype=np.float32) + 0.5 - camera.column)[None] / camera.focal
@@ -113,7 +101,7 @@ def paint_street(
 
 
 def _cycle(place: Floats, period: float | Floats) -> Floats:
-    """How far through its period a place is, in [0, 1)."""
+    """Compute the position within a period, in [0, 1)."""
     turns = place / period
     return turns - np.floor(turns)
 
@@ -151,7 +139,7 @@ def _paint_walls(
     depth: Floats,
     down: Floats,
 ) -> None:
-    """Houses, hedges and fences on both sides; `right` and `depth` are (1, W), `down` is (H, 1)."""
+    """Paint houses, hedges and fences on both sides; `right` and `depth` are (1, W), `down` is (H, 1)."""
     count = 24
     widths = rng.uniform(5, 14, (2, count))
     ends = np.cumsum(widths, axis=1) + rng.uniform(-8, 0, (2, 1))
@@ -221,7 +209,7 @@ def _paint_ground(
     across: Floats,
     depth: Floats,
 ) -> None:
-    """Road, markings, pavements in the `lower` rows; `wall_depth`, `across` are (1, W), `depth` (rows, 1)."""
+    """Paint road, markings and pavements in the `lower` rows; `depth` is (rows, 1), the others (1, W)."""
     x = across * depth - street.axis  # metres from the middle of the road
     beside = np.abs(x)
     fade = np.clip(12 / depth, 0, 1)

@@ -19,14 +19,9 @@ _CROWN = 40  # the slice at the top of every head
 
 
 def pair_name(task: str, index: int) -> str:
-    """Name a pair: `scene_00000`, or for medical tasks a patient's number, from 101 on, and a slice's of three digits.
+    """Name a pair: `scene_00000`, or in medical tasks a patient's number, from 101 on, and the slice in three digits.
 
-    Args:
-        task: A key of `genotypes.TASKS`.
-        index: Of the pair.
-
-    Returns:
-        The name; names sort as their indices do, those of the medical tasks up to 899 patients.
+    Names sort in the order of their indices, for up to 899 patients.
     """
     if task not in _MODALITIES:
         return f"scene_{index:05d}"
@@ -38,11 +33,11 @@ def make_pair(task: str, seed: int, index: int, *, height: int, width: int) -> t
     """Render a pair of a task.
 
     Args:
-        task: A key of `genotypes.TASKS`.
+        task: Name of the task, a key of `genotypes.TASKS`.
         seed: Chooses the pairs; pairs of different seeds differ.
-        index: Of the pair. In medical tasks six in a row are slices of one head.
-        height: Pixels, at least 32.
-        width: Pixels, at least 32.
+        index: Number of the pair. In medical tasks, six pairs in a row are slices of one head.
+        height: Height of the images in pixels, at least 32.
+        width: Width of the images in pixels, at least 32.
 
     Returns:
         The first and the second image, (H, W) or in colour (H, W, 3), uint8.
@@ -66,7 +61,7 @@ class SyntheticPairs:
     """A source of synthetic luma pairs of any task; each pair is rendered when it is first asked for.
 
     Args:
-        task: A key of `genotypes.TASKS`.
+        task: Name of the task, a key of `genotypes.TASKS`.
         count: Number of pairs, at least 1.
         size: Height and width in pixels, at least 32.
         seed: Chooses the pairs; pairs of different seeds differ.
@@ -123,7 +118,7 @@ class SyntheticPairs:
         return self._scene(index).mask
 
     def fingerprint(self) -> str:
-        """Name the pairs by what they are rendered from."""
+        """Name the pairs by the values that they are rendered from."""
         return fingerprint((self._task, len(self), self._size, self._seed, self.labels))
 
     def _scene(self, index: int) -> Scene:

@@ -1,7 +1,7 @@
-"""Surfaces in colour: walls, wood, cloth, print and leaves, fine enough that blur and lack of light can be seen.
+"""Surfaces in colour: walls, wood, cloth, print and leaves, fine enough to show blur and lack of light.
 
-Each takes a generator, the coordinates u and v of the pixels, (H, W) in units of the picture's shorter side, and the
-size of a pixel in these units, and gives the reflectance, (3, H, W).
+Each texture takes a generator, the coordinates u and v of the pixels, (H, W) in units of the picture's shorter side,
+and the size of a pixel in these units. It returns the reflectance, (3, H, W).
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Texture = Callable[[np.random.Generator, Floats, Floats, float], Floats]
 
 
 def bricks(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:
-    """Rows of bricks, each of a tone of its own, between lighter mortar."""
+    """Make rows of bricks, each with its own tone, between lighter mortar."""
     tall = max(rng.uniform(0.03, 0.06), 4 * pixel)
     wide, joint = tall * rng.uniform(1.9, 2.6), 0.12 * tall
     row = np.floor(v / tall)
@@ -32,7 +32,7 @@ def bricks(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floa
 
 
 def boards(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:
-    """Planks with grain along them."""
+    """Make planks with grain along them."""
     wide = max(rng.uniform(0.07, 0.16), 6 * pixel)
     if rng.random() < 0.5:
         u, v = v, u
@@ -47,14 +47,14 @@ def boards(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floa
 
 
 def stone(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:
-    """Rough plaster or rock: unevenness of every size."""
+    """Make rough plaster or rock, uneven at every scale."""
     rough = sum(_grain(rng, u.shape, size) * share for size, share in ((2, 0.5), (5, 0.5), (16, 0.6), (48, 0.5)))
     tone = np.maximum(1 + rng.uniform(0.12, 0.3) * rough, 0.15)
     return tinted(rng, rng.uniform(0.2, 0.5), rng.uniform(0.05, 0.35), 0.1)[:, None, None] * tone
 
 
 def cloth(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:
-    """Checks or stripes in two or three colours."""
+    """Make checks or stripes in two or three colours."""
     period = max(rng.uniform(0.04, 0.12), 6 * pixel)
     sharp = period / pixel / 6
     down, across = (np.clip(0.5 + sharp * np.sin(2 * np.pi * place / period), 0, 1) for place in (v, u))
@@ -65,7 +65,7 @@ def cloth(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Float
 
 
 def printed(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:
-    """Lines of what looks like lettering, with a headline and a picture now and then."""
+    """Make lines that look like lettering, sometimes with a headline and a picture."""
     line = max(rng.uniform(0.025, 0.05), 5 * pixel)
     row, within = np.floor(v / line), v / line - np.floor(v / line)
     letter = 0.35 * line
@@ -85,7 +85,7 @@ def printed(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Flo
 
 
 def leaves(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:
-    """Dense foliage: leaves at random angles, each with a vein, over shade."""
+    """Make dense foliage: leaves at random angles, each with a vein, over shade."""
     shape = u.shape
     picture = np.broadcast_to(tinted(rng, 0.03, 0.4, 0.33)[:, None, None], (3, *shape)).copy()
     hue = rng.uniform(0.22, 0.36)
@@ -108,7 +108,7 @@ def leaves(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floa
 
 
 def _draw_leaves(rng: np.random.Generator) -> Floats:
-    """For each cell of a grid a leaf's direction (two numbers), tone, half length and place: (6, 32, 32)."""
+    """Draw direction (two numbers), tone, half length and place of the leaf of each grid cell: (6, 32, 32)."""
     angle, tone, length, right, below = rng.uniform(0, 1, (5, 32, 32))
     length = 0.32 + 0.16 * length
     room = 0.5 - length  # for its middle to move without leaving the cell
@@ -123,10 +123,10 @@ def any_texture(rng: np.random.Generator) -> Texture:
 
 
 def _to_edge(place: Floats) -> Floats:
-    """Distance to the nearest whole number."""
+    """Compute the distance to the nearest whole number."""
     return np.abs(place - np.rint(place))
 
 
 def _grain(rng: np.random.Generator, shape: tuple[int, ...], size: int) -> Floats:
-    """A Gaussian field whose waves are about so many pixels long."""
+    """Draw a Gaussian field with waves about `size` pixels long."""
     return field(rng, shape, max(1, shape[0] * 2 // (size * 3)), max(1, shape[1] * 2 // (size * 3)))

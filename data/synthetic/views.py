@@ -1,4 +1,4 @@
-"""What lies in the distance: landscapes and fronts of houses, in colour and linear in light."""
+"""The background of a picture: landscapes and fronts of houses, in colour and linear in light."""
 
 import numpy as np
 
@@ -9,17 +9,13 @@ from .textures import boards, bricks, leaves, stone
 
 
 def landscape(rng: np.random.Generator, u: Floats, v: Floats, pixel: float, *, ground: float = 1.0) -> Floats:
-    """Paint sky, clouds, ranges of hills and trees.
+    """Paint sky, clouds, ranges of hills and trees: (3, H, W), about 1 in a bright sky.
 
     Args:
-        rng: The generator.
-        u: (H, W), to the right, in units of the picture's shorter side; likewise `v`, down.
-        v: As `u`.
-        pixel: The size of a pixel in these units.
+        u: Coordinates (H, W) to the right, in units of the picture's shorter side.
+        v: Coordinates (H, W) downwards, in the same units.
+        pixel: Size of a pixel in the same units.
         ground: Light on everything but the sky, 1 in daylight.
-
-    Returns:
-        (3, H, W), about 1 in a bright sky.
     """
     height, width = u.shape
     horizon = rng.uniform(-0.1, 0.2)
@@ -59,13 +55,12 @@ def facade(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> tupl
     """Paint the front of a house.
 
     Args:
-        rng: The generator.
-        u: (H, W), to the right, in units of the picture's shorter side; likewise `v`, down.
-        v: As `u`.
-        pixel: The size of a pixel in these units.
+        u: Coordinates (H, W) to the right, in units of the picture's shorter side.
+        v: Coordinates (H, W) downwards, in the same units.
+        pixel: Size of a pixel in the same units.
 
     Returns:
-        Its reflectance, (3, H, W), and how much of a pixel is the glass of a window, (H, W).
+        Its reflectance, (3, H, W), and the share of window glass in each pixel, (H, W).
     """
     wall = (bricks, stone, boards)[rng.integers(3)]
     picture = wall(rng, u, v, pixel)

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
-from timfuse.data import BatchStream, Labels, Objects, PairBatch, Pixels, open_source
+from timfuse.data import BatchStream, Objects, PairBatch, open_source
 from timfuse.data.batch_stream import cut_crops, stream_batches, whole_pair
+from timfuse.data.images import Pixels
 from timfuse.data.masks import Mask
-from timfuse.data.pair_source import JoinedPairs
+from timfuse.data.pair_source import JoinedPairs, Labels
 from timfuse.runtime.distribution import Ranks
 from timfuse.runtime.errors import UserError
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from timfuse.data import Pixels, chroma_source, colour_like, is_colour, luma_of, to_pixels
+from timfuse.data import chroma_source, colour_like, is_colour, luma_of, to_pixels
+from timfuse.data.images import Pixels
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (24, 37), dtype=np.uint8)

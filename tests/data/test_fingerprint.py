@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from timfuse.data import Labels, SyntheticPairs, open_source, read_pixels, write_pixels, write_scenes
+from timfuse.data import SyntheticPairs, open_source, read_pixels, write_pixels, write_scenes
 from timfuse.data.fingerprint import fingerprint, fingerprint_files
+from timfuse.data.pair_source import Labels
 from timfuse.runtime.errors import UserError
 
 

@@ -114,7 +114,7 @@ def test_bad_named_folders(root: Path, split: str | None) -> None:
     (root / "train.txt").write_text("a\n")
     with pytest.raises(UserError, match=r"ir/a\.png.* without a partner"):
         find_pairs(root, "mine", split, folders=("xray", "ir"))
-    with pytest.raises(UserError, match="both sources are said to lie in 'ir/'; name two folders"):
+    with pytest.raises(UserError, match="both sources are in 'ir/'; name two folders"):
         find_pairs(root, "mine", split, folders=("ir/", "ir"))
     for folder in (str(root / "ir"), "../ir", "i*", "NAME"):
         with pytest.raises(UserError, match="cannot be a folder of a source; name one below the data folder"):

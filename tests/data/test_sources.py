@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from timfuse.data import Labels, PairSource, make_scene, open_source, write_pixels, write_scenes
+from timfuse.data import PairSource, make_scene, open_source, write_pixels, write_scenes
+from timfuse.data.pair_source import Labels
 from timfuse.data.splits import split_pairs
 from timfuse.genotypes import TASKS
 from timfuse.runtime.errors import UserError

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from timfuse.data import IGNORED, Objects
+from timfuse.data import Objects
+from timfuse.data.pair_batch import IGNORED
 from timfuse.downstream import Detections
 from timfuse.downstream.label_drawing import COLOURS, with_labels
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from timfuse.data import BatchStream, Labels, SyntheticPairs, luma, make_exposures, make_focus, make_phantom, make_scene
+from timfuse.data import BatchStream, SyntheticPairs, luma, make_exposures, make_focus, make_phantom, make_scene
+from timfuse.data.pair_source import Labels
 from timfuse.genotypes import TASKS
 from timfuse.runtime.errors import UserError
 
