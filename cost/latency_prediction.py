@@ -7,8 +7,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from ..genotypes import Genotype
@@ -16,6 +14,7 @@ from ..operators import build_network
 from ..runtime.device import device_name, select_device
 from ..runtime.memory import keep_freed_memory
 from ..runtime.seeds import derive_seed
+from ..runtime.terminal import print_table
 from ..search.search_config import SearchConfig
 from .latency import measure_space
 from .latency_table import table_path
@@ -115,23 +114,19 @@ def _ranks(values: Sequence[float]) -> Tensor:
     return below + (equal.double() + 1) / 2
 
 
-def print_prediction(prediction: Prediction, console: Console) -> None:
+def print_prediction(prediction: Prediction) -> None:
     """Print a row for each network, by rising measured time, and how well they were predicted.
 
     Args:
-        prediction: of `check_prediction`.
-        console: where to.
+        prediction: The result of `check_prediction`.
     """
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for index, cell in enumerate(prediction.networks[0].cells, start=1):
-        table.add_column(f"cell {index} ({cell.kind})")
-    for heading in ("predicted ms", "measured ms", "error"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    rows = zip(prediction.measured, prediction.predicted, prediction.errors, prediction.networks, strict=True)
-    for measured, predicted, error, genotype in sorted(rows, key=lambda row: row[0]):
+    titles = [f"cell {index} ({cell.kind})" for index, cell in enumerate(prediction.networks[0].cells, start=1)]
+    found = zip(prediction.measured, prediction.predicted, prediction.errors, prediction.networks, strict=True)
+    rows = []
+    for measured, predicted, error, genotype in sorted(found, key=lambda row: row[0]):
         operators = [", ".join(cell.operators) for cell in genotype.cells]
-        table.add_row(*operators, f"{predicted:.2f}", f"{measured:.2f}", f"{error:+.1%}")
-    console.print(table)
+        rows.append([*operators, f"{predicted:.2f}", f"{measured:.2f}", f"{error:+.1%}"])
+    print_table(titles, ["predicted ms", "measured ms", "error"], rows)
     correlation = f"rank correlation {prediction.correlation:.3f}, median error {prediction.median_error:.1%}"
-    console.print(f"{correlation}, on {prediction.device}", highlight=False, soft_wrap=True)
-    console.print(f"table     {prediction.table}", highlight=False, soft_wrap=True)
+    print(f"{correlation}, on {prediction.device}")
+    print(f"table     {prediction.table}")

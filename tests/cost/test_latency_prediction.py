@@ -1,9 +1,7 @@
-import io
 import math
 
 import pytest
 import torch
-from rich.console import Console
 
 from timfuse.cost import latency as latency_module
 from timfuse.cost.latency_prediction import rank_correlation
@@ -58,7 +56,7 @@ def test_predicted_against_measured(tiny, monkeypatch):
     assert [genotype.cells for genotype in other.networks] != [genotype.cells for genotype in prediction.networks]
 
 
-def test_figures_and_table(tiny):
+def test_figures_and_table(tiny, capsys):
     space = tiny().space
     networks = [space.genotype(name, "infrared-visible", [[name]]) for name in space.operators]
     prediction = Prediction(
@@ -67,9 +65,8 @@ def test_figures_and_table(tiny):
     assert prediction.errors == [pytest.approx(-0.1), pytest.approx(-0.45), pytest.approx(1.0)]
     assert prediction.median_error == pytest.approx(0.45)
     assert prediction.correlation == pytest.approx(0.5)
-    text = io.StringIO()
-    print_prediction(prediction, Console(file=text, width=200))
-    lines = text.getvalue().splitlines()
+    print_prediction(prediction)
+    lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-3:] for line in lines[1:4]] == [
         ["9.00", "10.00", "-10.0%"],
         ["40.00", "20.00", "+100.0%"],
