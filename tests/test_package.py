@@ -32,8 +32,9 @@ FLOORS = {
     "finetune": 5,
     "deploy": 5,
     "tuning": 6,
-    "cli": 7,
-    "__main__": 8,
+    "commands": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 
 
