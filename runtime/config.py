@@ -209,8 +209,11 @@ def _scaled(usual: Section, below: Any, above: Any) -> dict[str, Any]:
     for name in usual.scaled_by_steps:
         value = below.get(name, getattr(usual, name))
         if name not in above and all(type(number) is int and number > 0 for number in (steps, before, value)):
-            # Rounded down, the warm-up stays shorter than the steps; rounded up, the others are at least 1.
+            # Rounded down, the warm-up stays shorter than the steps; validations of a short trial are at least 10 steps
+            # apart, since they take longer than its steps.
             scaled[name] = value * steps // before if name == "warmup" else -(-value * steps // before)
+            if name == "validate_every":
+                scaled[name] = max(scaled[name], min(steps, 10))
     return scaled
 
 
