@@ -28,6 +28,7 @@ FLOORS = {
     "downstream": 4,
     "cost": 4,
     "search": 5,
+    "training": 5,
     "meta_init": 5,
     "finetune": 5,
     "deploy": 5,
