@@ -73,8 +73,8 @@ def train(config: MetaInitConfig) -> None:
 
 def plain(config: MetaInitConfig, count: int) -> list[str]:
     """Say how to train without episodes, by so many passes for each task."""
-    rate = f"meta.learning_rate={config.meta.pretrain_learning_rate}"
-    return ["inner.steps=0", "meta.pretrain=0", f"meta.steps={count}", rate, f"meta.validate_every={count // 10}"]
+    same = [f"meta.learning_rate={config.meta.pretrain_learning_rate}", f"meta.warmup={config.meta.warmup}"]
+    return ["inner.steps=0", "meta.pretrain=0", f"meta.steps={count}", *same, f"meta.validate_every={count // 10}"]
 
 
 def base(data: Path, name: str, seed: int, settings: Sequence[str]) -> list[str]:

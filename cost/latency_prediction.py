@@ -7,8 +7,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from ..genotypes import Genotype
@@ -16,6 +14,7 @@ from ..operators import build_network
 from ..runtime.device import device_name
 from ..runtime.memory import keep_freed_memory
 from ..runtime.seeds import derive_seed
+from ..runtime.terminal import print_table
 from .deployment_target import DeploymentTarget
 from .latency_model import measure_costs
 from .latency_table import latency_table_path
@@ -107,28 +106,25 @@ def _ranks(values: Sequence[float]) -> Tensor:
     return (counts.cumsum(0) - (counts.double() - 1) / 2)[places]
 
 
-def print_latency_prediction(prediction: LatencyPrediction, console: Console) -> None:
+def print_latency_prediction(prediction: LatencyPrediction) -> None:
     """Print a row for each network by increasing measured time, and how well the times were predicted.
 
     Example:
         >>> space = SearchSpace(8, ("successive",), 1, ("identity",))
         >>> prediction = LatencyPrediction([space.bare], [9.0], [10.0], "a CPU", Path("latency.yaml"))
-        >>> print_latency_prediction(prediction, Console(width=80))
+        >>> print_latency_prediction(prediction)
         cell 1 (successive) predicted ms measured ms  error
         identity                    9.00       10.00 -10.0%
         rank correlation nan, median error 10.0%, on a CPU
         table     latency.yaml
     """
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for index, cell in enumerate(prediction.networks[0].cells, start=1):
-        table.add_column(f"cell {index} ({cell.kind})")
-    for heading in ("predicted ms", "measured ms", "error"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    rows = zip(prediction.measured, prediction.predicted, prediction.errors, prediction.networks, strict=True)
-    for measured, predicted, error, genotype in sorted(rows, key=lambda row: row[0]):
+    titles = [f"cell {index} ({cell.kind})" for index, cell in enumerate(prediction.networks[0].cells, start=1)]
+    found = zip(prediction.measured, prediction.predicted, prediction.errors, prediction.networks, strict=True)
+    rows = []
+    for measured, predicted, error, genotype in sorted(found, key=lambda row: row[0]):
         operators = [", ".join(cell.operators) for cell in genotype.cells]
-        table.add_row(*operators, f"{predicted:.2f}", f"{measured:.2f}", f"{error:+.1%}")
-    console.print(table)
+        rows.append([*operators, f"{predicted:.2f}", f"{measured:.2f}", f"{error:+.1%}"])
+    print_table(titles, ["predicted ms", "measured ms", "error"], rows)
     correlation = f"rank correlation {prediction.correlation:.3f}, median error {prediction.median_error:.1%}"
-    console.print(f"{correlation}, on {prediction.device}", highlight=False, soft_wrap=True)
-    console.print(f"table     {prediction.table}", highlight=False, soft_wrap=True)
+    print(f"{correlation}, on {prediction.device}")
+    print(f"table     {prediction.table}")

@@ -11,7 +11,7 @@ from .methods import find_methods
 from .page import comparison_page
 from .rows import choose_pairs
 from .sheet import comparison_sheet
-from .table import print_table, write_tables
+from .table import print_evaluation, write_tables
 from .trained_network import TrainedNetwork, load_network
 
 __all__ = [
@@ -32,7 +32,7 @@ __all__ = [
     "load",
     "load_labeller",
     "load_network",
-    "print_table",
+    "print_evaluation",
     "shipped_names",
     "write_comparison",
     "write_tables",

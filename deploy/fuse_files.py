@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..data import Pair, is_colour, match_pairs, read_pixels, to_pixels, write_pixels
+from ..data import Pair, is_colour, read_pixels, to_pixels, write_pixels
 from ..data.images import SUFFIXES, Pixels
 from ..genotypes.choices import check_choice
 from ..runtime.errors import UserError
@@ -42,8 +42,7 @@ class FusedFiles(NamedTuple):
 
 def fuse_files(
     fuser: Fuser,
-    first: str | Path,
-    second: str | Path,
+    pairs: Sequence[Pair],
     output: Path,
     *,
     resume: bool = False,
@@ -51,12 +50,11 @@ def fuse_files(
     resize: str | None = None,
     labels: Labeller | None = None,
 ) -> FusedFiles:
-    """Fuse the image files of two sources, pair by pair.
+    """Fuse image files, pair by pair.
 
     Args:
         fuser: Does the fusing.
-        first: A folder, a file or a glob pattern.
-        second: As `first`; in folders, images of one name make a pair.
+        pairs: The image files, as `data.find_pairs` or `data.match_pairs` finds them.
         output: A folder, for NAME.png of every pair (NAME.tif for colour of 16 bits); or, for one pair, an image file.
         resume: Skip the pairs that have a fused image already, and labels where these are wanted; a pair that has one
             without the other is fused anew.
@@ -68,14 +66,13 @@ def fuse_files(
         How many pairs were fused and skipped, and how fast.
 
     Raises:
-        UserError: The files do not pair, a file cannot be read or written, the sizes of a pair differ, there are
-            fused images or labels already, or the user pressed Ctrl-C. What was fused before that stays, and is whole.
+        UserError: If a file cannot be read or written, the sizes of a pair differ, there are fused images or labels
+            already, or the user presses Ctrl-C. What is fused by then stays, and is whole.
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
     if resize is not None:
         check_choice("--resize", resize, ("second",))
-    pairs = match_pairs(first, second)
     _check_output(output, pairs, labels)
     there = [
         (output, "fused images", {pair for pair in pairs if any(path.exists() for path in _targets(output, pair))})

@@ -3,16 +3,16 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from ..objectives.metrics import METRICS
 from ..runtime.files import write_atomically
+from ..runtime.terminal import output_console, print_table
 from .evaluation import Evaluation
 
 _STYLES = ("", "bold", "underline")  # by place
@@ -24,13 +24,14 @@ _LATEX_ESCAPES = str.maketrans(
 )
 
 
-def print_table(evaluation: Evaluation, console: Console) -> None:
+def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> None:
     """Print means, with the best and second best marked, and mean ranks; as many tables as the width asks for.
 
     Args:
         evaluation: What to print.
-        console: Where.
+        console: Standard output by default.
     """
+    console = console or output_console()
     texts = mean_texts(evaluation)
     space = console.width - max(map(len, (*evaluation.methods, "method"))) - len(" rank") - 1
     blocks: list[list[int]] = [[]]
@@ -40,7 +41,8 @@ def print_table(evaluation: Evaluation, console: Console) -> None:
             blocks.append([])
         blocks[-1].append(column)
     for columns in blocks:
-        console.print(_terminal_table(evaluation, columns))
+        numbers = [*(headings(evaluation)[column] for column in columns), "rank"]
+        print_table(["method"], numbers, _terminal_rows(evaluation, columns), console)
     console.print(f"mean over {_pairs(evaluation)}; {legend(evaluation)}", style="dim", highlight=False, soft_wrap=True)
 
 
@@ -171,18 +173,12 @@ def legend(evaluation: Evaluation) -> str:
     return f"{marks}rank: mean rank over the {len(evaluation.metrics)} metrics, 1 is best{trivial}"
 
 
-def _terminal_table(evaluation: Evaluation, columns: Sequence[int]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("method", no_wrap=True, overflow="ellipsis")
-    for column in columns:
-        table.add_column(headings(evaluation)[column], justify="right", no_wrap=True)
-    table.add_column("rank", justify="right", no_wrap=True)
+def _terminal_rows(evaluation: Evaluation, columns: Sequence[int]) -> Iterator[list[Text]]:
     texts, places = mean_texts(evaluation), evaluation.places
     for index, name in enumerate(evaluation.methods):
-        cells = [Text(texts[index][column], style=_STYLES[places[index, column]]) for column in columns]
-        style = "dim" if name in evaluation.trivial else ""
-        table.add_row(Text(name), *cells, f"{evaluation.mean_rank[index]:.2f}", style=style)
-    return table
+        usual = "dim" if name in evaluation.trivial else ""
+        cells = [Text(texts[index][column], style=_STYLES[places[index, column]] or usual) for column in columns]
+        yield [Text(name, style=usual), *cells, Text(f"{evaluation.mean_rank[index]:.2f}", style=usual)]
 
 
 def _marked(evaluation: Evaluation, forms: Sequence[str]) -> list[list[str]]:

@@ -42,7 +42,8 @@ class GuidanceSection(Section):
             "frozen" leaves the fusion network alone and trains the task network on its images; "joint" adds both
             losses; "lagrangian" minimises the task's loss under a bound on the fusion loss; "learned_loss" trains the
             fusion network by a fusion loss whose weights of the two sources are learned from the task; "detfusion"
-            guides it by two detectors, one for each source, with shared attention.
+            guides it by two detectors, one for each source, with shared attention; null for "lagrangian" with a
+            downstream task and "fusion" without.
         images: The images of the task network under "frozen": "fused", "first", "second", "average", "blend" for a
             random mixture of the sources in each crop, or a folder with an image for every pair.
         weight: Weight of the task's loss beside the fusion loss, under "joint" and "detfusion".
@@ -56,7 +57,7 @@ class GuidanceSection(Section):
         content: Weight of the object-aware content loss of "detfusion".
     """
 
-    strategy: Literal["fusion", "frozen", "joint", "lagrangian", "learned_loss", "detfusion"] = "fusion"
+    strategy: Literal["fusion", "frozen", "joint", "lagrangian", "learned_loss", "detfusion"] | None = None
     images: str = "fused"
     weight: NonNegative = 1.0
     tolerance: NonNegative = 0.05
@@ -143,9 +144,14 @@ class FinetuneConfig(TaskConfig):
     train: FinetuneSection = FinetuneSection()
     loss: LossSection | None = None
 
+    @property
+    def strategy(self) -> str:
+        """The strategy, by default the one that fits the downstream task."""
+        return self.guidance.strategy or ("fusion" if self.downstream is None else "lagrangian")
+
     @model_validator(mode="after")
     def _strategy_fits_the_task(self) -> Self:
-        strategy, kind = self.guidance.strategy, self.downstream and self.downstream.kind
+        strategy, kind = self.strategy, self.downstream and self.downstream.kind
         if strategy == "fusion" and kind:
             raise ValueError(
                 f"must have a guidance.strategy for {kind}, such as lagrangian; the strategy fusion has no"

@@ -142,7 +142,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
 
         def step() -> Row:
             batch = next(task_batches)
-            fusion_batch = next(fusion_batches) if config.guidance.strategy == "learned_loss" else batch
+            fusion_batch = next(fusion_batches) if config.strategy == "learned_loss" else batch
             return _step(config, state, batch, fusion_batch, ranks)
 
         loop.run(
@@ -154,7 +154,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
             validate_after=preparation + settings.validate_every,
             **config.rhythm | {"steps": steps},
         )
-        if config.guidance.strategy == "lagrangian" and not state.best[0]:
+        if config.strategy == "lagrangian" and not state.best[0]:
             loop.print(
                 f"warning: no validation kept the promise; the weights of step {state.best_step} come closest."
                 " Raise guidance.multiplier_rate or guidance.tolerance, or lower train.learning_rate"
@@ -212,7 +212,7 @@ def loss_of(config: FinetuneConfig, task: str) -> FusionLoss:
         UserError: If the loss does not fit the crops or the strategy.
     """
     loss = fusion_loss(config.loss, training_loss(task), config.data.crop)
-    if config.guidance.strategy == "learned_loss" and not (loss.intensity or loss.ssim):
+    if config.strategy == "learned_loss" and not (loss.intensity or loss.ssim):
         raise UserError(
             "learned_loss learns the weights of the sources in loss.intensity and loss.ssim; set one of them above 0"
         )
@@ -245,12 +245,14 @@ def _setup(config: FinetuneConfig, network: nn.Module, pairs: RunPairs, loss: Fu
     # As at inference: what the constraint holds for is what the user gets, and crops do not shift the statistics.
     network.eval()
     detectors = {} if section is None else section.model_dump(include={"width", "init"})
-    strategy = build_strategy(network, task, loss, loop.ranks, **config.guidance.model_dump(), **detectors)
+    strategy = build_strategy(
+        network, task, loss, loop.ranks, **config.guidance.model_dump() | {"strategy": config.strategy}, **detectors
+    )
     groups = [{"params": list(network.parameters()), "weight_decay": settings.weight_decay}]
     groups[0]["highest"] = settings.learning_rate
     if task is not None and section is not None:
         own_rate = section.learning_rate
-        if config.guidance.strategy == "learned_loss":
+        if config.strategy == "learned_loss":
             own_rate = config.guidance.loss_learning_rate
         groups += [group | {"highest": section.learning_rate} for group in parameter_groups(task, section.weight_decay)]
         groups += [{"params": list(strategy.own.parameters()), "weight_decay": 0.0, "highest": own_rate}]
@@ -321,7 +323,7 @@ def _validate(config: FinetuneConfig, state: _State, parts: _Parts, loop: Loop) 
         loop.log_image(state.step - 1, f"examples/{name}", image)
     check_finite({"validation loss": scores["loss"]})
     above = excess(scores["loss"], state.reference)
-    kept = config.guidance.strategy != "lagrangian" or above <= config.guidance.tolerance
+    kept = config.strategy != "lagrangian" or above <= config.guidance.tolerance
     primary = -scores["loss"] if config.downstream is None else scores[PRIMARY[config.downstream.kind]]
     score = primary if kept else -above
     if math.isnan(score):
@@ -363,13 +365,13 @@ def _described(config: FinetuneConfig, state: _State, parts: _Parts, scores: Sco
         parts.genotype,
         data={"root": config.data.origin, **parts.pairs.counts},
         **({} if section is None else {"downstream": section.provenance(parts.pairs.source.classes)}),
-        strategy=guidance.strategy,
-        **({"images": guidance.images} if guidance.strategy == "frozen" else {}),
-        **({"estimator": guidance.estimator} if guidance.strategy == "learned_loss" else {}),
+        strategy=config.strategy,
+        **({"images": guidance.images} if config.strategy == "frozen" else {}),
+        **({"estimator": guidance.estimator} if config.strategy == "learned_loss" else {}),
         steps=config.train.steps,
         best_step=state.best_step,
         fusion_loss_before=state.reference,
-        **({"promise_kept": state.best[0]} if guidance.strategy == "lagrangian" else {}),
+        **({"promise_kept": state.best[0]} if config.strategy == "lagrangian" else {}),
         parameters=count_parameters(state.networks.network),
         metrics={"best": metrics},
         architecture=parts.genotype.architecture,

@@ -11,6 +11,7 @@ import numpy as np
 from ..data import PairBatch
 from ..data.batch_stream import cut_crops
 from ..data.splits import spread
+from ..data.stage_config import Sources
 from ..genotypes import TASKS, Genotype, load_genotype
 from ..genotypes.choices import nearest
 from ..operators import build_network, save_network_folder
@@ -44,6 +45,7 @@ class Adapted(NamedTuple):
         fresh: The validation loss from random weights, by `plain_adaptation`.
         pairs: Number of pairs that the network adapted on.
         seconds: Time of the adaptation in seconds, without reading and checking pairs.
+        sources: Names of the two folders of the pairs, where they are not the usual ones of the task.
     """
 
     genotype: Genotype
@@ -51,6 +53,7 @@ class Adapted(NamedTuple):
     fresh: Curve
     pairs: int
     seconds: float
+    sources: Sources | None
 
 
 def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
@@ -105,7 +108,7 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
             initialisation=origin.provenance,
         )
         save_network_folder(config.run, genotype, network)
-    return Adapted(genotype, curve, fresh, len(pairs), seconds)
+    return Adapted(genotype, curve, fresh, len(pairs), seconds, section.sources)
 
 
 def shipped_initialisations() -> tuple[str, ...]:

@@ -4,15 +4,19 @@ from dataclasses import asdict, fields
 from typing import Any, Self
 
 import torch
-from pydantic import create_model, model_validator
+from pydantic import Field, create_model, model_validator
 
 from ..genotypes.choices import nearest
 from ..runtime.config import NonNegative, Section
+from ..runtime.config_text import attribute_meanings
 from ..runtime.errors import UserError
 from .fusion import FusionLoss
 from .named_losses import NAMED_LOSSES
 
-_KEYS: Any = {field.name: (NonNegative, field.default) for field in fields(FusionLoss)}
+_MEANINGS = attribute_meanings(FusionLoss)
+_KEYS: Any = {
+    field.name: (NonNegative, Field(field.default, description=_MEANINGS[field.name])) for field in fields(FusionLoss)
+}
 _Weights: Any = create_model("_Weights", __base__=Section, **_KEYS)
 
 

@@ -6,7 +6,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -31,7 +31,15 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         UserError: If the file cannot be written.
     """
     _check_plain(state, "state")
-    write_atomically(path, lambda file: torch.save(state, file))
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            # After a failed write torch closes its archive, which fails too and hides the reason.
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+
+    write_atomically(path, write)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -23,9 +23,15 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """One mapping of a config file: frozen, strictly typed, no key beside the declared ones."""
+    """One mapping of a config file: frozen, strictly typed, no key beside the declared ones.
+
+    Attributes:
+        scaled_by_steps: The keys that grow and shrink with the section's `steps`; see `load_config`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    scaled_by_steps: ClassVar[tuple[str, ...]] = ()
 
 
 _WORDS = {
@@ -48,7 +54,8 @@ def load_config(model: type[M], path: Path | None, overrides: Sequence[str] = ()
             start from (relative to this one, or a shipped config): mappings are merged key by key,
             anything else, lists too, is replaced. A name over which a mapping comes is the mapping's base:
             `loss.information=2` over `loss: quality` gives `loss: {base: quality, information: 2}`.
-        overrides: Settings such as `search.steps=200`; the value is YAML. The last one wins.
+        overrides: Settings such as `search.steps=200`; the value is YAML. The last one wins. Where they set the
+            `steps` of a section, its keys in `scaled_by_steps` change in proportion, but for those that are set too.
 
     Returns:
         The validated config.
@@ -56,9 +63,12 @@ def load_config(model: type[M], path: Path | None, overrides: Sequence[str] = ()
     Raises:
         UserError: For the first problem found, with the key, its value, its place and what would be right.
     """
-    layers = _read_layers(resolve_config_path(path)) if path else []
-    layers += map(_override_layer, overrides)
-    merged: Any = reduce(_merge, (layer.content for layer in layers), {})
+    files = _read_layers(resolve_config_path(path)) if path else []
+    settings = [_override_layer(override) for override in overrides]
+    # Without validation, which comes when all keys are there.
+    scaled = _scaled(model.model_construct(), _merged(files), _merged(settings))
+    layers = [*files, _Layer("scaled with the steps", scaled), *settings]
+    merged = _merged(layers)
     try:
         # Through JSON, because only there do strict types take a list for a tuple and text for a path.
         return model.model_validate_json(json.dumps(merged))
@@ -176,6 +186,41 @@ def _override_layer(override: str) -> _Layer:
     return _Layer(source, reduce(lambda content, key: {key: content}, reversed(keys), parse_yaml(value, source)))
 
 
+def _scaled(usual: Section, below: Any, above: Any) -> dict[str, Any]:
+    """Scale what follows the steps of each section that the settings change.
+
+    Args:
+        usual: The section with its defaults.
+        below: What the files say of it.
+        above: What the settings say of it.
+
+    Returns:
+        Nested settings.
+    """
+    if not isinstance(above, dict):
+        return {}
+    below = below if isinstance(below, dict) else {}
+    scaled: dict[str, Any] = {}
+    for name in above:
+        section = getattr(usual, name, None)
+        if isinstance(section, Section) and (inner := _scaled(section, below.get(name), above[name])):
+            scaled[name] = inner
+    steps, before = above.get("steps"), below.get("steps", getattr(usual, "steps", None))
+    for name in usual.scaled_by_steps:
+        value = below.get(name, getattr(usual, name))
+        if name not in above and all(type(number) is int and number > 0 for number in (steps, before, value)):
+            # Rounded down, the warm-up stays shorter than the steps; validations of a short trial are at least 10 steps
+            # apart, since they take longer than its steps.
+            scaled[name] = value * steps // before if name == "warmup" else -(-value * steps // before)
+            if name == "validate_every":
+                scaled[name] = max(scaled[name], min(steps, 10))
+    return scaled
+
+
+def _merged(layers: Sequence[_Layer]) -> Any:
+    return reduce(_merge, (layer.content for layer in layers), {})
+
+
 def _merge(below: Any, above: Any) -> Any:
     """Put one setting over another: mappings key by key, anything else replaced.
 
@@ -266,19 +311,19 @@ def _suggest(place: tuple[str | int, ...], model: type[Section]) -> str:
     return f"; known keys here: {', '.join(siblings)}"
 
 
-def _model_paths(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def _model_paths(model: type[Section], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Walk all keys of a model; the keys of a section in a list or union count as keys of its field."""
     for name, field in model.model_fields.items():
         yield (*prefix, name)
-        for section in _sections(field.annotation):
+        for section in sections_in(field.annotation):
             yield from _model_paths(section, (*prefix, name))
 
 
-def _sections(annotation: Any) -> list[type[BaseModel]]:
+def sections_in(annotation: Any) -> list[type[Section]]:
     """Find the sections within an annotation such as `Section | None` or `list[Section]`."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and issubclass(annotation, Section):
         return [annotation]
-    return [section for argument in get_args(annotation) for section in _sections(argument)]
+    return [section for argument in get_args(annotation) for section in sections_in(argument)]
 
 
 def _show(value: Any) -> str:

@@ -150,11 +150,6 @@ class Ranks:
 ALONE = Ranks()
 
 
-def leads() -> bool:
-    """Tell whether this process reports: the one of rank 0, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 @contextmanager
 def open_ranks() -> Iterator[Ranks]:
     """Connect the processes that `torchrun` started, until the block ends; a nested block uses the same connection.

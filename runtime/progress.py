@@ -9,7 +9,7 @@ import rich.progress
 from rich.console import Console
 from rich.table import Column
 
-from .distribution import leads
+from .terminal import leads
 
 # Without a terminal: a line after the shortest time if this part of the work is done, else after the longest time.
 _SHORTEST_SECONDS = 5.0

@@ -8,9 +8,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from ..cost import BudgetReport
 from ..downstream import keep_task_network, load_task_network
 from ..drawing import draw
@@ -31,6 +28,7 @@ from ..runtime.run_files import (
     TASK_FOLDER,
 )
 from ..runtime.run_folder import open_run
+from ..runtime.terminal import print_table
 from .probability_curves import draw_probabilities
 from .search_config import SearchConfig
 
@@ -154,31 +152,24 @@ def _spread(values: Collection[float]) -> tuple[float, float]:
     return mean(values), stdev(values) if len(values) > 1 else 0.0
 
 
-def print_seeds(result: SearchResult, console: Console) -> None:
+def print_seeds(result: SearchResult) -> None:
     """Print a table with a row for each seed, how far they agree, and which one is picked.
 
     Args:
         result: The result of `search`.
-        console: Where to.
     """
     figures = {seed: _figures(genotype) for seed, genotype in result.genotypes.items()}
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    table.add_column("seed", no_wrap=True)
-    for index, cell in enumerate(result.genotype.cells, start=1):
-        table.add_column(f"cell {index} ({cell.kind})")
-    for heading in _FORMATS:
-        table.add_column(heading, justify="right", no_wrap=True)
+    titles = ["seed", *(f"cell {index} ({cell.kind})" for index, cell in enumerate(result.genotype.cells, start=1))]
+    rows = []
     for seed, genotype in result.genotypes.items():
         operators = (", ".join(cell.operators) for cell in genotype.cells)
         numbers = (f"{figures[seed][heading]:{form}}" for heading, form in _FORMATS.items())
-        table.add_row(str(seed), *operators, *numbers)
+        rows.append([str(seed), *operators, *numbers])
     spreads = {heading: _spread([row[heading] for row in figures.values()]) for heading in _FORMATS}
     numbers = (f"{spreads[heading][0]:{form}} ± {spreads[heading][1]:{form}}" for heading, form in _FORMATS.items())
-    table.add_row("mean ± std", *([""] * len(result.genotype.cells)), *numbers)
-    console.print(table)
+    rows.append(["mean ± std", *([""] * len(result.genotype.cells)), *numbers])
+    print_table(titles, list(_FORMATS), rows)
     for edge, (operator, count) in result.agreement.items():
-        console.print(f"{edge}: {operator} in {count} of {len(figures)}", highlight=False)
+        print(f"{edge}: {operator} in {count} of {len(figures)}")
     within = ", within the budget" if BudgetReport.of(result.genotype) and _meets_budget(result.genotype) else ""
-    console.print(
-        f"picked    seed {result.best_seed}: least outer loss on the validation pairs{within}", highlight=False
-    )
+    print(f"picked    seed {result.best_seed}: least outer loss on the validation pairs{within}")

@@ -28,12 +28,14 @@ FLOORS = {
     "downstream": 4,
     "cost": 4,
     "search": 5,
+    "training": 5,
     "meta_init": 5,
     "finetune": 5,
     "deploy": 5,
     "tuning": 6,
-    "cli": 7,
-    "__main__": 8,
+    "commands": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 
 

@@ -5,14 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from sqlalchemy import URL
 
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
 from ..runtime.run_files import GENOTYPE_FILE
+from ..runtime.terminal import print_table
 from .front_pictures import draw_front, write_page
 from .points import Front, Point, short_names, written
 from .storage import connected, parse_url, shown
@@ -49,23 +47,20 @@ def show(config: TuneConfig, storage: str | None = None) -> Front:
     return replace(front, files=(*files, *genotypes), note=note)
 
 
-def print_front(front: Front, console: Console) -> None:
+def print_front(front: Front) -> None:
     """Print a line for each point of a front.
 
     Args:
-        front: what a study has found.
-        console: where to.
+        front: What a study has found.
     """
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    rows = front.best[:_ROWS] if front.cost is None else front.best
-    names = short_names(rows[0].settings)
-    for heading in ("trial", "quality", *([front.cost] if front.cost else []), *names.values()):
-        table.add_column(heading, justify="right", overflow="fold")
-    for point in rows:
+    points = front.best[:_ROWS] if front.cost is None else front.best
+    names = short_names(points[0].settings)
+    rows = []
+    for point in points:
         cost = [] if point.cost is None else [f"{point.cost:.4g}"]
-        settings = (Text(written(point.settings.get(key))) for key in names)  # brackets are no markup
-        table.add_row(str(point.number), f"{point.quality:.4f}", *cost, *settings)
-    console.print(table)
+        settings = (written(point.settings.get(key)) for key in names)
+        rows.append([str(point.number), *settings, f"{point.quality:.4f}", *cost])
+    print_table(["trial", *names.values()], ["quality", *([front.cost] if front.cost else [])], rows)
 
 
 def _read(config: TuneConfig, url: URL) -> Front:

@@ -1,9 +1,7 @@
-import io
 import math
 
 import pytest
 import torch
-from rich.console import Console
 
 from timfuse.cost import (
     LatencyPrediction,
@@ -59,7 +57,7 @@ def test_predicted_against_measured(counting):
     assert other.networks != prediction.networks
 
 
-def test_figures_and_table():
+def test_figures_and_table(capsys):
     space = SearchSpace(2, ("successive",), 1, OPERATORS)
     networks = [space.genotype([[index]]) for index in range(3)]
     path = latency_table_path(CPU)
@@ -67,9 +65,8 @@ def test_figures_and_table():
     assert prediction.errors == [pytest.approx(-0.1), pytest.approx(-0.45), pytest.approx(1.0)]
     assert prediction.median_error == pytest.approx(0.45)
     assert prediction.correlation == pytest.approx(0.5)
-    text = io.StringIO()
-    print_latency_prediction(prediction, Console(file=text, width=200))
-    lines = text.getvalue().splitlines()
+    print_latency_prediction(prediction)
+    lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-3:] for line in lines[1:4]] == [
         ["9.00", "10.00", "-10.0%"],
         ["40.00", "20.00", "+100.0%"],

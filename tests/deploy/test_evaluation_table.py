@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from timfuse.deploy.evaluation import Evaluation
-from timfuse.deploy.table import latex, markdown, metrics_csv, print_table, summary_csv, write_tables
+from timfuse.deploy.table import latex, markdown, metrics_csv, print_evaluation, summary_csv, write_tables
 from timfuse.objectives.metrics import FIELD_METRICS, METRICS
 from timfuse.runtime.errors import UserError
 
@@ -26,7 +26,7 @@ def scored():
 
 def printed(evaluation, width):
     text = io.StringIO()
-    print_table(evaluation, Console(file=text, width=width, force_terminal=True, color_system="standard"))
+    print_evaluation(evaluation, Console(file=text, width=width, force_terminal=True, color_system="standard"))
     return text.getvalue()
 
 

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from timfuse.data import read_pixels
+from timfuse.data import match_pairs, read_pixels
 from timfuse.deploy import fuse_files, load
 from timfuse.deploy.fuse_files import _ahead, _resampled
 from timfuse.runtime.errors import UserError
@@ -28,7 +28,7 @@ def fuse(folders, fuser):
     """A function that fuses the three pairs."""
 
     def call(output=folders / "out", first=folders / "ir", second=folders / "vis", fuser=fuser, **options):
-        return fuse_files(fuser, str(first), str(second), output, **options)
+        return fuse_files(fuser, match_pairs(first, second), output, **options)
 
     return call
 

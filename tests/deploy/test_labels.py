@@ -9,7 +9,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from timfuse.data import luma, read_pixels, unit_range
+from timfuse.data import luma, match_pairs, read_pixels, unit_range
 from timfuse.data.class_names import read_class_names
 from timfuse.data.masks import read_mask
 from timfuse.deploy import fuse_files, load, load_labeller
@@ -37,7 +37,7 @@ def fuse(folders, network_folder):
 
     def call(labels=folders / "found", output=folders / "out", first=folders / "ir", second=folders / "vis", **options):
         labeller = labels and load_labeller(network_folder, labels, fuser.device)
-        return fuse_files(fuser, str(first), str(second), output, labels=labeller, **options)
+        return fuse_files(fuser, match_pairs(first, second), output, labels=labeller, **options)
 
     return call
 

@@ -79,7 +79,7 @@ def ours(shared, tmp_path_factory):
         folder, output = shared / "data" / name, tmp_path_factory.mktemp(name)
         pairs = find_pairs(folder, split="val")
         for pair in pairs:
-            fuse_files(load("ivif"), pair.first, pair.second, output / f"{pair.name}.png")
+            fuse_files(load("ivif"), [pair], output / f"{pair.name}.png")
         evaluation = evaluate(pairs, {"ivif": [output / f"{pair.name}.png" for pair in pairs]}, BASKET, trivial=False)
         means[name] = dict(zip(BASKET, evaluation.mean[0].tolist(), strict=True))
     return means

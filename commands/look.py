@@ -1,0 +1,116 @@
+"""Looking at genotypes, runs, devices and configs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, Option, echo
+
+from ..runtime.run_files import CONFIG_FILE, GENOTYPE_FILE, HISTORY_FILE, PICTURES_FOLDER
+from .flags import CONFIGS, Config, Settings, read_config
+
+
+def visualize(
+    genotype: Annotated[str, Argument(help="Genotype file, run folder or name in the zoo.")],
+    output: Annotated[
+        Path | None, Option("--output", "-o", metavar="DIR", help="For the pictures; default: beside the genotype.")
+    ] = None,
+) -> None:
+    """Draw a network and its cells, and the curves of a run."""
+    from ..drawing import draw
+    from ..genotypes import load_genotype
+    from ..operators import build_network, parameter_sizes
+
+    path = Path(genotype)
+    history = (path / HISTORY_FILE).is_file()
+    folder = output or (path / PICTURES_FOLDER if path.is_dir() else path.with_name(f"{path.stem}-{PICTURES_FOLDER}"))
+    files: list[Path] = []
+    provenance: Mapping[str, Any] = {}
+    if history and not (path / GENOTYPE_FILE).is_file():
+        echo(f"{path} has no genotype yet: drawing its history so far")
+    else:
+        loaded = load_genotype(genotype)
+        provenance = loaded.provenance
+        files += draw(loaded, folder, parameter_sizes(build_network(loaded)))
+    if history:
+        files += _draw_history(path, folder, provenance)
+    for file in files:
+        echo(str(file))
+
+
+def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+    """Draw the curves of the stage that the run belongs to, with what its genotype says of it."""
+    from ..finetune.finetune_curves import draw_finetuning
+    from ..meta_init.adaptation_curves import draw_training
+    from ..runtime.history import read_history
+    from ..runtime.yaml_text import parse_yaml
+    from ..search.probability_curves import draw_probabilities
+    from ..training.train_curves import draw_curves
+
+    history = read_history(run / HISTORY_FILE)
+    config = parse_yaml((run / CONFIG_FILE).read_text(encoding="utf-8"), str(run / CONFIG_FILE))
+    match config.get("stage"):
+        case "search":
+            return draw_probabilities(history, folder)
+        case "train":
+            return draw_curves(history, folder, provenance.get("metrics"))
+        case "meta-init":
+            return draw_training(history, folder)
+        case "finetune":
+            return draw_finetuning(
+                history, folder, provenance.get("fusion_loss_before"), config["guidance"]["tolerance"]
+            )
+    return []
+
+
+def genotypes() -> None:
+    """List the published networks with their size and origin."""
+    from ..genotypes import load_genotype, zoo_names
+    from ..operators import build_network, count_flops, count_parameters
+    from ..runtime.terminal import print_table
+
+    rows = []
+    for name in zoo_names():
+        genotype = load_genotype(name)
+        network = build_network(genotype)
+        flops = count_flops(network, 480, 640, inputs=3 if genotype.network == "refine" else 2)
+        source = str(genotype.provenance.get("source", ""))
+        sizes = f"{count_parameters(network):,}", f"{flops / 1e9:.1f}"
+        rows.append([name, genotype.task, genotype.network, source, *sizes])
+    print_table(["name", "task", "network", "source"], ["parameters", "GFLOPs"], rows)
+    echo("GFLOPs for a 640x480 pair, two operations for a multiply-add")
+
+
+def latency(
+    config: Config = None,
+    settings: Settings = None,
+    networks: Annotated[int, Option(min=2, help="Number of networks to draw from the search space.")] = 30,
+    fresh: Annotated[bool, Option("--fresh", help="Measure anew, if this machine was busy before.")] = False,
+) -> None:
+    """Measure operators on this device, and predict networks from them.
+
+    The operators of the search space of a config are measured once. The table compares predicted and measured time.
+    """
+    from ..cost import DeploymentTarget, check_latency_prediction, print_latency_prediction
+    from ..runtime.device import select_device
+
+    loaded = read_config("search", config, settings)
+    target = DeploymentTarget(loaded.cost.height, loaded.cost.width, select_device(loaded.device))
+    space, seed = loaded.space.search_space, loaded.seed
+    print_latency_prediction(check_latency_prediction(space, target, networks=networks, seed=seed, fresh=fresh))
+
+
+def config(
+    command: Annotated[str, Argument(metavar="COMMAND", help=f"One of {', '.join(CONFIGS)}.")],
+    file: Config = None,
+    settings: Settings = None,
+) -> None:
+    """Print the config of a command: each key, its meaning and values.
+
+    What is printed is a config itself, with which the command does what it does without.
+    """
+    from ..genotypes.choices import check_choice
+    from ..runtime.config_text import commented_yaml
+
+    check_choice("COMMAND", command, CONFIGS)
+    echo(commented_yaml(read_config(command, file, settings)), nl=False)

@@ -1,0 +1,180 @@
+"""Training: the stages, and what is measured of them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option, echo
+
+from ..runtime.run_files import (
+    GENOTYPE_FILE,
+    HISTORY_FILE,
+    PICTURES_FOLDER,
+    RATES_FILE,
+    SEED_FOLDERS,
+    TASK_FOLDER,
+    WEIGHTS_FILE,
+)
+from .flags import Overwrite, Resume, takes_config
+
+if TYPE_CHECKING:
+    from ..finetune import FinetuneConfig
+    from ..meta_init import AdaptConfig, MetaInitConfig
+    from ..search import SearchConfig
+    from ..training import TrainConfig
+    from ..tuning import TuneConfig
+
+SCORES = Path("runs/evaluate-task")
+
+
+@takes_config("train")
+def train(config: "TrainConfig", resume: Resume = False, overwrite: Overwrite = False) -> None:
+    """Train a network on image pairs."""
+    from ..runtime.terminal import print_table
+    from ..training import train as run_training
+
+    training = run_training(config, resume=resume, overwrite=overwrite)
+    columns = list(training.scores["best"]["mean"])
+    rows = [
+        [part, method, *(f"{scores[part][name]:.3f}" for name in columns)]
+        for part in training.scores["best"]
+        for method, scores in training.scores.items()
+    ]
+    print_table(["validation", "method"], columns, rows)
+    echo(f"weights   {config.run / WEIGHTS_FILE} of step {training.best_step}; {config.run / GENOTYPE_FILE}")
+    _print_places(config.run, "examples.png, curves.svg")
+
+
+@takes_config("search")
+def search(config: "SearchConfig", resume: Resume = False, overwrite: Overwrite = False) -> None:
+    """Search an architecture on image pairs."""
+    from ..search import print_seeds
+    from ..search import search as run_search
+
+    result = run_search(config, resume=resume, overwrite=overwrite)
+    if config.seeds > 1:
+        print_seeds(result)
+        echo(f"genotype  {config.run / GENOTYPE_FILE}, weights and pictures beside it")
+        echo(f"searches  {config.run / SEED_FOLDERS}")
+    else:
+        for index, cell in enumerate(result.genotype.cells, start=1):
+            echo(f"cell {index} ({cell.kind}): {', '.join(cell.operators)}")
+        echo(f"genotype  {config.run / GENOTYPE_FILE}")
+        if config.downstream is not None:
+            echo(f"network   {config.run / TASK_FOLDER}, for {config.downstream.kind}")
+        _print_places(config.run, "network.svg, cell_*.svg, probabilities.svg")
+    if result.budget is not None:
+        echo(f"budget    {result.budget}")
+        result.budget.check()
+
+
+@takes_config("meta-init")
+def meta_init(config: "MetaInitConfig", resume: Resume = False, overwrite: Overwrite = False) -> None:
+    """Train an initialisation that adapts to every fusion task."""
+    from ..meta_init import meta_initialise
+
+    done = meta_initialise(config, resume=resume, overwrite=overwrite)
+    _print_curves(list(done.curves.items()))
+    echo(f"weights   {config.run / WEIGHTS_FILE} of step {done.best_step}, and {RATES_FILE}")
+    _print_places(config.run, "adaptation.svg, curves.svg")
+
+
+@takes_config("adapt")
+def adapt(config: "AdaptConfig", overwrite: Overwrite = False) -> None:
+    """Adapt an initialisation to a task, on a few pairs."""
+    import shlex
+
+    from ..meta_init import adapt_to_task
+
+    done = adapt_to_task(config, overwrite=overwrite)
+    _print_curves([(config.task, done.curve), ("random weights, Adam", done.fresh)])
+    echo(f"{config.steps} steps on {done.pairs} pairs in {done.seconds:.1f} s: {config.run / WEIGHTS_FILE}")
+    echo(f"pictures  {config.run / PICTURES_FOLDER}: adaptation.svg")
+    words = ["timfuse", "fuse", "--network", str(config.run), "--data", str(config.data.roots[0] or "DIR")]
+    words += ["--sources", *done.sources] if done.sources and not done.genotype.sources else []
+    echo(f"fuse      {shlex.join([*words, '-o', 'fused'])}")
+
+
+@takes_config("finetune")
+def finetune(config: "FinetuneConfig", resume: Resume = False, overwrite: Overwrite = False) -> None:
+    """Adapt a network to detection or segmentation.
+
+    The network that detects or segments is trained with it.
+    """
+    from ..finetune import finetune as run_finetuning
+    from ..runtime.terminal import print_table
+
+    done = run_finetuning(config, resume=resume, overwrite=overwrite)
+    columns = list(done.scores["mean"])
+    rows = [
+        [part, *(f"{row[name]:.4f}" if name in row else "" for name in columns)] for part, row in done.scores.items()
+    ]
+    print_table(["validation"], columns, rows)
+    echo(f"before    loss {done.fusion_loss_before:.4f}")
+    if config.guidance.strategy == "lagrangian":
+        echo(f"promise   {'kept' if done.promise_kept else 'broken'}: {config.guidance.tolerance:.0%}")
+    network = "" if config.downstream is None else f" and {config.run / TASK_FOLDER}"
+    echo(f"weights   {config.run / WEIGHTS_FILE}{network}, of step {done.best_step}")
+    _print_places(config.run, "examples.png, curves.svg")
+
+
+def evaluate_task(
+    runs: Annotated[list[Path], Argument(metavar="RUN", help="Folders of `timfuse finetune` runs.")],
+    data: Annotated[Path | None, Option(metavar="DIR", help="Labelled pairs; default: those of the runs.")] = None,
+    fused: Annotated[list[str] | None, Option(metavar="[NAME=]DIR", help="A method's images of all pairs.")] = None,
+    baselines: Annotated[bool, Option(help="Train and score on the sources and their average too.")] = True,
+    output: Annotated[Path, Option("--output", "-o", metavar="DIR", help="For the tables and the baselines.")] = SCORES,
+) -> None:
+    """Score detection or segmentation on fused images.
+
+    Sources, their average and other methods' images are scored in the same way.
+    """
+    from ..data.pairs import named_folders
+    from ..finetune import evaluate_task as run_evaluation
+    from ..finetune.task_evaluation import columns_of, shown
+    from ..runtime.terminal import print_table
+
+    methods = run_evaluation(runs, data, output, fused=named_folders(fused or []), baselines=baselines)
+    columns = columns_of(methods)
+    print_table(["method"], columns, [[row.name, *(shown(row, score) for score in columns)] for row in methods])
+    for file in ("scores.csv", "table.md"):
+        echo(str(output / file))
+
+
+@takes_config("tune")
+def tune(
+    config: "TuneConfig",
+    trials: Annotated[int, Option(min=1, help="Number of finished trials to reach, whoever runs them.")] = 30,
+    storage: Annotated[str | None, Option(metavar="URL", help="Database of all workers; default: a file.")] = None,
+    show: Annotated[bool, Option("--show", help="Draw what the study has found so far; run nothing.")] = False,
+) -> None:
+    """Search and train many networks, for the best at each cost.
+
+    Any number of workers, started with the same line, share one study. A storage such as
+    postgresql://user:password@host/name serves workers on several machines.
+    """
+    from ..tuning import print_front
+    from ..tuning import show as show_study
+    from ..tuning import tune as run_study
+
+    if not show:
+        run_study(config, trials, storage)
+    front = show_study(config, storage)
+    print_front(front)
+    for file in front.files:
+        echo(str(file))
+    if front.note:
+        echo(front.note)
+
+
+def _print_places(run: Path, pictures: str) -> None:
+    echo(f"pictures  {run / PICTURES_FOLDER}: {pictures}")
+    echo(f"history   {run / HISTORY_FILE}; curves: tensorboard --logdir {run}")
+
+
+def _print_curves(curves: Sequence[tuple[str, Mapping[int, float]]]) -> None:
+    """Print a row for each curve: its values by number of steps."""
+    from ..runtime.terminal import print_table
+
+    rows = [[name, *(f"{value:.4f}" for value in curve.values())] for name, curve in curves]
+    print_table(["validation loss after steps"], [str(count) for count in curves[0][1]], rows)

@@ -1,0 +1,190 @@
+"""Using networks: fusing, scoring, comparing and exporting."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option, echo
+
+from ..runtime.errors import UserError
+from ..runtime.run_files import WEIGHTS_FILE
+from .flags import takes
+
+if TYPE_CHECKING:
+    from ..data import Pair
+
+Images = Annotated[list[str], Option("--fused", metavar="[NAME=]DIR", help="A method's images; more DIRs may follow.")]
+More = Annotated[list[str] | None, Argument(metavar="[NAME=]DIR", help="The other methods.", show_default=False)]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace fused images and labels.")]
+Skip = Annotated[bool, Option("--resume", help="Skip the pairs that are fused already.")]
+
+
+def _find_pairs(
+    data: Path | None,
+    task: str | None,
+    sources: tuple[str, str] | None,
+    split: str | None,
+    first: str | None,
+    second: str | None,
+    usual_task: str = "infrared-visible",
+    usual_sources: tuple[str, str] | None = None,
+) -> "list[Pair]":
+    """Find the pairs that a user names in one of the two ways; the usual task is that of a user who names none."""
+    from ..data import find_pairs, match_pairs
+
+    if first and second and not (data or task or sources or split):
+        return match_pairs(first, second)
+    if not data or first or second:
+        raise UserError("name the pairs by --data (with --task, --sources, --split), or else by --first and --second")
+    known = usual_sources if task in (None, usual_task) else None
+    return find_pairs(data.expanduser(), task or usual_task, split, folders=sources or known)
+
+
+_takes_pairs = takes(
+    {
+        "data": Annotated[Path, Option(metavar="DIR", help="Folder of pairs, as `timfuse train` reads it.")],
+        "task": Annotated[str, Option("--task", "-t", metavar="TASK", help="What is in --data, like mri-ct.")],
+        "sources": Annotated[tuple[str, str], Option(metavar="DIR DIR", help="Names of its two folders, if unusual.")],
+        "split": Annotated[str, Option(metavar="train|val", help="The part of it to take.")],
+        "first": Annotated[str, Option(metavar="PATH", help="In place of --data: folder, file or glob pattern.")],
+        "second": Annotated[str, Option(metavar="PATH", help="The second sources, with the same names.")],
+    },
+    partial(partial, _find_pairs),
+)
+
+
+@_takes_pairs
+def fuse(
+    find_pairs: "Callable[..., list[Pair]]",
+    output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="Folder; for one pair also a file.")],
+    network: Annotated[str, Option("--network", "-n", help="ivif, ivif-fast, or the folder of a run.")] = "ivif",
+    resume: Skip = False,
+    overwrite: Overwrite = False,
+    resize: Annotated[str | None, Option(metavar="second", help="Resample second images to the size of first.")] = None,
+    labels: Annotated[Path | None, Option(metavar="DIR", help="For what the network's task network finds.")] = None,
+    device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
+) -> None:
+    """Fuse pairs of images of any size, grey or in colour.
+
+    Images have 8 or 16 bits; the fused ones keep depth and colour. The task is the network's, unless --task is given.
+    """
+    from ..deploy import fuse_files, load, load_labeller
+
+    fuser = load(network, device)
+    pairs = find_pairs(usual_task=fuser.network.genotype.task, usual_sources=fuser.network.genotype.sources)
+    labeller = load_labeller(network, labels, fuser.device) if labels else None
+    files = fuse_files(fuser, pairs, output, resume=resume, overwrite=overwrite, resize=resize, labels=labeller)
+    speed = f", {files.rate:.3g} images per second" if files.fused else ""
+    skipped = f"; {files.skipped} were there already" if files.skipped else ""
+    echo(f"{files.fused} fused with {fuser.name} into {output}{speed}{skipped}")
+    if labels:
+        echo(f"what {network} finds in them is in {labels}")
+
+
+@_takes_pairs
+def evaluate(
+    find_pairs: "Callable[..., list[Pair]]",
+    fused: Images,
+    more: More = None,
+    output: Annotated[Path | None, Option("--output", "-o", metavar="DIR", help="Folder for tables.")] = None,
+    metrics: Annotated[str | None, Option(help="Names joined by commas; default: the field's eleven.")] = None,
+    trivial: Annotated[bool, Option(help="Score average, maximum and copies of the sources too.")] = True,
+) -> None:
+    """Score fused images by the field's metrics, and rank methods."""
+    from ..deploy import evaluate as run_evaluation
+    from ..deploy import find_methods, print_evaluation, write_tables
+    from ..objectives.metrics import FIELD_METRICS
+    from ..runtime.files import make_folder
+    from ..runtime.progress import Progress
+
+    pairs = find_pairs()
+    methods = find_methods([*fused, *(more or [])], pairs)
+    if output:
+        make_folder(output)
+    names = [name.strip() for name in metrics.split(",")] if metrics else FIELD_METRICS
+    with Progress(len(pairs), "scoring", unit="pairs") as progress:
+        evaluation = run_evaluation(pairs, methods, names, trivial=trivial, progress=progress)
+    print_evaluation(evaluation)
+    for file in write_tables(evaluation, output) if output else []:
+        echo(str(file))
+
+
+@_takes_pairs
+def compare(
+    find_pairs: "Callable[..., list[Pair]]",
+    fused: Images,
+    output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="A .png or .html, or a folder for both.")],
+    more: More = None,
+    names: Annotated[str | None, Option(help="The pairs to show, joined by commas.")] = None,
+    limit: Annotated[int, Option(min=1, help="Without names: so many pairs, spread evenly.")] = 6,
+    zoom: Annotated[list[str] | None, Option(metavar="X,Y,WIDTH,HEIGHT", help="Region to enlarge.")] = None,
+    picture: Annotated[list[Path] | None, Option(metavar="FILE", help="Image for the end of the page.")] = None,
+) -> None:
+    """Show sources and fused images side by side, on a sheet and a page."""
+    from ..deploy import choose_pairs, find_methods, write_comparison
+    from ..deploy.regions import parse_region
+
+    pairs = choose_pairs(find_pairs(), names.split(",") if names else None, limit=limit)
+    methods = find_methods([*fused, *(more or [])], pairs)
+    regions = [parse_region(text) for text in zoom or []]
+    for file in write_comparison(pairs, methods, output, zoom=regions, pictures=picture or []):
+        echo(str(file))
+
+
+def export(
+    run: Annotated[str, Argument(help="Name of a shipped network or a run folder.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="The file, like model.onnx.")],
+) -> None:
+    """Write a trained network as ONNX, checked against PyTorch."""
+    import torch
+
+    from ..deploy import export_onnx
+    from ..runtime.device import device_name
+
+    done = export_onnx(run, output)
+    onnxruntime, pytorch = (f"{1e3 * seconds:.1f} ms" for seconds in (done.onnxruntime_seconds, done.pytorch_seconds))
+    echo(f"{output}: {done.size:,} bytes, opset {done.opset}, at most {done.difference:.0e} from PyTorch")
+    echo(f"640x480 pair: {onnxruntime} in onnxruntime, {pytorch} in PyTorch ({device_name(torch.device('cpu'))})")
+
+
+def import_(
+    state_dict: Annotated[Path, Argument(help="The authors' weights, a state dict saved by torch.")],
+    genotype: Annotated[str, Option("--genotype", "-g", help="Genotype file or name in the zoo.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="DIR", help="For weights.safetensors and genotype.yaml.")],
+) -> None:
+    """Convert the published weights of TIM's authors."""
+    from ..genotypes import load_genotype
+    from ..operators import build_network, count_parameters, save_network_folder
+    from ..operators.released import convert_released, read_released
+
+    loaded = load_genotype(genotype)
+    network = build_network(loaded)
+    released = read_released(state_dict)
+    try:
+        network.load_state_dict(convert_released(network, released))
+    except UserError as error:
+        raise UserError(f"{state_dict}: {error}") from None
+    save_network_folder(output, loaded, network)
+    echo(f"{count_parameters(network):,} parameters in {output / WEIGHTS_FILE}")
+
+
+def scenes(
+    output: Annotated[Path, Option("--output", "-o", metavar="DIR", help="Gets folders, such as ir/ and vis/.")],
+    task: Annotated[str, Option("--task", "-t", help="What the pairs are, like mri-ct.")] = "infrared-visible",
+    count: Annotated[int, Option(min=1, help="Number of pairs.")] = 6,
+    size: Annotated[str, Option(metavar="WIDTHxHEIGHT", help="In pixels.")] = "640x480",
+    seed: Annotated[int, Option(min=0, help="Chooses the scenes.")] = 0,
+) -> None:
+    """Render synthetic pairs of a task, to try things without data.
+
+    Infrared-visible pairs come with boxes and masks.
+    """
+    from ..data import write_scenes
+
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 32):
+        raise UserError(f"--size must be WIDTHxHEIGHT from 32x32 on, like 640x480, not {size!r}")
+    first, second = write_scenes(output, count, task=task, height=int(height), width=int(width), seed=seed)
+    labels = f", with labels in {output / 'boxes'} and {output / 'label'}" if task == "infrared-visible" else ""
+    echo(f"{count} pairs in {first} and {second}{labels}")

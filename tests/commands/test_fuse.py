@@ -1,0 +1,153 @@
+"""`timfuse fuse`: pairs in every layout, labels, and requests that cannot be met."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from timfuse.deploy import shipped_names
+from timfuse.downstream import CompactDetector, keep_task_network
+
+from .conftest import damaged, empty, nothing, two_sizes, unpaired, write_image, write_network, write_pairs
+
+
+def fusing(*options, output="out"):
+    return ["fuse", "--first", "pairs/ir", "--second", "pairs/vis", "--network", "net", "-o", output, *options]
+
+
+def written(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def test_fusing_two_folders(run, refused):
+    write_network(Path("net"))
+    write_pairs(Path("pairs"))
+    code, output, errors = run(*fusing())
+    assert code == 0
+    assert output.startswith("4 fused with mine into out, ")
+    assert output.endswith(" images per second\n")
+    assert errors.splitlines()[-1].startswith("fusing: 4/4, ")
+    assert written("out") == ["a.png", "b.png", "c.png", "d.png"]
+    assert Image.open("out/a.png").size == (24, 20)
+    assert "out holds 4 of 4 fused images already; go on with --resume" in refused(*fusing())
+    assert run(*fusing("--resume"))[:2] == (0, "0 fused with mine into out; 4 were there already\n")
+    assert run(*fusing("--overwrite"))[1].startswith("4 fused")
+    single = ["--first", "pairs/ir/a.png", "--second", "pairs/vis/b.png", "-n", "net"]
+    assert run("fuse", *single, "-o", "one.tif")[0] == 0
+    assert Image.open("one.tif").size == (24, 20)
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "second", "names"),
+    [
+        ("infrared-visible", "ir/NAME.png", "vis/NAME.bmp", "ab"),
+        ("infrared-visible", "NAME/ir_frame.png", "NAME/vis_frame.png", "ab"),  # TNO: a folder for each scene
+        ("infrared-visible", "train/ir/NAME.png", "train/vi/NAME.png", "ab"),  # divided
+        ("multi-focus", "NAME-a.png", "NAME-b.png", "ab"),  # Lytro: one folder
+        ("multi-exposure", "NAME/NAME_a.png", "NAME/NAME_b.png", "ab"),  # MEFB
+        ("mri-pet", "mri-pet/mri/NAME.png", "mri-pet/pet/NAME.png", "ab"),
+    ],
+)
+def test_data_in_the_layouts_of_its_task(run, refused, task, first, second, names):
+    for name in names:
+        write_image(Path("set") / first.replace("NAME", name))
+        write_image(Path("set") / second.replace("NAME", name), seed=1)
+    write_network(Path("net"), task=task)
+    assert run("fuse", "-n", "net", "--data", "set", "-o", "by-network")[0] == 0
+    assert written("by-network") == [f"{name}.png" for name in names]
+    write_network(Path("other"), task="mri-ct")
+    assert "set holds no mri-ct pairs" in refused("fuse", "-n", "other", "--data", "set", "-o", "out")
+    assert run("fuse", "-n", "other", "--data", "set", "--task", task, "-o", "by-task")[0] == 0
+    assert written("by-task") == written("by-network")
+
+
+def test_folders_of_other_names_and_tasks_of_ones_own(run):
+    for folder in ("thermal", "rgb"):
+        write_image(Path("set") / folder / "a.png")
+    write_network(Path("net"))
+    assert run("fuse", "-n", "net", "--data", "set", "--sources", "thermal", "rgb", "-o", "out")[0] == 0
+    assert written("out") == ["a.png"]
+    write_network(Path("own"), task="thermal-rgb", sources=("thermal", "rgb"))
+    assert run("fuse", "-n", "own", "--data", "set", "-o", "own-out")[0] == 0
+    assert written("own-out") == ["a.png"]
+
+
+def test_a_part_of_a_divided_set(run, refused):
+    write_network(Path("net"))
+    shutil.move(write_pairs(Path("train"), 2), "set/train")
+    shutil.move(write_pairs(Path("val"), 3), "set/val")
+    for split, count in (("train", 2), ("val", 3)):
+        assert run("fuse", "-n", "net", "--data", "set", "--split", split, "-o", split)[1].startswith(f"{count} fused")
+    line = refused("fuse", "-n", "net", "--data", "set", "--split", "test", "-o", "out")
+    assert line.startswith("set holds no infrared-visible pairs; looked for test/ir/NAME + test/vis/NAME")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--first", "pairs/ir"],
+        ["--second", "pairs/vis"],
+        ["--data", "pairs", "--first", "pairs/ir", "--second", "pairs/vis"],
+        ["--task", "mri-ct", "--first", "pairs/ir", "--second", "pairs/vis"],
+        ["--sources", "ir", "vis", "--first", "pairs/ir", "--second", "pairs/vis"],
+        ["--split", "val", "--first", "pairs/ir", "--second", "pairs/vis"],
+    ],
+)
+def test_pairs_are_named_in_one_way(refused, words):
+    write_network(Path("net"))
+    write_pairs(Path("pairs"))
+    line = "name the pairs by --data (with --task, --sources, --split), or else by --first and --second"
+    assert refused("fuse", "-n", "net", "-o", "out", *words) == line
+    assert refused("evaluate", "--fused", "pairs/ir", *words) == line
+    assert refused("compare", "--fused", "pairs/ir", "-o", "out", *words) == line
+
+
+def test_fusing_with_the_labels_that_are_found(run, refused):
+    write_network(Path("net"))
+    write_pairs(Path("pairs"))
+    labels = ["--labels", "found"]
+    hint = "has no task network: name the folder of a `timfuse finetune` run"
+    assert refused(*fusing(*labels)) == f"net {hint}"
+    assert refused(*fusing(*labels, "--network", "ivif")) == f"ivif {hint}"
+    assert not Path("out").exists()
+    keep_task_network(CompactDetector(("person", "car"), 8), Path("net"))
+    code, output, _ = run(*fusing(*labels))
+    assert code == 0
+    assert output.splitlines()[1:] == ["what net finds in them is in found"]
+    assert Path("found/classes.txt").read_text() == "person\ncar\n"
+    for folder, suffix in (("out", "png"), ("found/boxes", "txt"), ("found/pictures", "png")):
+        assert written(folder) == [f"{name}.{suffix}" for name in "abcd"]
+    assert "out holds 4 of 4 fused images already" in refused(*fusing(*labels))
+    Path("found/boxes/c.txt").unlink()
+    assert run(*fusing(*labels, "--resume"))[1].startswith("1 fused with mine into out")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (unpaired, ["do not pair by name", "pairs/vis has 1 without a partner (b.png)"]),
+        (damaged, ["cannot read the image pairs/vis/c.png", "replace or remove it"]),
+        (two_sizes, ["the pair d has two sizes", "pairs/vis/d.png is 24x21", "--resize second"]),
+        (empty, ["pairs/ir holds no image"]),
+        (nothing, ["pairs/ir"]),
+    ],
+)
+def test_bad_pairs_to_fuse(refused, damage, words):
+    write_network(Path("net"))
+    damage(write_pairs(Path("pairs")))
+    line = refused(*fusing())
+    assert all(word in line for word in words), line
+
+
+def test_bad_requests_to_fuse(refused, run):
+    write_network(Path("net"))
+    write_pairs(Path("pairs"))
+    assert "no network 'nets': give the folder of a run" in refused(*fusing("--network", "nets"))
+    assert "unknown device abacus" in refused(*fusing("--device", "abacus"))
+    assert "--resize must be one of second" in refused(*fusing("--resize", "both"))
+    assert "tiny.yaml: a part of this path is a file" in refused(*fusing(output="tiny.yaml"))
+    code, output, _ = run("fuse", "--help")
+    assert code == 0
+    assert all(name in output for name in shipped_names())

@@ -1,0 +1,56 @@
+"""`timfuse import` of published weights."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from timfuse.genotypes import load_genotype, save_genotype
+from timfuse.operators import build_network
+from timfuse.runtime.weights import load_into
+
+REFERENCE = Path(__file__).parents[1] / "operators" / "reference"
+PUBLISHED = {
+    "stage1_main": "tim",
+    "stage1_light": "tim_light",
+    "stage2_ivif": "tim_ivif",
+    "stage2_medical": "tim_mri_pet",
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_importing_published_weights(run, name):
+    index = json.loads((REFERENCE / "index.json").read_text(encoding="utf-8"))
+    genotype = replace(load_genotype(PUBLISHED[name]), channels=index["channels"])
+    save_genotype(genotype, Path("narrow.yaml"))
+    code, output, _ = run("import", REFERENCE / f"{name}.pt", "--genotype", "narrow.yaml", "--output", "imported")
+    assert code == 0
+    assert output == f"{index['nets'][name]['parameters']:,} parameters in imported/weights.safetensors\n"
+    assert load_genotype(Path("imported")) == genotype
+    network = build_network(load_genotype(Path("imported"))).eval()
+    load_into(network, Path("imported/weights.safetensors"))
+    with np.load(REFERENCE / "expected.npz") as arrays, torch.no_grad():
+        outputs = network(*(torch.from_numpy(arrays[source]) for source in index["nets"][name]["inputs"]))
+        outputs = [outputs] if isinstance(outputs, torch.Tensor) else outputs
+        for number, image in enumerate(outputs):
+            expected = torch.from_numpy(arrays[f"{name}/output{number}"])
+            torch.testing.assert_close(image, expected, rtol=0, atol=1e-5)
+
+
+def test_importing_what_does_not_fit(refused):
+    main = REFERENCE / "stage1_main.pt"
+    line = refused("import", main, "-g", "tim_ivif", "-o", "out")
+    assert str(main) in line
+    assert "belong to another genotype" in line
+    line = refused("import", main, "-g", "tim", "-o", "out")
+    assert "check the genotype and its number of channels" in line
+    assert "cannot read gone.pt" in refused("import", "gone.pt", "-g", "tim", "-o", "out")
+    assert "tiny.yaml is damaged or holds more than tensors" in refused("import", "tiny.yaml", "-g", "tim", "-o", "out")
+    torch.save({"a": print}, "program.pt")
+    assert "program.pt is damaged or holds more than tensors" in refused("import", "program.pt", "-g", "tim", "-o", "o")
+    torch.save([1, 2], "list.pt")
+    assert "list.pt holds no state dict" in refused("import", "list.pt", "-g", "tim", "-o", "out")
+    assert not Path("out").exists()

@@ -1,0 +1,35 @@
+"""`timfuse scenes`."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "second", "modes"),
+    [
+        ("infrared-visible", "ir/scene_00000", "vis/scene_00000", ["L", "L"]),
+        ("mri-ct", "mri/101008", "ct/101008", ["L", "L"]),
+        ("mri-spect", "mri/101008", "spect/101008", ["L", "RGB"]),
+        ("multi-exposure", "under/scene_00000", "over/scene_00000", ["RGB", "RGB"]),
+        ("multi-focus", "near/scene_00000", "far/scene_00000", ["RGB", "RGB"]),
+    ],
+)
+def test_synthetic_pairs_of_every_task(run, task, first, second, modes):
+    code, output, _ = run("scenes", "--task", task, "-o", "made", "--count", "2", "--size", "48x40")
+    folders = [Path("made") / Path(name).parent for name in (first, second)]
+    labels = ", with labels in made/boxes and made/label" if task == "infrared-visible" else ""
+    assert (code, output) == (0, f"2 pairs in {folders[0]} and {folders[1]}{labels}\n")
+    assert sorted(path.name for path in Path("made").rglob("*.txt")) == (
+        ["classes.txt", "label-classes.txt", "scene_00000.txt", "scene_00001.txt"] if labels else []
+    )
+    images = [Image.open(f"made/{name}.png") for name in (first, second)]
+    assert [image.size for image in images] == [(48, 40)] * 2
+    assert [image.mode for image in images] == modes
+    assert [len(list(folder.iterdir())) for folder in folders] == [2, 2]
+
+
+def test_bad_requests_for_synthetic_pairs(refused):
+    assert "task must be one of infrared-visible, " in refused("scenes", "--task", "multi-focal", "-o", "made")
+    assert "--size must be WIDTHxHEIGHT from 32x32 on" in refused("scenes", "--size", "31x40", "-o", "made")
