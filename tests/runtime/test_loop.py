@@ -19,6 +19,7 @@ from timfuse.runtime.errors import StoppedError, UserError, check_finite
 from timfuse.runtime.history import read_history
 from timfuse.runtime.loop import capture, open_loop, restore
 
+from ..equality import assert_same
 from ..processes import finish, start
 
 
@@ -141,24 +142,6 @@ def saved(trial):
 
 def history(trial):
     return read_history(trial.config.run / "history.jsonl")
-
-
-def assert_same(first, second, where="checkpoint"):
-    """Compare nested plain data and tensors to the bit, layout included."""
-    assert type(first) is type(second), where
-    if isinstance(first, Tensor):
-        assert (first.dtype, first.shape, first.stride()) == (second.dtype, second.shape, second.stride()), where
-        assert first.numpy().tobytes() == second.numpy().tobytes(), where
-    elif isinstance(first, dict):
-        assert list(first) == list(second), where
-        for key in first:
-            assert_same(first[key], second[key], f"{where}[{key!r}]")
-    elif isinstance(first, (list, tuple)):
-        assert len(first) == len(second), where
-        for index, pair in enumerate(zip(first, second, strict=True)):
-            assert_same(*pair, f"{where}[{index}]")
-    else:
-        assert first == second, where
 
 
 @pytest.mark.parametrize(
