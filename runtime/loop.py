@@ -159,7 +159,7 @@ class Loop:
                 last, beyond = state.step == steps, state.step - validate_after
                 scores = None
                 if last or (beyond >= 0 and beyond % validate_every == 0):
-                    scores = self._guarded(state, validate, remedy)
+                    scores = self._guarded(state, validate, remedy, row)
                 if scores is not None:
                     row["validation"] = scores
                     validated = ", validated: " + ", ".join(f"{name} {x:.3f}" for name, x in scores["mean"].items())
@@ -189,8 +189,12 @@ class Loop:
         if self._progress is not None:
             self._progress.print(message)
 
-    def _guarded(self, state: State, call: Callable[[], T], remedy: str) -> T:
-        """Call a function; if a value in it is not finite, keep the state before the call and end the run."""
+    def _guarded(self, state: State, call: Callable[[], T], remedy: str, row: Row | None = None) -> T:
+        """Call a function; if a value in it is not finite, keep the state before the call and end the run.
+
+        Args:
+            row: What the step measured that a validation follows; it goes into the history in either case.
+        """
         buffers = _buffers(state)
         before, rng = [buffer.clone() for buffer in buffers], capture_rng()
         try:
@@ -200,6 +204,8 @@ class Loop:
                 for buffer, value in zip(buffers, before, strict=True):
                     buffer.copy_(value)
             restore_rng(rng)
+            if row is not None and self._history is not None:
+                self._history.log(state.step - 1, row)
             self.save(state)
             raise UserError(
                 f"step {state.step}: {error}; the state before it is in {self.path / CHECKPOINT_FILE}; lower {remedy} "
@@ -274,12 +280,17 @@ def restore(state: State, saved: Mapping[str, Any]) -> None:
     Args:
         state: A state of the same kind; changed in place.
         saved: What `capture` returned.
+
+    Raises:
+        ValueError: If a tensor has another shape. What is missing or does not fit otherwise raises its own error.
     """
     for field in fields(state):
         value, old = getattr(state, field.name), saved["state"][field.name]
         if hasattr(value, "load_state_dict"):
             value.load_state_dict(old)
         elif isinstance(value, Tensor):
+            if value.shape != old.shape:  # which copying would spread over the larger one
+                raise ValueError(f"{field.name} has the shape {tuple(old.shape)} instead of {tuple(value.shape)}")
             with torch.no_grad():
                 value.copy_(old)
         else:
