@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 EVERY = {"checkpoint_every": 5, "validate_every": 4}
 # Where everything that a strategy keeps changes at every step.
-GUIDANCE = {"tolerance": 0.0, "multiplier_rate": 20.0, "loss_learning_rate": 0.1, "stream_steps": 3}
+GUIDANCE = {"tolerance": 0.0, "multiplier_rate": 20.0, "loss_learning_rate": 0.1, "detector_steps": 3}
 ANY_FILE_BUT = (".lock", "config.yaml", "genotype.yaml", "checkpoint.pt")
 
 

@@ -124,7 +124,7 @@ def tiny_finetuning(run: Path, networks: Path, **changes: Any) -> FinetuneConfig
         genotype=str(networks / "envelope.yaml"),
         data={"synthetic_pairs": 5, "crop": 64, "batch_size": 2, "validation": 0.4},
         downstream=DETECTION,
-        guidance={"strategy": "joint", "stream_steps": 2},
+        guidance={"strategy": "joint", "detector_steps": 2},
         train={
             "steps": 4,
             "warmup": 1,
