@@ -10,10 +10,11 @@ from timfuse.cost import BudgetReport
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype, save_genotype
 from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
+from timfuse.runtime.distribution import ALONE
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.weights import load_weights, save_weights
 from timfuse.search import SearchConfig, print_seeds, search, search_seeds, several_seeds
-from timfuse.search.search_batches import SearchBatches
+from timfuse.search.search_setup import open_batches
 
 from .test_resume import assert_same, assert_same_runs
 
@@ -60,17 +61,7 @@ def test_searches_share_the_parts_and_the_validation_crops_and_nothing_else(tiny
     assert list(report.genotypes) == [5, 6]
     runs = [config.run / "seed-5", config.run / "seed-6"]
     configs = [load_config(SearchConfig, run / "config.yaml") for run in runs]
-    streams = [
-        SearchBatches(
-            own.data.open_pairs(own.task, own.seed),
-            batch_size=own.data.batch_size,
-            crop=own.data.crop,
-            seed=own.seed,
-            validation_seed=own.data.seed_of(own.seed),
-            device=torch.device("cpu"),
-        )
-        for own in configs
-    ]
+    streams = [open_batches(own, torch.device("cpu"), ALONE)[0] for own in configs]
     assert streams[0].pairs.sets[0].split == streams[1].pairs.sets[0].split
     assert_same([batch[:2] for batch in streams[0].validation()], [batch[:2] for batch in streams[1].validation()])
     assert not torch.equal(*(next(iter(stream.weight(0, 1))).first for stream in streams))
