@@ -53,7 +53,7 @@ def read_pixels(path: Path) -> Pixels:
     try:
         with Image.open(path) as image:
             if _reduced_to_8_bits(image):
-                return _read_deep_colour(path, image.format)
+                return _read_deep_png(path) if image.format == "PNG" else _read_deep_tiff(path)
             image.load()
             if image.mode.startswith("I;16"):
                 return np.asarray(image).astype(np.uint16)
@@ -144,11 +144,6 @@ def _reduced_to_8_bits(image: ImageFile) -> bool:
         bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]
         return len(bits) > 1 and max(bits) > 8
     return image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and "16B" in str(image.tile[0][3])
-
-
-def _read_deep_colour(path: Path, file_format: str | None) -> Pixels:
-    """Read 16-bit colour in full depth."""
-    return _read_deep_png(path) if file_format == "PNG" else _read_deep_tiff(path)
 
 
 def _read_deep_png(path: Path) -> Pixels:

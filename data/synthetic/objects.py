@@ -36,11 +36,10 @@ class Stage:
         if self.weather.night:
             middle = np.array([[x], [0.8], [depth]], np.float32)
             light = float(irradiance(self.lamps, middle[0], middle[1], middle[2], base=0.02)[0])
-        if kind is None:
-            return Billboard(self.canvas, self.camera, x, depth, left, right, top, light=light)
-        self.instances.append(kind)
-        number = len(self.instances)
-        return Billboard(self.canvas, self.camera, x, depth, left, right, top, light=light, instance=number)
+        if kind is not None:
+            self.instances.append(kind)
+        instance = 0 if kind is None else len(self.instances)
+        return Billboard(self.canvas, self.camera, x, depth, left, right, top, light=light, instance=instance)
 
     def shade_ground(self, x: float, depth: float, half_width: float, length: float, warming: float = 0.0) -> None:
         """Darken the road under an object, and warm it by a running engine."""

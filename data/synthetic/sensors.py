@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .canvas import Floats, smooth_noise
+from .fields import quantise
 from .street import Weather
 
 Light = tuple[float, float, float]  # column and row in pixels of the finished image, strength
@@ -23,7 +24,7 @@ def infrared_image(temperature: Floats, rng: np.random.Generator) -> NDArray[np.
     noise = rng.uniform(0.006, 0.02)
     pattern = 0.5 * noise * rng.standard_normal((height, 1)) + 0.4 * noise * rng.standard_normal((1, width))
     signal = signal + pattern + noise * rng.standard_normal((height, width), np.float32)
-    return _quantise(signal)
+    return quantise(signal)
 
 
 def visible_image(
@@ -61,7 +62,7 @@ def visible_image(
     shot = rng.uniform(0.01, 0.03) if weather.night else rng.uniform(0.003, 0.012)
     noise = rng.standard_normal((height, width), np.float32)
     signal = signal + shot * np.sqrt(signal + 0.01) * noise
-    return _quantise(np.maximum(signal, 0) ** (1 / rng.uniform(1.8, 2.2)))
+    return quantise(np.maximum(signal, 0) ** (1 / rng.uniform(1.8, 2.2)))
 
 
 def _blur(image: Floats) -> Floats:
@@ -69,7 +70,3 @@ def _blur(image: Floats) -> Floats:
     padded = np.pad(image, 1, mode="edge")
     rows = padded[:-2] + 2 * padded[1:-1] + padded[2:]
     return (rows[:, :-2] + 2 * rows[:, 1:-1] + rows[:, 2:]) / 16
-
-
-def _quantise(signal: Floats) -> NDArray[np.uint8]:
-    return np.rint(255 * np.clip(signal, 0, 1)).astype(np.uint8)

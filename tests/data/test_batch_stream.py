@@ -169,6 +169,11 @@ def test_each_epoch_is_a_new_permutation() -> None:
     assert len({tuple(epoch) for epoch in [*epochs, range(20)]}) == 4
 
 
+def test_what_a_seed_draws_stays_the_same() -> None:
+    assert [stream().pairs_of(step) for step in range(5)] == [[0, 6, 4], [5, 3, 2], [1, 2, 1], [5, 4, 3], [0, 6, 1]]
+    assert stream(4, shares=[1, 0, 2, 1], batch_size=6).pairs_of(3) == [2, 0, 2, 0, 2, 2]
+
+
 def test_both_sources_are_cut_alike_and_everywhere() -> None:
     seen, corners = Counter(), set()
     for batch in stream_batches(stream(), 0, 150):
