@@ -11,16 +11,20 @@ from timfuse.bilevel import ESTIMATORS
 from timfuse.cost import load_latency_table, save_latency_table
 from timfuse.cost.latency_table import latency_table_path, merge_latency_table
 from timfuse.data import PairBatch
-from timfuse.genotypes import OPERATOR_KINDS, CellGenotype, Genotype, load_genotype
+from timfuse.genotypes import OPERATOR_KINDS, TASKS, CellGenotype, Genotype, load_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network, count_parameters
-from timfuse.runtime.checkpoint import load_checkpoint
+from timfuse.runtime.checkpoint import load_checkpoint, save_checkpoint
 from timfuse.runtime.config import config_hash, load_config
+from timfuse.runtime.distribution import ALONE
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
-from timfuse.runtime.led_run import LedRun
 from timfuse.runtime.weights import load_into, load_weights
-from timfuse.search import SearchConfig, search, search_recipe
+from timfuse.search import SearchConfig, search
+from timfuse.search.search_conclusion import validation_losses
+from timfuse.search.search_recipe import SearchParts, search_step
+from timfuse.search.search_setup import open_batches, open_penalty, set_up
+from timfuse.search.search_validation import recalibrate
 
 FAST = {"steps": 3, "warmup": 1}
 CPU = torch.device("cpu")
@@ -51,7 +55,7 @@ def finished(tmp_path_factory):
         "cost": {"height": 24, "width": 40},
     }
     config = SearchConfig.model_validate(content, strict=False)
-    return config, search(config), config.run
+    return config, search(config).genotype, config.run
 
 
 def test_run_folder_holds_what_the_readme_says_and_no_leftovers(finished):
@@ -92,14 +96,11 @@ def test_weights_fit_the_network_of_the_genotype_and_measure_what_the_provenance
     load_into(network, run / "weights.safetensors")
     with safetensors.safe_open(run / "weights.safetensors", "pt") as file:
         assert file.metadata() == {"genotype": "found"}
-    _, splits = search_recipe.read_pairs(config.data, config.seed)
-    streams = search_recipe.Streams(
-        config.data, *search_recipe.read_pairs(config.data, config.seed), config.seed, torch.device("cpu")
-    )
-    losses = search_recipe.validation_losses(config.search, network.eval(), streams)
-    metrics = genotype.provenance["metrics"]
-    assert losses == {name: pytest.approx(metrics[f"derived_validation_{name}"], rel=1e-5) for name in losses}
-    counts = {f"{part}_pairs": len(getattr(splits, part)) for part in ("weight", "architecture", "validation")}
+    batches, _ = open_batches(config, CPU, ALONE)
+    losses = validation_losses(FusionLoss(), FusionLoss(), network.eval(), batches)
+    inner = genotype.provenance["metrics"]["derived"]["mean"]["inner_loss"]
+    assert losses["inner_loss"] == pytest.approx(inner, rel=1e-5)
+    counts = batches.pairs.counts
     assert genotype.provenance["data"] == {"root": "synthetic pairs", **counts}
     assert sum(counts.values()) == 8
 
@@ -109,7 +110,7 @@ def test_provenance_says_how_and_why(finished):
     provenance = genotype.provenance
     assert provenance["timfuse"] == timfuse.__version__
     assert provenance["config_hash"] == config_hash(config)
-    assert [provenance[key] for key in ("seed", "estimator", "step")] == [7, "gauss_newton", 25]
+    assert [provenance[key] for key in ("seed", "estimator", "steps")] == [7, "gauss_newton", 25]
     assert provenance["parameters"] == count_parameters(build_network(genotype))
     assert provenance["flops_640x480"] > 0
     assert {"height": 24, "width": 40}.items() <= provenance["latency"].items()
@@ -170,7 +171,7 @@ def test_a_seed_decides_everything_and_workers_nothing(tiny, mixture):
     genotypes = []
     for config in runs:
         torch.manual_seed(len(genotypes))  # what was before does not matter
-        genotypes.append(search(config))
+        genotypes.append(search(config).genotype)
     first, again, other = (config.run for config in runs)
     assert (first / "history.jsonl").read_bytes() == (again / "history.jsonl").read_bytes()
     assert same(load_weights(first / "weights.safetensors"), load_weights(again / "weights.safetensors"))
@@ -185,7 +186,7 @@ def test_a_seed_decides_everything_and_workers_nothing(tiny, mixture):
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_every_estimator_moves_weights_and_architecture(tiny, estimator, mixture):
     config = tiny(search={"steps": 4, "warmup": 1, "estimator": estimator, "mixture": mixture})
-    genotype = search(config)
+    genotype = search(config).genotype
     assert genotype.provenance["estimator"] == estimator
     rows = read_history(config.run / "history.jsonl")
     assert "outer_loss" not in rows[0]
@@ -194,7 +195,7 @@ def test_every_estimator_moves_weights_and_architecture(tiny, estimator, mixture
     assert rows[-1]["entropy"] < 1
     losses = [row["inner_loss"] for row in rows]
     assert len(set(losses)) == 4
-    state = load_checkpoint(config.run / "checkpoint.pt")
+    state = load_checkpoint(config.run / "checkpoint.pt")["state"]
     assert state["logits"].abs().amin() > 0
     assert all(tensor["step"] == 4 for tensor in state["weight_optimizer"]["state"].values())
     assert state["architecture_optimizer"]["state"][0]["step"] == 3
@@ -211,7 +212,7 @@ def test_every_estimator_moves_weights_and_architecture(tiny, estimator, mixture
 @pytest.mark.parametrize("crop", [16, 19])
 def test_every_kind_of_network_is_found_and_built(tiny, space, crop):
     config = tiny(space=space, search=FAST, data={"crop": crop, "batch_size": 1})
-    genotype = search(config)
+    genotype = search(config).genotype
     network = build_network(genotype)
     load_into(network, config.run / "weights.safetensors")
     assert (genotype.norm, genotype.stem) == (space["norm"], space.get("stem", "full"))
@@ -226,7 +227,7 @@ def test_every_operator_can_be_searched(tiny):
         names.append(kind + kernel + dilation)
     config = tiny(space={"operators": names, "channels": 4}, search={**FAST, "mixture": "gumbel"})
     search(config)
-    state = load_checkpoint(config.run / "checkpoint.pt")
+    state = load_checkpoint(config.run / "checkpoint.pt")["state"]
     assert state["logits"].shape == (1, 1, len(names))
 
 
@@ -240,10 +241,9 @@ def cached(times, rest):
     merge_latency_table(latency_table_path(CPU), {**table, "rest successive 2 batch full direct 16x16": rest}, CPU)
 
 
-def test_costs_pull_towards_cheap_operators(tiny, monkeypatch):
+def test_costs_pull_towards_cheap_operators(tiny):
     times = {"residual_k3_d1": 50.0, "spatial_attention_k3": 1.0}
     cached(times, rest=10.0)
-    monkeypatch.setattr(search_recipe, "conclude", lambda *arguments: None)
     space, settings = {"operators": list(times)}, {"steps": 15, "warmup": 5, "architecture_learning_rate": 0.02}
     counts = [count_parameters(build_network(genotype_of(operator))) for operator in times]
     rows = {}
@@ -283,8 +283,7 @@ def test_a_run_keeps_the_latency_table_it_began_with(tiny):
 
 @pytest.mark.parametrize("budget", [None, "0.001ms", "1 FLOPs"])
 @pytest.mark.parametrize("clip", [5.0, 1e-3])
-def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
-    monkeypatch.setattr(search_recipe, "check_feasible", lambda *arguments: None)
+def test_a_step_is_that_of_the_formulas(tiny, budget, clip):
     config = tiny(
         space={"channels": 4, "steps": 2},
         search={"steps": 20, "warmup": 2, "weight_clip": clip, "temperature": (0.8, 0.4)},
@@ -292,8 +291,9 @@ def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
     )
     config.run.mkdir()
     torch.manual_seed(0)
-    state = search_recipe._setup(config, torch.device("cpu"))
-    penalty = search_recipe._open_penalty(config, CPU, resume=False)
+    state = set_up(config, CPU)
+    save_checkpoint(config.run / "checkpoint.pt", {})  # a run that has begun may be above its budget
+    penalty = open_penalty(config, CPU, resume=True)
     state.step = 9
     with torch.no_grad():
         state.logits.normal_()
@@ -304,14 +304,18 @@ def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
     temperature = 0.8 * (0.4 / 0.8) ** (9 / 19)
     learning_rate = 2e-3 * (0.55 + 0.45 * math.cos(math.pi * 9 / 19))
 
-    def loss(section, batch):
+    outer, inner = (
+        FusionLoss(**section.model_dump()) for section in (config.search.outer_loss, config.search.inner_loss)
+    )
+
+    def value(loss, batch):
         fused = state.supernet(batch.first, batch.second, (a / temperature).softmax(-1))
-        return FusionLoss(**section.model_dump())(fused, batch.first, batch.second)
+        return loss(fused, batch.first, batch.second)
 
     a = logits.clone().requires_grad_()
     w = list(state.supernet.parameters())
-    F_a, *F_w = torch.autograd.grad(loss(config.search.outer_loss, architecture_batch), [a, *w], materialize_grads=True)
-    f_a, *f_w = torch.autograd.grad(loss(config.search.inner_loss, weight_batch), [a, *w], materialize_grads=True)
+    F_a, *F_w = torch.autograd.grad(value(outer, architecture_batch), [a, *w], materialize_grads=True)
+    f_a, *f_w = torch.autograd.grad(value(inner, weight_batch), [a, *w], materialize_grads=True)
     dot = sum((x * y).sum() for x, y in zip(F_w, f_w, strict=True))
     c = dot / sum(x.square().sum() for x in f_w)
     p = (a / temperature).softmax(-1)
@@ -323,7 +327,8 @@ def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
     norm = torch.stack([x.norm() for x in f_w]).norm()
     f_w = [x * min(1, clip / (norm + 1e-6)) for x in f_w]
 
-    row = search_recipe._step(config, state, penalty, weight_batch, architecture_batch)
+    parts = SearchParts(None, outer, inner, penalty, ALONE)
+    row = search_step(config, state, parts, weight_batch, architecture_batch)
     # The first step of Adam is lr g / (|g| + eps).
     for old, new, gradient in zip(before, w, f_w, strict=True):
         torch.testing.assert_close(gradient, new.grad, rtol=1e-4, atol=1e-7)
@@ -338,75 +343,64 @@ def test_a_step_is_that_of_the_formulas(tiny, monkeypatch, budget, clip):
 
 def test_training_passes_leave_the_running_statistics_alone(tiny):
     config = tiny(search={"estimator": "first_order"})
-    state = search_recipe._setup(config, torch.device("cpu"))
+    state, parts = set_up(config, CPU), SearchParts(None, FusionLoss(), FusionLoss(), None, ALONE)
     before = {name: buffer.clone() for name, buffer in state.supernet.named_buffers()}
     batch = PairBatch(*torch.rand(2, 2, 1, 16, 16))
     for architecture_batch in (None, batch):
-        search_recipe._step(config, state, None, batch, architecture_batch)
+        search_step(config, state, parts, batch, architecture_batch)
     assert before
     assert all(torch.equal(buffer, before[name]) for name, buffer in state.supernet.named_buffers())
 
 
-class Poisoned:
-    """The fusion loss, whose inner form is not a number at one step."""
-
-    def __init__(self, step, value):
-        self.step, self.value, self.calls = step, value, 0
-
-    def __call__(self, **weights):
-        loss = FusionLoss(**weights)
-        if weights["intensity"] != 1.0:  # the outer loss
-            return loss
-
-        def evaluate(*images):
-            self.calls += 1
-            return loss(*images) * (self.value if self.calls == self.step + 1 else 1.0)
-
-        return evaluate
-
-
-@pytest.mark.parametrize("step", [0, 2, 7])
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("estimator", ["gauss_newton", "first_order"])
-def test_a_loss_that_is_not_finite_stops_the_search_at_its_last_good_state(tiny, monkeypatch, step, value, estimator):
-    states = {}
-    save = LedRun.save_checkpoint
-
-    def record(run, state):
-        save(run, state)
-        states[state["step"]] = load_checkpoint(run.path / "checkpoint.pt")
-
-    config = tiny("whole", search={"estimator": estimator, "checkpoint_every": 1})
-    with monkeypatch.context() as patch:
-        patch.setattr(LedRun, "save_checkpoint", record)
-        patch.setattr(search_recipe, "conclude", lambda *arguments: None)
+def test_a_loss_that_is_not_finite_stops_the_search_at_its_last_good_state(tiny):
+    config = tiny(search={"weight_learning_rate": 1e30, "weight_clip": 1e30})
+    message = r"^step \d+: the (inner|outer) .* is not finite: (nan|inf); .*; lower search.weight_learning_rate"
+    with pytest.raises(UserError, match=message) as caught:
         search(config)
-    config = tiny("poisoned", search={"estimator": estimator})
-    with monkeypatch.context() as patch:
-        patch.setattr(search_recipe, "FusionLoss", Poisoned(step, value))
-        with pytest.raises(
-            UserError, match=rf"^step {step}: the inner (loss|gradient).* is not finite: (nan|inf)"
-        ) as caught:
-            search(config)
     assert "\n" not in str(caught.value)
-    assert str(config.run / "checkpoint.pt") in str(caught.value)
-    state = load_checkpoint(config.run / "checkpoint.pt")
-    assert state["step"] == step
-    if step:  # all but the random generators, which each step seeds for itself
-        assert all(same(state[key], states[step][key]) for key in states[step].keys() - {"rng"})
-    assert not (config.run / "genotype.yaml").exists()
+    step = load_checkpoint(config.run / "checkpoint.pt")["state"]["step"]
+    assert str(caught.value).startswith(f"step {step}:")
     assert [row["step"] for row in read_history(config.run / "history.jsonl")] == list(range(step))
-    with monkeypatch.context() as patch:
-        patch.setattr(search_recipe, "conclude", lambda *arguments: None)
-        search(config, resume=True)
-    assert same(load_checkpoint(config.run / "checkpoint.pt"), states[12])
+    assert not (config.run / "genotype.yaml").exists()
+
+
+def test_a_config_with_seeds_makes_as_many_searches(tiny):
+    config = tiny(seeds=2, search=FAST)
+    result = search(config)
+    assert list(result.genotypes) == [0, 1]
+    assert cells_of(result.genotype) == cells_of(result.genotypes[result.best_seed])
+    single = search(tiny("single", search=FAST))
+    assert (list(single.genotypes), single.best_seed) == ([0], 0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_can_be_searched(tiny, task):
+    genotype = search(
+        tiny(task=task, search={**FAST, "inner_loss": None, "outer_loss": None}, data={"crop": 36})
+    ).genotype
+    assert genotype.task == task
+
+
+def test_the_derived_network_measures_its_own_running_statistics(tiny):
+    config = tiny(search=FAST)
+    genotype = search(config).genotype
+    weights = load_weights(config.run / "weights.safetensors")
+    batches, _ = open_batches(config, CPU, ALONE)
+    network = build_network(genotype)
+    load_into(network, config.run)
+    for name in weights:
+        if name.endswith("running_mean"):
+            assert not torch.equal(weights[name], torch.zeros_like(weights[name])), name
+    recalibrate(network, batches.weight(0, 20))
+    again = network.state_dict()
+    assert all(torch.allclose(again[name], weights[name], atol=1e-6) for name in weights if "running" in name)
 
 
 def test_a_run_folder_given_as_a_dot_has_the_folders_name(tiny, monkeypatch, tmp_path):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     config = tiny(search=FAST).model_copy(update={"run": type(tmp_path)()})
-    assert search(config).name == "here"
+    assert search(config).genotype.name == "here"
 
 
 def test_a_file_that_disappears_while_training_is_one_line(tiny, tmp_path):
@@ -415,19 +409,16 @@ def test_a_file_that_disappears_while_training_is_one_line(tiny, tmp_path):
         for index in range(6):
             image = torch.randint(0, 256, (20, 24), generator=torch.Generator().manual_seed(index), dtype=torch.uint8)
             Image.fromarray(image.numpy()).save(tmp_path / "pairs" / folder / f"{index}.png")
-    config = tiny(data={"root": str(tmp_path / "pairs"), "cache_megabytes": 0}, search={"steps": 2000, "warmup": 1000})
-    check = search_recipe.read_pairs
+    config = tiny(
+        data={"root": str(tmp_path / "pairs"), "cache_megabytes": 0}, search={"steps": 12, "validate_every": 2}
+    )
 
-    def read_and_lose(*arguments):
-        found = check(*arguments)
+    def lose(step, scores):
         for path in (tmp_path / "pairs" / "ir").iterdir():
             path.unlink()
-        return found
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search_recipe, "read_pairs", read_and_lose)
-        with pytest.raises(UserError, match=r"ir/\d\.png does not exist"):
-            search(config)
+    with pytest.raises(UserError, match=r"ir/\d\.png does not exist"):
+        search(config, on_validation=lose)
 
 
 @pytest.mark.slow
@@ -441,11 +432,11 @@ def test_real_pairs(tiny, shared):
         space={"channels": 4, "cells": ["successive", "successive"], "steps": 2},
         search={"steps": 20, "warmup": 5},
     )
-    genotype = search(config)
+    genotype = search(config).genotype
     data = genotype.provenance["data"]
-    assert data["root"] == str(root)
-    assert data["weight_pairs"] + data["architecture_pairs"] > data["validation_pairs"] > 0
+    assert data["root"] == [str(root)]
+    assert data["training_pairs"] + data["architecture_pairs"] > data["validation_pairs"] > 0
     rows = read_history(config.run / "history.jsonl")
     assert len(rows) == 20
-    assert rows[-1]["validation"]["inner_loss"] < rows[0]["inner_loss"]
+    assert rows[-1]["validation"]["mean"]["inner_loss"] < rows[0]["inner_loss"]
     assert json.dumps(genotype.provenance)
