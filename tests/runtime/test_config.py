@@ -163,13 +163,13 @@ def test_a_missing_base_is_named_with_the_file_that_wants_it(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["train.steps=20"], (20, 6, 1, 4)),
-        (["train.steps=2"], (2, 1, 0, 1)),
+        (["train.steps=20"], (20, 6, 1, 10)),
+        (["train.steps=2"], (2, 1, 0, 2)),
         (["train.steps=1"], (1, 1, 0, 1)),
         (["train.steps=2000"], (2000, 600, 100, 400)),
-        (["train.steps=20", "train.warmup=7"], (20, 6, 7, 4)),
+        (["train.steps=20", "train.warmup=7"], (20, 6, 7, 10)),
         (["train={steps: 20, validate_every: 9}"], (20, 6, 1, 9)),
-        (["train.steps=5", "train.steps=20"], (20, 6, 1, 4)),
+        (["train.steps=5", "train.steps=20"], (20, 6, 1, 10)),
         (["train.pretrain=20"], (1000, 20, 50, 200)),
         (["search.steps=20"], (1000, 300, 50, 200)),
     ],
