@@ -1,3 +1,4 @@
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,9 @@ from timfuse.training import TrainConfig, train
 from timfuse.tuning import TuneConfig, show, tune
 
 CONFIGS = sorted((Path(timfuse.__file__).parent / "configs").glob("*.yaml"))
-SEARCHES = [path for path in CONFIGS if path.stem.startswith("search-")]
-TRAININGS = [path for path in CONFIGS if path.stem.startswith("train-")]
-FINETUNINGS = [path for path in CONFIGS if path.stem.startswith("finetune-")]
+SEARCHES = [path for path in CONFIGS if path.stem.startswith("search")]
+TRAININGS = [path for path in CONFIGS if path.stem.startswith("train")]
+FINETUNINGS = [path for path in CONFIGS if path.stem.startswith("finetune")]
 INITIALISATIONS = [path for path in CONFIGS if path.stem.startswith("meta-init")]
 STUDIES = [path for path in CONFIGS if path.stem.startswith("tune")]
 MODELS = {
@@ -43,10 +44,10 @@ def _one_thread(monkeypatch, tmp_path):
 
 
 def test_there_are_configs_and_each_belongs_to_a_stage():
-    assert {"search-demo", "search-ivif", "search-latency"} <= {path.stem for path in SEARCHES}
-    assert {"train-demo", "train-ivif", "train-refine-ivif"} <= {path.stem for path in TRAININGS}
+    assert {"search", "search-demo", "search-ivif", "search-latency"} <= {path.stem for path in SEARCHES}
+    assert {"train", "train-demo", "train-ivif", "train-refine-ivif"} <= {path.stem for path in TRAININGS}
     kinds = {"detection", "segmentation", "detfusion", "demo"}
-    assert {f"finetune-{kind}" for kind in kinds} == {path.stem for path in FINETUNINGS}
+    assert {"finetune", *(f"finetune-{kind}" for kind in kinds)} == {path.stem for path in FINETUNINGS}
     assert {"meta-init", "meta-init-demo"} == {path.stem for path in INITIALISATIONS}
     assert {"tune"} == {path.stem for path in STUDIES}
     assert set(MODELS) == set(CONFIGS)
@@ -61,6 +62,19 @@ def test_a_shipped_config_loads_and_comes_back(path, model, tmp_path):
     assert again == config
     assert config_hash(again) == config_hash(config)
     assert load_config(model, Path(path.stem)) == config
+
+
+@pytest.mark.parametrize("steps", [1, 2, 20])
+@pytest.mark.parametrize(("path", "model"), MODELS.items(), ids=lambda value: getattr(value, "stem", ""))
+def test_a_small_number_of_steps_is_all_that_a_trial_needs(path, model, steps):
+    keys = {SearchConfig: ["search"], MetaInitConfig: ["meta"], TuneConfig: ["search.search", "train.train"]}
+    sections = keys.get(model, ["train"])
+    config = load_config(model, path, [f"{section}.steps={steps}" for section in sections])
+    for section in sections:
+        scaled = reduce(getattr, section.split("."), config)
+        assert scaled.steps == steps
+        assert scaled.warmup < steps
+        assert 1 <= scaled.validate_every <= max(steps, 10)
 
 
 def test_shipped_configs_write_into_folders_of_their_own():
