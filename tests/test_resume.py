@@ -1,4 +1,4 @@
-"""Runs of every stage that were killed, stopped and moved: resumed, they end with the same bytes as ones that were not."""
+"""Runs of every stage, killed, stopped, moved and resumed, end with the same bytes as runs that were left alone."""
 
 import signal
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class Case:
         make: Makes the config of a run folder, with files in a second folder.
         steps: The steps of the run in all.
         kills: Numbers of steps in the history at which the process is killed, before the first checkpoint and after.
-        concluding: A file that the conclusion writes long before its end; "" where another case has the same conclusion.
+        concluding: A file that the conclusion writes long before its end; "" where another case has this conclusion.
         options: Further words of the command line.
     """
 
@@ -130,7 +130,7 @@ def logged(run):
 
 
 def plain(run):
-    """The genotype without how long the network takes, and without the hash of a config that names folder and workers."""
+    """The genotype without the time of the network, and without the hash of a config that names folder and workers."""
     genotype = load_genotype(run)
     return replace(genotype, provenance={**genotype.provenance, "latency": None, "config_hash": None})
 

@@ -1,5 +1,6 @@
-"""Searches of several seeds: what is equal in them, which is picked, and going on after a stop."""
+"""Searches of several seeds: what is equal in them, which is picked, and going on with more."""
 
+import json
 from dataclasses import replace
 from statistics import stdev
 
@@ -7,105 +8,91 @@ import pytest
 import torch
 
 from timfuse.cost import BudgetReport
-from timfuse.genotypes import CellGenotype, Genotype, load_genotype, save_genotype
-from timfuse.operators import build_network
-from timfuse.runtime.config import load_config
+from timfuse.genotypes import CellGenotype, Genotype, load_genotype
+from timfuse.operators import build_network, load_network_folder, save_network_folder
+from timfuse.runtime.config import config_to_yaml, load_config
+from timfuse.runtime.distribution import ALONE
 from timfuse.runtime.errors import UserError
-from timfuse.runtime.weights import load_weights, save_weights
-from timfuse.search import SearchConfig, print_seeds, search, search_seeds, several_seeds
-from timfuse.search.search_batches import SearchBatches
+from timfuse.runtime.history import read_history
+from timfuse.search import SearchConfig, print_seeds, search
+from timfuse.search.search_setup import open_batches
+from timfuse.search.several_seeds import search_seeds
 
-from .test_resume import assert_same, assert_same_runs
+from ..equality import assert_same
+from ..tiny_runs import tiny_search
 
 SHORT = {"steps": 3, "warmup": 1}
+PROBABILITY = {"cell 1 step 1": {"identity": 0.6, "dense_k3_d1": 0.4}}
 
 
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Most of the time of a tiny search goes into its pictures."""
-    for module in ("search_conclusion", "several_seeds"):
-        for name in ("draw", "draw_probabilities"):
-            monkeypatch.setattr(f"timfuse.search.{module}.{name}", lambda *arguments: None)
+def finds(*found):
+    """A function like a search that finds given operators, outer losses and whether the budget is met, in turn."""
+    rows = iter(found)
+
+    def pretend(config, resume):
+        operators, loss, *met = next(rows)
+        provenance = {
+            "parameters": 10,
+            "latency": {"milliseconds": 2 * loss},
+            "metrics": {"derived": {"mean": {"outer_loss": loss, "inner_loss": 2.0}}},
+            **({"budget": BudgetReport("1ms", "ms", 1.0, 1.0, met[0]).provenance} if met else {}),
+        }
+        cells = (CellGenotype("successive", operators), CellGenotype("multi_scale", operators[:1]))
+        genotype = Genotype(config.run.name, "mri-ct", "fusion", 2, cells, provenance=provenance)
+        save_network_folder(config.run, genotype, build_network(genotype))
+        (config.run / "config.yaml").write_text(config_to_yaml(config), encoding="utf-8")
+        (config.run / "history.jsonl").write_text(json.dumps({"step": 0, "probability": PROBABILITY}) + "\n")
+
+    return pretend
 
 
-@pytest.fixture
-def stub(monkeypatch, no_pictures):
-    """A function that replaces searches by ones that find given operators, outer losses and budgets, in turn."""
-
-    def replace_search(*found):
-        rows = iter(found)
-
-        def pretend(config, resume=False):
-            operators, loss, *met = next(rows)
-            provenance = {
-                "parameters": 10,
-                "latency": {"milliseconds": 2 * loss},
-                "metrics": {"derived_validation_outer_loss": loss, "derived_validation_inner_loss": 2.0},
-                **({"budget": BudgetReport("1ms", "ms", 1.0, 1.0, met[0]).provenance} if met else {}),
-            }
-            cells = (CellGenotype("successive", operators), CellGenotype("multi_scale", operators[:1]))
-            genotype = Genotype(config.run.name, "mri-ct", "fusion", 2, cells, provenance=provenance)
-            save_weights(config.run / "weights.safetensors", build_network(genotype).state_dict(), {})
-            (config.run / "history.jsonl").touch()
-            save_genotype(genotype, config.run / "genotype.yaml")
-
-        monkeypatch.setattr(several_seeds, "search", pretend)
-
-    return replace_search
+def several(config, *found, resume=False, overwrite=False):
+    return search_seeds(config, finds(*found), resume=resume, overwrite=overwrite)
 
 
-def test_searches_share_the_parts_and_the_validation_crops_and_nothing_else(tiny, no_pictures):
-    config = tiny(seed=5, seeds=2, search=SHORT)
-    report = search_seeds(config)
-    assert list(report.genotypes) == [5, 6]
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The config and the result of two searches."""
+    config = tiny_search(tmp_path_factory.mktemp("runs") / "all", seed=5, seeds=2, search=SHORT)
+    return config, search(config)
+
+
+def test_searches_share_the_parts_and_the_validation_crops_and_nothing_else(both, tiny):
+    config, result = both
+    assert list(result.genotypes) == [5, 6]
     runs = [config.run / "seed-5", config.run / "seed-6"]
     configs = [load_config(SearchConfig, run / "config.yaml") for run in runs]
-    streams = [
-        SearchBatches(
-            own.data.open_pairs(own.task, own.seed),
-            batch_size=own.data.batch_size,
-            crop=own.data.crop,
-            seed=own.seed,
-            validation_seed=own.data.seed_of(own.seed),
-            device=torch.device("cpu"),
-        )
-        for own in configs
-    ]
-    assert streams[0].pairs.sets[0].split == streams[1].pairs.sets[0].split
-    assert_same([batch[:2] for batch in streams[0].validation()], [batch[:2] for batch in streams[1].validation()])
-    assert not torch.equal(*(next(iter(stream.weight(0, 1))).first for stream in streams))
-
-    alone = tiny("alone", seed=5, search=SHORT)
+    first, second = (open_batches(own, torch.device("cpu"), ALONE)[0] for own in configs)
+    assert first.pairs.sets[0].split == second.pairs.sets[0].split
+    assert_same([batch[:2] for batch in first.validation()], [batch[:2] for batch in second.validation()])
+    assert not torch.equal(*(next(batches.weight(0, 1)).first for batches in (first, second)))
+    # Each is the search of its config alone.
+    alone = configs[1].model_copy(update={"run": tiny("alone").run})
     search(alone)
-    assert_same_runs(alone.run, runs[0])
-    again = configs[1].model_copy(update={"run": alone.run.with_name("again")})
-    search(again)
-    assert_same_runs(again.run, runs[1])
+    assert read_history(alone.run / "history.jsonl") == read_history(runs[1] / "history.jsonl")
 
 
-def test_the_folder_of_all_holds_the_picked_one(tiny):
-    config = tiny("all", seeds=2, search=SHORT)
-    report = search_seeds(config)
-    picked, genotype = config.run / f"seed-{report.picked}", load_genotype(config.run)
-    assert genotype == report.genotype
+def test_the_folder_of_all_holds_the_picked_one(both):
+    config, result = both
+    picked, genotype = config.run / f"seed-{result.best_seed}", load_genotype(config.run)
+    assert genotype == result.genotype
     assert genotype.name == "all"
     assert replace(genotype, name=picked.name, provenance={}) == replace(load_genotype(picked), provenance={})
     each = [
-        load_genotype(config.run / f"seed-{seed}").provenance["metrics"]["derived_validation_outer_loss"]
-        for seed in (0, 1)
+        load_genotype(config.run / f"seed-{seed}").provenance["metrics"]["derived"]["mean"]["outer_loss"]
+        for seed in (5, 6)
     ]
-    assert each[report.picked] == min(each)
+    assert each[result.best_seed - 5] == min(each)
     assert genotype.provenance["seeds"] == {
         "count": 2,
-        "picked": report.picked,
-        "derived_validation_outer_loss": {"mean": sum(each) / 2, "std": stdev(each), "each": each},
+        "picked": result.best_seed,
+        "outer_loss": {"mean": sum(each) / 2, "std": stdev(each), "each": each},
     }
-    assert genotype.provenance["seed"] == report.picked
-    assert_same(load_weights(config.run / "weights.safetensors"), load_weights(picked / "weights.safetensors"))
+    assert genotype.provenance["seed"] == result.best_seed
+    assert_same(*(dict(load_network_folder(run)[1].state_dict()) for run in (config.run, picked)))
     for name in ("network.svg", "cell_1.png", "probabilities.svg"):
         assert (config.run / "pictures" / name).is_file()
     assert not list(config.run.rglob("*.tmp"))
-    build_network(genotype).load_state_dict(load_weights(config.run / "weights.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -117,20 +104,19 @@ def test_the_folder_of_all_holds_the_picked_one(tiny):
         ([(0.3, False), (0.1, False), (0.2, False)], 1),
     ],
 )
-def test_the_least_loss_within_the_budget_is_picked(tiny, stub, found, picked):
-    stub(*((("identity",), *row) for row in found))
-    assert search_seeds(tiny(seeds=3)).picked == picked
+def test_the_least_loss_within_the_budget_is_picked(tiny, found, picked):
+    assert several(tiny(seeds=3), *((("identity",), *row) for row in found)).best_seed == picked
 
 
-def test_a_report_tells_deviations_and_agreement(tiny, stub, capsys):
-    stub((("identity", "dense_k3_d1"), 0.1), (("identity", "identity"), 0.3), (("dense_k3_d1", "identity"), 0.2))
-    report = search_seeds(tiny(seeds=3))
-    assert report.agreement == {
+def test_a_report_tells_deviations_and_agreement(tiny, capsys):
+    found = (("identity", "dense_k3_d1"), 0.1), (("identity", "identity"), 0.3), (("dense_k3_d1", "identity"), 0.2)
+    result = several(tiny(seeds=3), *found)
+    assert result.agreement == {
         "cell 1 step 1": ("identity", 2),
         "cell 1 step 2": ("identity", 2),
         "cell 2 step 1": ("identity", 2),
     }
-    print_seeds(report)
+    print_seeds(result)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[1:6] == [
         "0 identity, dense_k3_d1 identity 0.1000 2.0000 0.20 10",
@@ -142,62 +128,41 @@ def test_a_report_tells_deviations_and_agreement(tiny, stub, capsys):
     assert lines[-1].startswith("picked seed 0")
 
 
-class Killed(BaseException):
-    """Ends a search as a signal would."""
+IDENTITY = (("identity",), 0.1)
 
 
-def test_going_on_with_more_seeds_after_a_stop(tiny, monkeypatch, no_pictures):
-    whole, stopped = tiny("whole", seeds=3, search=SHORT), tiny("stopped", seeds=2, search=SHORT)
-    search_seeds(whole)
-
-    def die(*arguments, **options):
-        raise Killed
-
-    with monkeypatch.context() as patch:
-
-        def die_in_the_second(config, **options):
-            if config.seed == 1:
-                patch.setattr("timfuse.search.search_recipe.conclude", die)
-            search(config, **options)
-
-        patch.setattr(several_seeds, "search", die_in_the_second)
-        with pytest.raises(Killed):
-            search_seeds(stopped)
-    finished = (stopped.run / "seed-0" / "genotype.yaml").stat().st_mtime_ns
-    assert not (stopped.run / "genotype.yaml").exists()
-    resumed = stopped.model_copy(update={"seeds": 3})
-    report = search_seeds(resumed, resume=True)
-    assert list(report.genotypes) == [0, 1, 2]
-    assert (stopped.run / "seed-0" / "genotype.yaml").stat().st_mtime_ns == finished
-    for seed in range(3):
-        assert_same_runs(whole.run / f"seed-{seed}", stopped.run / f"seed-{seed}")
-    names = (whole.run / "genotype.yaml", stopped.run / "genotype.yaml")
-    assert len({str(load_genotype(name).provenance["seeds"]) for name in names}) == 1
+def test_going_on_with_more_seeds_keeps_what_is_finished(tiny):
+    config = tiny(seeds=2)
+    with pytest.raises(StopIteration):  # in the second one
+        several(config, IDENTITY)
+    assert not (config.run / "genotype.yaml").exists()
+    finished = (config.run / "seed-0" / "genotype.yaml").stat().st_mtime_ns
+    result = several(config.model_copy(update={"seeds": 3}), IDENTITY, (("dense_k3_d1",), 0.05), resume=True)
+    assert (list(result.genotypes), result.best_seed) == ([0, 1, 2], 2)
+    assert (config.run / "seed-0" / "genotype.yaml").stat().st_mtime_ns == finished
 
 
-def test_overwriting_replaces_all(tiny, stub):
+def test_overwriting_replaces_all(tiny):
     config = tiny(seeds=3)
-    stub(*[(("identity",), 0.1)] * 5)
-    search_seeds(config)
+    several(config, *[IDENTITY] * 3)
     (config.run / "seed-2" / "notes.txt").write_text("mine", encoding="utf-8")
-    search_seeds(config.model_copy(update={"seeds": 2}), overwrite=True)
+    several(config.model_copy(update={"seeds": 2}), *[IDENTITY] * 2, overwrite=True)
     assert not (config.run / "seed-2" / "genotype.yaml").exists()
     assert [path.name for path in (config.run / "seed-2").iterdir()] == ["notes.txt"]
     assert load_genotype(config.run).provenance["seeds"]["count"] == 2
 
 
-def test_one_search_and_several_do_not_mix(tiny, stub):
+def test_one_search_and_several_do_not_mix(tiny):
     config = tiny(seeds=2, search=SHORT)
-    stub(*[(("identity",), 0.1)] * 2)
-    search_seeds(config)
+    several(config, *[IDENTITY] * 2)
     with pytest.raises(UserError, match="holds a run; go on with --resume"):
-        search_seeds(config)
+        search(config)
     one = config.model_copy(update={"seeds": 1})
     with pytest.raises(UserError, match="seeds was 2 and is now 1"):
         search(one, resume=True)
     with pytest.raises(UserError, match="seed was 0 and is now 1"):
-        search_seeds(config.model_copy(update={"seed": 1}), resume=True)
+        search(config.model_copy(update={"seed": 1}), resume=True)
     search(one, overwrite=True)
     assert not (config.run / "seed-0").exists()
     with pytest.raises(UserError, match="holds a single search; go on with it without --seeds"):
-        search_seeds(config, resume=True)
+        search(config, resume=True)

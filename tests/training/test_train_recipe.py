@@ -11,7 +11,7 @@ import timfuse
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype, save_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.objectives.metrics import BASKET
-from timfuse.operators import build_network, count_parameters
+from timfuse.operators import build_network, count_parameters, load_network_folder
 from timfuse.runtime.averaging import moving_average
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_hash, load_config
@@ -19,7 +19,7 @@ from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.runtime.run_folder import CONFIG_FILE, RUN_FILES
 from timfuse.runtime.schedules import warmed_cosine
-from timfuse.runtime.weights import load_into, load_weights
+from timfuse.runtime.weights import load_weights
 from timfuse.training import TrainConfig, train
 from timfuse.training.first_stage import fuse, load_first_stage
 from timfuse.training.train_validation import validate
@@ -51,9 +51,7 @@ def loss_of(config):
 
 
 def network_of(run):
-    network = build_network(load_genotype(run))
-    load_into(network, run / "weights.safetensors")
-    return network.eval()
+    return load_network_folder(run)[1].eval()
 
 
 def test_run_folder_holds_what_is_promised_and_no_leftovers(finished):
@@ -105,8 +103,8 @@ def test_best_weights_are_those_of_the_lowest_validation_loss_and_score_what_is_
 
 
 def test_a_worse_validation_does_not_replace_the_best(tiny, finished):
-    # Decay that takes a twentieth of every weight in each step spoils a network that has been trained.
-    spoilt = {"warmup": 0, "learning_rate": 1e-4, "weight_decay": 500.0, "ema": 0.0, "validate_every": 1, "steps": 6}
+    # Decay that takes a fiftieth of every weight in each step spoils a network that has been trained.
+    spoilt = {"warmup": 0, "learning_rate": 1e-4, "weight_decay": 200.0, "ema": 0.0, "validate_every": 1, "steps": 6}
     config = tiny(init=str(finished[0].run), train=spoilt)
     training = train(config)
     rows = read_history(config.run / "history.jsonl")
