@@ -116,7 +116,7 @@ def test_a_shipped_search_runs(path, tmp_path):
         "cost.width=48",
     ]
     config = load_config(SearchConfig, path, settings)
-    genotype = search(config)
+    genotype = search(config).genotype
     report = BudgetReport.of(genotype)
     assert report is None or report.met
     assert [cell.kind for cell in genotype.cells] == list(config.space.cells)
@@ -133,7 +133,8 @@ def test_what_a_shipped_training_starts_from_is_shipped_or_comes_from_a_shipped_
     for path in FINETUNINGS:
         finetuning = load_config(FinetuneConfig, path)
         assert finetuning.init in shipped_names()
-        assert finetuning.task.init is None or finetuning.task.init in shipped_detectors()
+        start = finetuning.downstream and finetuning.downstream.init
+        assert start is None or start in shipped_detectors()
     for path in INITIALISATIONS:
         initialisation = load_config(MetaInitConfig, path)
         assert initialisation.genotype in runs or load_genotype(initialisation.genotype)
@@ -142,14 +143,14 @@ def test_what_a_shipped_training_starts_from_is_shipped_or_comes_from_a_shipped_
 
 def test_the_shipped_trainings_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("timfuse.training.train_conclusion.draw_curves", lambda *arguments: None)
     cell = CellGenotype("successive", ("residual_k3_d1",))
     save_genotype(Genotype("demo", "infrared-visible", "fusion", 4, (cell,)), Path("runs/demo/search/genotype.yaml"))
-    settings = ["device=cpu", "data.synthetic_pairs=2", "data.crop=24", "train.steps=1", "train.warmup=0"]
+    settings = ["device=cpu", "data.synthetic_pairs=3", "data.crop=24", "train.steps=1", "train.warmup=0"]
     for name, *more in (
         ("train-ivif", "genotype=runs/demo/search"),
         ("train-demo", "init=runs/train-ivif"),
         ("train-refine-ivif",),
+        ("train",),
     ):
         config = load_config(TrainConfig, Path(name), [*settings, *more])
         assert train(config).best_step == 0
@@ -157,10 +158,9 @@ def test_the_shipped_trainings_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", FINETUNINGS, ids=lambda path: path.stem)
-def test_a_shipped_finetuning_runs(path, tmp_path, monkeypatch):
+def test_a_shipped_finetuning_runs(path, tmp_path):
     pytest.importorskip("faster_coco_eval")
     pytest.importorskip("transformers")
-    monkeypatch.setattr("timfuse.finetune.finetune_conclusion.draw_finetuning", lambda *arguments, **options: None)
     settings = [
         f"run={tmp_path / 'run'}",
         "device=cpu",
@@ -173,17 +173,16 @@ def test_a_shipped_finetuning_runs(path, tmp_path, monkeypatch):
     ]
     config = load_config(FinetuneConfig, path, settings)
     assert finetune(config).best_step == (1 if config.guidance.strategy == "detfusion" else 0)
-    assert load_network(config.run).genotype.provenance["strategy"] == config.guidance.strategy
-    assert load_task_network(config.run).task == config.task.kind
+    strategy = load_network(config.run).genotype.provenance["strategy"]
+    assert strategy == (config.guidance.strategy or "fusion")
+    if config.downstream is not None:
+        assert load_task_network(config.run).task == config.downstream.kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", INITIALISATIONS, ids=lambda path: path.stem)
 def test_a_shipped_meta_initialisation_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("draw_adaptation", "draw_training"):
-        monkeypatch.setattr(f"timfuse.meta_init.meta_init_conclusion.{name}", lambda *arguments: [])
-    monkeypatch.setattr("timfuse.meta_init.meta_init_conclusion.STEPS", (0, 1))
-    monkeypatch.setattr("timfuse.meta_init.meta_init_conclusion.EPISODES", 1)
     genotype = Genotype("demo", "infrared-visible", "fusion", 4, (CellGenotype("successive", ("residual_k3_d1",)),))
     save_genotype(genotype, Path("runs/demo/search/genotype.yaml"))
     save_weights(Path("runs/demo/search/weights.safetensors"), build_network(genotype).state_dict(), {})
@@ -204,10 +203,7 @@ def test_a_shipped_meta_initialisation_runs(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_a_shipped_study_runs(path, tmp_path, monkeypatch):
-    for name in ("draw", "draw_probabilities"):
-        monkeypatch.setattr(f"timfuse.search.search_conclusion.{name}", lambda *arguments: None)
-    monkeypatch.setattr("timfuse.training.train_conclusion.draw_curves", lambda *arguments: None)
+def test_a_shipped_study_runs(path, tmp_path):
     settings = [
         f"run={tmp_path / 'run'}",
         "device=cpu",
