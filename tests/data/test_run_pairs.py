@@ -153,6 +153,25 @@ def test_folders_whose_labels_mean_other_classes_are_refused(make_set):
     opened(*roots)
 
 
+def test_a_search_leaves_pairs_without_a_mask_out_of_the_parts_that_it_has_without_labels(make_set):
+    root = make_set("a", 8, 10)
+
+    def named(pairs, part):
+        return {pairs.source.names[position] for position in pairs.positions(part)}
+
+    whole = opened(root, architecture=0.5)
+    missing = whole.source.names[whole.positions("training")[0]]
+    (root / "labelled.txt").write_text("\n".join(name for name in whole.source.names if name != missing))
+    labelled = opened(root, labels="masks", architecture=0.5)
+    assert named(labelled, "training") == named(whole, "training") - {missing}
+    for part in ("architecture", "validation"):
+        assert named(labelled, part) == named(whole, part)
+    kept = [name for name in whole.source.names if name not in named(whole, "validation")]
+    (root / "labelled.txt").write_text("\n".join(kept))
+    with pytest.raises(UserError, match=r"none of the validation pairs in .*a has a label"):
+        opened(root, labels="masks", architecture=0.5)
+
+
 def test_folders_of_one_name_are_told_apart(make_set):
     roots = [make_set("x/ivif", 4, 10), make_set("y/ivif", 4, 20), make_set("z", 4, 30)]
     assert [each.name for each in opened(*roots).sets] == [str(roots[0]), str(roots[1]), "z"]

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from timfuse.data import read_pixels, write_pixels
-from timfuse.finetune.finetune_config import DataSection
+from timfuse.data import open_pairs, read_pixels, write_pixels
 from timfuse.finetune.finetune_pairs import validation_pairs, with_fused_images
 from timfuse.runtime.errors import UserError
 
@@ -28,9 +27,8 @@ def fused(scenes, tmp_path):
     return tmp_path / "fused"
 
 
-def opened(labels="boxes", seed=0, fused=None, **settings):
-    data = DataSection.model_validate(settings, strict=False)
-    pairs = data.open_pairs("infrared-visible", seed, labels)
+def opened(*roots, labels="boxes", fused=None, **settings):
+    pairs = open_pairs(roots or [None], task="infrared-visible", labels=labels, **{"validation": 0.2} | settings)
     return pairs if fused is None else with_fused_images(pairs, fused)
 
 
@@ -48,16 +46,16 @@ def test_synthetic_pairs_by_default():
 
 
 def test_the_fingerprint_tells_fused_images_from_their_sources(own, fused):
-    first = opened(root=own).fingerprint()
-    prints = [opened(root=own, **settings).fingerprint() for settings in ({"labels": "masks"}, {"fused": fused})]
+    first = opened(own).fingerprint()
+    prints = [opened(own, **settings).fingerprint() for settings in ({"labels": "masks"}, {"fused": fused})]
     write_pixels(fused / f"{NAMES[0]}.png", 255 - read_pixels(fused / f"{NAMES[0]}.png"))
-    prints.append(opened(root=own, fused=fused).fingerprint())
+    prints.append(opened(own, fused=fused).fingerprint())
     assert len({first, *prints}) == 4
 
 
 @pytest.mark.parametrize("labels", ["boxes", "masks"])
 def test_validation_pairs_are_whole_with_their_labels(scenes, labels):
-    pairs = opened(labels, root=scenes)
+    pairs = opened(scenes, labels=labels)
     seen = list(validation_pairs(pairs, CPU))
     assert [name.rpartition("/")[2] for name, *_ in seen] == list(NAMES[3:])
     for index, (_, batch, image) in zip(pairs.positions("validation"), seen, strict=True):
@@ -74,7 +72,7 @@ def test_validation_pairs_are_whole_with_their_labels(scenes, labels):
 
 @pytest.mark.parametrize("labels", ["boxes", "masks"])
 def test_fused_images_are_learnt_from_and_scored_beside_their_sources(scenes, fused, labels):
-    pairs, plain = opened(labels, root=scenes, fused=fused), opened(labels, root=scenes)
+    pairs, plain = opened(scenes, labels=labels, fused=fused), opened(scenes, labels=labels)
     for ours, theirs in zip(batches(pairs), batches(plain), strict=True):
         assert torch.equal(ours.first, ours.second)
         torch.testing.assert_close(ours.first, 1 - theirs.second, rtol=0, atol=1e-5)
@@ -95,15 +93,15 @@ def test_fused_images_are_learnt_from_and_scored_beside_their_sources(scenes, fu
 
 def test_fused_images_of_pairs_that_share_a_name_are_refused(scenes, own, fused):
     with pytest.raises(UserError, match=r"several pairs are called scene_00000, so that .* cannot hold an image of"):
-        opened(root=[str(scenes), str(own)], fused=fused)
+        opened(scenes, own, fused=fused)
 
 
 def test_fused_images_with_16_bits_and_in_colour_have_the_luma_of_the_8_bits(scenes, fused):
-    grey = [image for *_, image in validation_pairs(opened(root=scenes, fused=fused), CPU)]
+    grey = [image for *_, image in validation_pairs(opened(scenes, fused=fused), CPU)]
     for name in NAMES:
         pixels = read_pixels(fused / f"{name}.png")
         write_pixels(fused / f"{name}.png", pixels.astype(np.uint16) * 257)
-    deep = [image for *_, image in validation_pairs(opened(root=scenes, fused=fused), CPU)]
+    deep = [image for *_, image in validation_pairs(opened(scenes, fused=fused), CPU)]
     for one, other in zip(grey, deep, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1 / 255)
 
@@ -113,15 +111,15 @@ def test_a_missing_a_small_and_a_damaged_fused_image_are_told_before_anything_el
     pixels = read_pixels(path)
     write_pixels(path, pixels[:-1])
     with pytest.raises(UserError, match=r"scene_00001\.png is 96x63, its pair 96x64; fuse the pair at its own size"):
-        opened(root=scenes, fused=fused)
+        opened(scenes, fused=fused)
     path.write_bytes(path.read_bytes()[:80])
     with pytest.raises(UserError, match=r"scene_00001\.png"):
-        opened(root=scenes, fused=fused)
+        opened(scenes, fused=fused)
     path.unlink()
     with pytest.raises(UserError, match=r"lacks the fused images of 1 of 5 pairs \(scene_00001\)"):
-        opened(root=scenes, fused=fused)
+        opened(scenes, fused=fused)
     with pytest.raises(UserError, match="the folder of fused images nowhere does not exist"):
-        opened(root=scenes, fused=scenes.__class__("nowhere"))
+        opened(scenes, fused=scenes.__class__("nowhere"))
 
 
 @pytest.mark.parametrize(("labels", "folder"), [("boxes", "boxes"), ("masks", "label")])
@@ -129,7 +127,7 @@ def test_pairs_without_labels_are_one_line(own, labels, folder):
     shutil.rmtree(own / "boxes")
     shutil.rmtree(own / "label")
     with pytest.raises(UserError) as caught:
-        opened(labels, root=own)
+        opened(own, labels=labels)
     assert folder in str(caught.value)
     assert str(own) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -138,15 +136,15 @@ def test_pairs_without_labels_are_one_line(own, labels, folder):
 def test_a_pair_without_a_label_and_a_class_that_has_no_name(own):
     (own / "boxes" / f"{NAMES[2]}.txt").write_text("7 0.5 0.5 0.2 0.2\n")
     with pytest.raises(UserError, match=r"scene_00002\.txt"):
-        opened(root=own)
+        opened(own)
     (own / "boxes" / f"{NAMES[2]}.txt").unlink()
     with pytest.raises(UserError, match="scene_00002"):
-        opened(root=own)
+        opened(own)
 
 
 def test_pairs_that_are_too_few_or_too_small(own):
     with pytest.raises(UserError, match="1 pair cannot be split into training and validation"):
-        opened(synthetic_pairs=2, root=_only(own, 1))
+        opened(_only(own, 1))
 
 
 def _only(root, count):

@@ -3,12 +3,15 @@ import pytest
 from timfuse.data import write_pixels
 from timfuse.genotypes import TASKS
 from timfuse.meta_init import MetaInitConfig
-from timfuse.meta_init.meta_init_config import DataSection
-from timfuse.meta_init.meta_tasks import open_tasks
+from timfuse.meta_init.meta_init_config import EpisodeDataSection
 from timfuse.objectives import TASK_LOSSES, FusionLoss
 from timfuse.runtime.errors import UserError
 
 from .conftest import NAMES, blobs, write_pairs
+
+
+def open_tasks(data, sections, seed):
+    return [data.open_task(name, section, seed) for name, section in sections.items()]
 
 
 def test_pairs_are_dealt_out_between_training_and_validation(small_data, sections):
@@ -41,7 +44,7 @@ def test_a_task_with_several_folders_has_the_pairs_of_all(small_data, sections, 
     for block in task.blocks:
         assert len({index < 10 for index in block}) == 1
     with_others = {task.source.names[index]: index for index in range(15)}
-    data = DataSection(root=tmp_path, crop=20, support=1, query=1)
+    data = EpisodeDataSection(root=tmp_path, crop=20, support=1, query=1)
     (alone,) = open_tasks(data, sections(infrared_visible={"root": "more"}), 0)
     for name in ("x1", "x5"):
         for one, other in zip(
@@ -60,7 +63,7 @@ def test_lists_of_names_are_kept(small_data, sections, tmp_path):
 
 
 def test_synthetic_pairs_of_every_task_by_default():
-    tasks = open_tasks(DataSection(synthetic_pairs=20), MetaInitConfig().used_tasks, 0)
+    tasks = open_tasks(EpisodeDataSection(synthetic_pairs=20), MetaInitConfig().used_tasks, 0)
     assert [task.name for task in tasks] == list(TASKS)
     assert [task.loss for task in tasks] == [TASK_LOSSES[name] for name in TASKS]
     assert all(len(task.source) == 20 for task in tasks)
@@ -96,14 +99,6 @@ def test_what_cannot_be_is_one_line(small_data, sections, task, message):
     assert "\n" not in str(caught.value)
 
 
-def test_fewer_pairs_than_an_episode_takes(small_data, sections):
-    data = small_data.model_copy(update={"support": 5, "query": 4})
-    message = r"^task infrared-visible has 8 training pairs, fewer than data\.support \+ data\.query = 9; lower"
-    with pytest.raises(UserError, match=message):
-        open_tasks(data, sections(infrared_visible={}), 0)
-    assert open_tasks(data.model_copy(update={"support": 4}), sections(infrared_visible={}), 0)
-
-
 def test_folders_with_images_of_two_sizes(small_data, sections, tmp_path):
     root = write_pairs(tmp_path / "a", ["1", "2", "3", "4", "5", "6"], ("mri", "ct"))
     write_pixels(root / "ct" / "3.png", blobs(0)[:24])
@@ -114,7 +109,7 @@ def test_folders_with_images_of_two_sizes(small_data, sections, tmp_path):
 def test_real_folders(shared, sections):
     roots = {"mri-ct": "medical/mri-ct", "multi-exposure": "mef", "multi-focus": "mff"}
     tasks = open_tasks(
-        DataSection(root=shared / "data"), sections(**{name: {"root": root} for name, root in roots.items()}), 0
+        EpisodeDataSection(root=shared / "data"), sections(**{name: {"root": root} for name, root in roots.items()}), 0
     )
     assert all(len(task.blocks) > 2 for task in tasks)
     assert all(len(task.validation) > 1 for task in tasks)

@@ -1,7 +1,6 @@
 """Searches whose architecture is scored by a task network on the fused images."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -259,27 +258,3 @@ def test_a_detector_that_is_not_there_is_one_line_and_nothing_is_written(tiny):
     with pytest.raises(UserError, match="no task network 'nowhere'"):
         search(config)
     assert not config.run.exists()
-
-
-def test_pairs_without_a_mask_are_left_out_of_the_parts_that_fusion_alone_would_have(tiny, scenes, tmp_path):
-    root = tmp_path / "partly"
-    root.mkdir()
-    for entry in scenes.iterdir():
-        (root / entry.name).symlink_to(entry)
-    names = sorted(path.stem for path in Path(root / "ir").iterdir())
-    data = tiny(data={"root": str(root)}).data
-
-    def named(pairs, part):
-        return {pairs.source.names[position] for position in pairs.positions(part)}
-
-    whole = data.open_pairs("infrared-visible", 0)
-    unlabelled = whole.source.names[whole.positions("training")[0]]
-    (root / "labelled.txt").write_text("\n".join(name for name in names if name != unlabelled), encoding="utf-8")
-    labelled = data.open_pairs("infrared-visible", 0, "masks")
-    assert named(labelled, "training") == named(whole, "training") - {unlabelled}
-    assert named(labelled, "architecture") == named(whole, "architecture")
-    assert named(labelled, "validation") == named(whole, "validation")
-    kept = [name for name in names if name not in named(whole, "validation")]
-    (root / "labelled.txt").write_text("\n".join(kept), encoding="utf-8")
-    with pytest.raises(UserError, match=r"none of the validation pairs in .*partly has a label"):
-        data.open_pairs("infrared-visible", 0, "masks")
