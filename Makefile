@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 DEMO := runs/demo
-DEMO_PAIRS := --first $(DEMO)/pairs/near --second $(DEMO)/pairs/far
+DEMO_PAIRS := --data $(DEMO)/pairs --task multi-focus
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 SOURCES := $(shell find . -path './.*' -prune -o -path ./tests -prune -o -path ./build -prune -o -path ./dist -prune \
@@ -21,7 +21,7 @@ unexport PYTHONPATH
 demo: .venv/.installed
 	.venv/bin/timfuse search --config configs/search-demo.yaml --overwrite
 	.venv/bin/timfuse meta-init --config configs/meta-init-demo.yaml --overwrite
-	.venv/bin/timfuse adapt $(DEMO)/meta-init --task multi-focus --steps 50 -o $(DEMO)/adapted --overwrite
+	.venv/bin/timfuse adapt $(DEMO)/meta-init --task multi-focus --steps 50 --run $(DEMO)/adapted --overwrite
 	.venv/bin/timfuse finetune --config configs/finetune-demo.yaml --overwrite
 	.venv/bin/timfuse scenes --task multi-focus -o $(DEMO)/pairs --size 320x240 --seed 1
 	.venv/bin/timfuse fuse $(DEMO_PAIRS) -o $(DEMO)/before --network $(DEMO)/meta-init --overwrite

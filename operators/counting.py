@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -58,15 +58,18 @@ def count_memory(network: nn.Module, *images: Tensor) -> int:
     return tensors.peak
 
 
-class _LivingTensors(TorchDispatchMode):
-    """Follows how many bytes the results of all operations take while they are referred to."""
+class _LivingTensors(TorchFunctionMode):
+    """Follows how many bytes the results of all calls to torch take while they are referred to.
+
+    A dispatch mode sees the same tensors, but loads the compiler of torch, which takes seconds.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.living: dict[int, int] = {}
         self.peak = 0
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
     ) -> Any:
         known = {leaf.untyped_storage().data_ptr() for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)}

@@ -213,7 +213,7 @@ def _scaled(usual: Section, below: Any, above: Any) -> dict[str, Any]:
             # apart, since they take longer than its steps.
             scaled[name] = value * steps // before if name == "warmup" else -(-value * steps // before)
             if name == "validate_every":
-                scaled[name] = max(scaled[name], min(steps, 10))
+                scaled[name] = max(scaled[name], min(10, steps or 10))
     return scaled
 
 

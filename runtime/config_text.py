@@ -19,8 +19,8 @@ _BOUNDS = {
     "exclusiveMaximum": "below {:g}",
     "multipleOf": "a multiple of {:g}",
     "minItems": "at least {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
+    "minLength": "{} or more characters",
+    "maxLength": "{} or fewer characters",
 }
 _ENTRY = re.compile(r"    (\w+): (.*)")
 

@@ -46,7 +46,7 @@ def finish(processes: Sequence[subprocess.Popen[str]]) -> tuple[list[int], list[
     return [process.returncode for process in processes], [output for output, _ in printed], lines
 
 
-# Imports everything once; then each line of the input has the arguments of a command line and a file for what it prints.
+# Imports everything once; each line of the input then has the arguments of a command line and a file for the output.
 _SERVER = """
 import importlib, json, os, signal, sys
 import timfuse.finetune, timfuse.meta_init, timfuse.search, timfuse.training

@@ -1,3 +1,4 @@
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,9 @@ from timfuse.training import TrainConfig, train
 from timfuse.tuning import TuneConfig, show, tune
 
 CONFIGS = sorted((Path(timfuse.__file__).parent / "configs").glob("*.yaml"))
-SEARCHES = [path for path in CONFIGS if path.stem.startswith("search-")]
-TRAININGS = [path for path in CONFIGS if path.stem.startswith("train-")]
-FINETUNINGS = [path for path in CONFIGS if path.stem.startswith("finetune-")]
+SEARCHES = [path for path in CONFIGS if path.stem.startswith("search")]
+TRAININGS = [path for path in CONFIGS if path.stem.startswith("train")]
+FINETUNINGS = [path for path in CONFIGS if path.stem.startswith("finetune")]
 INITIALISATIONS = [path for path in CONFIGS if path.stem.startswith("meta-init")]
 STUDIES = [path for path in CONFIGS if path.stem.startswith("tune")]
 MODELS = {
@@ -43,10 +44,10 @@ def _one_thread(monkeypatch, tmp_path):
 
 
 def test_there_are_configs_and_each_belongs_to_a_stage():
-    assert {"search-demo", "search-ivif", "search-latency"} <= {path.stem for path in SEARCHES}
-    assert {"train-demo", "train-ivif", "train-refine-ivif"} <= {path.stem for path in TRAININGS}
+    assert {"search", "search-demo", "search-ivif", "search-latency"} <= {path.stem for path in SEARCHES}
+    assert {"train", "train-demo", "train-ivif", "train-refine-ivif"} <= {path.stem for path in TRAININGS}
     kinds = {"detection", "segmentation", "detfusion", "demo"}
-    assert {f"finetune-{kind}" for kind in kinds} == {path.stem for path in FINETUNINGS}
+    assert {"finetune", *(f"finetune-{kind}" for kind in kinds)} == {path.stem for path in FINETUNINGS}
     assert {"meta-init", "meta-init-demo"} == {path.stem for path in INITIALISATIONS}
     assert {"tune"} == {path.stem for path in STUDIES}
     assert set(MODELS) == set(CONFIGS)
@@ -61,6 +62,19 @@ def test_a_shipped_config_loads_and_comes_back(path, model, tmp_path):
     assert again == config
     assert config_hash(again) == config_hash(config)
     assert load_config(model, Path(path.stem)) == config
+
+
+@pytest.mark.parametrize("steps", [1, 2, 20])
+@pytest.mark.parametrize(("path", "model"), MODELS.items(), ids=lambda value: getattr(value, "stem", ""))
+def test_a_small_number_of_steps_is_all_that_a_trial_needs(path, model, steps):
+    keys = {SearchConfig: ["search"], MetaInitConfig: ["meta"], TuneConfig: ["search.search", "train.train"]}
+    sections = keys.get(model, ["train"])
+    config = load_config(model, path, [f"{section}.steps={steps}" for section in sections])
+    for section in sections:
+        scaled = reduce(getattr, section.split("."), config)
+        assert scaled.steps == steps
+        assert scaled.warmup < steps
+        assert 1 <= scaled.validate_every <= max(steps, 10)
 
 
 def test_shipped_configs_write_into_folders_of_their_own():
@@ -102,7 +116,7 @@ def test_a_shipped_search_runs(path, tmp_path):
         "cost.width=48",
     ]
     config = load_config(SearchConfig, path, settings)
-    genotype = search(config)
+    genotype = search(config).genotype
     report = BudgetReport.of(genotype)
     assert report is None or report.met
     assert [cell.kind for cell in genotype.cells] == list(config.space.cells)
@@ -119,7 +133,8 @@ def test_what_a_shipped_training_starts_from_is_shipped_or_comes_from_a_shipped_
     for path in FINETUNINGS:
         finetuning = load_config(FinetuneConfig, path)
         assert finetuning.init in shipped_names()
-        assert finetuning.task.init is None or finetuning.task.init in shipped_detectors()
+        start = finetuning.downstream and finetuning.downstream.init
+        assert start is None or start in shipped_detectors()
     for path in INITIALISATIONS:
         initialisation = load_config(MetaInitConfig, path)
         assert initialisation.genotype in runs or load_genotype(initialisation.genotype)
@@ -128,14 +143,14 @@ def test_what_a_shipped_training_starts_from_is_shipped_or_comes_from_a_shipped_
 
 def test_the_shipped_trainings_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("timfuse.training.train_conclusion.draw_curves", lambda *arguments: None)
     cell = CellGenotype("successive", ("residual_k3_d1",))
     save_genotype(Genotype("demo", "infrared-visible", "fusion", 4, (cell,)), Path("runs/demo/search/genotype.yaml"))
-    settings = ["device=cpu", "data.synthetic_pairs=2", "data.crop=24", "train.steps=1", "train.warmup=0"]
+    settings = ["device=cpu", "data.synthetic_pairs=3", "data.crop=24", "train.steps=1", "train.warmup=0"]
     for name, *more in (
         ("train-ivif", "genotype=runs/demo/search"),
         ("train-demo", "init=runs/train-ivif"),
         ("train-refine-ivif",),
+        ("train",),
     ):
         config = load_config(TrainConfig, Path(name), [*settings, *more])
         assert train(config).best_step == 0
@@ -143,10 +158,9 @@ def test_the_shipped_trainings_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", FINETUNINGS, ids=lambda path: path.stem)
-def test_a_shipped_finetuning_runs(path, tmp_path, monkeypatch):
+def test_a_shipped_finetuning_runs(path, tmp_path):
     pytest.importorskip("faster_coco_eval")
     pytest.importorskip("transformers")
-    monkeypatch.setattr("timfuse.finetune.finetune_conclusion.draw_finetuning", lambda *arguments, **options: None)
     settings = [
         f"run={tmp_path / 'run'}",
         "device=cpu",
@@ -159,17 +173,16 @@ def test_a_shipped_finetuning_runs(path, tmp_path, monkeypatch):
     ]
     config = load_config(FinetuneConfig, path, settings)
     assert finetune(config).best_step == (1 if config.guidance.strategy == "detfusion" else 0)
-    assert load_network(config.run).genotype.provenance["strategy"] == config.guidance.strategy
-    assert load_task_network(config.run).task == config.task.kind
+    strategy = load_network(config.run).genotype.provenance["strategy"]
+    assert strategy == (config.guidance.strategy or "fusion")
+    if config.downstream is not None:
+        assert load_task_network(config.run).task == config.downstream.kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", INITIALISATIONS, ids=lambda path: path.stem)
 def test_a_shipped_meta_initialisation_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("draw_adaptation", "draw_training"):
-        monkeypatch.setattr(f"timfuse.meta_init.meta_init_conclusion.{name}", lambda *arguments: [])
-    monkeypatch.setattr("timfuse.meta_init.meta_init_conclusion.STEPS", (0, 1))
-    monkeypatch.setattr("timfuse.meta_init.meta_init_conclusion.EPISODES", 1)
     genotype = Genotype("demo", "infrared-visible", "fusion", 4, (CellGenotype("successive", ("residual_k3_d1",)),))
     save_genotype(genotype, Path("runs/demo/search/genotype.yaml"))
     save_weights(Path("runs/demo/search/weights.safetensors"), build_network(genotype).state_dict(), {})
@@ -190,10 +203,7 @@ def test_a_shipped_meta_initialisation_runs(path, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_a_shipped_study_runs(path, tmp_path, monkeypatch):
-    for name in ("draw", "draw_probabilities"):
-        monkeypatch.setattr(f"timfuse.search.search_conclusion.{name}", lambda *arguments: None)
-    monkeypatch.setattr("timfuse.training.train_conclusion.draw_curves", lambda *arguments: None)
+def test_a_shipped_study_runs(path, tmp_path):
     settings = [
         f"run={tmp_path / 'run'}",
         "device=cpu",

@@ -1,4 +1,4 @@
-"""Runs of every stage that were killed, stopped and moved: resumed, they end with the same bytes as ones that were not."""
+"""Runs of every stage, killed, stopped, moved and resumed, end with the same bytes as runs that were left alone."""
 
 import signal
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ class Case:
         make: Makes the config of a run folder, with files in a second folder.
         steps: The steps of the run in all.
         kills: Numbers of steps in the history at which the process is killed, before the first checkpoint and after.
-        concluding: A file that the conclusion writes long before its end.
+        concluding: A file that the conclusion writes long before its end; "" where another case has this conclusion.
         options: Further words of the command line.
     """
 
@@ -49,7 +49,7 @@ class Case:
     make: Callable[[Path, Path], Section]
     steps: int
     kills: Sequence[int]
-    concluding: str
+    concluding: str = ""
     options: Sequence[str] = ()
 
 
@@ -76,7 +76,6 @@ CASES = {
         ),
         12,
         (2, 6, 8),
-        "weights.safetensors",
     ),
     "search with two seeds": Case(
         "search",
@@ -104,7 +103,6 @@ CASES = {
         ),
         12,
         (2, 5, 8),
-        "pictures/examples.png",
     ),
     "meta-init": Case(
         "meta-init",
@@ -116,8 +114,8 @@ CASES = {
         "pictures/adaptation.svg",
     ),
     "finetune by lagrangian": Case("finetune", finetuning("lagrangian"), 10, (2, 5, 7), "pictures/examples.png"),
-    "finetune by learned_loss": Case("finetune", finetuning("learned_loss"), 10, (2, 5, 7), "pictures/examples.png"),
-    "finetune by detfusion": Case("finetune", finetuning("detfusion", 7), 10, (2, 5, 7), "pictures/examples.png"),
+    "finetune by learned_loss": Case("finetune", finetuning("learned_loss"), 10, (2, 5, 7)),
+    "finetune by detfusion": Case("finetune", finetuning("detfusion", 7), 10, (2, 5, 7)),
 }
 
 
@@ -132,9 +130,9 @@ def logged(run):
 
 
 def plain(run):
-    """The genotype without what differs each time: how long the network takes."""
+    """The genotype without the time of the network, and without the hash of a config that names folder and workers."""
     genotype = load_genotype(run)
-    return replace(genotype, provenance={**genotype.provenance, "latency": None})
+    return replace(genotype, provenance={**genotype.provenance, "latency": None, "config_hash": None})
 
 
 def assert_same_runs(first, second):
@@ -190,10 +188,11 @@ def test_killed_stopped_and_moved_a_run_ends_as_if_nothing_had_happened(name, co
     assert part <= sum(checkpoints) == logged(moved)
     assert printed.splitlines()[-1] == f"error: stopped before step {checkpoints[-1]}; go on with --resume"
 
-    code, printed = command("moved", "--resume", until=(moved / case.concluding).exists)
-    assert code == -signal.SIGKILL, printed
-    assert logged(moved) == case.steps
-    for _ in range(2):  # the second time it has ended already
+    if case.concluding:
+        code, printed = command("moved", "--resume", until=(moved / case.concluding).exists)
+        assert code == -signal.SIGKILL, printed
+        assert logged(moved) == case.steps
+    for _ in range(2 if case.concluding else 1):  # the second time it has ended already
         code, printed = command("moved", "--resume")
         assert code == 0, printed
         assert_same_runs(runs["whole"], moved)

@@ -49,10 +49,13 @@ def test_finetuning_for_a_task(run, refused):
     assert load_genotype(Path("tuned")).provenance["stage"] == "finetune"
     assert "tuned holds a run; go on with --resume" in refused(*command)
     assert run(*command, "--resume")[1] == output
+    curves = Path("tuned/pictures/curves.svg").read_bytes()
+    assert b">promised excess<" in curves
     shutil.rmtree("tuned/pictures")
     code, output, _ = run("visualize", "tuned")
     assert code == 0
     assert {"tuned/pictures/network.svg", "tuned/pictures/curves.svg"} <= set(output.splitlines())
+    assert Path("tuned/pictures/curves.svg").read_bytes() == curves
     Path("tuned/genotype.yaml").unlink()
     assert run("visualize", "tuned")[1].splitlines()[1:] == ["tuned/pictures/curves.svg", "tuned/pictures/curves.png"]
 

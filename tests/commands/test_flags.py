@@ -1,7 +1,5 @@
 """Every flag is another way to write a setting, in every command that runs a config."""
 
-from pathlib import Path
-
 import pytest
 
 COMMANDS = ("search", "train", "meta-init", "adapt", "finetune", "tune")
@@ -23,12 +21,12 @@ def test_the_words_of_every_command(refused, command):
     assert refused(command, "--data", "gone").startswith("the data folder gone")
     assert "no config file gone.yaml" in refused(command, "--config", "gone.yaml")
     assert "unknown key stepz (--set stepz=1)" in refused(command, "-s", "stepz=1")
-    assert sorted(path.name for path in Path().iterdir()) == ["tiny.yaml"]
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "tune"])
 def test_the_run_folder_of_a_command(refused, command):
-    line = refused(command, "--run", "tiny.yaml", "--set", "device=cpu", "--set", "data.synthetic_pairs=12")
+    few = [] if command == "adapt" else ["--set", "data.synthetic_pairs=12"]
+    line = refused(command, "--run", "tiny.yaml", "--set", "device=cpu", *few)
     assert line.startswith("cannot write tiny.yaml: a part of this path is a file, not a folder")
 
 

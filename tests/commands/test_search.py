@@ -56,7 +56,7 @@ def test_a_search_under_a_budget(run, refused):
         'cost.budget = "many" must be a number above 0 with its unit, like 10ms, 5GFLOPs or 50kparams'
     )
     line = refused(*words, "-r", "found", "--budget", "10 params", "--overwrite")
-    assert line.startswith("cost.budget = 10 params cannot be met: the smallest network of this space has ")
+    assert line.startswith("cost.budget = 10 params cannot be met: the cheapest network of this space costs ")
     assert load_genotype(Path("found")).provenance["budget"]["asked"] == "1 Mparams"
 
 

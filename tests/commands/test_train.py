@@ -28,8 +28,11 @@ def test_a_training_from_a_search_to_a_table_of_scores(run, refused):
         assert Path(path).exists()
     assert "it holds a run; go on with --resume" in refused(*command)
     assert run(*command, "--resume")[1] == output
+    curves = Path("it/pictures/curves.svg").read_bytes()
+    assert b">maximum<" in curves
     shutil.rmtree("it/pictures")
     assert run("visualize", "it")[0] == 0
+    assert Path("it/pictures/curves.svg").read_bytes() == curves
     assert {"network.svg", "curves.svg", "curves.png"} <= {path.name for path in Path("it/pictures").iterdir()}
     Path("it/history.jsonl").write_text('{"step": 0, "loss": 1.0}\n')
     code, _, errors = run("visualize", "it")

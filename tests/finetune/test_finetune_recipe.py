@@ -383,6 +383,17 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny):
         assert same != other
 
 
+def test_weight_decay_shrinks_the_kernels_of_the_task_network_and_no_bias_or_norm(tiny):
+    train = {"steps": 1, "warmup": 0, "validate_every": 1}
+    weights = {}
+    for decay in (0.0, 10.0):
+        config = tiny(f"decay-{decay:g}", task={"weight_decay": decay}, train=train)
+        finetune(config)
+        weights[decay] = load_weights(config.run / "task" / "weights.safetensors")
+    for name, plain in weights[0.0].items():
+        assert torch.equal(plain, weights[10.0][name]) == (plain.ndim <= 1), name
+
+
 def test_learning_rates_warm_up_and_fall_by_group(tiny, monkeypatch):
     rates, step = [], torch.optim.AdamW.step
 

@@ -1,7 +1,6 @@
 """`timfuse meta-init` and `timfuse adapt` as a user meets them."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from timfuse.runtime.weights import save_weights
 
 from .conftest import blobs, write_pairs
 
-PROGRESS = ("checking image pairs", "meta-initialising ", "adapting to ")
+PROGRESS = ("checking image pairs", "meta-init ", "adapting to ")
 
 
 @pytest.fixture(autouse=True)
@@ -26,14 +25,13 @@ def _here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(capsys):
     """A function that runs a command line in this process; returns exit code, output and the lines of errors."""
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["timfuse", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            cli.main([str(argument) for argument in arguments])
         printed = capsys.readouterr()
         lines = [line for line in printed.err.splitlines() if not line.startswith(PROGRESS)]
         return caught.value.code or 0, printed.out, lines
@@ -93,12 +91,11 @@ def test_from_pairs_to_an_initialisation_to_a_network_that_fuses(drawn, run, ref
     assert table[0] == ["validation", "loss", "after", "steps", "0", "1", "2", "3"]
     assert [row[:-4] for row in table[1:]] == [["mri-ct"], ["random", "weights,", "Adam"]]
     assert "3 steps on 5 pairs in " in output
-    assert Path("runs/adapt-mri-ct/pictures/adaptation.svg").is_file()
-    assert "runs/adapt-mri-ct holds a run" in refused(*adapting)
+    assert Path("runs/adapt/pictures/adaptation.svg").is_file()
+    assert "runs/adapt holds a run" in refused(*adapting)
     assert run(*adapting, "--overwrite", "--set", "seed=1")[0] == 0
-    assert run(*adapting, "-o", "elsewhere")[0] == 0
-    sources = ["--first", folders / "mri-ct" / "mri", "--second", folders / "mri-ct" / "ct"]
-    assert run("fuse", *sources, "--network", "elsewhere", "-o", "fused")[0] == 0
+    assert run(*adapting, "--run", "elsewhere")[0] == 0
+    assert run("fuse", "--data", folders / "mri-ct", "--network", "elsewhere", "-o", "fused")[0] == 0
     assert len(list(Path("fused").iterdir())) == 12
 
 
@@ -164,9 +161,9 @@ def test_bad_adaptations(refused, initialised, folders, genotype):
         (": ", ": [", "rates.yaml"),
     ):
         (initialised / "rates.yaml").write_text(rates.replace(old, new))
-        assert message in refused(*known, "mri-ct", "-o", f"run-{len(new)}{new[-1].isalpha()}", "--overwrite")
+        assert message in refused(*known, "mri-ct", "-r", f"run-{len(new)}{new[-1].isalpha()}", "--overwrite")
     (initialised / "rates.yaml").write_text(rates)
     save_weights(initialised / "weights.safetensors", build_network(load_genotype("tim_light")).state_dict(), {})
-    assert "these weights belong to another architecture" in refused(*known, "mri-ct", "-o", "run", "--overwrite")
+    assert "these weights belong to another architecture" in refused(*known, "mri-ct", "-r", "run", "--overwrite")
     save_genotype(load_genotype("tim_light"), initialised / "genotype.yaml")
-    assert "does not name the layers of the network" in refused(*known, "mri-ct", "-o", "run", "--overwrite")
+    assert "does not name the layers of the network" in refused(*known, "mri-ct", "-r", "run", "--overwrite")

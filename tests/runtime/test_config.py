@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import pytest
 from hypothesis import given
@@ -39,6 +39,16 @@ class Search(Section):
     budget: float | Literal["auto"] | None = None
 
 
+class Training(Section):
+    scaled_by_steps: ClassVar[tuple[str, ...]] = ("pretrain", "warmup", "validate_every")
+
+    steps: int = Field(1000, ge=1)
+    pretrain: int = Field(300, ge=0)
+    warmup: int = Field(50, ge=0)
+    validate_every: int = Field(200, ge=1)
+    checkpoint_every: int = 100
+
+
 class Cell(Section):
     kind: Literal["successive", "multi_scale"]
     operators: tuple[str, ...] = ()
@@ -56,6 +66,7 @@ class Config(Section):
     seed: int = 0
     search: Search = Search()
     data: Data = Data()
+    train: Training = Training()
     cells: tuple[Cell, ...] = ()
 
     @field_validator("name")
@@ -150,10 +161,44 @@ def test_a_missing_base_is_named_with_the_file_that_wants_it(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["train.steps=20"], (20, 6, 1, 10)),
+        (["train.steps=2"], (2, 1, 0, 2)),
+        (["train.steps=1"], (1, 1, 0, 1)),
+        (["train.steps=2000"], (2000, 600, 100, 400)),
+        (["train.steps=20", "train.warmup=7"], (20, 6, 7, 10)),
+        (["train={steps: 20, validate_every: 9}"], (20, 6, 1, 9)),
+        (["train.steps=5", "train.steps=20"], (20, 6, 1, 10)),
+        (["train.pretrain=20"], (1000, 20, 50, 200)),
+        (["search.steps=20"], (1000, 300, 50, 200)),
+    ],
+)
+def test_what_follows_the_steps_is_scaled_with_them(overrides, expected):
+    train = load_config(Config, None, overrides).train
+    assert (train.steps, train.pretrain, train.warmup, train.validate_every) == expected
+    assert train.checkpoint_every == 100
+
+
+def test_steps_of_a_file_scale_nothing_and_its_values_are_scaled(tmp_path):
+    path = write(tmp_path / "c.yaml", "train: {steps: 40, warmup: 10, pretrain: 0}\n")
+    assert load_config(Config, path).train == Training(steps=40, warmup=10, pretrain=0)
+    halved = Training(steps=20, warmup=5, pretrain=0, validate_every=100)
+    assert load_config(Config, path, ["train.steps=20"]).train == halved
+
+
+def test_a_mistake_in_the_steps_is_told_and_nothing_else(tmp_path):
+    assert message("train.steps=many") == 'train.steps = "many" must be an integer (--set train.steps=many)'
+    assert message("train.steps=0").startswith("train.steps = 0 must be greater than or equal to 1")
+    path = write(tmp_path / "c.yaml", "train: {steps: many, warmup: x}\n")
+    assert message("train.steps=2", path=path).startswith('train.warmup = "x" must be an integer')
+
+
+@pytest.mark.parametrize(
     ("override", "expected"),
     [
         ("search.stepz=3", "unknown key search.stepz (--set search.stepz=3); did you mean search.steps?"),
-        ("steps=3", "unknown key steps (--set steps=3); did you mean search.steps?"),
+        ("steps=3", "unknown key steps (--set steps=3); did you mean search.steps or train.steps?"),
         ("data.terms=3", "unknown key data.terms (--set data.terms=3); did you mean search.estimator.terms?"),
         (
             "search.qqq=3",

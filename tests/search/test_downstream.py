@@ -12,17 +12,20 @@ from timfuse.downstream import CompactDetector, load_task_network, start_from
 from timfuse.genotypes import load_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.runtime.checkpoint import load_checkpoint
+from timfuse.runtime.distribution import ALONE
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
-from timfuse.runtime.led_run import LedRun
-from timfuse.search import search, search_recipe
+from timfuse.search import search
 from timfuse.search.scorer import Scorer
+from timfuse.search.search_recipe import SearchParts, search_step
+from timfuse.search.search_setup import set_up
 
-from .test_resume import Killed, assert_same, assert_same_runs
+from ..equality import assert_same
 
 CPU = torch.device("cpu")
 DETECTION = {"kind": "detection", "width": 8}
 SMALL = {"synthetic_pairs": 8, "crop": 32}
+PARTS = SearchParts(None, FusionLoss(gradient=0.4, intensity=0.5), FusionLoss(intensity=1.0), None, ALONE)
 
 
 class TinyTask(nn.Module):
@@ -57,7 +60,7 @@ def scored(tiny):
         task = TinyTask(norm=norm)
         scorer = Scorer(task, learning_rate=2e-3, weight_decay=0.05) if scored else None
         torch.manual_seed(0)
-        state = search_recipe._setup(config, CPU, scorer)
+        state = set_up(config, CPU, scorer)
         state.step = step
         return config, state, task
 
@@ -72,11 +75,13 @@ def batches(dtype=torch.float32):
 
 
 def test_gradients_are_those_of_the_formulas(scored):
-    config, state, task = scored(9, space={"channels": 4}, search={"steps": 20, "temperature": (0.8, 0.4)})
+    settings = {"steps": 20, "temperature": (0.8, 0.4), "weight_clip": 1e9}
+    config, state, task = scored(9, space={"channels": 4}, search=settings)
     state.supernet.double()
     task.double()
     logits = torch.randn(state.logits.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     state.logits = logits.clone().requires_grad_()
+    state.architecture_optimizer = torch.optim.Adam([state.logits])
     weight_batch, architecture_batch = batches(torch.float64)
 
     a, w = logits.clone().requires_grad_(), list(state.supernet.parameters())
@@ -87,16 +92,15 @@ def test_gradients_are_those_of_the_formulas(scored):
     image = fused(architecture_batch).clamp(0, 1)
     F_a, *rest = torch.autograd.grad(task.loss(image, architecture_batch), [a, *w, *task.parameters()])
     F_w, F_task = rest[: len(w)], rest[len(w) :]
-    f = FusionLoss(**config.search.inner_loss.model_dump())(
-        fused(weight_batch), weight_batch.first, weight_batch.second
-    )
+    f = PARTS.inner(fused(weight_batch), weight_batch.first, weight_batch.second)
     f_a, *f_w = torch.autograd.grad(f, [a, *w])
     dot = sum((x * y).sum() for x, y in zip(F_w, f_w, strict=True))
     F_square, f_square = (sum(x.square().sum() for x in gradients) for gradients in (F_w, f_w))
     c = dot / (f_square + 1e-8 * (F_square * f_square).sqrt())
     G = F_a - c * f_a
 
-    row = search_recipe._differentiate(config, state, weight_batch, architecture_batch, True)
+    outer_loss = task.loss(image, architecture_batch).item()
+    row = search_step(config, state, PARTS, weight_batch, architecture_batch)
     exact = {"rtol": 1e-9, "atol": 1e-14}
     torch.testing.assert_close(state.logits.grad, G, **exact)
     for parameter, gradient in zip(task.parameters(), F_task, strict=True):
@@ -106,7 +110,7 @@ def test_gradients_are_those_of_the_formulas(scored):
     assert row["coefficient"] == pytest.approx(c.item(), rel=1e-9)
     # Of the logits alone, although the task network's parameters are outer variables too.
     assert row["ratio"] == pytest.approx((G.norm() / F_a.norm()).item(), rel=1e-9)
-    assert row["outer_loss"] == pytest.approx(task.loss(image, architecture_batch).item(), rel=1e-9)
+    assert row["outer_loss"] == pytest.approx(outer_loss, rel=1e-9)
 
 
 def test_in_the_warm_up_the_task_network_learns_and_the_rest_goes_its_way(scored):
@@ -117,17 +121,16 @@ def test_in_the_warm_up_the_task_network_learns_and_the_rest_goes_its_way(scored
         probabilities = torch.full_like(state.logits, 1 / 3)
         image = state.supernet(architecture_batch.first, architecture_batch.second, probabilities).clamp(0, 1)
     expected = torch.autograd.grad(task.loss(image, architecture_batch), list(task.parameters()))
-    row = search_recipe._differentiate(config, state, weight_batch, architecture_batch, False)
-    for parameter, gradient in zip(task.parameters(), expected, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
-    assert "ratio" not in row
-
     before = [parameter.detach().clone() for parameter in task.parameters()]
     for state.step in range(3):
-        row = search_recipe._step(config, state, None, weight_batch, architecture_batch)
+        row = search_step(config, state, PARTS, weight_batch, architecture_batch)
         alone.step = state.step
-        expected_row = search_recipe._step(config, alone, None, weight_batch, None)
+        expected_row = search_step(config, alone, PARTS, weight_batch, None)
+        if state.step == 0:
+            for parameter, gradient in zip(task.parameters(), expected, strict=True):
+                torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
         assert math.isfinite(row["outer_loss"])
+        assert "ratio" not in row
         assert {key: row[key] for key in expected_row} == expected_row
     assert_same(list(state.supernet.parameters()), list(alone.supernet.parameters()))
     assert not state.logits.detach().any()
@@ -140,7 +143,7 @@ def test_one_pass_of_the_task_network_makes_all_its_gradients(scored, estimator,
     config, state, task = scored(5, norm=True, search={"estimator": estimator, "mixture": mixture})
     weight_batch, architecture_batch = batches()
     before = [parameter.detach().clone() for parameter in task.parameters()]
-    row = search_recipe._step(config, state, None, weight_batch, architecture_batch)
+    row = search_step(config, state, PARTS, weight_batch, architecture_batch)
     assert task.calls == 1
     assert task.norm.num_batches_tracked == 1
     assert task.norm.running_mean.abs().sum() > 0
@@ -151,7 +154,7 @@ def test_one_pass_of_the_task_network_makes_all_its_gradients(scored, estimator,
 
 def test_the_gradients_of_the_task_network_are_clipped(scored):
     config, state, task = scored(5, norm=True, search={"weight_clip": 1e-3})
-    search_recipe._step(config, state, None, *batches())
+    search_step(config, state, PARTS, *batches())
     norms = torch.stack([parameter.grad.norm() for parameter in task.parameters()])
     assert norms.norm().item() == pytest.approx(1e-3, rel=1e-3)
 
@@ -168,39 +171,23 @@ def test_weight_decay_shrinks_the_kernels_of_the_task_network_and_no_bias_or_nor
         torch.testing.assert_close(parameter.detach(), before[name] * (0.95 if kernel else 1), msg=name)
 
 
-def test_a_loss_that_is_not_finite_leaves_the_state_before_it(tiny, monkeypatch):
-    search_settings = {"steps": 4, "warmup": 2, "checkpoint_every": 1}
-    saved = {}
-    save = LedRun.save_checkpoint
+def test_a_loss_that_is_not_finite_leaves_the_state_before_it(tiny):
+    """With the running statistics of the task network, which the pass that failed has moved."""
+    config = tiny(
+        data=SMALL,
+        search={"weight_clip": 1e30, "checkpoint_every": 1, "validate_every": 1},
+        downstream={**DETECTION, "learning_rate": 1e30},
+    )
+    states = []
 
-    def record(run, state):
-        save(run, state)
-        saved.setdefault(state["step"], load_checkpoint(run.path / "checkpoint.pt"))
+    def keep(step, losses):
+        states.append(load_checkpoint(config.run / "checkpoint.pt"))
 
-    class Poisoned(TinyTask):
-        poisoned = False
-
-        def loss(self, images, batch):
-            loss = super().loss(images, batch)
-            return loss * math.nan if self.poisoned and self.training and self.calls == 4 else loss
-
-    for run in ("whole", "poisoned"):
-        torch.manual_seed(1)
-        task = Poisoned(norm=True)
-        task.poisoned = run == "poisoned"
-        monkeypatch.setattr(search_recipe, "build_task_network", lambda *arguments, task=task: task)
-        monkeypatch.setattr(search_recipe, "conclude", lambda *arguments: None)
-        monkeypatch.setattr(LedRun, "save_checkpoint", record if run == "whole" else save)
-        config = tiny(run, search=search_settings, downstream={"kind": "segmentation"})
-        if run == "whole":
-            search(config)
-            continue
-        with pytest.raises(UserError, match=r"^step 3: the outer loss F is not finite: nan.*downstream\.learning_rate"):
-            search(config)
-        state = load_checkpoint(config.run / "checkpoint.pt")
-        assert state["step"] == 3
-        assert_same(state["scorer"], saved[3]["scorer"])
-        assert_same(state["supernet"], saved[3]["supernet"])
+    words = r"^step (\d+): .* is not finite: .*search\.weight_clip, or downstream\.learning_rate and start anew"
+    with pytest.raises(UserError, match=words):
+        search(config, on_validation=keep)
+    assert_same(load_checkpoint(config.run / "checkpoint.pt"), states[-1])
+    assert any("running_mean" in name for name in states[-1]["state"]["scorer"]["network"])
 
 
 @pytest.fixture(scope="module")
@@ -219,10 +206,10 @@ def test_a_search_by_detection_from_pairs_to_a_network_and_its_detector(tiny, sc
         search={"validate_every": 8},
         downstream=DETECTION,
     )
-    genotype = search(config)
+    genotype = search(config).genotype
     assert load_genotype(config.run) == genotype
-    assert genotype.provenance["outer_loss"] == {
-        "task": "detection",
+    assert genotype.provenance["downstream"] == {
+        "kind": "detection",
         "network": "compact",
         "init": None,
         "classes": ["person", "bicycle", "car"],
@@ -235,50 +222,24 @@ def test_a_search_by_detection_from_pairs_to_a_network_and_its_detector(tiny, sc
         (step >= 4, step in (7, 11)) for step in range(12)
     ]
     metrics = genotype.provenance["metrics"]
-    assert metrics["supernet_validation_outer_loss"] == pytest.approx(rows[-1]["validation"]["outer_loss"])
-    assert math.isfinite(metrics["derived_validation_outer_loss"])
+    assert metrics["supernet"]["mean"] == pytest.approx(rows[-1]["validation"]["mean"])
+    assert math.isfinite(metrics["derived"]["mean"]["outer_loss"])
 
     detector = load_task_network(config.run)
     assert detector.classes == ("person", "bicycle", "car")
-    assert_same(dict(detector.state_dict()), dict(load_checkpoint(config.run / "checkpoint.pt")["scorer"]["network"]))
+    state = load_checkpoint(config.run / "checkpoint.pt")["state"]
+    assert_same(dict(detector.state_dict()), dict(state["scorer"]["network"]))
     other = CompactDetector(detector.classes, 8)
     start_from(other, str(config.run))
     assert_same(dict(other.state_dict()), dict(detector.state_dict()))
-    assert search(config, overwrite=True).cells == genotype.cells
 
 
 @pytest.mark.slow
 def test_a_search_by_segmentation(tiny):
     config = tiny(data=SMALL, downstream={"kind": "segmentation"}, search={"steps": 3, "warmup": 1})
-    genotype = search(config)
-    assert genotype.provenance["outer_loss"]["network"] == "segformer-tiny"
+    genotype = search(config).genotype
+    assert genotype.provenance["downstream"]["network"] == "segformer-tiny"
     assert load_task_network(config.run).task == "segmentation"
-
-
-def test_stopped_anywhere_and_resumed_it_is_the_same_to_the_bit(tiny, monkeypatch):
-    settings = {"steps": 8, "warmup": 4, "checkpoint_every": 2, "validate_every": 3, "mixture": "gumbel"}
-    whole, killed = (tiny(name, data=SMALL, downstream=DETECTION, search=settings) for name in ("whole", "killed"))
-    search(whole)
-    advance = LedRun.advance
-    for survived in (3, 3):
-        calls = []
-
-        def die(*arguments, calls=calls, survived=survived):
-            calls.append(arguments)
-            if len(calls) > survived:
-                raise Killed
-            return advance(*arguments)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(LedRun, "advance", die)
-            with pytest.raises(Killed):
-                search(killed, resume=True)
-    search(killed, resume=True)
-    assert_same_runs(whole.run, killed.run)
-    assert_same(
-        dict(load_task_network(whole.run).state_dict()),
-        dict(load_task_network(killed.run).state_dict()),
-    )
 
 
 def test_pairs_without_labels_are_one_line_and_nothing_is_written(tiny, tmp_path):

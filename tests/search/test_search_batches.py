@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from timfuse.data import open_pairs, write_pixels
-from timfuse.runtime.distribution import ALONE, Ranks
+from timfuse.data import write_pixels
+from timfuse.runtime.distribution import Ranks
 from timfuse.search.search_batches import VALIDATION_BATCHES, SearchBatches
+from timfuse.search.search_config import SearchDataSection
 
 CPU = torch.device("cpu")
 COUNT = 20
@@ -21,11 +22,13 @@ def root(tmp_path):
     return tmp_path
 
 
-def opened(root, labels=None, seed=0, ranks=ALONE, **settings):
-    pairs = open_pairs(
-        [root], task="infrared-visible", labels=labels, minimum_size=16, seed=seed, **{"architecture": 0.5} | settings
+def opened(root, labels=None, seed=0, ranks=None, **settings):
+    section = {"root": str(root), "crop": 16, "batch_size": 4, **settings}
+    data = SearchDataSection.model_validate(section, strict=False)
+    pairs = data.open_pairs("infrared-visible", None, seed, labels=labels, architecture=data.architecture)
+    return SearchBatches(
+        pairs, seed=seed, validation_seed=data.seed_of(seed), device=CPU, ranks=ranks or Ranks(), **data.crops
     )
-    return SearchBatches(pairs, 4, 16, seed, validation_seed=seed, device=CPU, ranks=ranks)
 
 
 def pairs_in(batches):
@@ -87,9 +90,9 @@ def test_several_folders_of_any_task(tmp_path):
             for side in ("near", "far"):
                 level = index if folder == "a" else 100 + index
                 write_pixels(tmp_path / folder / side / f"{index}.png", np.full((24, 32), level, np.uint8))
-    roots = tmp_path / "a", tmp_path / "b"
-    pairs = open_pairs(roots, task="multi-focus", minimum_size=16, architecture=0.5, shares=(1.0, 3.0))
+    data = SearchDataSection(root=(tmp_path / "a", tmp_path / "b"), shares=(1.0, 3.0), crop=16)
+    pairs = data.open_pairs("multi-focus", None, 0, architecture=0.5, shares=data.shares)
     batches = SearchBatches(pairs, 4, 16, 0, 0, CPU)
     drawn = [round(255 * level) for batch in batches.weight(0, 100) for level in batch.first[:, 0, 0, 0].tolist()]
     assert np.mean([level >= 100 for level in drawn]) == pytest.approx(0.75, abs=0.06)
-    assert len(pairs.sets) == 2
+    assert len(batches.pairs.sets) == 2

@@ -15,12 +15,6 @@ SPACE = {"channels": 4, "cells": ["successive", "multi_scale"]}
 FAST = {"steps": 3, "warmup": 1}
 
 
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch):
-    monkeypatch.setattr("timfuse.search.search_conclusion.draw", lambda *arguments: None)
-    monkeypatch.setattr("timfuse.search.search_conclusion.draw_probabilities", lambda *arguments: None)
-
-
 def amounts(genotype):
     network = build_network(genotype)
     return {"FLOPs": count_flops(network, 16, 16), "params": count_parameters(network)}
@@ -58,12 +52,12 @@ def clock(monkeypatch):
 
 def test_searches_under_budgets_of_operations_and_parameters_meet_them(tiny):
     space = {**SPACE, "cells": ["successive"], "steps": 2}
-    free = search(tiny("free", space=space, search=FAST))
+    free = search(tiny("free", space=space, search=FAST)).genotype
     for kind, amount in amounts(free).items():
         # Without a weight it is the same search, and the budget decides at its end.
         cost = {"budget": f"{amount - 1}{kind}", "budget_weight": 0.0}
         config = tiny(kind, space=space, search=FAST, cost=cost)
-        genotype = search(config)
+        genotype = search(config).genotype
         assert amounts(genotype)[kind] < amount
         report = BudgetReport.of(load_genotype(config.run))
         assert (report.asked, report.kind, report.met) == (cost["budget"], kind, True)
@@ -75,7 +69,7 @@ def test_searches_under_budgets_of_operations_and_parameters_meet_them(tiny):
 def test_a_search_under_a_budget_of_time_meets_it_on_the_device(tiny):
     # A network this small takes a few milliseconds anywhere; the smallest one is certain to be faster than 100.
     config = tiny(space=SPACE, search=FAST, cost={"budget": "100ms"})
-    genotype = search(config)
+    genotype = search(config).genotype
     report = BudgetReport.of(genotype)
     assert report.met
     assert report.measured < 100
@@ -86,7 +80,7 @@ def test_a_search_under_a_budget_of_time_meets_it_on_the_device(tiny):
 def test_the_derived_network_is_chosen_again_where_it_takes_longer_than_predicted(tiny, clock):
     config = tiny(space=SPACE, search=FAST, cost={"budget": "22ms"})
     clock["residual_k3_d1"], clock["channel_attention_k3"] = 9.0, 9.0  # the table says 5 and 3
-    genotype = search(config)
+    genotype = search(config).genotype
     report = BudgetReport.of(genotype)
     assert report.met
     assert report.measured == 8 + 9 + 3 == 20  # one of them in the cell with one scale
@@ -97,7 +91,7 @@ def test_the_derived_network_is_chosen_again_where_it_takes_longer_than_predicte
 def test_a_network_that_misses_its_budget_is_kept_and_reported(tiny, clock):
     config = tiny(space=SPACE, search=FAST, cost={"budget": "22ms"})
     # The machine becomes slower before the network is derived.
-    genotype = search(config, on_validation=lambda step, losses: clock.update(channels=5.0))
+    genotype = search(config, on_validation=lambda step, losses: clock.update(channels=5.0)).genotype
     assert load_genotype(config.run) == genotype
     assert (config.run / "weights.safetensors").is_file()
     report = BudgetReport.of(genotype)
@@ -119,7 +113,7 @@ def test_a_run_that_has_begun_is_not_refused_when_it_goes_on(tiny, clock):
     config = tiny(space=SPACE, search=FAST, cost={"budget": "22ms"})
     search(config)
     clock.update(channels=1000.0)
-    assert BudgetReport.of(search(config, resume=True)).met
+    assert search(config, resume=True).budget.met
     with pytest.raises(UserError, match="cannot be met"):
         search(config, overwrite=True)
     assert (config.run / "genotype.yaml").is_file()

@@ -1,5 +1,3 @@
-import typing
-
 import pytest
 
 from timfuse.genotypes import TASKS
@@ -28,9 +26,10 @@ def load(*settings):
         (["data.root=[a, b]", "data.shares=[1, 0]"], "data.shares.1 = 0 must be greater than 0"),
         (["data.root=[a, a]"], "must name each folder of data.root once"),
         (["data.crop=8"], "data.crop = 8 must be greater than or equal to 16"),
-        (["data.synthetic_pairs=1"], "data.synthetic_pairs = 1 must be greater than or equal to 2"),
+        (["data.synthetic_pairs=1"], "data.synthetic_pairs = 1 must be greater than or equal to 3"),
         (["loss.beauty=1"], "unknown key loss.beauty (--set loss.beauty=1); known keys here: "),
-        (["task=mri"], "task = \"mri\" must be 'infrared-visible', 'mri-ct'"),
+        (["task=mri"], "unknown task 'mri' (did you mean 'mri-ct'?): use infrared-visible, mri-ct, "),
+        (["sources=[a, b]"], "must have a task for `sources`; name it with task=NAME"),
     ],
 )
 def test_what_cannot_be_is_one_line_with_the_key(settings, message):
@@ -46,10 +45,16 @@ def test_one_folder_several_or_none():
     assert [str(root) for root in load("data.root=[a, b]", "data.shares=[1, 0.5]").data.roots] == ["a", "b"]
 
 
-def test_every_task_of_a_genotype_can_be_trained():
-    choices = typing.get_args(typing.get_args(TrainConfig.model_fields["task"].annotation)[0])
-    assert set(choices) == set(TASKS)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_can_be_trained(task):
+    assert load(f"task={task}").task == task
 
 
-def test_the_default_loss_is_the_default_of_the_loss():
-    assert FusionLoss(**load().loss.model_dump()) == FusionLoss()
+def test_a_task_of_ones_own_has_sources():
+    config = load("task=radar-optical", "sources=[radar, optical]")
+    assert (config.task, config.sources) == ("radar-optical", ("radar", "optical"))
+
+
+def test_the_loss_is_that_of_the_task_unless_one_is_given():
+    assert load().loss is None
+    assert FusionLoss(**load("loss={}").loss.model_dump()) == FusionLoss()

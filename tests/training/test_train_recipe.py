@@ -1,3 +1,5 @@
+"""A training: what it writes, that its steps are those of the formulas, and what it refuses."""
+
 import json
 
 import pytest
@@ -9,43 +11,50 @@ import timfuse
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype, save_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.objectives.metrics import BASKET
-from timfuse.operators import build_network, count_parameters
+from timfuse.operators import build_network, count_parameters, load_network_folder
+from timfuse.runtime.averaging import moving_average
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
-from timfuse.runtime.led_run import LedRun
-from timfuse.runtime.run_files import CONFIG_FILE
-from timfuse.runtime.run_folder import RUN_FILES
+from timfuse.runtime.run_folder import CONFIG_FILE, RUN_FILES
 from timfuse.runtime.schedules import warmed_cosine
-from timfuse.runtime.weights import load_into, load_weights
-from timfuse.training import TrainConfig, train, train_recipe
-from timfuse.training.first_stage import fuse
+from timfuse.runtime.weights import load_weights
+from timfuse.training import TrainConfig, train
+from timfuse.training.first_stage import fuse, load_first_stage
 from timfuse.training.train_validation import validate
 
 CPU = torch.device("cpu")
-SHORT = {"steps": 2, "warmup": 1}
-
-
-@pytest.fixture
-def finished(tiny):
-    """The config and the result of one training that has run to its end."""
-    config = tiny(seed=7, train={"steps": 25, "validate_every": 10})
-    return config, train(config)
-
-
-@pytest.fixture
-def refined(tiny, genotypes, first_stage):
-    """The config and the result of one training of a refine network."""
-    config = tiny(genotype=str(genotypes / "refine.yaml"), first_stage=str(first_stage))
-    return config, train(config)
 
 
 def files_of(run):
     return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()} - {".lock"}
 
 
-def test_run_folder_holds_what_is_promised_and_no_leftovers(curves, finished):
+def state_of(run):
+    return load_checkpoint(run / "checkpoint.pt")["state"]
+
+
+def pairs_of(config):
+    return config.data.open_pairs("infrared-visible", None, config.seed)
+
+
+def batch_of(config):
+    """The batch of the first step."""
+    settings = {"batch_size": config.data.batch_size, "crop": config.data.crop, "seed": config.seed}
+    (batch,) = pairs_of(config).batches("train", 0, 1, **settings)
+    return batch
+
+
+def loss_of(config):
+    return FusionLoss(**config.loss.model_dump())
+
+
+def network_of(run):
+    return load_network_folder(run)[1].eval()
+
+
+def test_run_folder_holds_what_is_promised_and_no_leftovers(finished):
     run = finished[0].run
     pictures = {f"pictures/{name}" for name in ("curves.svg", "curves.png", "examples.png")}
     events = {path.name for path in run.glob("events.out.tfevents.*")}
@@ -62,7 +71,7 @@ def test_run_folder_holds_what_is_promised_and_no_leftovers(curves, finished):
         assert file.metadata() == {"genotype": "small"}
 
 
-def test_overwriting_knows_every_file_of_a_run(curves, refined):
+def test_overwriting_knows_every_file_of_a_run(refined):
     run = refined[0].run
     known = {path for pattern in RUN_FILES for path in run.glob(pattern)}
     assert {run / name for name in files_of(run)} - known == {run / CONFIG_FILE}
@@ -77,6 +86,8 @@ def test_history_has_every_step_and_the_loss_falls(finished):
     assert list(rows[9]["validation"]["mean"]) == ["loss", *BASKET]
     losses = [row["loss"] for row in rows]
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
+    for line in (config.run / "history.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=pytest.fail)
 
 
 def test_best_weights_are_those_of_the_lowest_validation_loss_and_score_what_is_said(finished):
@@ -86,145 +97,124 @@ def test_best_weights_are_those_of_the_lowest_validation_loss_and_score_what_is_
     }
     assert training.best_step == min(validations, key=lambda step: validations[step]["mean"]["loss"])
     assert training.scores["best"] == validations[training.best_step]
-    network = build_network(training.genotype)
-    load_into(network, config.run / "weights.safetensors")
-    sets = config.data.open_pairs("infrared-visible", config.seed).sets
-    again = validate(network.eval(), sets, FusionLoss(**config.loss.model_dump()), CPU)
+    again = validate(network_of(config.run), pairs_of(config).sets, loss_of(config), CPU)
     assert again.scores == training.scores["best"]
     assert list(training.scores) == ["best", "average", "maximum"]
 
 
-def test_a_worse_validation_does_not_replace_the_best(tiny, monkeypatch):
-    losses = iter([0.5, 0.3, 0.4])
-    snapshots = []
-
-    def scored(fuse, sets, loss, device, examples=0):
-        result = validate(fuse, sets, loss, device, examples)
-        result.scores["mean"]["loss"] = next(losses)
-        return result
-
-    kept = train_recipe.keep_best
-    monkeypatch.setattr(train_recipe, "validate", scored)
-    monkeypatch.setattr(
-        train_recipe, "keep_best", lambda *arguments: (snapshots.append(arguments[4]), kept(*arguments))
-    )
-    config = tiny()
-    assert train(config).best_step == 7
-    assert snapshots == [3, 7]
+def test_a_worse_validation_does_not_replace_the_best(tiny, finished):
+    # Decay that takes a fiftieth of every weight in each step spoils a network that has been trained.
+    spoilt = {"warmup": 0, "learning_rate": 1e-4, "weight_decay": 200.0, "ema": 0.0, "validate_every": 1, "steps": 6}
+    config = tiny(init=str(finished[0].run), train=spoilt)
+    training = train(config)
+    rows = read_history(config.run / "history.jsonl")
+    losses = [row["validation"]["mean"]["loss"] for row in rows]
+    assert losses[-1] > min(losses)
+    assert training.best_step == losses.index(min(losses)) < 5
     best, last = (load_weights(config.run / f"{name}.safetensors") for name in ("weights", "weights-last"))
     assert not all(torch.equal(best[name], last[name]) for name in best)
+    assert training.scores["best"] == rows[training.best_step]["validation"]
+    assert load_genotype(config.run).provenance["metrics"]["best"] == training.scores["best"]
 
 
 def test_last_weights_are_the_moving_average_at_the_end(finished):
     run = finished[0].run
-    saved = load_checkpoint(run / "checkpoint.pt")
-    last = load_weights(run / "weights-last.safetensors")
-    assert all(torch.equal(tensor, saved["average"][f"module.{name}"]) for name, tensor in last.items())
-    assert not all(torch.equal(tensor, saved["network"][name]) for name, tensor in last.items())
+    state, last = state_of(run), load_weights(run / "weights-last.safetensors")
+    assert all(torch.equal(tensor, state["average"][f"module.{name}"]) for name, tensor in last.items())
+    assert not all(torch.equal(tensor, state["network"][name]) for name, tensor in last.items())
 
 
 def test_the_learning_rate_rises_and_falls_to_a_hundredth(finished):
     config, _ = finished
     rates = [row["learning_rate"] for row in read_history(config.run / "history.jsonl")]
     assert rates == pytest.approx([warmed_cosine(5e-3, step, 25, 3) for step in range(25)])
+    (group,) = state_of(config.run)["optimizer"]["param_groups"]
+    assert group["lr"] == rates[-1]
 
 
-def test_provenance_says_how_and_from_what(finished):
+def test_provenance_says_how_and_from_what(finished, refined):
     config, training = finished
     assert load_genotype(config.run) == training.genotype
     assert load_config(TrainConfig, config.run / CONFIG_FILE) == config
     provenance = training.genotype.provenance
-    assert provenance["timfuse"] == timfuse.__version__
+    assert (provenance["timfuse"], provenance["stage"]) == (timfuse.__version__, "train")
     assert provenance["config_hash"] == config_hash(config)
     assert (provenance["seed"], provenance["steps"], provenance["best_step"]) == (7, 25, training.best_step)
     assert provenance["data"] == {"root": "synthetic pairs", "training_pairs": 3, "validation_pairs": 2}
     assert provenance["parameters"] == count_parameters(build_network(training.genotype))
     assert provenance["metrics"] == training.scores
-    again = train(config.model_copy(update={"run": config.run.with_name("again"), "genotype": str(config.run)}))
-    assert again.genotype.provenance["architecture"] == provenance["architecture"]
+    assert refined[1].genotype.provenance["first_stage"] == str(config.run)
 
 
-def test_the_folder_can_be_used_while_the_training_goes_on(tiny, monkeypatch):
-    seen = []
-    log = LedRun.log
+def test_a_step_is_that_of_the_formulas(tiny, finished):
+    """The loss and its gradient, which is clipped; the first step of AdamW; the moving average after it."""
+    clip, rate, decay = 1e-3, 5e-3, 0.1
+    config = tiny(
+        genotype=str(finished[0].run),
+        init=str(finished[0].run),
+        train={"steps": 1, "warmup": 0, "clip": clip, "weight_decay": decay, "learning_rate": rate},
+        loss={"intensity": 2.0, "gradient": 0.3},
+    )
+    trained = train(config).genotype
+    assert trained.provenance["init"] == str(finished[0].run)
+    assert trained.provenance["architecture"] == finished[1].genotype.provenance["architecture"]
+    network, batch = network_of(finished[0].run).train(), batch_of(config)
+    average = moving_average(network, config.train.ema)
+    loss = loss_of(config)(network(batch.first, batch.second), batch.first, batch.second)
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    norm = torch.stack([gradient.norm() for gradient in gradients]).norm().item()
+    (row,) = read_history(config.run / "history.jsonl")
+    assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert row["gradient_norm"] == pytest.approx(norm, rel=1e-4)
+    assert norm > 10 * clip
 
-    def look(run, step, values):
-        log(run, step, values)
-        if "validation" in values:
-            genotype = load_genotype(config.run)
-            load_into(build_network(genotype), config.run / "weights.safetensors")
-            seen.append(genotype.provenance["best_step"])
+    state = state_of(config.run)
+    averages = [state["optimizer"]["state"][place]["exp_avg"] for place in range(len(gradients))]
+    assert torch.stack([each.norm() for each in averages]).norm().item() == pytest.approx(0.1 * clip, rel=1e-3)
+    for gradient, each in zip(gradients, averages, strict=True):
+        torch.testing.assert_close(each, 0.1 * gradient * clip / norm, rtol=1e-3, atol=1e-8)
+    with torch.no_grad():
+        for parameter, each in zip(network.parameters(), averages, strict=True):
+            parameter.mul_(1 - rate * decay).sub_(rate * 10 * each / (10 * each.abs() + 1e-8))
+    average.update_parameters(network)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(state["network"][name], tensor, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(state["average"][f"module.{name}"], average.module.state_dict()[name])
 
-    monkeypatch.setattr(LedRun, "log", look)
-    config = tiny()
+
+def test_the_side_images_of_a_refine_network_count_with_their_weight(tiny, refining, refined):
+    config = tiny(**refining, init=str(refined[0].run), train={"steps": 1, "warmup": 0, "side_weight": 3.0})
     train(config)
-    assert seen[0] == 3
+    network, batch = network_of(refined[0].run).train(), batch_of(config)
+    _, first_stage = load_first_stage(refined[0].run / "first_stage")
+    fused, first, second = fuse(network, first_stage, batch.first, batch.second)
+    sides = (first - batch.first).abs().mean() + (second - batch.second).abs().mean()
+    loss = loss_of(config)(fused, batch.first, batch.second) + 3.0 * sides
+    (row,) = read_history(config.run / "history.jsonl")
+    assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny):
-    configs = [tiny("a"), tiny("b"), tiny("c", seed=1)]
-    for config in configs:
-        train(config)
-    same, again, other = ((config.run / "weights.safetensors").read_bytes() for config in configs)
-    assert same == again
-    assert same != other
+def test_another_seed_gives_other_weights_and_batches(tiny, finished):
+    config = tiny(seed=8, train={"steps": 1, "warmup": 0})
+    train(config)
+    losses = [read_history(run / "history.jsonl")[0]["loss"] for run in (config.run, finished[0].run)]
+    assert losses[0] != losses[1]
+    assert not torch.equal(batch_of(config).first, batch_of(finished[0]).first)
 
 
-def test_training_starts_from_the_weights_of_init(tiny, finished):
-    start = load_weights(finished[0].run / "weights.safetensors")
-    still = {**SHORT, "learning_rate": 1e-12, "weight_decay": 0.0}
-    for name, init in (("folder", finished[0].run), ("file", finished[0].run / "weights.safetensors")):
-        config = tiny(name, train=still, init=str(init))
-        train(config)
-        weights = load_weights(config.run / "weights-last.safetensors")
-        learnt = [key for key in weights if not key.rpartition(".")[2].startswith(("running", "num"))]
-        assert all(torch.allclose(weights[key], start[key], atol=1e-9) for key in learnt)
-
-
-def test_only_the_loss_of_the_config_is_trained(tiny):
-    rows = {}
-    for name, weight in (("one", 1.0), ("two", 2.0)):
-        config = tiny(
-            name, train=SHORT, loss=dict.fromkeys(FusionLoss().__dataclass_fields__, 0.0) | {"intensity": weight}
-        )
-        train(config)
-        rows[name] = read_history(config.run / "history.jsonl")[0]["loss"]
-    assert rows["two"] == pytest.approx(2 * rows["one"], rel=1e-5)
-
-
-def test_a_refine_network_trains_behind_a_frozen_first_stage(refined, first_stage):
+def test_a_refine_network_trains_behind_a_frozen_first_stage(refined, finished):
     config, training = refined
     copy = config.run / "first_stage"
-    assert load_genotype(copy) == load_genotype(first_stage)
-    assert (copy / "weights.safetensors").read_bytes() == (first_stage / "weights.safetensors").read_bytes()
-    first = build_network(load_genotype(copy)).eval()
-    load_into(first, copy / "weights.safetensors")
-    network = build_network(training.genotype).eval()
-    load_into(network, config.run / "weights.safetensors")
-    sets = config.data.open_pairs("infrared-visible", config.seed).sets
-    loss = FusionLoss(**config.loss.model_dump())
-    scores = validate(lambda a, b: network(a, b, first(a, b))[2], sets, loss, CPU).scores
+    assert load_genotype(copy) == load_genotype(finished[0].run)
+    assert (copy / "weights.safetensors").read_bytes() == (finished[0].run / "weights.safetensors").read_bytes()
+    first, network = network_of(copy), network_of(config.run)
+    sets = pairs_of(config).sets
+    scores = validate(lambda a, b: network(a, b, first(a, b))[2], sets, loss_of(config), CPU).scores
     assert scores == training.scores["best"]
-    assert training.genotype.provenance["first_stage"] == str(first_stage)
 
 
-def test_side_images_count_with_their_weight(tiny, genotypes, first_stage):
-    losses = {}
-    for weight in (0.0, 1.0, 3.0):
-        config = tiny(
-            f"run{weight}",
-            genotype=str(genotypes / "refine.yaml"),
-            first_stage=str(first_stage),
-            train={**SHORT, "side_weight": weight},
-        )
-        train(config)
-        losses[weight] = read_history(config.run / "history.jsonl")[0]["loss"]
-    assert losses[1.0] > losses[0.0]
-    assert losses[3.0] - losses[0.0] == pytest.approx(3 * (losses[1.0] - losses[0.0]), rel=1e-4)
-
-
-def test_no_gradient_reaches_the_first_stage(genotypes):
-    first, network = (build_network(load_genotype(genotypes / f"{name}.yaml")) for name in ("fusion", "refine"))
+def test_no_gradient_reaches_the_first_stage(networks):
+    first, network = (build_network(load_genotype(networks / f"{name}.yaml")) for name in ("fusion", "refine"))
     fused, *sides = fuse(network, first, *torch.rand(2, 1, 1, 16, 20))
     assert [image.shape for image in (fused, *sides)] == [(1, 1, 16, 20)] * 3
     sum(image.sum() for image in (fused, *sides)).backward()
@@ -232,25 +222,17 @@ def test_no_gradient_reaches_the_first_stage(genotypes):
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
-def test_mixed_precision_keeps_the_loss_and_the_weights_in_float32(tiny, genotypes, monkeypatch):
-    assert train_recipe._mixed_precision(CPU) is None
-    monkeypatch.setattr(train_recipe, "_mixed_precision", lambda device: torch.bfloat16)
-    seen = set()
-    call = FusionLoss.__call__
-
-    def look(loss, *images):
-        seen.update(image.dtype for image in images)
-        return call(loss, *images)
-
-    monkeypatch.setattr(FusionLoss, "__call__", look)
-    # Operators without a convolution that is special to the CPU, which knows float32 alone.
-    cell = CellGenotype("successive", ("channel_attention_k3", "identity"))
-    save_genotype(Genotype("plain", "infrared-visible", "fusion", 4, (cell,)), genotypes / "plain.yaml")
-    config = tiny(genotype=str(genotypes / "plain.yaml"), train=SHORT)
-    train(config)
-    assert seen == {torch.float32}
-    weights = load_weights(config.run / "weights.safetensors")
-    assert {tensor.dtype for name, tensor in weights.items() if "num_batches" not in name} == {torch.float32}
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_mixed_precision_keeps_the_loss_and_the_weights_in_float32(tiny):
+    losses = {}
+    for precision in ("float32", "auto"):
+        config = tiny(precision, device="cuda", train={"steps": 2, "warmup": 1, "precision": precision})
+        train(config)
+        losses[precision] = read_history(config.run / "history.jsonl")[0]["loss"]
+        weights = load_weights(config.run / "weights.safetensors")
+        assert {tensor.dtype for name, tensor in weights.items() if "num_batches" not in name} == {torch.float32}
+    assert losses["auto"] != losses["float32"]
+    assert losses["auto"] == pytest.approx(losses["float32"], rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -263,56 +245,49 @@ def test_mixed_precision_keeps_the_loss_and_the_weights_in_float32(tiny, genotyp
         ({"data": {"root": "nothing"}}, "the data folder nothing does not exist; check the path"),
         ({"device": "tpu"}, "unknown device tpu"),
         ({"loss": {"fidelity": 1.0}}, "data.crop = 16 is too small for this loss (a window of"),
-        (
-            {"train": {**SHORT, "learning_rate": 1e30, "clip": 1e30}},
-            "is not finite: nan; lower train.learning_rate or train.clip and start anew with --overwrite",
-        ),
     ],
 )
-def test_what_cannot_be_is_one_line(tiny, content, message):
+def test_what_cannot_be_is_one_line_before_anything_is_written(tiny, content, message):
+    config = tiny(**content)
     with pytest.raises(UserError) as caught:
-        train(tiny(**content))
+        train(config)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_first_stage_must_be_a_trained_fusion_network(tiny, genotypes, refined):
-    refine = str(genotypes / "refine.yaml")
-    with pytest.raises(UserError, match="holds a refine network; name a fusion network"):
-        train(tiny("other", genotype=refine, first_stage=str(refined[0].run)))
-    (genotypes / "bare").mkdir()
-    (genotypes / "fusion.yaml").rename(genotypes / "bare" / "genotype.yaml")
-    with pytest.raises(UserError, match=r"no weights file .*bare/weights\.safetensors; check the path"):
-        train(tiny("other", genotype=refine, first_stage=str(genotypes / "bare")))
-
-
-def test_weights_of_another_network_are_refused_before_anything_is_written(tiny, finished):
-    config = tiny("other", genotype="tim_light", init=str(finished[0].run))
-    with pytest.raises(UserError, match="these weights belong to another architecture"):
-        train(config)
     assert not config.run.exists()
 
 
-def test_a_run_is_not_overwritten_by_accident(tiny, finished):
-    with pytest.raises(UserError, match="holds a run; go on with --resume, replace it with --overwrite"):
-        train(tiny())
-    train(tiny(train=SHORT), overwrite=True)
-    assert len(read_history(finished[0].run / "history.jsonl")) == 2
+def test_a_loss_that_is_not_finite_is_one_line(tiny):
+    config = tiny(train={"steps": 3, "warmup": 0, "learning_rate": 1e30, "clip": 1e30, "validate_every": 9})
+    with pytest.raises(UserError, match=r"^step \d: .* is not finite: .*; lower train\.learning_rate or train\.clip"):
+        train(config)
+    assert state_of(config.run)["step"] == len(read_history(config.run / "history.jsonl"))
 
 
-def test_tensorboard_shows_examples_and_metrics(tiny):
+def test_a_first_stage_must_be_a_trained_fusion_network(tiny, networks, refining, refined, tmp_path):
+    with pytest.raises(UserError, match="holds a refine network; name a fusion network"):
+        train(tiny(**refining | {"first_stage": str(refined[0].run)}))
+    bare = tmp_path / "bare"
+    save_genotype(load_genotype(networks / "fusion.yaml"), bare / "genotype.yaml")
+    with pytest.raises(UserError, match=r"no weights file .*bare/weights\.safetensors; check the path"):
+        train(tiny(**refining | {"first_stage": str(bare)}))
+
+
+def test_weights_of_another_network_are_refused_before_anything_is_written(tiny, finished, tmp_path):
+    cell = CellGenotype("successive", ("residual_k3_d1",))
+    save_genotype(Genotype("other", "infrared-visible", "fusion", 4, (cell,)), tmp_path / "other.yaml")
+    for init in (finished[0].run, finished[0].run / "weights.safetensors"):
+        config = tiny(genotype=str(tmp_path / "other.yaml"), init=str(init))
+        with pytest.raises(UserError, match="these weights belong to another architecture"):
+            train(config)
+        assert not config.run.exists()
+
+
+def test_tensorboard_shows_examples_and_metrics(finished):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    config = tiny(train={"images": 2})
-    train(config)
-    events = accumulator.EventAccumulator(str(config.run))
+    events = accumulator.EventAccumulator(str(finished[0].run))
     events.Reload()
     tags = events.Tags()
-    assert len(tags["images"]) == 2
-    assert all(tag.startswith("examples/synthetic/scene_") for tag in tags["images"])
-    assert [event.step for event in events.Images(tags["images"][0])] == [3, 7, 11]
+    (example,) = tags["images"]
+    assert example.startswith("examples/synthetic/scene_")
+    assert [event.step for event in events.Images(example)] == [9, 19, 24]
     assert {"loss", "validation/mean/loss", "validation/mean/VIF"} <= set(tags["scalars"])
-
-
-def test_the_history_is_plain_json(finished):
-    for line in (finished[0].run / "history.jsonl").read_text().splitlines():
-        json.loads(line, parse_constant=pytest.fail)

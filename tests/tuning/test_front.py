@@ -1,7 +1,6 @@
 """What a study shows: the points that no other beats, as front_pictures, a page, a table and genotypes to train."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,12 +145,10 @@ def test_a_point_says_what_it_is():
     ]
 
 
-def test_the_command_shows_a_study_and_runs_nothing(tiny, monkeypatch, capsys):
+def test_the_command_shows_a_study_and_runs_nothing(tiny, capsys):
     add(tiny("vary.search.space.stem=null"), [(0.5, 10.0), (0.6, 12.0)])
-    words = ["timfuse", "tune", "--config", "tiny.yaml", "--set", "vary.search.space.stem=null", "--show"]
-    monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as ended:
-        cli.main()
+        cli.main(["tune", "--config", "tiny.yaml", "--set", "vary.search.space.stem=null", "--show"])
     assert ended.value.code in (0, None)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["trial", "0", "1"]
