@@ -40,7 +40,9 @@ def build_task_network(
         ('person', 'dog')
     """
     if name in _OWN.values() and name != _OWN[task]:
-        raise UserError(f"task.network = {name} is not for {task}; choose {_OWN[task]}, or a network of transformers")
+        raise UserError(
+            f"downstream.network = {name} is not for {task}; choose {_OWN[task]}, or a network of transformers"
+        )
     network: TaskNetwork
     if name == "compact":
         network = CompactDetector(classes, width)
@@ -138,7 +140,7 @@ def start_from(network: TaskNetwork, name_or_path: str) -> None:
     compact = isinstance(network, CompactDetector)
     fits = specification.get("kind") == network.kind if compact else specification == network.specification()
     if not fits:
-        raise UserError(f"{folder} holds another task network; leave out task.init, or name that network")
+        raise UserError(f"{folder} holds another task network; leave out downstream.init, or name that network")
     if not compact:
         load_task_weights(network, folder)
         return
@@ -146,8 +148,8 @@ def start_from(network: TaskNetwork, name_or_path: str) -> None:
     theirs, width = specification["classes"], specification["width"]
     if width != network.width:
         raise UserError(
-            f"{folder} holds a compact detector of width {width}, not {network.width}; set task.width to {width}, or"
-            " leave out task.init"
+            f"{folder} holds a compact detector of width {width}, not {network.width}; set downstream.width to {width},"
+            " or leave out downstream.init"
         )
     for name in CompactDetector.class_weights:
         rows = own[name].clone()

@@ -35,9 +35,8 @@ from .finetune_config import FinetuneConfig
 from .finetune_curves import draw_finetuning
 from .finetune_pairs import with_fused_images
 from .guided_networks import Networks
-from .multiplier import excess
 from .strategies import DetFusion, Strategy
-from .task_validation import PRIMARY, SMALLEST, Validation, validate
+from .task_validation import PRIMARY, SMALLEST, Validation, rank_of, validate
 
 
 class Finetuning(NamedTuple):
@@ -322,14 +321,13 @@ def _validate(config: FinetuneConfig, state: _State, parts: _Parts, loop: Loop) 
     for name, image in validation.examples.items():
         loop.log_image(state.step - 1, f"examples/{name}", image)
     check_finite({"validation loss": scores["loss"]})
-    above = excess(scores["loss"], state.reference)
-    kept = config.strategy != "lagrangian" or above <= config.guidance.tolerance
-    primary = -scores["loss"] if config.downstream is None else scores[PRIMARY[config.downstream.kind]]
-    score = primary if kept else -above
-    if math.isnan(score):
+    tolerance = config.guidance.tolerance if config.strategy == "lagrangian" else None
+    primary = None if config.downstream is None else PRIMARY[config.downstream.kind]
+    rank = rank_of(scores, primary, state.reference, tolerance)
+    if math.isnan(rank[1]):
         raise UserError("the validation pairs have no labels to be scored by; give others in val.txt")
-    if (kept, score) > state.best:
-        state.best, state.best_step = (kept, score), state.step - 1
+    if rank > state.best:
+        state.best, state.best_step = rank, state.step - 1
         networks = state.averaged
         if networks.task is not None:
             keep_task_network(networks.task, config.run)

@@ -1,7 +1,7 @@
 """Validation of a finetuning: the fusion loss, and how well the downstream task is done, on whole pairs."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..objectives.metrics import METRICS
 from ..runtime.loop import Scores
 from .finetune_curves import show_labels
 from .finetune_pairs import validation_pairs
+from .multiplier import excess
 
 PRIMARY = {"detection": "AP50", "segmentation": "mIoU"}
 """The score by which the best weights of each downstream task are chosen."""
@@ -88,6 +89,32 @@ def validate(
         by_class = {name: {"IoU": value} for name, value in segmentation.iou.items()}
     # A class may be called "mean".
     return Validation({"mean": mean} | {f"class {name}": row for name, row in by_class.items()}, pictures)
+
+
+def rank_of(
+    scores: Mapping[str, float], primary: str | None, reference: float, tolerance: float | None
+) -> tuple[bool, float]:
+    """Rank a validation; the greatest rank belongs to the best weights.
+
+    Args:
+        scores: The mean scores of the validation, with the fusion loss "loss".
+        primary: The score that is to be high; None for a low fusion loss.
+        reference: The fusion loss at the start.
+        tolerance: Fraction by which the fusion loss may exceed the reference; None for no promise.
+
+    Returns:
+        Whether the promise is kept, and the score; where it is broken, minus the excess of the fusion loss.
+
+    Example:
+        >>> rank_of({"loss": 1.04, "AP50": 0.3}, "AP50", 1.0, 0.05)
+        (True, 0.3)
+        >>> kept, score = rank_of({"loss": 1.2, "AP50": 0.9}, "AP50", 1.0, 0.05)
+        >>> kept, round(score, 2)
+        (False, -0.2)
+    """
+    above = excess(scores["loss"], reference)
+    kept = tolerance is None or above <= tolerance
+    return kept, (-scores["loss"] if primary is None else scores[primary]) if kept else -above
 
 
 def _on_host(labels: Any) -> Any:

@@ -3,16 +3,10 @@
 import pytest
 
 from timfuse.data import write_scenes
-from timfuse.finetune import FinetuneConfig, finetune_conclusion
+from timfuse.finetune import FinetuneConfig
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
 
 NAMES = tuple(f"scene_{index:05d}" for index in range(5))
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch):
-    """Drawing the curves would take longer than the finetuning."""
-    monkeypatch.setattr(finetune_conclusion, "draw_finetuning", lambda *arguments, **options: None)
 
 
 @pytest.fixture(scope="session")
@@ -24,15 +18,15 @@ def configured(tmp_path_factory):
     # With this head fresh weights fuse to about the maximum, so that neither loss is out of reach.
     save_genotype(Genotype("small", "infrared-visible", "fusion", 2, (cell,), head="envelope"), network)
 
-    def make(run, *, data=None, task=None, guidance=None, train=None, loss=None, **top):
+    def make(run, *, data=None, downstream=(), guidance=None, train=None, loss=(), **top):
         content = {
             "run": str(run),
             "device": "cpu",
             "init": None,
             "genotype": str(network),
             "data": {"synthetic_pairs": 5, "crop": 64, "batch_size": 2, "validation": 0.4, **(data or {})},
-            "task": {"width": 8, "learning_rate": 5e-3, **(task or {})},
-            "guidance": {"detector_steps": 2, **(guidance or {})},
+            "downstream": None if downstream is None else {"width": 8, "learning_rate": 5e-3, **dict(downstream)},
+            "guidance": {"strategy": "joint", "detector_steps": 2, **(guidance or {})},
             "train": {
                 "steps": 4,
                 "warmup": 1,
@@ -43,7 +37,7 @@ def configured(tmp_path_factory):
                 "images": 1,
                 **(train or {}),
             },
-            "loss": loss or {},
+            "loss": None if loss is None else dict(loss),
             **top,
         }
         return FinetuneConfig.model_validate(content, strict=False)

@@ -1,7 +1,6 @@
 """Finetunings from their config to the run folder, and what is told where they cannot be."""
 
 import json
-import math
 import shutil
 
 import pytest
@@ -14,15 +13,14 @@ import timfuse
 from timfuse.data import make_scene
 from timfuse.deploy import load
 from timfuse.downstream import load_guiding_detectors, load_task_network
-from timfuse.finetune import FinetuneConfig, Finetuning, finetune, finetune_conclusion, finetune_recipe
-from timfuse.finetune.task_validation import Validation, validate
-from timfuse.genotypes import load_genotype, save_genotype
+from timfuse.finetune import FinetuneConfig, Finetuning, finetune
+from timfuse.finetune.task_validation import rank_of, validate
+from timfuse.genotypes import TASKS, load_genotype, save_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network, count_parameters
 from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
-from timfuse.runtime.led_run import LedRun
 from timfuse.runtime.run_files import CONFIG_FILE
 from timfuse.runtime.run_folder import RUN_FILES
 from timfuse.runtime.weights import load_into, load_weights, save_weights
@@ -37,7 +35,8 @@ LOGGED = {
     "detfusion": {"task_loss", "fusion_loss", "content", "guidance"},
 }
 SHORT = {"steps": 2, "warmup": 1, "validate_every": 2}
-DETECTION = ["loss", "AP50", "AP75", "mAP", "AP50 person", "AP50 bicycle", "AP50 car"]
+DETECTION = ["loss", "AP50", "AP75", "mAP"]
+CLASSES = ["person", "bicycle", "car"]
 
 
 @pytest.fixture(scope="module", params=STRATEGIES)
@@ -47,12 +46,10 @@ def finished(request, configured, tmp_path_factory):
         tmp_path_factory.mktemp(request.param) / "run",
         seed=7,
         guidance={"strategy": request.param},
-        task={"width": 24, "init": "street", "learning_rate": 1e-5},
+        downstream={"width": 24, "init": "street", "learning_rate": 1e-5},
         data={"synthetic_pairs": 8, "crop": 48},
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune_conclusion, "draw_finetuning", lambda *arguments, **options: None)
-        return config, finetune(config)
+    return config, finetune(config)
 
 
 def files_of(run):
@@ -65,6 +62,10 @@ def network_of(run):
     return network.eval()
 
 
+def labelled_pairs(config, labels):
+    return config.data.open_pairs("infrared-visible", None, config.seed, minimum_size=32, labels=labels)
+
+
 def fuse_of(run):
     """Fuse as the run's network does, with the attention of its detectors where it has some."""
     network = network_of(run)
@@ -74,23 +75,18 @@ def fuse_of(run):
     return lambda first, second: network(first, second, attention=detectors.attention(first, second))
 
 
-def scored_by(*scores):
-    """Stands for the validations of a recipe: fusion loss and AP50, the first of the network at the start."""
-    waiting = iter(scores)
-
-    def validation(*arguments, **options):
-        loss, score = next(waiting)
-        return Validation({"loss": loss, "AP50": score}, {})
-
-    return validation
-
-
 def test_the_run_folder_holds_what_is_promised_and_no_leftovers(finished):
     config, _ = finished
     run = config.run
     events = {path.name for path in run.glob("events.out.tfevents.*")}
     wanted = {"checkpoint.pt", CONFIG_FILE, "genotype.yaml", "history.jsonl", "weights.safetensors"}
-    wanted |= {"task/specification.yaml", "task/weights.safetensors", "pictures/examples.png"}
+    wanted |= {
+        "task/specification.yaml",
+        "task/weights.safetensors",
+        "pictures/examples.png",
+        "pictures/curves.svg",
+        "pictures/curves.png",
+    }
     if config.guidance.strategy == "detfusion":
         wanted |= {"detectors/specification.yaml", "detectors/weights.safetensors"}
     assert files_of(run) == wanted | events
@@ -120,7 +116,9 @@ def test_the_history_is_plain_and_has_every_step(finished):
     assert all(row["gradient_norm"].keys() == trained for row in rows[before:])
     assert all(row["gradient_norm"].keys() == {"own"} for row in rows[:before])
     assert [row["step"] - before for row in rows if "validation" in row] == [1, 3]
-    assert list(rows[-1]["validation"]) == DETECTION
+    validation = rows[-1]["validation"]
+    assert list(validation["mean"]) == DETECTION
+    assert list(validation) == ["mean", *(f"class {name}" for name in CLASSES)]
 
 
 def test_the_best_weights_are_those_of_the_highest_score_and_have_it(finished):
@@ -130,14 +128,13 @@ def test_the_best_weights_are_those_of_the_highest_score_and_have_it(finished):
         row["step"]: row["validation"] for row in read_history(config.run / "history.jsonl") if "validation" in row
     }
     if done.promise_kept:
-        assert done.best_step == max(validations, key=lambda step: (validations[step]["AP50"], -step))
-    assert done.scores["AP50"] > 0
-    logged = {name: math.nan if value is None else value for name, value in validations[done.best_step].items()}
-    assert done.scores == pytest.approx(logged, nan_ok=True, abs=0)
-    pairs = config.data.open_pairs("infrared-visible", config.seed, "boxes")
+        assert done.best_step == max(validations, key=lambda step: (validations[step]["mean"]["AP50"], -step))
+    assert done.scores["mean"]["AP50"] > 0
+    assert done.scores["mean"] == pytest.approx(validations[done.best_step]["mean"], abs=0)
+    pairs = labelled_pairs(config, "boxes")
     loss = FusionLoss(**config.loss.model_dump())
     again = validate(fuse_of(config.run), load_task_network(config.run), pairs, loss, CPU)
-    assert again.scores == pytest.approx(done.scores, nan_ok=True, abs=0)
+    assert again.scores["mean"] == pytest.approx(done.scores["mean"], nan_ok=True, abs=0)
 
 
 def test_the_run_fuses_as_its_network_does(finished):
@@ -158,12 +155,13 @@ def test_provenance_says_how_and_from_what(finished):
     assert provenance["timfuse"] == timfuse.__version__
     assert provenance["config_hash"] == config_hash(config)
     assert provenance["data"] == {"root": "synthetic pairs", "training_pairs": 5, "validation_pairs": 3}
-    assert provenance["task"] == {
+    assert provenance["downstream"] == {
         "kind": "detection",
         "network": "compact",
-        "classes": ["person", "bicycle", "car"],
+        "init": "street",
+        "classes": CLASSES,
     }
-    assert (provenance["seed"], provenance["steps"], provenance["init"]) == (7, 4, None)
+    assert (provenance["seed"], provenance["steps"], provenance.get("init")) == (7, 4, None)
     assert provenance["strategy"] == guidance.strategy
     assert provenance.get("images") == ("fused" if guidance.strategy == "frozen" else None)
     assert provenance.get("estimator") == ("gauss_newton" if guidance.strategy == "learned_loss" else None)
@@ -171,21 +169,7 @@ def test_provenance_says_how_and_from_what(finished):
     assert provenance["fusion_loss_before"] == done.fusion_loss_before
     assert provenance.get("promise_kept") is (done.promise_kept if guidance.strategy == "lagrangian" else None)
     assert provenance["parameters"] == count_parameters(build_network(done.genotype))
-    assert list(provenance["metrics"]) == DETECTION
-    assert provenance["metrics"]["AP50"] == done.scores["AP50"]
-
-
-def test_the_pictures_show_the_course(tiny, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        finetune_conclusion, "draw_finetuning", lambda *given, **options: seen.append((*given, options))
-    )
-    config = tiny(guidance={"strategy": "lagrangian", "tolerance": 0.07}, train=SHORT)
-    done = finetune(config)
-    ((rows, folder, options),) = seen
-    assert rows == read_history(config.run / "history.jsonl")
-    assert folder == config.run / "pictures"
-    assert options == {"reference": done.fusion_loss_before, "tolerance": 0.07}
+    assert provenance["metrics"]["best"]["mean"] == done.scores["mean"]
 
 
 def learnt(weights):
@@ -211,10 +195,10 @@ def test_frozen_leaves_the_network_as_it_was_to_the_bit(tiny, started, images):
     done = finetune(config)
     before, after = (load_weights(folder / "weights.safetensors") for folder in (started, config.run))
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
-    assert done.scores["loss"] == done.fusion_loss_before
+    assert done.scores["mean"]["loss"] == done.fusion_loss_before
     assert done.genotype.provenance["init"] == str(started)
     # The fusion loss is that of the images that the task network sees.
-    pairs = config.data.open_pairs("infrared-visible", config.seed, "boxes")
+    pairs = labelled_pairs(config, "boxes")
     makes = {
         "fused": network_of(started),
         "first": lambda first, second: first,
@@ -226,7 +210,7 @@ def test_frozen_leaves_the_network_as_it_was_to_the_bit(tiny, started, images):
             FusionLoss()(make(batch.first, batch.second), batch.first, batch.second).item()
             for _, batch in pairs.sets[0].validation_pairs(CPU)
         ]
-    assert done.scores["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-6)
+    assert done.scores["mean"]["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-6)
 
 
 def test_frozen_learns_on_a_folder_of_images(tiny, scenes, tmp_path):
@@ -239,7 +223,7 @@ def test_frozen_learns_on_a_folder_of_images(tiny, scenes, tmp_path):
             data={"root": str(scenes), "crop": 32},
             train=SHORT,
         )
-        runs[images] = finetune(config).scores, (config.run / "task" / "weights.safetensors").read_bytes()
+        runs[images] = finetune(config).scores["mean"], (config.run / "task" / "weights.safetensors").read_bytes()
     first, folder = runs.values()
     assert folder[1] == first[1]
     assert folder[0] == pytest.approx(first[0], nan_ok=True)
@@ -286,18 +270,16 @@ def test_overwriting_detfusion_with_another_strategy_leaves_no_detectors_behind(
 def test_segmentation(tiny, strategy):
     pytest.importorskip("transformers")
     pytest.importorskip("torchmetrics")
-    config = tiny(task={"kind": "segmentation"}, guidance={"strategy": strategy}, train=SHORT)
+    config = tiny(downstream={"kind": "segmentation"}, guidance={"strategy": strategy}, train=SHORT)
     done = finetune(config)
     classes = ["background", "person", "bicycle", "car"]
-    assert list(done.scores) == ["loss", "mIoU", *(f"IoU {name}" for name in classes)]
-    assert done.genotype.provenance["task"] == {
-        "kind": "segmentation",
-        "network": "segformer-tiny",
-        "classes": classes,
-    }
-    pairs = config.data.open_pairs("infrared-visible", config.seed, "masks")
+    assert list(done.scores) == ["mean", *(f"class {name}" for name in classes)]
+    assert list(done.scores["mean"]) == ["loss", "mIoU"]
+    downstream = {"kind": "segmentation", "network": "segformer-tiny", "init": None, "classes": classes}
+    assert done.genotype.provenance["downstream"] == downstream
+    pairs = labelled_pairs(config, "masks")
     again = validate(network_of(config.run), load_task_network(config.run), pairs, FusionLoss(), CPU)
-    assert again.scores == pytest.approx(done.scores, nan_ok=True, abs=0)
+    assert again.scores["mean"] == pytest.approx(done.scores["mean"], nan_ok=True, abs=0)
 
 
 def test_a_broken_promise_is_told_and_the_closest_weights_are_kept(tiny, capsys):
@@ -307,7 +289,7 @@ def test_a_broken_promise_is_told_and_the_closest_weights_are_kept(tiny, capsys)
     )
     done = finetune(config)
     losses = {
-        row["step"]: row["validation"]["loss"]
+        row["step"]: row["validation"]["mean"]["loss"]
         for row in read_history(config.run / "history.jsonl")
         if "validation" in row
     }
@@ -316,61 +298,47 @@ def test_a_broken_promise_is_told_and_the_closest_weights_are_kept(tiny, capsys)
     assert done.promise_kept is False
     assert done.genotype.provenance["promise_kept"] is False
     assert done.best_step == min(losses, key=losses.get)
-    assert done.scores["loss"] == losses[done.best_step]
+    assert done.scores["mean"]["loss"] == losses[done.best_step]
     errors = capsys.readouterr().err
     assert f"warning: no validation kept the promise; the weights of step {done.best_step} come closest" in errors
 
 
 @pytest.mark.parametrize(
-    ("strategy", "scores", "best", "kept"),
+    ("tolerance", "reference", "scores", "best", "kept"),
     [
-        # The fusion loss and AP50 at the start, and after 2, 4, 6 and 8 steps.
-        ("lagrangian", [(1.0, 0), (1.2, 0.9), (1.04, 0.3), (1.05, 0.5), (1.06, 0.8)], 5, True),
-        ("lagrangian", [(1.0, 0), (1.0, 0.5), (0.5, 0.4), (0.9, 0.5), (2.0, 1.0)], 1, True),
-        ("lagrangian", [(1.0, 0), (1.3, 0.9), (1.1, 0.1), (1.2, 0.8), (1.4, 1.0)], 3, False),
+        # The fusion loss and AP50 of four validations.
+        (0.05, 1.0, [(1.2, 0.9), (1.04, 0.3), (1.05, 0.5), (1.06, 0.8)], 2, True),
+        (0.05, 1.0, [(1.0, 0.5), (0.5, 0.4), (0.9, 0.5), (2.0, 1.0)], 0, True),
+        (0.05, 1.0, [(1.3, 0.9), (1.1, 0.1), (1.2, 0.8), (1.4, 1.0)], 1, False),
         # Below zero, too, what is within a twentieth of the size keeps the promise.
-        ("lagrangian", [(-1.0, 0), (-0.9, 0.9), (-0.96, 0.3), (-1.1, 0.2), (-0.94, 0.8)], 3, True),
-        ("lagrangian", [(-1.0, 0), (-0.9, 0.9), (-0.8, 0.3), (-0.93, 0.2), (-0.5, 0.8)], 5, False),
-        ("joint", [(1.0, 0), (1.2, 0.5), (1.0, 0.4), (9.0, 0.6), (0.9, 0.6)], 5, True),
+        (0.05, -1.0, [(-0.9, 0.9), (-0.96, 0.3), (-1.1, 0.2), (-0.94, 0.8)], 1, True),
+        (0.05, -1.0, [(-0.9, 0.9), (-0.8, 0.3), (-0.93, 0.2), (-0.5, 0.8)], 2, False),
+        (None, 1.0, [(1.2, 0.5), (1.0, 0.4), (9.0, 0.6), (0.9, 0.6)], 2, True),
     ],
 )
-def test_the_best_are_those_that_score_highest_among_those_that_keep_the_promise(
-    tiny, monkeypatch, capsys, strategy, scores, best, kept
-):
-    monkeypatch.setattr(finetune_recipe, "validate", scored_by(*scores))
+def test_the_best_score_highest_among_those_that_keep_the_promise(tolerance, reference, scores, best, kept):
     # 1.05 is as much as the promise allows, but for the rounding of 1.05 - 1.
-    guidance = {"strategy": strategy, "tolerance": 0.05 + 1e-9}
-    done = finetune(tiny(guidance=guidance, train={"steps": 8}))
-    assert (done.best_step, done.promise_kept) == (best, kept)
-    assert done.fusion_loss_before == scores[0][0]
-    assert ("warning: no validation kept the promise" in capsys.readouterr().err) is not kept
+    allowed = None if tolerance is None else tolerance + 1e-9
+    ranks = [rank_of({"loss": loss, "AP50": score}, "AP50", reference, allowed) for loss, score in scores]
+    assert ranks.index(max(ranks)) == best
+    assert max(ranks)[0] is kept
 
 
-def test_a_worse_validation_does_not_replace_the_best(tiny, monkeypatch):
-    kept, keep = [], finetune_recipe.keep_best
-    monkeypatch.setattr(finetune_recipe, "validate", scored_by((1.0, 0), (1.0, 0.5), (1.0, 0.7), (1.0, 0.6)))
-    monkeypatch.setattr(finetune_recipe, "keep_best", lambda *given: kept.append(given[5]["best_step"]) or keep(*given))
-    config = tiny(guidance={"strategy": "detfusion", "detector_steps": 3}, train={"steps": 6})
-    finetune(config)
-    assert kept == [4, 6]
-    best = load_weights(config.run / "weights.safetensors")
-    last = torch.load(config.run / "checkpoint.pt", weights_only=True)["average"]
-    assert not all(torch.equal(tensor, last[f"module.network.{name}"]) for name, tensor in best.items())
+def test_without_a_downstream_task_the_least_fusion_loss_is_best():
+    assert rank_of({"loss": 0.5}, None, 1.0, None) > rank_of({"loss": 0.6}, None, 1.0, None)
 
 
-def test_the_folder_can_be_used_while_the_finetuning_goes_on(tiny, monkeypatch):
-    seen, log = [], LedRun.log
-
-    def look(run, step, values):
-        log(run, step, values)
-        if "validation" in values:
-            load_task_network(config.run)
-            seen.append((load(config.run).name, load_genotype(config.run).provenance["best_step"]))
-
-    monkeypatch.setattr(LedRun, "log", look)
-    config = tiny(guidance={"strategy": "detfusion"})
-    finetune(config)
-    assert seen[0] == ("small", 3)
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_can_be_finetuned_for_the_fusion_alone(tiny, task):
+    config = tiny(downstream=None, guidance={"strategy": None}, task=task, train=SHORT, loss=None)
+    done = finetune(config)
+    assert done.genotype.task == task
+    assert list(done.scores) == ["mean"]
+    assert list(done.scores["mean"]) == ["loss"]
+    assert not (config.run / "task").exists()
+    rows = read_history(config.run / "history.jsonl")
+    assert all({"fusion_loss", "gradient_norm"} <= row.keys() for row in rows)
+    assert load(config.run).name == "small"
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny):
@@ -387,7 +355,7 @@ def test_weight_decay_shrinks_the_kernels_of_the_task_network_and_no_bias_or_nor
     train = {"steps": 1, "warmup": 0, "validate_every": 1}
     weights = {}
     for decay in (0.0, 10.0):
-        config = tiny(f"decay-{decay:g}", task={"weight_decay": decay}, train=train)
+        config = tiny(f"decay-{decay:g}", downstream={"weight_decay": decay}, train=train)
         finetune(config)
         weights[decay] = load_weights(config.run / "task" / "weights.safetensors")
     for name, plain in weights[0.0].items():
@@ -424,16 +392,12 @@ def test_learning_rates_warm_up_and_fall_by_group(tiny, monkeypatch):
         ({"device": "tpu"}, "unknown device tpu"),
         ({"loss": {"fidelity": 1.0}, "data": {"crop": 32}}, "data.crop = 32 is too small for this loss"),
         (
-            {"task": {"kind": "segmentation"}, "guidance": {"strategy": "detfusion"}},
-            "guidance.strategy = detfusion is guided by detectors; set task.kind=detection",
-        ),
-        (
             {"loss": {"intensity": 0.0, "ssim": 0.0}, "guidance": {"strategy": "learned_loss"}},
             "learned_loss learns the weights of the sources in loss.intensity and loss.ssim; set one of them above 0",
         ),
-        ({"task": {"network": "segformer-tiny"}}, "task.network = segformer-tiny is not for detection"),
-        ({"task": {"init": "stret"}}, "no task network 'stret' (did you mean 'street'?): give the folder"),
-        ({"task": {"init": "street", "width": 16}}, "set task.width to 24"),
+        ({"downstream": {"network": "segformer-tiny"}}, "downstream.network = segformer-tiny is not for detection"),
+        ({"downstream": {"init": "stret"}}, "no task network 'stret' (did you mean 'street'?): give the folder"),
+        ({"downstream": {"init": "street", "width": 16}}, "set downstream.width to 24"),
         (
             {"guidance": {"strategy": "frozen", "images": "nowhere"}},
             "the folder of fused images nowhere does not exist; check the path",
@@ -453,10 +417,10 @@ def test_what_cannot_be_is_one_line_before_anything_is_written(tiny, content, me
 def test_a_loss_that_is_not_finite_is_one_line(tiny, strategy):
     huge = {"learning_rate": 1e30, "clip": 1e30, "steps": 8}
     with pytest.raises(UserError) as caught:
-        finetune(tiny(guidance={"strategy": strategy}, train=huge, task={"learning_rate": 1e30}))
+        finetune(tiny(guidance={"strategy": strategy}, train=huge, downstream={"learning_rate": 1e30}))
     assert "is not finite: " in str(caught.value)
     assert str(caught.value).endswith(
-        "; lower train.learning_rate, task.learning_rate or train.clip and start anew with --overwrite"
+        "; lower train.learning_rate or train.clip, or downstream.learning_rate and start anew with --overwrite"
     )
     assert "\n" not in str(caught.value)
 
@@ -478,8 +442,8 @@ def test_tensorboard_shows_examples_and_scores(tiny):
     events.Reload()
     tags = events.Tags()
     assert len(tags["images"]) == 2
-    assert all(tag.startswith("examples/scene_") for tag in tags["images"])
-    assert {"task_loss", "fusion_loss", "validation/loss", "validation/AP50"} <= set(tags["scalars"])
+    assert all(tag.startswith("examples/synthetic/scene_") for tag in tags["images"])
+    assert {"task_loss", "fusion_loss", "validation/mean/loss", "validation/mean/AP50"} <= set(tags["scalars"])
 
 
 def test_one_thing_at_a_time_is_written_in_yaml_that_a_person_reads(tiny):

@@ -12,8 +12,6 @@ import pytest
 import torch
 
 from timfuse.runtime.config import load_config
-from timfuse.search import search_conclusion as search_conclusion
-from timfuse.training import train_conclusion as training_conclusion
 from timfuse.tuning import TuneConfig
 
 TINY = """
@@ -46,14 +44,6 @@ def _place(tmp_path, monkeypatch):
     Path("tiny.yaml").write_text(TINY, encoding="utf-8")
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def _no_pictures(monkeypatch):
-    """Drawing each search and training would take longer than they do."""
-    for name in ("draw", "draw_probabilities"):
-        monkeypatch.setattr(search_conclusion, name, lambda *arguments: None)
-    monkeypatch.setattr(training_conclusion, "draw_curves", lambda *arguments: None)
 
 
 @pytest.fixture

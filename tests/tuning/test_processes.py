@@ -16,13 +16,10 @@ from timfuse.tuning import show
 from timfuse.tuning.storage import connected, parse_url
 from timfuse.tuning.study import load_study, trial_number
 
-# The command, with dead workers noticed soon and without the pictures of each search and training.
+# The command, with dead workers noticed soon.
 PROGRAM = """
-from timfuse.training import train_conclusion as training
-from timfuse.search import search_conclusion as search
 from timfuse.tuning import storage
 storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, 3
-search.draw = search.draw_probabilities = training.draw_curves = lambda *arguments: None
 from timfuse.cli import main
 main()
 """

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype
 from timfuse.runtime.errors import StoppedError, UserError
+from timfuse.search import SearchResult
 from timfuse.training import Training
 from timfuse.tuning import sampler, storage, study, trial, tune, worker
 from timfuse.tuning.storage import connected, parse_url
@@ -153,7 +154,8 @@ def test_a_defect_keeps_its_traceback_and_is_not_tried_again(tiny, instant):
 
 def test_a_trial_without_numbers_fails(tiny, monkeypatch):
     scores = {"best": {"mean": {"MI": 1.0, "VIF": math.nan, "Qabf": 0.5}}}
-    monkeypatch.setattr(trial, "search", lambda config, **options: GENOTYPE)
+    found = SearchResult(GENOTYPE, {0: GENOTYPE}, 0)
+    monkeypatch.setattr(trial, "search", lambda config, **options: found)
     monkeypatch.setattr(trial, "train", lambda config, **options: Training(GENOTYPE, 0, scores))
     with pytest.raises(UserError, match="the quality is not a number: nan"):
         trial.run_trial(tiny("cost=null"), {}, Path("trial"), 0)
@@ -270,7 +272,7 @@ def test_a_study_of_quality_alone_ends_trials_early(tiny, monkeypatch, capsys):
     ran = []
 
     def run_trial(config, settings, folder, number, on_validation=None):
-        on_validation(1, {"inner_loss": 0.0, "outer_loss": next(losses)})
+        on_validation(1, {"mean": {"inner_loss": 0.0, "outer_loss": next(losses)}})
         ran.append(number)
         return Outcome(GENOTYPE, 1.0, None)
 
@@ -290,7 +292,7 @@ def test_searches_tell_of_their_validations(tiny):
     (done,) = trials_of(config)[TrialState.COMPLETE]
     assert len(done.values) == 1
     rows = map(json.loads, Path("run/trials/0000/search/history.jsonl").read_text().splitlines())
-    losses = {row["step"]: -row["validation"]["outer_loss"] for row in rows if "validation" in row}
+    losses = {row["step"]: -row["validation"]["mean"]["outer_loss"] for row in rows if "validation" in row}
     assert done.intermediate_values == pytest.approx(losses)
     assert len(losses) == 2
 
