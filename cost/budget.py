@@ -21,8 +21,11 @@ class Budget:
 
     Args:
         text: The budget as the user wrote it.
-        kind: What is bounded; the unit of `amount`.
-        amount: The bound, above 0.
+        kind: What is bounded, and the unit of `amount`.
+
+    Example:
+        >>> Budget("5kparams", "params", 5000.0) == parse_budget("5kparams")
+        True
     """
 
     text: str
@@ -41,8 +44,8 @@ def parse_budget(text: str) -> Budget:
         ValueError: If the text is not a budget.
 
     Example:
-        >>> parse_budget("5GFLOPs")
-        Budget(text='5GFLOPs', kind='FLOPs', amount=5000000000.0)
+        >>> parse_budget("5 GFLOPs")
+        Budget(text='5 GFLOPs', kind='FLOPs', amount=5000000000.0)
     """
     match = _BUDGET.fullmatch(text)
     amount = float(match["number"]) if match else 0.0
@@ -55,12 +58,7 @@ def parse_budget(text: str) -> Budget:
 
 
 def format_cost(kind: CostKind, amount: float) -> str:
-    """Write a cost with four digits and its unit, like "7.31 ms", "5.2 GFLOPs" or "912 params".
-
-    Args:
-        kind: The unit of `amount`.
-        amount: At least 0.
-    """
+    """Write a cost of at least 0 with four digits and its unit, like "7.31 ms", "5.2 GFLOPs" or "912 params"."""
     fitting = [item for item in _PREFIXES.items() if item[1] <= amount and kind != "ms"]
     prefix, scale = fitting[-1] if fitting else ("", 1.0)
     digits = f"{amount / scale:.0f}" if amount / scale >= 1000 else f"{amount / scale:.4g}"

@@ -14,9 +14,8 @@ class BudgetReport:
 
     Args:
         asked: The budget as the user wrote it.
-        kind: The unit of the costs.
-        predicted: Cost by the cost model.
-        measured: Cost as measured on the device, or counted.
+        predicted: The cost by the cost model, in the unit `kind`.
+        measured: The cost as measured on the device, or counted.
         met: Whether the measured cost is within the budget.
         advice: Which setting would meet the budget; None if it is met.
 

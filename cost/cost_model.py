@@ -20,9 +20,8 @@ class CostModel:
     eq. 6, for any cost that adds up).
 
     Args:
-        kind: The unit of the costs.
-        rest: Cost of a network without its operators.
-        candidates: (cells, candidates), what a candidate adds in each step of a cell, in float64.
+        rest: The cost of a network without its operators, in the unit `kind`.
+        candidates: What each candidate adds in a step of each cell, (cells, candidates) in float64.
 
     Example:
         >>> model = CostModel("ms", 7.0, torch.tensor([[1.0, 3.0]], dtype=torch.float64))

@@ -28,6 +28,7 @@ class CostPenalty:
         table: The measurements that the model of time is made of.
 
     Example:
+        >>> import torch
         >>> model = CostModel("ms", 30.0, torch.zeros(1, 2, dtype=torch.float64))
         >>> penalty = CostPenalty({"ms": model}, weight=0.1, budget=Budget("20ms", "ms", 20.0), budget_weight=4.0)
         >>> penalty.term(torch.full((1, 1, 2), 0.5))
@@ -74,11 +75,12 @@ def open_cost_penalty(
         UserError: If the cache cannot be read or written.
 
     Example:
+        >>> import torch
         >>> space = SearchSpace(4, ("successive",), 1, ("identity", "dense_k3_d1"))
         >>> target = DeploymentTarget(16, 16, torch.device("cpu"))
         >>> budget = Budget("1kparams", "params", 1000.0)
         >>> open_cost_penalty(space, target, weight=0.0, budget=budget, budget_weight=1.0).models["params"].rest
-        270.0
+        696.0
     """
     models: dict[CostKind, CostModel] = {}
     measured: LatencyTable = {}

@@ -19,9 +19,8 @@ class DeploymentTarget:
     """A device, and the size of the images that networks are to fuse on it.
 
     Args:
-        height: Of the images, in pixels.
-        width: Of the images, in pixels.
-        device: Where networks run.
+        height: Height of the images, in pixels.
+        width: Width of the images, in pixels.
 
     Example:
         >>> DeploymentTarget(480, 640, torch.device("cpu")).cost("params", nn.Linear(3, 1))

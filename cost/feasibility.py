@@ -23,9 +23,10 @@ def check_feasible(space: SearchSpace, budget: Budget, model: CostModel, target:
         UserError: If even the cheapest network is above the budget. The message says which setting would help.
 
     Example:
+        >>> import torch
         >>> space = SearchSpace(8, ("successive",), 1, ("identity", "dense_k3_d1"))
         >>> target = DeploymentTarget(16, 16, torch.device("cpu"))
-        >>> check_feasible(space, Budget("1kparams", "params", 1e3), count_costs("params", space, target), target)
+        >>> check_feasible(space, Budget("5kparams", "params", 5e3), count_costs("params", space, target), target)
     """
     cost = _least_cost(space, space, model, target)
     if cost > budget.amount:
@@ -43,10 +44,11 @@ def suggest_setting(space: SearchSpace, budget: Budget, model: CostModel, target
         model: Of the costs of the space, in the unit of the budget.
 
     Example:
+        >>> import torch
         >>> space = SearchSpace(8, ("successive",), 1, ("identity", "dense_k3_d1"))
         >>> target = DeploymentTarget(16, 16, torch.device("cpu"))
-        >>> suggest_setting(space, Budget("500params", "params", 500.0), count_costs("params", space, target), target)
-        'space.channels=4 would meet it (270 params)'
+        >>> suggest_setting(space, Budget("1kparams", "params", 1e3), count_costs("params", space, target), target)
+        'space.channels=4 would meet it (696 params)'
     """
     least = math.inf, ""
     for changes in _smaller_spaces(space):

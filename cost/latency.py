@@ -23,8 +23,7 @@ def measure(passes: Sequence[ForwardPass], device: torch.device, progress: Progr
     median of the rounds. A pass that takes seconds runs once.
 
     Args:
-        passes: They run in inference mode.
-        device: Where they run.
+        passes: These run in inference mode.
         progress: Advances `ROUNDS` times for each pass.
 
     Returns:

@@ -26,10 +26,8 @@ class LatencyPrediction:
     """Networks of a search space with their predicted and their measured time.
 
     Args:
-        networks: The sample.
-        predicted: Milliseconds of each network by the latency model.
-        measured: Milliseconds of each network.
-        device: Name of the device.
+        predicted: Milliseconds of each network, by the latency model.
+        measured: Milliseconds of each network, on the device.
         table: The file that keeps the measurements of the parts.
 
     Example:
@@ -66,8 +64,7 @@ def check_latency_prediction(
     """Predict and measure networks drawn uniformly from a search space.
 
     Args:
-        networks: Size of the sample, at least 1.
-        seed: Determines the sample.
+        networks: The size of the sample, at least 2.
         fresh: Whether to measure the parts anew that the cache has.
 
     Raises:
@@ -110,12 +107,13 @@ def print_latency_prediction(prediction: LatencyPrediction) -> None:
     """Print a row for each network by increasing measured time, and how well the times were predicted.
 
     Example:
-        >>> space = SearchSpace(8, ("successive",), 1, ("identity",))
-        >>> prediction = LatencyPrediction([space.bare], [9.0], [10.0], "a CPU", Path("latency.yaml"))
+        >>> network = SearchSpace(8, ("successive",), 1, ("identity",)).bare
+        >>> prediction = LatencyPrediction([network] * 2, [9.0, 21.0], [10.0, 20.0], "a CPU", Path("latency.yaml"))
         >>> print_latency_prediction(prediction)
         cell 1 (successive) predicted ms measured ms  error
         identity                    9.00       10.00 -10.0%
-        rank correlation nan, median error 10.0%, on a CPU
+        identity                   21.00       20.00  +5.0%
+        rank correlation 1.000, median error 7.5%, on a CPU
         table     latency.yaml
     """
     titles = [f"cell {index} ({cell.kind})" for index, cell in enumerate(prediction.networks[0].cells, start=1)]

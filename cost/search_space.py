@@ -14,12 +14,10 @@ class SearchSpace:
 
     Args:
         channels: Feature maps between stem and head, even.
-        cells: The kind of each cell.
-        steps: Operators in each cell.
-        operators: Ids of the candidates.
-        norm: "batch", "group" or "none", after pointwise convolutions.
-        stem: "full", or "half" to work at half the height and width.
-        head: "direct" or "envelope".
+        cells: The kind of each cell, a key of `CELL_KINDS`.
+        steps: The number of operators in each cell.
+        operators: The candidates, by their ids.
+        norm: As in `Genotype`, like `stem` and `head`.
 
     Example:
         >>> space = SearchSpace(4, ("successive",), 2, ("identity", "dense_k3_d1"))

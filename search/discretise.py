@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..cost import Choices, CostModel
+from ..cost import CostModel
+from ..cost.search_space import Choices
 
 SMALLEST_PROBABILITY = 1e-45  # stands for a probability that has become 0, so that a network with one can be compared
 _ROUNDING = 1e-12

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..cost import BudgetReport, Choices, CostPenalty, DeploymentTarget, SearchSpace, suggest_setting
+from ..cost import BudgetReport, CostPenalty, DeploymentTarget, SearchSpace, suggest_setting
+from ..cost.search_space import Choices
 from ..downstream import keep_task_network
 from ..drawing import draw
 from ..genotypes import Genotype

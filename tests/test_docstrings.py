@@ -27,6 +27,7 @@ MODULES = sorted(PACKAGES)
 # Packages or modules whose docstrings follow the template. Add a room here when it does.
 DONE = (
     "bilevel",
+    "cost",
     "data",
     "objectives",
     *(f"runtime.{name}" for name in ("averaged_gradients", "averaging", "device", "distribution", "errors")),
