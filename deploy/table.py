@@ -5,15 +5,18 @@ import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
 
 from ..objectives.metrics import METRICS
 from ..runtime.files import write_atomically
 from ..runtime.terminal import output_console, print_table
 from .evaluation import Evaluation
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 _STYLES = ("", "bold", "underline")  # by place
 _MARKDOWN = ("{}", "**{}**", "<ins>{}</ins>")
@@ -24,7 +27,7 @@ _LATEX_ESCAPES = str.maketrans(
 )
 
 
-def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> None:
+def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -> None:
     """Print means, with the best and second best marked, and mean ranks; as many tables as the width asks for.
 
     Args:
@@ -173,7 +176,9 @@ def legend(evaluation: Evaluation) -> str:
     return f"{marks}rank: mean rank over the {len(evaluation.metrics)} metrics, 1 is best{trivial}"
 
 
-def _terminal_rows(evaluation: Evaluation, columns: Sequence[int]) -> Iterator[list[Text]]:
+def _terminal_rows(evaluation: Evaluation, columns: Sequence[int]) -> Iterator[list["Text"]]:
+    from rich.text import Text
+
     texts, places = mean_texts(evaluation), evaluation.places
     for index, name in enumerate(evaluation.methods):
         usual = "dim" if name in evaluation.trivial else ""

@@ -4,12 +4,13 @@ import time
 from collections import deque
 from datetime import timedelta
 from types import TracebackType
-
-import rich.progress
-from rich.console import Console
-from rich.table import Column
+from typing import TYPE_CHECKING
 
 from .terminal import leads
+
+if TYPE_CHECKING:
+    import rich.progress
+    from rich.console import Console
 
 # Without a terminal: a line after the shortest time if this part of the work is done, else after the longest time.
 _SHORTEST_SECONDS = 5.0
@@ -36,15 +37,16 @@ class Progress:
     """
 
     def __init__(
-        self, total: int, description: str, start: int = 0, *, unit: str = "steps", console: Console | None = None
+        self, total: int, description: str, start: int = 0, *, unit: str = "steps", console: "Console | None" = None
     ) -> None:
+        from rich.console import Console  # here and below, because loading a network has to be quick
+
         self.total = total
         self.description = description
         self.completed = start
         self._unit = unit
         self._console = console or Console(stderr=True, quiet=not leads())
         self._bar: rich.progress.Progress | None = None
-        self._task = rich.progress.TaskID(0)
 
     def __enter__(self) -> "Progress":
         self._started = time.monotonic()
@@ -52,6 +54,9 @@ class Progress:
         self._times = deque([self._started], maxlen=101)
         self._shown_at, self._shown = float("-inf"), self.completed
         if self._console.is_terminal:
+            import rich.progress
+            from rich.table import Column
+
             # On a narrow terminal the status is cut first, then the bar; the numbers stay.
             whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=1)
             self._bar = rich.progress.Progress(

@@ -83,6 +83,19 @@ def test_importing_the_package_is_light():
     assert done.stdout == "[]\n"
 
 
+def test_loading_a_network_imports_nothing_slow():
+    program = (
+        "import sys, torch; before = set(sys.modules); import timfuse; timfuse.load('ivif', 'cpu');"
+        "print(*sorted({name for name in set(sys.modules) - before if name.count('.') < 2}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "timfuse.deploy" in loaded
+    slow = {"torch._dynamo", "torch._inductor", "torch.onnx", "sympy", "scipy", "pandas", "pydantic", "rich"}
+    slow |= {"matplotlib", "networkx", "optuna", "sqlalchemy", "transformers", "torchmetrics", "higher"}
+    assert loaded & slow == set()
+
+
 @pytest.mark.parametrize("name", [name for name in MODULES if name.count(".") == 1 and name != "timfuse.cli"])
 def test_public_names_exist_and_are_listed_once(name):
     module = importlib.import_module(name)
