@@ -113,7 +113,7 @@ def test_a_run_that_has_begun_is_not_refused_when_it_goes_on(tiny, clock):
     config = tiny(space=SPACE, search=FAST, cost={"budget": "22ms"})
     search(config)
     clock.update(channels=1000.0)
-    assert search(config, resume=True).budget.met
+    assert not search(config, resume=True).budget.met
     with pytest.raises(UserError, match="cannot be met"):
         search(config, overwrite=True)
     assert (config.run / "genotype.yaml").is_file()
