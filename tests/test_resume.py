@@ -24,7 +24,7 @@ from .tiny_runs import (
     write_networks,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 EVERY = {"checkpoint_every": 5, "validate_every": 4}
 # Where everything that a strategy keeps changes at every step.

@@ -2,7 +2,7 @@ import pytest
 
 from timfuse.genotypes import TASKS
 from timfuse.meta_init import AdaptConfig, MetaInitConfig
-from timfuse.meta_init.meta_init_config import LEARN_RATES, TaskSection
+from timfuse.meta_init.meta_init_config import LEARN_RATES
 from timfuse.objectives import TASK_LOSSES, FusionLoss
 from timfuse.runtime.config import config_to_yaml, load_config
 from timfuse.runtime.errors import UserError
@@ -79,20 +79,18 @@ def test_rates_are_learnt_where_the_gradient_is_known():
 
 
 def test_the_loss_of_a_task_is_its_own_unless_one_is_given():
-    assert TaskSection().fusion_loss("mri-ct", 64) == TASK_LOSSES["mri-ct"]
-    assert TaskSection(sources=("a", "b")).fusion_loss("mine", 64) == FusionLoss()
-    given = load("tasks.mri-ct.loss.exposed=2").used_tasks["mri-ct"]
-    assert given.fusion_loss("mri-ct", 64) == FusionLoss(exposed=2)
+    def loss(name, *settings):
+        config = load("data.synthetic_pairs=4", *settings)
+        return config.data.open_task(name, config.used_tasks[name], 0).loss
+
+    assert loss("mri-ct") == TASK_LOSSES["mri-ct"]
+    assert loss("mri-ct", "tasks.mri-ct.loss.exposed=2") == FusionLoss(exposed=2)
 
 
-def test_a_loss_whose_windows_are_larger_than_the_crops(monkeypatch):
-    message = r"data\.crop = 16 is too small for this loss .*; choose a larger one"
-    given = load("data.crop=16", "tasks.mri-ct.loss.fidelity=1").used_tasks["mri-ct"]
-    with pytest.raises(UserError, match=message):
-        given.fusion_loss("mri-ct", 16)
-    monkeypatch.setitem(TASK_LOSSES, "multi-focus", FusionLoss(sharper=1))
-    with pytest.raises(UserError, match=message):
-        TaskSection().fusion_loss("multi-focus", 16)
+def test_a_loss_whose_windows_are_larger_than_the_crops():
+    config = load("data.synthetic_pairs=4", "data.crop=16", "tasks.mri-ct.loss.fidelity=1")
+    with pytest.raises(UserError, match=r"data\.crop = 16 is too small for this loss .*; choose a larger one"):
+        config.data.open_task("mri-ct", config.used_tasks["mri-ct"], 0)
 
 
 def test_a_config_comes_back_from_yaml(tmp_path):
@@ -101,10 +99,7 @@ def test_a_config_comes_back_from_yaml(tmp_path):
     assert load_config(MetaInitConfig, tmp_path / "config.yaml") == config
 
 
-def test_an_adaptation_needs_a_start_and_a_task():
-    config = load_config(AdaptConfig, None, ["run=a", "init=b", "task=mri-ct"])
-    assert (config.data, config.sources, config.colour, config.loss) == (None, None, None, None)
-    for missing in ("run", "init", "task"):
-        settings = [f"{key}=x" for key in ("run", "init", "task") if key != missing]
-        with pytest.raises(UserError, match=f"^{missing} is missing.*; add it"):
-            load_config(AdaptConfig, None, settings)
+def test_an_adaptation_has_a_start_and_a_task_by_default():
+    config = load_config(AdaptConfig, None, [])
+    assert (config.init, config.task) == ("all-tasks", "infrared-visible")
+    assert (config.data.roots, config.sources, config.colour, config.loss) == ((None,), None, None, None)

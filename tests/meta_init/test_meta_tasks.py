@@ -1,21 +1,33 @@
+from pathlib import Path
+
 import pytest
 
 from timfuse.data import write_pixels
 from timfuse.genotypes import TASKS
 from timfuse.meta_init import MetaInitConfig
-from timfuse.meta_init.meta_init_config import EpisodeDataSection
+from timfuse.meta_init.meta_init_config import EpisodeDataSection, TaskSection
 from timfuse.objectives import TASK_LOSSES, FusionLoss
 from timfuse.runtime.errors import UserError
 
 from .conftest import NAMES, blobs, write_pairs
 
 
-def open_tasks(data, sections, seed):
-    return [data.open_task(name, section, seed) for name, section in sections.items()]
+@pytest.fixture
+def opened(folders):
+    """A function that opens a task with keys of its section; by default of the small data sets."""
+
+    def open_task(name, seed=0, data=None, **content):
+        section = TaskSection.model_validate(content, strict=False)
+        data = EpisodeDataSection(
+            **{"root": folders, "crop": 20, "support": 2, "query": 2, "validation": 0.2} | (data or {})
+        )
+        return data.open_task(name, section, seed)
+
+    return open_task
 
 
-def test_pairs_are_dealt_out_between_training_and_validation(small_data, sections):
-    tasks = open_tasks(small_data, sections(mri_ct={}, infrared_visible={"weight": 2}), 0)
+def test_pairs_are_dealt_out_between_training_and_validation(opened):
+    tasks = [opened("mri-ct"), opened("infrared-visible", weight=2.0)]
     assert [(task.name, task.weight) for task in tasks] == [("mri-ct", 1), ("infrared-visible", 2)]
     for task in tasks:
         assert sorted(task.training + task.validation) == list(range(len(NAMES[task.name])))
@@ -23,29 +35,28 @@ def test_pairs_are_dealt_out_between_training_and_validation(small_data, section
         assert all(task.blocks)
 
 
-def test_blocks_are_patients(small_data, sections):
-    (task,) = open_tasks(small_data, sections(mri_ct={}), 0)
+def test_blocks_are_patients(opened):
+    task = opened("mri-ct")
     patients = [{task.source.names[index][:-3] for index in block} for block in task.blocks]
     assert all(len(patient) == 1 for patient in patients)
     assert len(set.union(*patients)) == len(patients)
 
 
-def test_the_split_depends_on_the_seed_alone(small_data, sections):
-    splits = [open_tasks(small_data, sections(infrared_visible={}), seed)[0].validation for seed in (0, 0, 1)]
+def test_the_split_depends_on_the_seed_alone(opened):
+    splits = [opened("infrared-visible", seed).validation for seed in (0, 0, 1)]
     assert splits[0] == splits[1] != splits[2]
 
 
-def test_a_task_with_several_folders_has_the_pairs_of_all(small_data, sections, folders, tmp_path):
+def test_a_task_with_several_folders_has_the_pairs_of_all(opened, tmp_path):
     more = write_pairs(tmp_path / "more", ["x1", "x2", "x3", "x4", "x5"], ("ir", "vis"))
-    (task,) = open_tasks(small_data, sections(infrared_visible={"root": ["infrared-visible", str(more)]}), 0)
+    task = opened("infrared-visible", root=["infrared-visible", str(more)])
     assert sorted(task.training + task.validation) == list(range(15))
     held = [task.source.names[index] for index in task.validation]
     assert sum(name.startswith("x") for name in held) == 1  # of each folder a fifth
     for block in task.blocks:
         assert len({index < 10 for index in block}) == 1
     with_others = {task.source.names[index]: index for index in range(15)}
-    data = EpisodeDataSection(root=tmp_path, crop=20, support=1, query=1)
-    (alone,) = open_tasks(data, sections(infrared_visible={"root": "more"}), 0)
+    alone = opened("infrared-visible", data={"root": tmp_path, "support": 1, "query": 1}, root="more")
     for name in ("x1", "x5"):
         for one, other in zip(
             task.source[with_others[name]], alone.source[alone.source.names.index(name)], strict=True
@@ -53,17 +64,18 @@ def test_a_task_with_several_folders_has_the_pairs_of_all(small_data, sections, 
             assert (one == other).all()
 
 
-def test_lists_of_names_are_kept(small_data, sections, tmp_path):
+def test_lists_of_names_are_kept(opened, tmp_path):
     root = write_pairs(tmp_path / "a", [f"{index}" for index in range(8)], ("ir", "vis"))
     (root / "train.txt").write_text("0\n1\n2\n3\n")
     (root / "val.txt").write_text("6\n7\n")
-    (task,) = open_tasks(small_data, sections(infrared_visible={"root": str(root)}), 0)
+    task = opened("infrared-visible", root=str(root))
     assert sorted(task.training) == [0, 1, 2, 3]
     assert task.validation == (6, 7)
 
 
 def test_synthetic_pairs_of_every_task_by_default():
-    tasks = open_tasks(EpisodeDataSection(synthetic_pairs=20), MetaInitConfig().used_tasks, 0)
+    data = EpisodeDataSection(synthetic_pairs=20)
+    tasks = [data.open_task(name, section, 0) for name, section in MetaInitConfig().used_tasks.items()]
     assert [task.name for task in tasks] == list(TASKS)
     assert [task.loss for task in tasks] == [TASK_LOSSES[name] for name in TASKS]
     assert all(len(task.source) == 20 for task in tasks)
@@ -71,15 +83,14 @@ def test_synthetic_pairs_of_every_task_by_default():
     assert len({task.source[0][0].tobytes() for task in medical}) == 3  # no two tasks show the same head
 
 
-def test_a_task_of_ones_own_has_two_folders_and_the_usual_loss(small_data, sections):
-    (task,) = open_tasks(small_data, sections(thermal={"sources": ["xray", "neutron"]}), 0)
+def test_a_task_of_ones_own_has_two_folders_and_the_usual_loss(opened):
+    task = opened("thermal", sources=["xray", "neutron"])
     assert task.source.names == tuple(NAMES["thermal"])
     assert task.loss == FusionLoss()
 
 
-def test_unusual_folders_of_a_known_task(small_data, sections):
-    content = {"root": "thermal", "sources": ["xray", "neutron"]}
-    (task,) = open_tasks(small_data, sections(mri_ct=content), 0)
+def test_unusual_folders_of_a_known_task(opened):
+    task = opened("mri-ct", root="thermal", sources=["xray", "neutron"])
     assert task.source.names == tuple(NAMES["thermal"])
 
 
@@ -92,24 +103,23 @@ def test_unusual_folders_of_a_known_task(small_data, sections):
         ({"loss": {"fidelity": 1}}, "data.crop = 20 is too small for this loss"),
     ],
 )
-def test_what_cannot_be_is_one_line(small_data, sections, task, message):
+def test_what_cannot_be_is_one_line(opened, task, message):
     with pytest.raises(UserError) as caught:
-        open_tasks(small_data, sections(mri_ct=task), 0)
+        opened("mri-ct", **task)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_folders_with_images_of_two_sizes(small_data, sections, tmp_path):
+def test_folders_with_images_of_two_sizes(opened, tmp_path):
     root = write_pairs(tmp_path / "a", ["1", "2", "3", "4", "5", "6"], ("mri", "ct"))
     write_pixels(root / "ct" / "3.png", blobs(0)[:24])
     with pytest.raises(UserError, match=r"the pair 3 has two sizes: .* is 28x28, .* is 28x24; bring both to one"):
-        open_tasks(small_data, sections(mri_ct={"root": str(root)}), 0)
+        opened("mri-ct", root=str(root))
 
 
-def test_real_folders(shared, sections):
+def test_real_folders(shared):
+    data = EpisodeDataSection(root=shared / "data")
     roots = {"mri-ct": "medical/mri-ct", "multi-exposure": "mef", "multi-focus": "mff"}
-    tasks = open_tasks(
-        EpisodeDataSection(root=shared / "data"), sections(**{name: {"root": root} for name, root in roots.items()}), 0
-    )
+    tasks = [data.open_task(name, TaskSection(root=Path(root)), 0) for name, root in roots.items()]
     assert all(len(task.blocks) > 2 for task in tasks)
     assert all(len(task.validation) > 1 for task in tasks)

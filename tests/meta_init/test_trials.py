@@ -5,7 +5,6 @@ import torch
 
 from timfuse.genotypes import load_genotype
 from timfuse.meta_init.episodes import validation_query
-from timfuse.meta_init.meta_tasks import open_tasks
 from timfuse.meta_init.rates import adaptation_of, adapting_layers
 from timfuse.meta_init.trials import adapt_and_score, adaptation_curve, make_trials, pair_loss
 from timfuse.operators import build_network
@@ -19,14 +18,20 @@ def config(tiny):
     return tiny(inner={"learning_rate": 1e-2})
 
 
+def make(config, tasks, seed=0):
+    data = config.data
+    sizes = {"support": data.support, "query": data.query, "crop": data.crop}
+    return make_trials(tasks, **sizes, steps=4, episodes=2, seed=seed, device=CPU)
+
+
 @pytest.fixture
 def tasks(config):
-    return open_tasks(config.data, config.used_tasks, config.seed)
+    return [config.data.open_task(name, section, config.seed) for name, section in config.used_tasks.items()]
 
 
 @pytest.fixture
 def trials(config, tasks):
-    return make_trials(tasks, config.data, steps=4, episodes=2, seed=config.seed, device=CPU)
+    return make(config, tasks)
 
 
 @pytest.fixture
@@ -40,8 +45,8 @@ def network(genotype):
 
 @pytest.fixture
 def adaptation(network, config):
-    layers = adapting_layers(network, config)
-    return adaptation_of(layers, torch.full((len(layers),), config.inner.learning_rate), config.inner)
+    layers = adapting_layers(network, None)
+    return adaptation_of(layers, torch.full((len(layers),), config.inner.learning_rate), config.inner.optimizer)
 
 
 def everything(trial):
@@ -51,8 +56,8 @@ def everything(trial):
 
 
 def test_trials_are_the_same_throughout(config, tasks, trials):
-    again = make_trials(tasks[::-1], config.data, steps=4, episodes=2, seed=config.seed, device=CPU)[::-1]
-    other = make_trials(tasks, config.data, steps=4, episodes=2, seed=1, device=CPU)
+    again = make(config, tasks[::-1])[::-1]
+    other = make(config, tasks, seed=1)
     for trial, same, different in zip(trials, again, other, strict=True):
         assert trial.task is same.task
         assert all(torch.equal(*both) for both in zip(everything(trial), everything(same), strict=True))
@@ -126,10 +131,9 @@ def test_adapting_in_place_ends_at_the_last_score_and_lowers_the_support_loss(ne
         assert pair_loss(loss, network.eval(), episode.query).item() == pytest.approx(curve[30], rel=0.5)
 
 
-def test_progress_advances_by_every_step(network, adaptation, trials, monkeypatch):
-    advanced = []
-    monkeypatch.setattr(Progress, "advance", lambda progress, status="": advanced.append(status))
+def test_progress_advances_by_every_step(network, adaptation, trials, capsys):
     (trial, *_) = trials
     with Progress(4, "adapting") as progress:
         curve = adapt_and_score(network, adaptation, trial.task.loss, trial.episodes[0], (0, 1, 4), progress)
-    assert advanced == [f"validation loss {curve[count]:.4f}" for count in (1, 4, 4, 4)]
+        assert progress.completed == 4
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"validation loss {curve[4]:.4f}")

@@ -214,7 +214,7 @@ def test_a_search_by_detection_from_pairs_to_a_network_and_its_detector(tiny, sc
         "init": None,
         "classes": ["person", "bicycle", "car"],
     }
-    assert sum(genotype.provenance["data"][f"{part}_pairs"] for part in ("weight", "architecture", "validation")) == 8
+    assert sum(genotype.provenance["data"][f"{part}_pairs"] for part in ("training", "architecture", "validation")) == 8
     rows = read_history(config.run / "history.jsonl")
     assert all(math.isfinite(row["outer_loss"]) and math.isfinite(row["task_gradient_norm"]) for row in rows)
     assert [row["entropy"] == 1 for row in rows] == [True] * 4 + [False] * 8

@@ -50,7 +50,7 @@ def load(*settings):
         ),
         (["data.synthetic_pairs=2"], "data.synthetic_pairs = 2 must be greater than or equal to 3"),
         (["seed=-1"], "seed = -1 must be greater than or equal to 0"),
-        (["task=mri-ct"], "task = \"mri-ct\" must be 'infrared-visible'"),
+        (["task=mri-tc"], "unknown task 'mri-tc' (did you mean 'mri-ct'?)"),
     ],
 )
 def test_what_cannot_be_is_one_line_with_the_key(settings, message):
