@@ -11,15 +11,15 @@ import torch
 
 from timfuse.data import write_scenes
 from timfuse.genotypes import load_genotype
+from timfuse.runtime import loop
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_to_yaml
 from timfuse.runtime.distribution import Ranks
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
-from timfuse.search import search, search_recipe
+from timfuse.search import search
 
-from ..processes import PATIENCE, finish, start
-from .test_resume import logged
+from ..processes import PATIENCE, finish, logged, start
 
 # Searches in double precision, whose networks nobody asks for.
 PROGRAM = """
@@ -31,8 +31,9 @@ from timfuse.data import batch_stream, images, window
 from timfuse.runtime.config import load_config
 from timfuse.runtime.distribution import open_ranks
 from timfuse.runtime.errors import UserError
-from timfuse.runtime.led_run import LedRun
+from timfuse.runtime.loop import Loop
 from timfuse.search import SearchConfig, search
+from timfuse.objectives import FusionLoss
 from timfuse.search import search_recipe
 
 torch.set_default_dtype(torch.float64)
@@ -42,13 +43,12 @@ search_recipe.conclude = lambda *arguments: None
 rank = int(os.environ["RANK"])
 
 
-class Poisoned(search_recipe.FusionLoss):
-    def __call__(self, *images):
-        return super().__call__(*images) * (math.nan if rank == 1 else 1.0)
+def poisoned(loss, *images):
+    return fusion_loss(loss, *images) * (math.nan if rank == 1 else 1.0)
 
 
 def fail(run, state):
-    if run.ranks.leads and state["step"] == 3:
+    if run.ranks.leads and state.step == 3:
         raise UserError("cannot write checkpoint.pt: no space left")
 
 
@@ -67,10 +67,10 @@ except UserError as error:
     print(error)
 """
 FAILING = """
-loss = search_recipe.FusionLoss
+fusion_loss = FusionLoss.__call__
 for name in ("poisoned", "full"):
-    search_recipe.FusionLoss = Poisoned if name == "poisoned" else loss
-    LedRun.save_checkpoint = (lambda run, state: None) if name == "poisoned" else fail
+    FusionLoss.__call__ = poisoned if name == "poisoned" else fusion_loss
+    Loop.save = (lambda run, state: None) if name == "poisoned" else fail
     try:
         run_searches(sys.argv[1:])
     except (UserError, SystemExit) as error:
@@ -108,7 +108,7 @@ def program(tmp_path):
 
 def assert_close(first, second, tolerance=1e-10):
     """Compare what two searches have learnt and measured."""
-    states = [load_checkpoint(run / "checkpoint.pt") for run in (first, second)]
+    states = [load_checkpoint(run / "checkpoint.pt")["state"] for run in (first, second)]
     for name, tensor in states[0]["supernet"].items():
         torch.testing.assert_close(states[1]["supernet"][name], tensor, rtol=0, atol=tolerance, msg=name)
     torch.testing.assert_close(states[1]["logits"], states[0]["logits"], rtol=0, atol=tolerance)
@@ -117,7 +117,9 @@ def assert_close(first, second, tolerance=1e-10):
     for key in ("inner_loss", "outer_loss", "weight_gradient_norm"):
         values = [[row[key] for row in rows if key in row] for rows in histories]
         assert values[0] == pytest.approx(values[1], rel=0, abs=10 * tolerance), key
-    assert histories[0][-1]["validation"] == pytest.approx(histories[1][-1]["validation"], rel=0, abs=tolerance)
+    assert histories[0][-1]["validation"]["mean"] == pytest.approx(
+        histories[1][-1]["validation"]["mean"], rel=0, abs=tolerance
+    )
 
 
 @pytest.mark.slow
@@ -157,7 +159,7 @@ def test_stopped_and_resumed_by_another_number_of_processes(tiny, program):
     for process in processes:
         process.send_signal(signal.SIGINT)
     codes, outputs, lines = finish(processes)
-    step = load_checkpoint(together.run / "checkpoint.pt")["step"]
+    step = load_checkpoint(together.run / "checkpoint.pt")["state"]["step"]
     assert (codes, outputs) == ([0, 2], [f"stopped before step {step}; go on with --resume\n", ""]), lines
     assert 8 <= step == logged(together.run) < 40
     codes, outputs, lines = finish([*first, *start([path, written(together)], 1)])
@@ -173,7 +175,7 @@ def test_one_command_of_torchrun_searches_and_reports_once(tiny):
     done = subprocess.run([*runner, *command], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("genotype  ") == done.stdout.count("cell 1 (successive)") == 1
-    assert load_genotype(config.run).provenance["step"] == 3
+    assert load_genotype(config.run).provenance["steps"] == 3
     assert [row["step"] for row in read_history(config.run / "history.jsonl")] == [0, 1, 2]
 
 
@@ -203,6 +205,6 @@ def test_an_error_that_one_process_meets_ends_all(tiny, program):
 
 
 def test_a_batch_that_cannot_be_split_evenly_is_one_line(tiny, monkeypatch):
-    monkeypatch.setattr(search_recipe, "open_ranks", lambda: contextlib.nullcontext(Ranks(0, 3)))
+    monkeypatch.setattr(loop, "open_ranks", lambda: contextlib.nullcontext(Ranks(0, 3)))
     with pytest.raises(UserError, match=r"^data\.batch_size = 4 cannot be split evenly among 3 ranks; take 3 or 6$"):
         search(tiny(data=FOUR))

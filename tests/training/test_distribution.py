@@ -7,14 +7,14 @@ import torch
 from torch.utils import _pytree
 
 from timfuse.finetune import FinetuneConfig, finetune
-from timfuse.finetune import finetune_recipe as guided
 from timfuse.genotypes import load_genotype
+from timfuse.runtime import loop
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_to_yaml
 from timfuse.runtime.distribution import Ranks
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
-from timfuse.training import train, train_recipe
+from timfuse.training import train
 
 from ..processes import finish, start
 
@@ -26,30 +26,28 @@ import numpy as np
 import torch
 from timfuse.data import batch_stream, images, window
 from timfuse.downstream import CompactDetector, TaskNetwork
-from timfuse.training import TrainConfig, guided, train
-from timfuse.training import train_recipe
-from timfuse.finetune import FinetuneConfig, finetune
+from timfuse.finetune import FinetuneConfig, finetune, finetune_recipe
 from timfuse.finetune.task_validation import Validation
-from timfuse.training.train_validation import Validation as TrainValidation
 from timfuse.objectives import FusionLoss
+from timfuse.runtime import loop
 from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
-from timfuse.runtime.led_run import LedRun
+from timfuse.training import TrainConfig, train, train_recipe
+from timfuse.training.train_validation import Validation as TrainValidation
 
-rank, guided = int(os.environ["RANK"]), guided.recipe
-train_recipe.conclude = guided.conclude = lambda *arguments: None
-train_recipe.keep_best = guided.keep_best = lambda *arguments: None
+rank = int(os.environ["RANK"])
 train_recipe.validate = lambda *arguments, **options: TrainValidation({"mean": {"loss": 1.0}}, {})
-guided.validate = lambda *arguments, **options: Validation({"loss": 1.0, "AP50": 0.5}, {})
-save_checkpoint = LedRun.save_checkpoint
+finetune_recipe.validate = lambda *arguments, **options: Validation({"mean": {"loss": 1.0, "AP50": 0.5}}, {})
+finetune_recipe.keep_task_network = finetune_recipe.load_task_weights = lambda *arguments: None
+save = loop.Loop.save
 
 
 def keep_own(run, state):
-    torch.save(state, f"{run.path}.{rank}.pt")
-    save_checkpoint(run, state)
+    torch.save(loop.capture(state), f"{run.path}.{rank}.pt")
+    save(run, state)
 
 
-LedRun.save_checkpoint = keep_own
+loop.Loop.save = keep_own
 
 
 def stop_at(step):
@@ -58,7 +56,7 @@ def stop_at(step):
         steps = itertools.count(1)
         yield lambda: next(steps) == step
 
-    train_recipe.deferred_interrupt = guided.deferred_interrupt = interrupted
+    loop.deferred_interrupt = interrupted
 
 
 def run_all(paths):
@@ -86,7 +84,7 @@ class Plain(TaskNetwork):
         return (self.layer(images) - batch.second.square()).square().mean()
 
 
-guided.build_task_network = lambda *arguments: Plain()
+finetune_recipe.build_task_network = lambda *arguments: Plain()
 stop_at(int(sys.argv[1]))
 run_all(sys.argv[2:])
 """
@@ -124,7 +122,7 @@ def program(tmp_path):
 
 
 @pytest.fixture
-def guided_by(tmp_path, genotypes):
+def guided_by(tmp_path, networks):
     """A function that makes the config of a tiny finetuning by a strategy."""
     pytest.importorskip("faster_coco_eval")
 
@@ -133,11 +131,12 @@ def guided_by(tmp_path, genotypes):
             "run": str(tmp_path / run),
             "device": "cpu",
             "init": None,
-            "genotype": str(genotypes / "fusion.yaml"),
+            "genotype": str(networks / "fusion.yaml"),
             "data": {"synthetic_pairs": 5, "crop": 64, "batch_size": 2, "validation": 0.4},
-            "task": {"width": 8, "learning_rate": 5e-3},
+            "downstream": {"width": 8, "learning_rate": 5e-3},
             "guidance": {"strategy": strategy, "detector_steps": 2, **guidance},
             "train": {"steps": 4, "warmup": 1, "learning_rate": 5e-3, "ema": 0.5},
+            "loss": {},
         }
         return FinetuneConfig.model_validate(content, strict=False)
 
@@ -152,7 +151,8 @@ def written(config):
 
 def leaves_of(state):
     """Name and value of everything that a checkpoint holds, but for what the first process alone knows."""
-    shared = {name: value for name, value in state.items() if name not in ("best", "best_loss", "best_step")}
+    own = {name: value for name, value in state["state"].items() if name not in ("best", "best_loss", "best_step")}
+    shared = {"state": own, "rng": state["rng"]}
     return {_pytree.keystr(path): leaf for path, leaf in _pytree.tree_flatten_with_path(shared)[0]}
 
 
@@ -172,12 +172,11 @@ def assert_alike(first, second, tolerance=0.0):
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives_who_then_goes_on(tiny, guided_by, genotypes, first_stage, program):
+def test_two_processes_give_what_one_gives_who_then_goes_on(tiny, guided_by, networks, refining, program):
     def configs(name):
-        refine = {"genotype": str(genotypes / "refine.yaml"), "first_stage": str(first_stage)}
         # Few steps: in flat areas the loss has kinks, at which a training enlarges even its own rounding errors.
         yield tiny(f"train-{name}", train={"steps": 4})
-        yield tiny(f"train-refine-{name}", **refine, train={"steps": 4})
+        yield tiny(f"train-refine-{name}", **refining, train={"steps": 4})
         for strategy, guidance in STRATEGIES.items():
             yield guided_by(f"{strategy}-{name}", strategy, **guidance)
 
@@ -213,7 +212,7 @@ def test_task_networks_stay_alike_and_one_failure_ends_all(tiny, guided_by, prog
     assert codes == [0, 0], lines
     for config in alike:
         first, second = (torch.load(f"{config.run}.{rank}.pt") for rank in range(2))
-        assert first["step"] == (6 if config.guidance.strategy == "detfusion" else 4)
+        assert first["state"]["step"] == (6 if config.guidance.strategy == "detfusion" else 4)
         assert_alike(first, second)
         assert any("running_var" in name for name in leaves_of(first))
     stopped, again, *failed = outputs[0].splitlines()
@@ -240,8 +239,8 @@ def test_the_command_reports_once(tiny):
 
 
 def test_a_batch_that_cannot_be_split_is_one_line(tiny, guided_by, monkeypatch):
-    for module in (train_recipe, guided):
-        monkeypatch.setattr(module, "open_ranks", lambda: contextlib.nullcontext(Ranks(0, 3)))
+    monkeypatch.setattr(loop, "open_ranks", lambda: contextlib.nullcontext(Ranks(0, 3)))
+    monkeypatch.setattr(Ranks, "from_leader", lambda ranks, make: make())
     uneven = r"^data\.batch_size = 2 cannot be split evenly among 3 ranks; take 3$"
     with pytest.raises(UserError, match=uneven):
         train(tiny())
