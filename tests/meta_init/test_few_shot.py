@@ -1,3 +1,5 @@
+"""Adaptations of an initialisation: the network that comes out, how it got there, and what is refused."""
+
 import shutil
 
 import numpy as np
@@ -6,48 +8,44 @@ import torch
 
 from timfuse.deploy import load
 from timfuse.genotypes import load_genotype
-from timfuse.meta_init import AdaptConfig, adapt_to_task, few_shot, meta_initialise
-from timfuse.meta_init.rates import load_rates
-from timfuse.operators import build_network
+from timfuse.meta_init import AdaptConfig, adapt_to_task
+from timfuse.meta_init.episodes import validation_query
+from timfuse.meta_init.meta_init_config import TaskSection
+from timfuse.meta_init.rates import adapting_layers, load_rates, save_rates
+from timfuse.meta_init.trials import pair_loss
+from timfuse.objectives import FusionLoss
+from timfuse.operators import build_network, load_network_folder
 from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.run_folder import RUN_FILES
-from timfuse.runtime.weights import load_into, load_weights
+from timfuse.runtime.weights import load_weights
 
-from .conftest import NOTHING, TASKS, write_pairs
-
-THERMAL = {"sources": ["xray", "neutron"], "colour": "second", "loss": {**NOTHING, "brighter": 1.0}}
-
-
-@pytest.fixture(scope="module")
-def once(tmp_path_factory):
-    """Where the first test leaves the meta-initialisation for the others."""
-    return tmp_path_factory.mktemp("once") / "run"
+from ..equality import assert_same
+from ..tiny_runs import NOTHING
+from .conftest import write_pairs
 
 
 @pytest.fixture
-def trained(tiny, once):
-    """The folder of a meta-initialisation that knows a task of the user's own."""
-    config = tiny("trained", tasks={**TASKS, "thermal": THERMAL}, meta={"pretrain": 6, "steps": 6})
-    if not once.exists():
-        meta_initialise(config)
-        shutil.copytree(config.run, once)
-    return shutil.copytree(once, config.run, dirs_exist_ok=True)
+def adapting(tmp_path, finished, folders):
+    """A function that makes the config of an adaptation of a finished run."""
 
-
-@pytest.fixture
-def adapting(tmp_path, trained, folders):
-    """A function that makes the config of an adaptation of it."""
-
-    def make(run="adapted", task="mri-ct", **content):
-        content = {"data": str(folders / task), "steps": 4, "device": "cpu", **content}
-        content |= {"run": str(tmp_path / run), "init": str(trained), "task": task}
+    def make(run="adapted", task="mri-ct", *, init=None, root=True, pairs=8, **content):
+        root = str(folders / task) if root is True else root
+        content = {"steps": 4, "device": "cpu", "data": {"root": root, "pairs": pairs}, **content}
+        content |= {"run": str(tmp_path / run), "init": str(init or finished[0].run), "task": task}
         return AdaptConfig.model_validate(content, strict=False)
 
     return make
 
 
-def test_a_network_that_fuses_comes_out(drawn, adapting, trained, folders):
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run that a test may change."""
+    return shutil.copytree(finished[0].run, tmp_path / "copy", ignore=shutil.ignore_patterns("pictures"))
+
+
+def test_a_network_that_fuses_comes_out(adapting, finished, folders):
+    trained = finished[0].run
     config = adapting(steps=6, seed=3)
     done = adapt_to_task(config)
     files = {path.relative_to(config.run).as_posix() for path in config.run.rglob("*") if path.is_file()} - {".lock"}
@@ -61,36 +59,46 @@ def test_a_network_that_fuses_comes_out(drawn, adapting, trained, folders):
     assert (genotype.name, genotype.task, genotype.sources) == ("adapted", "mri-ct", None)
     provenance = genotype.provenance
     assert (provenance["seed"], provenance["steps"], provenance["init"]) == (3, 6, str(trained))
-    assert provenance["config_hash"] == config_hash(config)
-    assert provenance["data"] == {"root": str(folders / "mri-ct"), "pairs": 8}
-    assert provenance["validation_loss"] == {f"after {count}": value for count, value in done.curve.items()}
+    assert (provenance["stage"], provenance["config_hash"]) == ("adapt", config_hash(config))
+    assert provenance["data"] == {"root": [str(folders / "mri-ct")], "training_pairs": 8}
+    curve = {f"after {count}": value for count, value in done.curve.items()}
+    assert provenance["metrics"] == {"adapted": {"mri-ct": curve}}
     assert provenance["initialisation"] == load_genotype(trained).provenance
+    # What is loaded is the network as it was validated.
     fuser = load(config.run, "cpu")
     assert fuser.task == "mri-ct"
-    assert fuser(*torch.rand(2, 1, 21, 23)).shape == (1, 21, 23)
+    first, second = torch.rand(2, 1, 1, 21, 23)
+    with torch.no_grad():
+        plain = load_network_folder(config.run)[1].eval()(first, second)
+    assert torch.allclose(fuser(first, second), plain.clamp(0, 1), atol=1e-4)
 
 
-def test_weights_move_from_those_of_the_initialisation_and_the_curve_says_how(adapting, trained):
+def test_weights_move_from_those_of_the_initialisation_and_the_curve_says_how(adapting, finished):
     done = adapt_to_task(adapting(steps=10))
     assert list(done.curve) == list(done.fresh) == [0, 1, 2, 3, 5, 8, 10]
     assert done.pairs == 8
     assert done.seconds > 0
-    start, end = (load_weights(run / "weights.safetensors") for run in (trained, adapting().run))
+    start, end = (load_weights(run / "weights.safetensors") for run in (finished[0].run, adapting().run))
     learnt = [name for name, _ in build_network(done.genotype).named_parameters()]
     assert not all(torch.equal(start[name], end[name]) for name in learnt)
     # The first score is that of the initialisation, whatever the steps; the later ones do not depend on their number.
-    assert adapt_to_task(adapting("few", steps=1)).curve[0] == done.curve[0]
-    assert adapt_to_task(adapting("few", steps=3), overwrite=True).curve[3] == done.curve[3]
+    again = adapt_to_task(adapting("few", steps=3))
+    assert [again.curve[count] for count in range(4)] == [done.curve[count] for count in range(4)]
 
 
-def test_it_steps_at_the_learnt_rates(adapting, trained, monkeypatch):
-    seen = []
-    adaptation_of = few_shot.adaptation_of
-    monkeypatch.setattr(few_shot, "adaptation_of", lambda *given: (seen.append(given), adaptation_of(*given))[1])
-    adapt_to_task(adapting())
-    ((layers, rates, _),) = seen
-    assert torch.equal(rates, load_rates(trained, layers))
-    assert len(set(rates.tolist())) > 1
+def test_it_steps_at_the_learnt_rates(adapting, copied):
+    _, network = load_network_folder(copied)
+    layers = adapting_layers(network, None)
+    rates = torch.full((len(layers),), 1e-30)
+    place = list(layers).index("stem.0")
+    rates[place] = load_rates(copied, layers)[place]
+    save_rates(copied, layers, rates)
+    config = adapting(init=copied)
+    adapt_to_task(config)
+    after = load_weights(config.run / "weights.safetensors")
+    moved = {name for name, parameter in network.named_parameters() if not torch.equal(parameter, after[name])}
+    assert moved
+    assert all(name.startswith("stem.0.") for name in moved)
 
 
 def test_adaptation_on_many_steps_lowers_the_loss(adapting):
@@ -99,32 +107,18 @@ def test_adaptation_on_many_steps_lowers_the_loss(adapting):
 
 
 def test_the_same_seed_gives_the_same_bits(adapting):
-    for run, seed in (("a", 0), ("b", 0), ("c", 1)):
-        adapt_to_task(adapting(run, seed=seed))
-    same, again, other = ((adapting(run).run / "weights.safetensors") for run in "abc")
-    one, two = load_weights(same), load_weights(again)
-    assert all(one[name].numpy().tobytes() == two[name].numpy().tobytes() for name in one)
-    assert not all(torch.equal(one[name], tensor) for name, tensor in load_weights(other).items())
+    curves = [adapt_to_task(adapting(run, seed=seed)).curve for run, seed in (("a", 0), ("b", 0), ("c", 1))]
+    assert curves[0] == curves[1] != curves[2]
+    assert_same(*(load_weights(adapting(run).run / "weights.safetensors") for run in "ab"))
 
 
-def test_so_many_pairs_spread_over_the_training_pairs(adapting, monkeypatch):
-    drawn = []
-    cut = few_shot.cut_crops
-    monkeypatch.setattr(
-        few_shot, "cut_crops", lambda source, pairs, *rest: (drawn.extend(pairs), cut(source, pairs, *rest))[1]
-    )
-    expected = {1: 1, 3: 3, 0: 10, 100: 10}  # ten of the twelve are training pairs
-    for count, used in expected.items():
-        drawn.clear()
-        done = adapt_to_task(adapting("run", pairs=count, steps=30), overwrite=True)
-        assert done.pairs == used
-        assert len(set(drawn)) == used
-        if used == 3:
-            assert max(drawn) - min(drawn) >= 8
+@pytest.mark.parametrize(("count", "used"), [(1, 1), (3, 3), (0, 10), (100, 10)])
+def test_so_many_pairs_of_the_training_pairs(adapting, count, used):
+    assert adapt_to_task(adapting(pairs=count, steps=1)).pairs == used  # ten of the twelve are training pairs
 
 
-def test_a_task_of_ones_own_is_known_by_its_name(adapting, folders):
-    config = adapting(task="thermal")
+def test_colour_and_loss_of_a_task_of_ones_own_are_those_of_the_initialisation(adapting):
+    config = adapting(task="thermal", sources=["xray", "neutron"])
     genotype = adapt_to_task(config).genotype
     assert (genotype.task, genotype.sources, genotype.colour) == ("thermal", ("xray", "neutron"), "second")
     fuser = load(config.run, "cpu")
@@ -135,52 +129,50 @@ def test_a_task_of_ones_own_is_known_by_its_name(adapting, folders):
     assert fused.reshape(-1, 3).mean(0)[0] > fused.reshape(-1, 3).mean(0)[2] + 20
 
 
-def test_what_the_user_says_now_goes_first(adapting, monkeypatch):
-    seen = []
-    score = few_shot.adapt_and_score
-    monkeypatch.setattr(few_shot, "adapt_and_score", lambda *given: (seen.append(given[2]), score(*given))[1])
-    genotype = adapt_to_task(adapting(task="thermal", colour="first", loss={**NOTHING, "intensity": 2.0})).genotype
-    assert genotype.colour == "first"
-    assert genotype.sources == ("xray", "neutron")
-    assert [(loss.intensity, loss.brighter) for loss in seen] == [(2.0, 0.0)] * 2
+def test_what_the_user_says_now_goes_first(adapting, finished):
+    sources = ["xray", "neutron"]
+    done = adapt_to_task(adapting(task="thermal", sources=sources, colour="first", loss=NOTHING | {"intensity": 2.0}))
+    assert done.genotype.colour == "first"
+    # The loss, too: the curve starts at that of the initialisation by it.
+    data, section = finished[0].data, TaskSection(sources=("xray", "neutron"))
+    query = validation_query(data.open_task("thermal", section, 0), data.crop, 0)
+    _, network = load_network_folder(finished[0].run)
+    with torch.no_grad():
+        value = pair_loss(FusionLoss(**NOTHING | {"intensity": 2.0}), network.eval(), query).item()
+    assert done.curve[0] == pytest.approx(value, abs=1e-6)
 
 
 def test_a_task_that_the_initialisation_never_saw(adapting, tmp_path):
-    data = write_pairs(tmp_path / "data", ["a", "b", "c", "d"], ("radar", "optical"))
-    config = adapting(task="radar-optical", data=str(data), sources=["radar", "optical"], colour="second")
+    root = write_pairs(tmp_path / "data", ["a", "b", "c", "d"], ("radar", "optical"))
+    config = adapting(task="radar-optical", root=str(root), sources=["radar", "optical"], colour="second")
     done = adapt_to_task(config)
     assert (done.genotype.task, done.pairs) == ("radar-optical", 3)
     load(config.run, "cpu")
-    exposures = write_pairs(tmp_path / "exposures", ["a", "b", "c", "d"], ("under", "over"))
-    done = adapt_to_task(adapting("known", task="multi-exposure", data=str(exposures)))
+    root = write_pairs(tmp_path / "exposures", ["a", "b", "c", "d"], ("under", "over"))
+    done = adapt_to_task(adapting("known", task="multi-exposure", root=str(root)))
     assert (done.genotype.task, done.genotype.sources, done.genotype.colour_source) == ("multi-exposure", None, "both")
 
 
-def test_pairs_of_several_folders(adapting, folders, tmp_path):
-    more = write_pairs(tmp_path / "more", ["1001", "1002", "2001", "2002"], ("mri", "ct"))
-    roots = [str(folders / "mri-ct"), str(more)]
-    done = adapt_to_task(adapting(data=roots, pairs=0))
-    assert done.genotype.provenance["data"] == {"root": roots, "pairs": 10 + 3}
-
-
 def test_synthetic_pairs_without_a_folder(adapting):
-    done = adapt_to_task(adapting(task="mri-pet", data=None, steps=1))
-    assert done.genotype.provenance["data"] == {"root": "synthetic pairs", "pairs": 8}
+    done = adapt_to_task(adapting(task="mri-pet", root=None, steps=1))
+    assert done.genotype.provenance["data"] == {"root": "synthetic pairs", "training_pairs": 6}
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"task": "mri-tc"}, "unknown task 'mri-tc' (did you mean 'mri-ct'?): use "),
-        ({"task": "radar"}, "unknown task 'radar': use infrared-visible, "),
-        ({"data": "nowhere"}, "the data folder nowhere does not exist; check the path"),
-        ({"task": "radar", "data": None, "sources": ["a", "b"]}, "give its folder"),
+        ({"root": "nowhere"}, "the data folder nowhere does not exist; check the path"),
+        ({"task": "infrared-visible"}, "holds no infrared-visible pairs"),
         ({"device": "tpu"}, "unknown device tpu"),
         ({"steps": 3, "loss": {"fidelity": 1}}, "data.crop = 20 is too small for this loss"),
+        ({"init": "nowhere"}, "no meta-initialisation 'nowhere': give the folder of a `timfuse meta-init` run"),
+        ({"init": "FOLDERS"}, "holds no meta-initialisation; give the folder of a `timfuse meta-init` run"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_nothing_is_written(adapting, folders, content, message):
-    config = adapting(**{"data": str(folders / "mri-ct"), **content})
+    if content.get("init") == "FOLDERS":
+        content = {"init": folders}
+    config = adapting(**{"root": str(folders / "mri-ct"), **content})
     with pytest.raises(UserError) as caught:
         adapt_to_task(config)
     assert message in str(caught.value)
@@ -188,29 +180,16 @@ def test_what_cannot_be_is_one_line_and_nothing_is_written(adapting, folders, co
     assert not config.run.exists()
 
 
-def test_a_folder_that_is_no_meta_initialisation(adapting, trained, tmp_path):
-    for folder, message in (
-        (tmp_path / "nowhere", "no meta-initialisation '.*nowhere': give the folder of a `timfuse meta-init` run"),
-        (tmp_path, "holds no meta-initialisation"),
-    ):
-        config = adapting().model_copy(update={"init": str(folder)})
-        with pytest.raises(UserError, match=message):
-            adapt_to_task(config)
-    adapt_to_task(adapting())
-    with pytest.raises(UserError, match="adapted holds no meta-initialisation"):
-        adapt_to_task(adapting("again").model_copy(update={"init": str(adapting().run)}))
-
-
-def test_files_of_an_initialisation_that_do_not_belong_together(adapting, trained):
-    rates = (trained / "rates.yaml").read_text()
-    (trained / "rates.yaml").write_text(rates.replace("head", "heat"))
+def test_files_of_an_initialisation_that_do_not_belong_together(adapting, copied):
+    rates = (copied / "rates.yaml").read_text()
+    (copied / "rates.yaml").write_text(rates.replace("head", "heat"))
     with pytest.raises(UserError, match="does not name the layers of the network beside it; get both from one run"):
-        adapt_to_task(adapting())
-    (trained / "rates.yaml").write_text(rates)
-    genotype = (trained / "genotype.yaml").read_text()
-    (trained / "genotype.yaml").write_text(genotype.replace("channels: 4", "channels: 6"))
+        adapt_to_task(adapting(init=copied))
+    (copied / "rates.yaml").write_text(rates)
+    genotype = (copied / "genotype.yaml").read_text()
+    (copied / "genotype.yaml").write_text(genotype.replace("channels: 4", "channels: 6"))
     with pytest.raises(UserError, match="these weights belong to another architecture"):
-        adapt_to_task(adapting("again"))
+        adapt_to_task(adapting(init=copied))
 
 
 def test_a_network_is_not_overwritten_by_accident(adapting):
@@ -220,20 +199,9 @@ def test_a_network_is_not_overwritten_by_accident(adapting):
     assert list(adapt_to_task(adapting(steps=2), overwrite=True).curve) == [0, 1, 2]
 
 
-def test_a_loss_that_becomes_infinite(adapting, trained):
-    path = trained / "rates.yaml"
+def test_a_loss_that_becomes_infinite(adapting, copied):
+    path = copied / "rates.yaml"
     lines = [line.partition(":")[0] + ": 1.0e+30" for line in path.read_text().splitlines()]
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(UserError, match=r"^the validation loss is not finite after \d steps; give fewer with --steps$"):
-        adapt_to_task(adapting())
-
-
-def test_the_network_is_as_validated(adapting):
-    config = adapting()
-    done = adapt_to_task(config)
-    network = build_network(done.genotype).eval()
-    load_into(network, config.run / "weights.safetensors")
-    first, second = torch.rand(2, 1, 1, 20, 20)
-    with torch.no_grad():
-        plain = network(first, second)
-    assert torch.allclose(load(config.run, "cpu")(first, second), plain.clamp(0, 1), atol=1e-4)
+        adapt_to_task(adapting(init=copied))
