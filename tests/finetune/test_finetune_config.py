@@ -2,20 +2,22 @@ import pytest
 
 from timfuse.bilevel import ESTIMATORS
 from timfuse.finetune import FinetuneConfig
-from timfuse.objectives import FusionLoss
 from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
 
 
 def load(*settings):
-    return load_config(FinetuneConfig, None, settings)
+    return load_config(FinetuneConfig, None, ["downstream.kind=detection", *settings])
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         (["guidance.stategy=joint"], "unknown key guidance.stategy (--set guidance.stategy=joint); did you mean"),
-        (["guidance.strategy=lagrange"], "guidance.strategy = \"lagrange\" must be 'frozen', 'joint', 'lagrangian'"),
+        (
+            ["guidance.strategy=lagrange"],
+            "guidance.strategy = \"lagrange\" must be 'fusion', 'frozen', 'joint', 'lagrangian'",
+        ),
         (["guidance.weight=-1"], "guidance.weight = -1 must be greater than or equal to 0"),
         (["guidance.tolerance=-0.1"], "guidance.tolerance = -0.1 must be greater than or equal to 0"),
         (["guidance.multiplier_rate=0"], "guidance.multiplier_rate = 0 must be greater than 0"),
@@ -30,9 +32,15 @@ def load(*settings):
         ),
         (["guidance.estimator_options={clip: -3}"], "guidance.estimator_options.clip = -3 must be a number from 0 on"),
         (["guidance.images=first"], "must be guidance.strategy=frozen to learn on first images"),
-        (["task.kind=depth"], "task.kind = \"depth\" must be 'detection' or 'segmentation'"),
-        (["task.width=9"], "task.width = 9 must be a multiple of 8"),
-        (["train.steps=50"], "must be longer than the warm-up: warmup 50 >= steps 50"),
+        (["guidance.strategy=fusion"], "must have a guidance.strategy for detection, such as lagrangian"),
+        (["downstream.kind=depth"], "downstream.kind = \"depth\" must be 'detection' or 'segmentation'"),
+        (["downstream.width=9"], "downstream.width = 9 must be a multiple of 8"),
+        (
+            ["downstream.kind=segmentation", "guidance.strategy=detfusion"],
+            "must have downstream.kind = detection for detfusion",
+        ),
+        (["downstream=null", "guidance.strategy=joint"], "must have a downstream task for guidance.strategy = joint"),
+        (["train.warmup=2000"], "must be longer than the warm-up: warmup 2000 >= steps 2000"),
         (["train.ema=1"], "train.ema = 1 must be less than 1"),
         (["data.crop=31"], "data.crop = 31 must be greater than or equal to 32"),
         (["data.crop=32", "data.batch_size=1"], "must have data.batch_size above 1 or data.crop above 32"),
@@ -68,13 +76,15 @@ def test_frozen_takes_any_images(images):
     ("settings", "network"),
     [
         ([], "compact"),
-        (["task.kind=segmentation"], "segformer-tiny"),
-        (["task.kind=segmentation", "task.network=nvidia/segformer"], "nvidia/segformer"),
+        (["downstream.kind=segmentation"], "segformer-tiny"),
+        (["downstream.kind=segmentation", "downstream.network=nvidia/segformer"], "nvidia/segformer"),
     ],
 )
 def test_the_task_network_follows_the_kind_unless_it_is_named(settings, network):
-    assert load(*settings).task.network == network
+    assert load(*settings).downstream.network == network
 
 
-def test_the_default_loss_is_the_default_of_the_loss():
-    assert FusionLoss(**load().loss.model_dump()) == FusionLoss()
+def test_the_strategy_follows_the_downstream_task_unless_it_is_named():
+    assert load().strategy == "lagrangian"
+    assert load("guidance.strategy=joint").strategy == "joint"
+    assert load("downstream=null").strategy == "fusion"

@@ -16,7 +16,6 @@ from timfuse.finetune import (
     MethodScores,
     evaluate_task,
     finetune,
-    finetune_conclusion,
     finetune_recipe,
     task_evaluation,
 )
@@ -54,13 +53,11 @@ def make_run(configured, scenes, tmp_path_factory):
             folder / name,
             seed=seed,
             data={"root": str(root), "crop": 32},
-            task={"width": 24, "init": "street", "learning_rate": 1e-5},
+            downstream={"width": 24, "init": "street", "learning_rate": 1e-5},
             train={"steps": 2, "images": 0, **(train or {})},
             **sections,
         )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(finetune_conclusion, "draw_finetuning", lambda *arguments, **options: None)
-            finetune(config)
+        finetune(config)
         return config.run
 
     return make
@@ -92,7 +89,6 @@ def copies(scenes, tmp_path_factory):
 def evaluated(runs, output, copies):
     """All of them beside the sources, their average and copies of the visible images."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune_conclusion, "draw_finetuning", lambda *arguments, **options: None)
         patch.chdir(copies.parent)
         return evaluate_task(runs, None, output, fused={"copies": Path("fused")})
 
@@ -149,9 +145,11 @@ def test_copies_of_a_source_score_as_the_source(evaluated):
 def test_runs_have_the_scores_that_they_ended_with(evaluated, runs):
     rows = [*by_name(evaluated)["joint"].scores]
     for run, row in zip(runs, rows, strict=False):
-        metrics = load_genotype(run).provenance["metrics"]
-        expected = {name: math.nan if value is None else value for name, value in metrics.items()}
-        assert row == pytest.approx(expected, nan_ok=True, abs=0, rel=0)
+        metrics = load_genotype(run).provenance["metrics"]["best"]
+        assert {name: row[name] for name in metrics["mean"]} == pytest.approx(metrics["mean"], abs=0, rel=0)
+        for name in ("person", "bicycle", "car"):
+            value = metrics[f"class {name}"]["AP50"]
+            assert row[f"AP50 {name}"] == pytest.approx(math.nan if value is None else value, nan_ok=True, abs=0, rel=0)
     assert rows[0]["loss"] != rows[1]["loss"]
 
 
@@ -194,7 +192,7 @@ def test_the_table_and_the_scores_are_files(evaluated, output):
 def test_what_was_trained_to_compare_is_the_same_harness_on_other_images(evaluated, output, runs, copies):
     config, first = _config(output / "average-seed1"), _config(runs[0])
     assert (config.seed, config.guidance.strategy, config.guidance.images) == (1, "frozen", "average")
-    for section in ("data", "task", "train", "loss", "init", "genotype"):
+    for section in ("data", "downstream", "train", "loss", "init", "genotype"):
         assert getattr(config, section) == getattr(first, section)
     assert _config(output / "copies-seed0").guidance.images == str(copies.resolve())
 
@@ -222,7 +220,7 @@ def test_runs_alone(runs, tmp_path, monkeypatch):
     one, two = evaluate_task([runs[2], runs[1]], None, tmp_path / "out", baselines=False)
     # A single run keeps its whole name, and the first run's loss goes for the second.
     assert [(method.name, method.seeds) for method in (one, two)] == [("guided", (0,)), ("joint-seed1", (1,))]
-    metrics = load_genotype(runs[1]).provenance["metrics"]
+    metrics = load_genotype(runs[1]).provenance["metrics"]["best"]["mean"]
     assert two.scores[0]["AP50"] == metrics["AP50"]
     assert two.scores[0]["loss"] != pytest.approx(metrics["loss"], rel=1e-3)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["scores.csv", "table.md"]
@@ -283,7 +281,7 @@ def test_a_folder_with_other_classes_is_refused(runs, scenes, tmp_path):
 
 def test_runs_of_different_harnesses_are_refused(runs, make_run, tmp_path):
     longer = make_run("longer", train={"steps": 3})
-    with pytest.raises(UserError, match="the runs differ in task, data or train, so that they cannot stand"):
+    with pytest.raises(UserError, match="the runs differ in downstream, data or train, so that they cannot stand"):
         evaluate_task([runs[0], longer], None, tmp_path / "out")
     (tmp_path / "out" / "infrared-seed0").mkdir(parents=True)
     shutil.copy(longer / CONFIG_FILE, tmp_path / "out" / "infrared-seed0")
@@ -298,8 +296,8 @@ def test_what_is_no_run_is_refused(runs, tmp_path):
     shutil.rmtree(tmp_path / "half" / "task")
     with pytest.raises(UserError, match=r"no task network: .*half/task/specification\.yaml is missing"):
         evaluate_task([tmp_path / "half"], None, tmp_path / "out")
-    (tmp_path / "half" / CONFIG_FILE).write_text("genotype: tim_light\nfirst_stage: null\n")
-    with pytest.raises(UserError, match="unknown key first_stage"):
+    (tmp_path / "half" / CONFIG_FILE).write_text("stage: train\n")
+    with pytest.raises(UserError, match="stage = \"train\" must be 'finetune'"):
         evaluate_task([tmp_path / "half"], None, tmp_path / "out")
 
 
