@@ -113,7 +113,8 @@ class RefineNetwork(nn.Module):
         first_cells: Kind and operator ids of the cells on the branch of the first source.
         second_cells: Kind and operator ids of the cells on the branch of the second source.
         norm: Normalisation of stems and cells, "batch", "group" or "none".
-        merge: Merge of the branches: "gated" blends the branches by a mask that the first one computes; "concat" stacks them and ends in tanh.
+        merge: Merge of the branches: "gated" blends them by a mask that the first one computes, "concat" stacks them
+            and ends in tanh.
         build: Builds an operator from its id and number of channels.
 
     Example:
