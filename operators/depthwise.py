@@ -76,17 +76,7 @@ def _correlate(x: Tensor, gradient: Tensor, kernel: int, dilation: int) -> Tenso
         window = padded[..., column : column + width + 2].contiguous(memory_format=torch.channels_last)
         padding = (kernel // 2, 0 if kernel > 3 else 1)
         result[..., column : column + 3] = torch.ops.aten.convolution_backward(
-            gradient,
-            window,
-            block,
-            None,
-            (1, 1),
-            padding,
-            (1, 1),
-            False,
-            (0, 0),
-            channels,
-            (False, True, False),
+            gradient, window, block, None, (1, 1), padding, (1, 1), False, (0, 0), channels, (False, True, False)
         )[1]
     return result
 

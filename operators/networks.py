@@ -20,10 +20,7 @@ CellSpecification = tuple[str, Sequence[str]]  # kind of cell, ids of its operat
 
 def _head(channels: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        reflected(channels, channels),
-        PReLU(),
-        reflected(channels, channels // 2),
-        reflected(channels // 2, outputs, 1),
+        reflected(channels, channels), PReLU(), reflected(channels, channels // 2), reflected(channels // 2, outputs, 1)
     )
 
 
@@ -69,12 +66,7 @@ class FusionNetwork(nn.Module):
             start_near_maximum(self.head[-1], area)
 
     def forward(
-        self,
-        first: Tensor,
-        second: Tensor,
-        probabilities: Tensor | None = None,
-        *,
-        attention: Tensor | None = None,
+        self, first: Tensor, second: Tensor, probabilities: Tensor | None = None, *, attention: Tensor | None = None
     ) -> Tensor:
         """Fuse two aligned luma images.
 
@@ -150,11 +142,7 @@ class RefineNetwork(nn.Module):
     @staticmethod
     def _stem(channels: int, norm: str) -> nn.Sequential:
         return nn.Sequential(
-            reflected(2, 2 * channels),
-            PReLU(),
-            reflected(2 * channels, channels),
-            build_norm(norm, channels),
-            PReLU(),
+            reflected(2, 2 * channels), PReLU(), reflected(2 * channels, channels), build_norm(norm, channels), PReLU()
         )
 
     def forward(self, first: Tensor, second: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,6 +29,8 @@ DONE = (
     "bilevel",
     "cost",
     "data",
+    "deploy",
+    "genotypes",
     "objectives",
     "operators",
     *(f"runtime.{name}" for name in ("averaged_gradients", "averaging", "device", "distribution", "errors")),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from timfuse.genotypes import ALL_OPERATORS
 from timfuse.operators import build_operator, primitives
-from timfuse.operators.primitives import Depthwise, Pointwise, build_primitive
+from timfuse.operators.primitives import Depthwise, Pointwise
 from timfuse.runtime.errors import UserError
 
 NORMS = ["batch", "group", "none"]

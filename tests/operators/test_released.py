@@ -132,7 +132,7 @@ def alter_one_filter(weights):
     [
         (
             lambda weights: weights.pop("cells.1._ops.0._op.conv2.conv.weight"),
-            r"lack cells\.1\._ops\.0\._op\.conv2",
+            r"no cells\.1\._ops\.0\._op\.conv2",
         ),
         (lambda weights: weights.update(extra=torch.zeros(1)), "no place for 1 weights, first extra"),
         (
