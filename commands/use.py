@@ -123,7 +123,7 @@ def compare(
 ) -> None:
     """Show sources and fused images side by side, on a sheet and a page."""
     from ..deploy import choose_pairs, find_methods, write_comparison
-    from ..deploy.regions import parse_region
+    from ..deploy.zoom_regions import parse_region
 
     pairs = choose_pairs(find_pairs(), names.split(",") if names else None, limit=limit)
     methods = find_methods([*fused, *(more or [])], pairs)

@@ -1,4 +1,4 @@
-"""Writing a comparison of methods: the picture sheet and the page."""
+"""Writes a comparison of methods: the picture sheet and the page."""
 
 import io
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from pathlib import Path
 from ..data import Pair
 from ..runtime.files import make_folder, write_atomically
 from ..runtime.progress import Progress
+from .comparison_page import comparison_page
+from .comparison_sheet import comparison_sheet
 from .evaluation import evaluate
 from .methods import Methods
-from .page import comparison_page
-from .regions import Region
-from .sheet import comparison_sheet
+from .zoom_regions import Region
 
 
 def write_comparison(
@@ -23,21 +23,27 @@ def write_comparison(
     pictures: Sequence[Path] = (),
     title: str = "Fused images",
 ) -> list[Path]:
-    """Write the picture sheet and the page, the latter with the metrics of the pairs that it shows.
+    """Write the picture sheet, and the page with the metrics of the pairs.
 
     Args:
-        pairs: The source images, at least one pair.
-        methods: For each method's name its fused images, in the order of the pairs.
         output: A .png file for the sheet alone, a .html file for the page alone, or a folder for both.
-        zoom: Regions to enlarge in every pair; by default two per pair, where the methods differ most.
-        pictures: Image files to show at the end of the page, such as the curves of a training.
-        title: Heading of the page.
+        zoom: Regions to enlarge in every pair; default: two in each, where the methods differ most.
+        pictures: Image files for the end of the page, such as the curves of a training.
+        title: Heading of the page, plain text.
 
     Returns:
-        The files.
+        The files, the sheet first.
 
     Raises:
-        UserError: As `evaluate` and `rows.read_rows`, or if a file cannot be written.
+        UserError: As `evaluate` and `comparison_sheet`, or if a file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from timfuse.data import match_pairs, write_scenes
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pairs = match_pairs(*write_scenes(Path(folder), 1, height=64, width=64, seed=0))
+        ...     [file.name for file in write_comparison(pairs, {"copy": [pairs[0].first]}, Path(folder))]
+        ['sheet.png', 'page.html']
     """
     wanted = {".png": [output], ".html": [output]}.get(
         output.suffix.lower(), [output / "sheet.png", output / "page.html"]

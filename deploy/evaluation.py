@@ -1,4 +1,4 @@
-"""Scoring methods by image-fusion metrics: values for every image, means, ranks and bootstrap intervals."""
+"""Scores methods by image-fusion metrics: values for every image, means, ranks and bootstrap intervals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from ..data import Pair, luma
 from ..objectives.metrics import FIELD_METRICS, METRICS, fusion_metrics
 from ..runtime.errors import UserError
 from ..runtime.progress import Progress
-from .methods import Methods, check_sizes, read_images
+from .methods import Methods, read_images
 
 Grey = NDArray[np.uint8]
 
 _CONFIDENCE = 0.95
-_TIE = 1e-9  # relative: what rounding makes of values that are equal by definition
+_TIE = 1e-9  # relative difference by rounding of values that are equal by definition
 
 
 def _average(first: Grey, second: Grey) -> Grey:
@@ -29,19 +29,25 @@ TRIVIAL: dict[str, Callable[[Grey, Grey], Grey]] = {
     "copy_first": lambda first, second: first,
     "copy_second": lambda first, second: second,
 }
-"""Methods that need no network. Each of them wins some metrics, so a table without them says little."""
+"""Methods without a network. Each of them wins some metrics, so tables need them for comparison."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What metrics say of several methods on several images.
+    """The values of several metrics for several methods on several images.
 
     Args:
-        methods: Names of the methods.
-        images: Names of the images.
-        metrics: Names in `METRICS`.
-        values: (methods, images, metrics) float64.
-        trivial: Those of the methods that are there for comparison: ranked, but never marked as best.
+        methods: Names of the methods, in the order of the first axis.
+        images: Names of the images, in the order of the second axis.
+        metrics: Names in `METRICS`, in the order of the third axis.
+        values: The values, (methods, images, metrics), float64.
+        trivial: Methods for comparison, which are ranked but never marked as best.
+
+    Example:
+        >>> values = np.array([[[6.0], [7.0]], [[5.0], [6.0]]])
+        >>> Evaluation(("ours", "theirs"), ("00001", "00002"), ("EN",), values).ranks
+        array([[1.],
+               [2.]])
     """
 
     methods: tuple[str, ...]
@@ -55,26 +61,26 @@ class Evaluation:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """Mean over the images, (methods, metrics)."""
+        """The mean over the images, (methods, metrics)."""
         return self.values.mean(axis=1)
 
     @property
     def ranks(self) -> NDArray[np.float64]:
-        """Rank of each method's mean among all methods, 1 the best; equals share their average rank."""
+        """The rank of the mean of each method, (methods, metrics), 1 for the best; equals share their average rank."""
         better = self._is_better()
         above, below = better.sum(axis=0), better.sum(axis=1)
         return (1 + above + len(self.methods) - below) / 2
 
     @property
     def mean_rank(self) -> NDArray[np.float64]:
-        """Mean of the ranks over the metrics, (methods,)."""
+        """The mean of the ranks over the metrics, (methods,)."""
         return self.ranks.mean(axis=1)
 
     @property
     def places(self) -> NDArray[np.int64]:
-        """1 for the best and 2 for the second best of the methods that are not trivial, else 0; (methods, metrics).
+        """The places of the methods that are not trivial, (methods, metrics): 1 the best, 2 the second best, 0 others.
 
-        Equals share the better place. A method that competes with no other gets no place.
+        Equals share the better place. A single method has no place.
         """
         competing = np.array([method not in self.trivial for method in self.methods])
         above = (self._is_better() & competing[:, None, None]).sum(axis=0)
@@ -82,34 +88,34 @@ class Evaluation:
         return np.where(placed, above + 1, 0)
 
     def interval(self, resamples: int = 2000, seed: int = 0) -> NDArray[np.float64]:
-        """Percentile bootstrap interval of the mean over images (Efron 1979), 95 %.
+        """Compute the 95 % percentile bootstrap interval of the mean over images (Efron 1979).
 
         Args:
-            resamples: How many times the images are drawn with replacement.
-            seed: Of the draws; all methods and metrics see the same draws.
+            resamples: Number of times that the images are drawn with replacement.
+            seed: Seed of the draws, which are the same for all methods and metrics.
 
         Returns:
             Lower and upper ends, (2, methods, metrics).
         """
         methods, images, metrics = self.values.shape
-        # How often each image is drawn is all that a mean needs to know: (resamples, images).
+        # A mean depends on how often each image is drawn: (resamples, images).
         counts = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
         means = counts @ self.values.transpose(1, 0, 2).reshape(images, -1) / images
         tail = (1 - _CONFIDENCE) / 2
         return np.quantile(means, (tail, 1 - tail), axis=0).reshape(2, methods, metrics)
 
     def of_image(self, index: int) -> "Evaluation":
-        """The evaluation of one image alone."""
+        """Return the evaluation of a single image."""
         image = self.images[index : index + 1]
         return Evaluation(self.methods, image, self.metrics, self.values[:, index : index + 1], self.trivial)
 
     def _is_better(self) -> NDArray[np.bool_]:
-        """Whether the mean of one method is better than that of another, (methods, methods, metrics)."""
+        """Tell whether the mean of one method is better than the mean of another, (methods, methods, metrics)."""
         sign = np.array([1.0 if METRICS[metric].higher_is_better else -1.0 for metric in self.metrics])
-        # A metric that is not defined for an image (NaN) is the worst result.
+        # A metric that is undefined for an image (NaN) is the worst result.
         goodness = np.where(np.isnan(self.mean), -np.inf, self.mean * sign)
         margin = _TIE * np.where(np.isfinite(self.mean), np.abs(self.mean), 0).max(axis=0)
-        with np.errstate(invalid="ignore"):  # of two infinities neither is better
+        with np.errstate(invalid="ignore"):  # neither of two infinities is better
             return goodness[:, None] - goodness[None] > margin
 
 
@@ -121,21 +127,28 @@ def evaluate(
     trivial: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score the fused images of several methods, as luma with 8 bits.
+    """Score the fused images of several methods, on luma with 8 bits.
 
     Args:
-        pairs: The source images, at least one pair.
-        methods: For each method's name its fused images, in the order of the pairs.
-        metrics: Names in `METRICS`.
-        trivial: Score the methods of `TRIVIAL` too, computed here.
-        progress: Advanced by one after each pair.
+        metrics: Names in `METRICS`; default: those that papers print.
+        trivial: Whether to score the methods of `TRIVIAL` too.
+        progress: Advances by one after each pair; default: none.
 
     Returns:
-        The values; trivial methods come last.
+        The values, with the trivial methods last.
 
     Raises:
         UserError: If a metric is unknown, a method has the name of a trivial one, a file cannot be read, or the
             images of a pair differ in size or are too small for a metric.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from timfuse.data import match_pairs, write_scenes
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pairs = match_pairs(*write_scenes(Path(folder), 1, height=64, width=64, seed=0))
+        ...     evaluate(pairs, {"copy": [pairs[0].first]}, ["EN", "SD"]).methods
+        ('copy', 'average', 'maximum', 'copy_first', 'copy_second')
     """
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown:
@@ -143,7 +156,6 @@ def evaluate(
     taken = [name for name in methods if trivial and name in TRIVIAL]
     if taken:
         raise UserError(f"{taken[0]} is the name of a trivial method; give another with NAME=FOLDER")
-    check_sizes(pairs, methods)
     added = TRIVIAL if trivial else {}
     names = (*methods, *added)
     values = np.empty((len(names), len(pairs), len(metrics)))

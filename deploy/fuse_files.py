@@ -1,4 +1,4 @@
-"""Fusing image files: while one pair is fused, the next is read and the one before is written."""
+"""Fuses image files; while one pair is fused, the next is read and the one before is written."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,22 +17,25 @@ from ..runtime.files import make_folder
 from ..runtime.interruption import deferred_interrupt
 from ..runtime.progress import Progress
 from .fuser import Fuser
-from .labels import Found, Labeller
+from .labeller import Found, Labeller
 
-# Of fused images in a folder: the second is for colour of 16 bits, which pillow cannot write as PNG.
-_SUFFIXES = (".png", ".tif")
+_SUFFIXES = (".png", ".tif")  # of fused images in a folder; .tif for 16-bit colour, which pillow cannot write as PNG
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
 class FusedFiles(NamedTuple):
-    """What came of fusing files.
+    """The result of fusing files.
 
     Attributes:
-        fused: How many pairs were fused.
-        skipped: How many had been fused before.
-        rate: Images per second over the last hundred, reading and writing included.
+        fused: Number of pairs that were fused.
+        skipped: Number of pairs that had been fused before.
+        rate: Images per second over the last hundred, with reading and writing.
+
+    Example:
+        >>> FusedFiles(fused=12, skipped=3, rate=21.5).skipped
+        3
     """
 
     fused: int
@@ -53,39 +56,48 @@ def fuse_files(
     """Fuse image files, pair by pair.
 
     Args:
-        fuser: Does the fusing.
-        pairs: The image files, as `data.find_pairs` or `data.match_pairs` finds them.
+        fuser: The network that fuses each pair.
+        pairs: The image files, as `data.find_pairs` or `data.match_pairs` returns them.
         output: A folder, for NAME.png of every pair (NAME.tif for colour of 16 bits); or, for one pair, an image file.
-        resume: Skip the pairs that have a fused image already, and labels where these are wanted; a pair that has one
-            without the other is fused anew.
-        overwrite: Replace fused images and labels that are there already.
-        resize: "second" to resample second images to the size of their first; None to refuse pairs of two sizes.
-        labels: Also writes what it finds in each fused image; None to write images only.
+        resume: Whether to skip pairs that have a fused image already, and labels if `labels` is given. A pair with only
+            one of them is fused again.
+        overwrite: Whether to replace fused images and labels.
+        resize: With "second", second images are resampled to the size of the first; default: both sizes must agree.
+        labels: Task network that also labels each fused image; default: none.
 
     Returns:
-        How many pairs were fused and skipped, and how fast.
+        The number of pairs that were fused and skipped, and the rate.
 
     Raises:
         UserError: If a file cannot be read or written, the sizes of a pair differ, there are fused images or labels
-            already, or the user presses Ctrl-C. What is fused by then stays, and is whole.
+            already, or the user presses Ctrl-C. Files that were written before it are complete.
+
+    Example:
+        >>> import tempfile
+        >>> from timfuse.data import match_pairs, write_scenes
+        >>> from timfuse.deploy import load
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pairs = match_pairs(*write_scenes(Path(folder), 2, height=48, width=64, seed=0))
+        ...     fuse_files(load("ivif-fast", "cpu"), pairs, Path(folder, "fused")).fused
+        2
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
     if resize is not None:
         check_choice("--resize", resize, ("second",))
     _check_output(output, pairs, labels)
-    there = [
+    written = [
         (output, "fused images", {pair for pair in pairs if any(path.exists() for path in _targets(output, pair))})
     ]
     if labels is not None:
-        there.append((labels.folder, "labels", {pair for pair in pairs if labels.label(pair.name).exists()}))
-    for folder, kind, present in there:
+        written.append((labels.folder, "labels", {pair for pair in pairs if labels.label(pair.name).exists()}))
+    for folder, kind, present in written:
         if present and not (resume or overwrite):
             raise UserError(
                 f"{folder} holds {len(present)} of {len(pairs)} {kind} already; go on with --resume, replace them with"
                 " --overwrite"
             )
-    done = set() if overwrite else set.intersection(*(present for *_, present in there))
+    done = set() if overwrite else set.intersection(*(present for *_, present in written))
     left = [pair for pair in pairs if pair not in done]
     make_folder(output.parent if _is_file(output) else output)
     if labels is not None:
@@ -120,12 +132,12 @@ def _is_file(output: Path) -> bool:
 
 
 def _targets(output: Path, pair: Pair) -> list[Path]:
-    """The names that a fused image can have; the last one is for colour of 16 bits."""
+    """List the files that a fused image can have; the last one is for colour of 16 bits."""
     return [output] if _is_file(output) else [output / f"{pair.name}{suffix}" for suffix in _SUFFIXES]
 
 
 def _check_output(output: Path, pairs: Sequence[Pair], labels: Labeller | None) -> None:
-    """Refuse to write two images to one file, or over a source."""
+    """Refuse to write two images to the same file, or to replace a source."""
     if _is_file(output) and len(pairs) > 1:
         raise UserError(f"{output} is one file for {len(pairs)} pairs; name a folder")
     sources = {path.resolve() for pair in pairs for path in (pair.first, pair.second)}
@@ -148,8 +160,8 @@ def _read(pair: Pair, resize: str | None) -> tuple[Pixels, Pixels]:
     if resize is None:
         raise UserError(
             f"the pair {pair.name} has two sizes: {pair.first} is {width}x{height}, {pair.second} is"
-            f" {second.shape[1]}x{second.shape[0]}; resample the second with --resize second, if both show the same"
-            " section"
+            f" {second.shape[1]}x{second.shape[0]}; if both show the same section, resample the second with --resize"
+            " second"
         )
     return first, _resampled(second, height, width)
 
@@ -162,12 +174,12 @@ def _write(output: Path, pair: Pair, fused: Pixels, labels: Labeller | None, fou
 
 
 def _plain(pixels: Pixels) -> Pixels:
-    """Drop the equal channels of a grey image that was saved in colour; it would be saved so again."""
+    """Reduce a grey image that was saved in colour to one channel, so that it is saved in grey."""
     return pixels if pixels.ndim == 2 or is_colour(pixels) else pixels[..., 0]
 
 
 def _resampled(pixels: Pixels, height: int, width: int) -> Pixels:
-    """Change the size of an image; the filter grows with the reduction, so that nothing is aliased."""
+    """Resample an image by bilinear interpolation without aliasing."""
     planes = torch.from_numpy(pixels.astype(np.float32)).reshape(*pixels.shape[:2], -1).permute(2, 0, 1)
     resized = F.interpolate(planes[None], (height, width), mode="bilinear", antialias=True)[0].permute(1, 2, 0)
     full = int(np.iinfo(pixels.dtype).max)
@@ -175,7 +187,7 @@ def _resampled(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def _ahead(function: Callable[[A], B], items: Sequence[A]) -> Iterator[B]:
-    """Apply a function to items, in a thread that is one item ahead."""
+    """Apply a function to items in a thread that is one item ahead."""
     with ThreadPoolExecutor(1) as thread:
         upcoming = [thread.submit(function, item) for item in items[:1]]
         for item in items[1:]:

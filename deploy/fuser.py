@@ -1,4 +1,4 @@
-"""Fusing a pair of images in memory: arrays, pillow images or tensors of any size."""
+"""Fuses a pair of images in memory: arrays, pillow images or tensors of any size."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,10 +17,10 @@ from ..runtime.memory import keep_freed_memory
 from .tiling import Area, Tile, plan_tiles, run_tiles
 from .trained_network import TrainedNetwork, load_network
 
-PASS_BYTES = 64 * 2**20  # what the feature maps of a network may take at a time
-PASS_PIXELS = 640 * 480  # but images up to this size are never cut
-_PROBE = 64  # height and width of the image on which the bytes per pixel are counted
-_ROUNDING = 1e-3  # how far floating-point values may leave [0, 1]
+PASS_BYTES = 64 * 2**20  # of the feature maps of a network at a time
+PASS_PIXELS = 640 * 480  # images up to this size are fused as a whole
+_PROBE = 64  # height and width in pixels of the image on which the bytes per pixel are counted
+_ROUNDING = 1e-3  # largest distance of floating-point values from [0, 1]
 
 Source = TypeVar("Source", NDArray, Image.Image, Tensor)
 
@@ -29,10 +29,14 @@ class Fuser:
     """A trained network that fuses aligned images of any kind and size.
 
     Args:
-        network: The network.
-        device: Where to run it.
-        pass_bytes: How much memory its feature maps may take at a time; larger images are fused in tiles.
-        pass_pixels: Images up to this many pixels are fused at once, whatever memory that takes.
+        network: The network, which is moved to the device.
+        pass_bytes: Memory of the feature maps at a time, in bytes; larger images are fused in tiles.
+        pass_pixels: Number of pixels up to which images are fused as a whole, with any memory.
+
+    Example:
+        >>> fuser = Fuser(load_network("ivif-fast"), torch.device("cpu"))
+        >>> fuser(torch.zeros(30, 40), torch.ones(30, 40)).shape
+        torch.Size([30, 40])
     """
 
     def __init__(
@@ -53,20 +57,20 @@ class Fuser:
         """Fuse two aligned images of the same kind and size.
 
         Args:
-            first: The first source of the network's task (of infrared-visible: the infrared image); one of
+            first: First source of the task of the network, such as the infrared image; one of
 
                 - a numpy array (H, W) or (H, W, 3), uint8, uint16 or floating-point in [0, 1];
                 - a pillow image, grey or in colour;
-                - a tensor (N, 1, H, W), (1, H, W) or (H, W), floating-point in [0, 1]: luma.
-            second: The second source.
+                - a tensor of luma, (N, 1, H, W), (1, H, W) or (H, W), floating-point in [0, 1].
+            second: Second source of the task, such as the visible image.
 
         Returns:
-            The fused image, of the kind of the sources. Arrays and pillow images have the colour of the coloured
-            source: (H, W, 3) where one source has that shape. Two integer depths give the smaller one, so 16 bits
-            come from two sources of 16 bits. Tensors keep shape, dtype and device.
+            The fused image, of the kind of the sources. An array or pillow image has the colour of the coloured source:
+            (H, W, 3) if one source has this shape. It has the smaller depth of the two sources. A tensor has the shape,
+            dtype and device of the first source.
 
         Raises:
-            UserError: The sources differ in kind or size, are empty, not finite or none of the above.
+            UserError: If the sources differ in kind or size, are empty, are not finite or are of another kind.
         """
         if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
             return self._fuse_arrays(first, second)
@@ -135,26 +139,32 @@ class Fuser:
         if reach is None and height * width > pixels:
             raise UserError(
                 f"{self.network.genotype.name} has a non-local operator, which compares every pixel with every other"
-                f" one, and can fuse at most {pixels:,} pixels, not {width}x{height}; make the images smaller"
+                f" one, and can fuse at most {pixels:,} pixels, not {width}x{height}; reduce the images"
             )
         return plan_tiles(height, width, margin=reach or 0, multiple=self.network.multiple, pixels=pixels)
 
 
 def load(name_or_path: str | Path, device: str = "auto") -> Fuser:
-    """Load a trained network that fuses images: `load("ivif")(first, second)`.
+    """Load a trained network that fuses images.
 
-    On a CPU, memory that the process frees is kept for its next images from here on; see `keep_freed_memory`.
+    On a CPU, the process keeps the memory that it frees for the next images; see `keep_freed_memory`.
 
     Args:
-        name_or_path: The name of a network that comes with timfuse, the folder of a run, or any other with a
-            `genotype.yaml` and a `weights.safetensors`.
-        device: "auto" (the first CUDA device, or else the CPU), "cpu", "cuda", "cuda:1", ... or "mps".
+        name_or_path: Name of a network that comes with timfuse, or a folder with `genotype.yaml` and
+            `weights.safetensors`, such as a run folder.
+        device: Name of a device: "auto" (the first CUDA device, or else the CPU), "cpu", "cuda", "cuda:1" or "mps".
 
     Returns:
-        The network, ready to be called with two images.
+        The network, which is called with two images.
 
     Raises:
-        UserError: There is no such network or device, or the network's files are not whole.
+        UserError: If there is no such network or device, or a file of the network is missing or damaged.
+
+    Example:
+        >>> fuser = load("ivif", "cpu")
+        >>> infrared, visible = np.zeros((30, 40), np.uint8), np.full((30, 40, 3), 200, np.uint8)
+        >>> fuser(infrared, visible).shape
+        (30, 40, 3)
     """
     selected = select_device(device)
     if selected.type == "cpu":
@@ -163,7 +173,7 @@ def load(name_or_path: str | Path, device: str = "auto") -> Fuser:
 
 
 def _pixels(name: str, image: Image.Image) -> NDArray[Any]:
-    """Take the pixels of a pillow image in its bit depth; palettes are resolved, alpha is dropped."""
+    """Return the pixels of a pillow image in its bit depth, without palette and alpha."""
     if image.mode.startswith("I;16"):
         return np.asarray(image).astype(np.uint16)
     if image.mode in ("I", "F"):
@@ -179,7 +189,7 @@ def _check_not_empty(name: str, shape: tuple[int, ...]) -> None:
 def _check_range(name: str, values: NDArray[Any] | Tensor) -> None:
     low, high = float(values.min()), float(values.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise UserError(f"{name} holds values that are not finite (NaN or infinite); mend or leave out the image")
+        raise UserError(f"{name} holds values that are not finite (NaN or infinite); repair or omit the image")
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise UserError(f"{name} ranges from {low:.4g} to {high:.4g}; scale floating-point images to [0, 1]")
 
@@ -188,5 +198,5 @@ def _check_sizes(first: tuple[int, ...], second: tuple[int, ...]) -> None:
     if first != second:
         sizes = ["x".join(map(str, shape[:-3:-1])) for shape in (first, second)]
         if sizes[0] == sizes[1]:
-            raise UserError(f"first has the shape {tuple(first)}, second {tuple(second)}; give both in one shape")
+            raise UserError(f"first has the shape {tuple(first)}, second {tuple(second)}; give both the same shape")
         raise UserError(f"first is {sizes[0]}, second {sizes[1]} (width x height); bring both to one size")

@@ -1,4 +1,7 @@
-"""The methods of a comparison: the folders of their fused images, their names and their pixels."""
+"""The methods of a comparison: their names, their fused images and the pixels of these.
+
+Wherever `pairs` and `methods` come together, there is at least one pair, and each method has an image for each.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,61 +16,57 @@ from ..data.pairs import find_fused, named_folders
 from ..runtime.errors import UserError
 
 Methods: TypeAlias = Mapping[str, Sequence[Path]]
-"""For each method's name the files of its fused images, one for each pair in the order of the pairs."""
+"""The files of the fused images of each method, by its name, in the order of the pairs."""
 
 
 def find_methods(folders: Sequence[str], pairs: Sequence[Pair]) -> dict[str, list[Path]]:
     """Find the fused images of several methods.
 
     Args:
-        folders: `FOLDER` or `NAME=FOLDER` for each method; without a name the method is called like its folder.
-        pairs: The pairs that every folder must have an image of.
+        folders: NAME=FOLDER for each method, or FOLDER for a method with the name of the folder.
+        pairs: The pairs; every folder has an image for each.
 
     Returns:
-        The files by the method's name, in the order of the folders.
+        The files by the name of the method, in the order of the folders.
 
     Raises:
-        UserError: If two methods have one name, or a folder is missing or lacks images.
+        UserError: If two methods have the same name, or a folder is missing or lacks images.
+
+    Example:
+        >>> import tempfile
+        >>> from timfuse.data import match_pairs, write_scenes
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first, second = write_scenes(Path(folder), 1, height=64, width=64, seed=0)
+        ...     [*find_methods([f"copy={first}", str(second)], match_pairs(first, second))]
+        ['copy', 'vis']
     """
     names = [pair.name for pair in pairs]
     return {name: find_fused(folder, names) for name, folder in named_folders(folders).items()}
 
 
-def check_sizes(pairs: Sequence[Pair], methods: Methods) -> None:
-    """Check from the files' headers that all images of each pair have one size.
+def read_images(pairs: Sequence[Pair], methods: Methods) -> Iterator[list[NDArray[np.uint8]]]:
+    """Check from the headers of all files that the images of each pair have one size, and read them pair by pair.
 
-    Args:
-        pairs: The pairs.
-        methods: The fused images.
+    Returns:
+        For each pair the first source, the second source and the image of each method, (H, W) or (H, W, 3), with 8
+        bits.
 
     Raises:
-        UserError: If there is no pair, a file cannot be read, or an image differs in size from the first source.
+        UserError: If there is no pair, a file cannot be read, or an image has another size than the first source.
     """
     if not pairs:
         raise UserError("there is no pair to compare; check the folders")
-    for pair, *images in zip(pairs, *methods.values(), strict=True):
-        width, height = _size(pair.first)
-        for path in (pair.second, *images):
+    rows = [(pair.first, pair.second, *fused) for pair, *fused in zip(pairs, *methods.values(), strict=True)]
+    for pair, (first, *others) in zip(pairs, rows, strict=True):
+        width, height = _size(first)
+        for path in others:
             size = _size(path)
             if size != (width, height):
                 raise UserError(
-                    f"the images of {pair.name} have two sizes: {pair.first} is {width}x{height}, {path} is "
+                    f"the images of {pair.name} have two sizes: {first} is {width}x{height}, {path} is "
                     f"{size[0]}x{size[1]}; bring them to one size"
                 )
-
-
-def read_images(pairs: Sequence[Pair], methods: Methods) -> Iterator[list[NDArray[np.uint8]]]:
-    """Read the images of one pair after the other, all with 8 bits.
-
-    Args:
-        pairs: The pairs.
-        methods: The fused images.
-
-    Yields:
-        For each pair: first source, second source and the image of each method, (H, W) or (H, W, 3).
-    """
-    for pair, *fused in zip(pairs, *methods.values(), strict=True):
-        yield [_read_8_bits(path) for path in (pair.first, pair.second, *fused)]
+    return ([_read_8_bits(path) for path in row] for row in rows)
 
 
 def _read_8_bits(path: Path) -> NDArray[np.uint8]:
@@ -76,7 +75,7 @@ def _read_8_bits(path: Path) -> NDArray[np.uint8]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Width and height; a file without a readable header gets the error that reading it would raise."""
+    """Read width and height; a file without a readable header raises the error of `read_pixels`."""
     try:
         with Image.open(path) as image:
             return image.size

@@ -1,7 +1,7 @@
-"""Networks on images of any size in bounded memory: tile by tile, with the output of the whole image.
+"""Runs networks on images of any size in bounded memory: tile by tile, with the output of the whole image.
 
-Tiles overlap by the distance over which a network looks, so that nothing is blended. What a network averages over the
-whole image (see `GlobalMean`) is put together from the tiles first, one such mean after the other.
+Tiles overlap by the receptive field of the network, so that no pixels are blended. Means over the whole image (see
+`GlobalMean`) are computed over all tiles first, one mean after the other.
 """
 
 import math
@@ -18,12 +18,12 @@ Area = tuple[slice, slice]  # rows, columns
 
 
 class Tile(NamedTuple):
-    """A piece of an image.
+    """A part of an image, in pixels.
 
     Attributes:
-        area: What becomes of it, in the image.
-        surroundings: What a network has to see for that, in the image.
-        crop: The area within the surroundings.
+        area: Part of the output that the tile computes.
+        surroundings: Part of the inputs that the area depends on.
+        crop: Position of the area within the surroundings.
     """
 
     area: Area
@@ -32,17 +32,17 @@ class Tile(NamedTuple):
 
 
 def plan_tiles(height: int, width: int, *, margin: int, multiple: int, pixels: int) -> list[Tile]:
-    """Divide an image into about square tiles of one size, row by row.
+    """Divide an image into nearly square tiles of the same size, row by row.
 
     Args:
-        height: Of the image, in pixels, at least 1.
-        width: Of the image, in pixels, at least 1.
-        margin: How far surroundings reach beyond the area, in pixels, where the image goes on.
-        multiple: Areas and surroundings start at multiples of this many pixels, and end there but for the image's end.
-        pixels: How many pixels surroundings may have; areas are never made smaller than four margins, though.
+        height: Height of the image in pixels, at least 1.
+        width: Width of the image in pixels, at least 1.
+        margin: Distance in pixels by which surroundings exceed the area within the image.
+        multiple: Number of pixels; areas and surroundings start and end at multiples of it, or at the end of the image.
+        pixels: Number of pixels in the surroundings; it is exceeded where areas would be smaller than four margins.
 
     Returns:
-        The tiles; one, if the image has no more than `pixels` pixels.
+        The tiles; one, if the image has at most `pixels` pixels.
     """
     if height * width <= pixels:
         whole = slice(0, height), slice(0, width)
@@ -58,7 +58,7 @@ def plan_tiles(height: int, width: int, *, margin: int, multiple: int, pixels: i
 
 
 class _Span(NamedTuple):
-    """A tile along one axis."""
+    """The part of a tile along one axis; see `Tile`."""
 
     area: slice
     surroundings: slice
@@ -88,17 +88,17 @@ def run_tiles(
     """Run a network on every tile of an image.
 
     Args:
-        network: Maps images (N, 1, H, W) to one of the same shape.
-        tiles: As `plan_tiles` makes them with the network's receptive field as margin.
-        read: Gives the inputs of an area.
-        write: Takes the output (N, 1, h, w) of an area.
+        network: A network that maps images (N, 1, H, W) to one of the same shape.
+        tiles: The tiles by `plan_tiles`, whose margin is the receptive field of the network.
+        read: Returns the inputs of the network for an area.
+        write: Receives the output (N, 1, h, w) for an area.
     """
     if len(tiles) == 1:
         write(tiles[0].area, network(*read(tiles[0].area)))
         return
     means = _WholeMeans()
     hooks = [
-        module.register_forward_hook(means.answer) for module in network.modules() if isinstance(module, GlobalMean)
+        module.register_forward_hook(means.replace) for module in network.modules() if isinstance(module, GlobalMean)
     ]
     try:
         while True:
@@ -107,7 +107,7 @@ def run_tiles(
                 means.start(tile, images[0])
                 with suppress(_UnknownMeanError):
                     write(tile.area, network(*images)[..., tile.crop[0], tile.crop[1]])
-            if not means.learn():
+            if not means.finish_pass():
                 return
     finally:
         for hook in hooks:
@@ -115,45 +115,45 @@ def run_tiles(
 
 
 class _UnknownMeanError(Exception):
-    """A network asked for a mean of the whole image that is still being put together."""
+    """A network needs a mean over the whole image that is not known yet."""
 
 
 class _WholeMeans:
-    """Answers the means that a network asks for, in the order of asking, with those of the whole image."""
+    """Replaces the means over a tile by those over the whole image, in the order in which a network computes them."""
 
     def __init__(self) -> None:
         self.known: list[Tensor] = []
-        self.total: Tensor | None = None
+        self.total: Tensor | None = None  # of the next mean, over the tiles so far
         self.pixels = 0
 
     def start(self, tile: Tile, image: Tensor) -> None:
-        """Take note of the tile that the network is going to be run on."""
+        """Start the run of the network on a tile."""
         self.tile, self.shape = tile, image.shape
-        self.asked = 0
+        self.calls = 0
 
-    def learn(self) -> bool:
-        """Conclude a pass over all tiles; tell whether it brought a mean, so that there has to be another one."""
+    def finish_pass(self) -> bool:
+        """Finish a pass over all tiles, and tell whether it computed another mean, so that another pass follows."""
         if self.total is None:
             return False
         self.known.append((self.total / self.pixels).float())
         self.total, self.pixels = None, 0
         return True
 
-    def answer(self, module: nn.Module, maps: tuple[Tensor, ...], mean: Tensor) -> Tensor:
-        """Replace the mean over a tile by that over the image, or add the tile's share to it and stop the network."""
-        self.asked += 1
-        if self.asked <= len(self.known):
-            return self.known[self.asked - 1]
+    def replace(self, module: nn.Module, maps: tuple[Tensor, ...], mean: Tensor) -> Tensor:
+        """Return the mean over the image if it is known; else add the sum over the tile to it and stop the network."""
+        self.calls += 1
+        if self.calls <= len(self.known):
+            return self.known[self.calls - 1]
         rows, columns = (self._scaled(axis, maps[0].shape[axis]) for axis in (-2, -1))
         for x in maps:
-            share = x[..., rows, columns].sum((2, 3), keepdim=True, dtype=torch.float64)
-            self.total = share if self.total is None else self.total + share
+            part = x[..., rows, columns].sum((2, 3), keepdim=True, dtype=torch.float64)
+            self.total = part if self.total is None else self.total + part
         self.pixels += maps[0][0, 0, rows, columns].numel()
         raise _UnknownMeanError
 
     def _scaled(self, axis: int, length: int) -> slice:
-        """Find the tile's area in maps that are smaller, and that hold what the network adds to the image's end."""
+        """Find the area of the tile in maps that are smaller, and that may be padded at the end of the image."""
         crop, size = self.tile.crop[axis], self.shape[axis]
-        # Halved some times; of a network's parts, one may pad the tile to another multiple than the next.
+        # The maps are halved some times, and parts of a network pad to different multiples.
         scale = 1 << (math.ceil(size / length) - 1).bit_length()
         return slice(crop.start // scale, length if crop.stop == size else crop.stop // scale)

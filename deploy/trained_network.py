@@ -1,4 +1,4 @@
-"""Trained networks in folders: those that come with timfuse, and the folders of runs."""
+"""A trained network with the networks that it depends on, rewritten for use."""
 
 from pathlib import Path
 
@@ -15,13 +15,19 @@ from ..runtime.run_files import DETECTORS_FOLDER, FIRST_STAGE_FOLDER, GENOTYPE_F
 
 
 class TrainedNetwork(nn.Module):
-    """A network that fuses two sources, or a refine network after its first stage, rewritten for inference.
+    """A network that fuses two sources, or a refine network with its first stage, rewritten by `for_inference`.
 
     Args:
-        genotype: Of the network.
-        network: With its weights.
-        first_stage: What a refine network refines the output of.
-        detectors: Whose attention modulates a network that is not a refine network.
+        genotype: The architecture of the network.
+        network: The network with its weights; not changed.
+        first_stage: The network whose output a refine network refines.
+        detectors: Detectors whose attention modulates a network that is not a refine network.
+
+    Example:
+        >>> import torch
+        >>> genotype, network = load_network_folder(find_network("ivif-fast"))
+        >>> TrainedNetwork(genotype, network)(*torch.zeros(2, 1, 1, 30, 40)).shape
+        torch.Size([1, 1, 30, 40])
     """
 
     def __init__(
@@ -41,8 +47,8 @@ class TrainedNetwork(nn.Module):
         """Fuse two aligned luma images.
 
         Args:
-            first: (N, 1, H, W) in [0, 1], any H and W.
-            second: (N, 1, H, W) in [0, 1].
+            first: First source, (N, 1, H, W), in [0, 1].
+            second: Second source, (N, 1, H, W), in [0, 1].
 
         Returns:
             The fused image (N, 1, H, W), not clipped.
@@ -58,14 +64,14 @@ class TrainedNetwork(nn.Module):
 
     @property
     def reach(self) -> int | None:
-        """The distance in pixels over which it looks (see `receptive_field`), None if that is the whole image."""
+        """The receptive field of all parts in pixels; None if it is the whole image."""
         own = receptive_field(self.genotype)
         before = next((part.reach for part in (self.first_stage, self.detectors) if part is not None), 0)
         return None if own is None or before is None else own + before
 
     @property
     def multiple(self) -> int:
-        """The number of pixels to a multiple of which it pads heights and widths."""
+        """The number of pixels to whose multiples heights and widths are padded."""
         stem = 2 * SIZE_MULTIPLE if self.genotype.stem == "half" else SIZE_MULTIPLE
         return max([stem, *(part.multiple for part in (self.first_stage, self.detectors) if part is not None)])
 
@@ -74,16 +80,18 @@ def load_network(name_or_path: str | Path) -> TrainedNetwork:
     """Load a trained network onto the CPU.
 
     Args:
-        name_or_path: A name that `shipped_names` lists, or a folder with a `genotype.yaml` and its
-            `weights.safetensors`, such as a run's; that of a refine network also has them in `first_stage/`, that of
-            a network that the attention of detectors modulates has these in `detectors/`.
-            A shipped name goes first; write "./ivif" for a folder of that name.
+        name_or_path: Name or folder of the network, as for `find_network`. The folder of a refine network has its first
+            stage in `first_stage/`, and that of a network that detectors modulate has these in `detectors/`.
 
     Returns:
-        The network.
+        The network with all networks that it depends on.
 
     Raises:
-        UserError: There is no such network, or its files are not whole or do not belong together.
+        UserError: If there is no such network, or a file is missing, damaged or does not fit the others.
+
+    Example:
+        >>> load_network("ivif-fast").multiple
+        8
     """
     return _load(find_network(name_or_path))
 
@@ -100,7 +108,7 @@ def _load(folder: Path) -> TrainedNetwork:
         )
     if not (folder / FIRST_STAGE_FOLDER / GENOTYPE_FILE).is_file():
         raise UserError(
-            f"{folder} holds a refine network without what it refines; put the first stage's {GENOTYPE_FILE} and"
-            f" {WEIGHTS_FILE} into {folder / FIRST_STAGE_FOLDER}"
+            f"{folder} holds a refine network without first stage; put {GENOTYPE_FILE} and {WEIGHTS_FILE} of the first"
+            f" stage into {folder / FIRST_STAGE_FOLDER}"
         )
     return TrainedNetwork(genotype, network, _load(folder / FIRST_STAGE_FOLDER))

@@ -1,4 +1,4 @@
-"""The parametric ReLU of the operators, with a backward pass that is fast on a CPU."""
+"""The parametric ReLU of the operators, whose backward pass is fast on a CPU."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class _PReLU(torch.autograd.Function):
-    """max(x, 0) + slope min(x, 0) with one slope for all feature maps."""
+    """Compute max(x, 0) + slope min(x, 0) with one slope for all feature maps."""
 
     @staticmethod
     def forward(context: Any, x: Tensor, slope: Tensor) -> Tensor:
@@ -19,7 +19,7 @@ class _PReLU(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, slope = context.saved_tensors
         x_gradient = slope_gradient = None
-        if torch.is_grad_enabled():  # recorded, for derivatives of the gradient
+        if torch.is_grad_enabled():  # the gradient itself is differentiated later
             if context.needs_input_grad[0]:
                 x_gradient = gradient * torch.where(x > 0, torch.ones_like(slope), slope)
             if context.needs_input_grad[1]:
@@ -34,10 +34,10 @@ class _PReLU(torch.autograd.Function):
 
 
 class PReLU(nn.PReLU):
-    """The parametric ReLU of one slope on (N, C, H, W), differentiable to any order.
+    """Apply a parametric ReLU with one slope to (N, C, H, W); differentiable to any order.
 
-    torch's own gradient branches at every element and writes a slope gradient per element before summing; with
-    features of mixed signs that takes three times as long.
+    The gradient in torch branches at every element and writes a slope gradient per element before it sums them, which
+    takes three times as long on features of mixed signs.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,32 +1,24 @@
-"""How the networks treat the borders of images: reflected by convolutions, repeated up to sizes that can be halved."""
+"""The borders of images: convolutions reflect them, and networks repeat them up to sizes that can be halved."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 def reflected(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
-    """Make a convolution that keeps the size, with reflected borders.
+    """Make a convolution with reflected borders, from (N, inputs, H, W) to (N, outputs, H, W).
 
     Args:
-        inputs: Number of feature maps.
-        outputs: Number of feature maps.
-        kernel: Height and width in pixels, odd.
+        inputs: Number of input maps, at least 1.
+        outputs: Number of output maps, at least 1.
+        kernel: Height and width of the kernel in pixels, odd.
 
     Returns:
-        A module that maps (N, inputs, H, W) to (N, outputs, H, W).
+        The convolution, with a bias.
     """
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect" if kernel > 1 else "zeros")
 
 
 def padded(images: Tensor, multiple: int) -> Tensor:
-    """Grow images on the right and at the bottom by repeating the last pixels.
-
-    Args:
-        images: (N, K, H, W).
-        multiple: What height and width are to be multiples of.
-
-    Returns:
-        (N, K, H', W'), the next such sizes.
-    """
+    """Repeat the last row and column of (N, K, H, W) until height and width are multiples of `multiple` pixels."""
     height, width = images.shape[-2:]
     return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")

@@ -1,5 +1,6 @@
-"""From names to modules: an operator by its id, a network by its genotype, a supernet by its search space."""
+"""Builds operators from their ids, networks from genotypes and supernets from search spaces."""
 
+import inspect
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -10,7 +11,8 @@ from ..genotypes import Genotype, parse_operator
 from .detfusion import DetFusionNetwork
 from .mixture import MixedOperator
 from .networks import FusionNetwork, RefineNetwork
-from .primitives import build_primitive
+from .primitives import PRIMITIVES
+from .registration import build_registered
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -24,46 +26,55 @@ def build_operator(name: str, channels: int, norm: str = "batch") -> nn.Module:
     """Build an operator.
 
     Args:
-        name: id of the operator, e.g. "residual_k3_d1".
-        channels: C, number of feature maps, at least 1.
-        norm: "batch", "group" or "none".
+        name: Id of the operator, such as "residual_k3_d1".
+        channels: Number of feature maps C, at least 1.
+        norm: Normalisation, "batch", "group" or "none", for operators that have one.
 
     Returns:
         A module that maps (N, C, H, W) to the same shape.
 
     Raises:
-        UserError: the id is unknown.
+        UserError: If the id is unknown.
+
+    Example:
+        >>> build_operator("dilated_k3_d2", 16)(torch.zeros(1, 16, 12, 20)).shape
+        torch.Size([1, 16, 12, 20])
     """
     parsed = parse_operator(name)
-    return _channels_last(build_primitive(parsed.kind, channels, parsed.kernel or 1, parsed.dilation or 1, norm))
+    values = {"channels": channels, "kernel": parsed.kernel or 1, "dilation": parsed.dilation or 1, "norm": norm}
+    if parsed.kind not in PRIMITIVES:
+        return _channels_last(build_registered(parsed.kind, values))
+    build = PRIMITIVES[parsed.kind]
+    return _channels_last(build(**{key: values[key] for key in inspect.signature(build).parameters if key in values}))
 
 
 def build_network(genotype: Genotype) -> FusionNetwork | DetFusionNetwork | RefineNetwork:
     """Build the network that a genotype describes, with fresh weights in channels-last layout.
 
-    Args:
-        genotype: what to build.
-
     Returns:
         A `FusionNetwork` or `DetFusionNetwork`, called as network(first, second), or a `RefineNetwork`, called as
         network(first, second, fused).
+
+    Example:
+        >>> from timfuse.genotypes import load_genotype
+        >>> type(build_network(load_genotype("tim"))).__name__
+        'FusionNetwork'
     """
 
     def build(name: str, channels: int) -> nn.Module:
         return build_operator(name, channels, genotype.norm)
 
+    def cells_of(source: str | None) -> list[tuple[str, Sequence[str]]]:
+        return [(cell.kind, cell.operators) for cell in genotype.cells if cell.source == source]
+
     network: FusionNetwork | DetFusionNetwork | RefineNetwork
     if genotype.network == "fusion":
-        cells = [(cell.kind, cell.operators) for cell in genotype.cells]
-        network = FusionNetwork(genotype.channels, cells, genotype.norm, genotype.stem, genotype.head, build)
+        network = FusionNetwork(genotype.channels, cells_of(None), genotype.norm, genotype.stem, genotype.head, build)
     elif genotype.network == "detfusion":
         network = DetFusionNetwork(genotype.channels, genotype.head)
     else:
-        first, second = (
-            [(cell.kind, cell.operators) for cell in genotype.cells if cell.source == source]
-            for source in ("first", "second")
-        )
-        network = RefineNetwork(genotype.channels, first, second, genotype.norm, genotype.merge or "concat", build)
+        merge = genotype.merge or "concat"
+        network = RefineNetwork(genotype.channels, cells_of("first"), cells_of("second"), genotype.norm, merge, build)
     return _channels_last(network)
 
 
@@ -80,19 +91,25 @@ def build_supernet(
     """Build a fusion network in which each operator is a mixture of all candidates.
 
     Args:
-        channels: C, feature maps between stem and head, even.
-        cells: kind of each cell, in order.
-        steps: number of mixtures in each cell, at least 1.
-        candidates: ids of the operators to choose from, at least 1.
-        norm: "batch", "group" or "none".
-        stem: "full" or "half".
-        head: "direct" or "envelope".
+        channels: Number of feature maps between stem and head, even.
+        cells: Kind of each cell: "successive", "multi_scale" or "decomposition".
+        steps: Number of mixtures in each cell, at least 1.
+        candidates: Ids of the operators that each mixture chooses from, at least 1.
+        norm: Normalisation, "batch", "group" or "none".
+        stem: As in `FusionNetwork`, "full" or "half".
+        head: As in `FusionNetwork`, "direct" or "envelope".
 
     Returns:
-        A network called as supernet(first, second, probabilities), probabilities (cells, steps, candidates).
+        A network called as supernet(first, second, probabilities) with probabilities (cells, steps, candidates).
 
     Raises:
-        UserError: an id is unknown.
+        UserError: If an id is unknown.
+
+    Example:
+        >>> candidates = ["residual_k3_d1", "identity"]
+        >>> supernet = build_supernet(channels=8, cells=["successive"], steps=2, candidates=candidates)
+        >>> supernet(*torch.zeros(2, 1, 1, 32, 48), torch.full((1, 2, 2), 0.5)).shape
+        torch.Size([1, 1, 32, 48])
     """
 
     def build(_: str, channels: int) -> nn.Module:
@@ -103,14 +120,20 @@ def build_supernet(
 
 
 def inherited_weights(supernet: FusionNetwork, choices: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-    """Pick from a supernet the weights of the network in which each mixture is one of its candidates.
+    """Take from a supernet the weights of the network in which each mixture is one of its candidates.
 
     Args:
-        supernet: as built by `build_supernet`.
-        choices: for each cell and step, the index of the candidate to keep.
+        supernet: A network that `build_supernet` built.
+        choices: Index of the chosen candidate for each cell and step.
 
     Returns:
-        A state dict that the derived network loads strictly; the tensors are the supernet's own.
+        A state dict that the derived network loads strictly. It shares memory with the supernet.
+
+    Example:
+        >>> candidates = ["residual_k3_d1", "identity"]
+        >>> supernet = build_supernet(channels=8, cells=["successive"], steps=1, candidates=candidates)
+        >>> len(supernet.state_dict()) - len(inherited_weights(supernet, [[1]]))  # without the residual operator
+        9
     """
     weights = supernet.state_dict()
     for name, module in supernet.named_modules():

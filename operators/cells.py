@@ -1,4 +1,9 @@
-"""The three kinds of cell: operators in sequence, at three scales, or on two frequency bands."""
+"""The three kinds of cell, by their name: operators in sequence, at three scales, or on two frequency bands.
+
+Each maps (N, C, H, W) to the same shape. Its constructor takes the number of channels C; the ids of the operators in
+order; `norm`, "batch", "group" or "none"; and a function that builds an operator. Cells of mixtures are called with the
+probabilities (steps, candidates), others without.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -18,9 +23,9 @@ OperatorBuilder = Callable[[str, int], nn.Module]  # (operator id, channels) -> 
 
 
 class Chain(nn.ModuleList):
-    """Operators applied one after the other; mixtures of candidates also take their probabilities."""
+    """Operators in sequence. Mixtures of candidates also take their probabilities, (steps, candidates)."""
 
-    def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:  # probabilities: (steps, candidates)
+    def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:
         if probabilities is None:
             for operator in self:
                 x = operator(x)
@@ -35,14 +40,7 @@ def _preprocess(channels: int, norm: str) -> nn.Sequential:
 
 
 class SuccessiveCell(nn.Module):
-    """ReLU, 1x1, norm, then the operators in sequence.
-
-    Args:
-        channels: C, number of feature maps.
-        operators: ids of the operators, in order.
-        norm: "batch", "group" or "none".
-        build: makes an operator from its id and number of channels.
-    """
+    """ReLU, 1x1, norm, then the operators in sequence."""
 
     def __init__(self, channels: int, operators: Sequence[str], norm: str, build: OperatorBuilder) -> None:
         super().__init__()
@@ -56,11 +54,7 @@ class SuccessiveCell(nn.Module):
 class MultiScaleCell(nn.Module):
     """The same operators at C, 2C and 4C feature maps on 1, 1/2 and 1/4 of the size, merged, + input.
 
-    Args:
-        channels: C, number of feature maps.
-        operators: ids of the operators, in order.
-        norm: "batch", "group" or "none".
-        build: makes an operator from its id and number of channels.
+    H and W are multiples of 4.
     """
 
     def __init__(self, channels: int, operators: Sequence[str], norm: str, build: OperatorBuilder) -> None:
@@ -75,7 +69,7 @@ class MultiScaleCell(nn.Module):
         self.up_quarter = nn.Sequential(ResidualUp(4 * channels), ResidualUp(2 * channels))
         self.merge = SelectiveKernelFusion(channels, 3)
 
-    def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:  # H and W multiples of 4
+    def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:
         x = self.preprocess(x)
         full = self.operators(x, probabilities)
         half = self.up_half(self.operators_half(self.down_half(x), probabilities))
@@ -84,14 +78,7 @@ class MultiScaleCell(nn.Module):
 
 
 class DecompositionCell(nn.Module):
-    """Guided filters split the features into bands; operators on each band; a 1x1 and a residual module merge.
-
-    Args:
-        channels: C, number of feature maps.
-        operators: ids of the operators, in order; each band has its own.
-        norm: "batch", "group" or "none".
-        build: makes an operator from its id and number of channels.
-    """
+    """Operators on the low and on the high frequencies that guided filters separate; a residual module merges both."""
 
     def __init__(self, channels: int, operators: Sequence[str], norm: str, build: OperatorBuilder) -> None:
         super().__init__()

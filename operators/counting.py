@@ -1,4 +1,4 @@
-"""How large and how costly a network is: parameters, floating-point operations, memory."""
+"""Counts the parameters, the floating-point operations and the memory of a network."""
 
 import copy
 import weakref
@@ -12,29 +12,45 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def parameter_sizes(network: nn.Module) -> dict[str, int]:
-    """Return the number of elements of every parameter by its name."""
+    """Count the elements of every parameter, by its name.
+
+    Example:
+        >>> parameter_sizes(nn.Conv2d(2, 8, 3))
+        {'weight': 144, 'bias': 8}
+    """
     return {name: parameter.numel() for name, parameter in network.named_parameters()}
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Count the trainable numbers of a network."""
+    """Count the elements of all parameters of a network.
+
+    Example:
+        >>> count_parameters(nn.Conv2d(2, 8, 3))
+        152
+    """
     return sum(parameter_sizes(network).values())
 
 
 def count_flops(network: nn.Module, height: int, width: int, inputs: int = 2) -> int:
-    """Count the floating-point operations of one forward pass on one image, two for a multiply-add.
+    """Count the floating-point operations of one forward pass on one pair, two for a multiply-add.
 
-    Convolutions and matrix products count, pooling and elementwise operations do not. Nothing is computed:
-    only shapes pass through the network.
+    Convolutions and matrix products count; pooling and elementwise operations do not. The network runs on the meta
+    device, which computes shapes only.
 
     Args:
-        network: a network on two sources (`inputs` 2) or a refine network (`inputs` 3).
-        height: of the images, in pixels.
-        width: of the images, in pixels.
-        inputs: number of single-channel images the network takes.
+        network: A network that takes `inputs` images; copied, not changed.
+        height: Height of the images in pixels, at least 1.
+        width: Width of the images in pixels, at least 1.
+        inputs: Number of images (1, 1, H, W): 2, or 3 for a refine network.
 
     Returns:
         The number of operations.
+
+    Example:
+        >>> from timfuse.genotypes import load_genotype
+        >>> from timfuse.operators import build_network
+        >>> f"{count_flops(build_network(load_genotype('tim_light')), 480, 640) / 1e9:.1f} GFLOPs"
+        '77.9 GFLOPs'
     """
     shapes = copy.deepcopy(network).to("meta").eval()
     images = [torch.empty(1, 1, height, width, device="meta") for _ in range(inputs)]
@@ -44,14 +60,18 @@ def count_flops(network: nn.Module, height: int, width: int, inputs: int = 2) ->
 
 
 def count_memory(network: nn.Module, *images: Tensor) -> int:
-    """Count the bytes that the tensors made in one forward pass without gradients occupy at its largest moment.
+    """Count the bytes that a forward pass without gradients needs at most at a time, without weights and inputs.
 
     Args:
-        network: a network.
-        images: its inputs.
+        network: Any module; operations inside a single call to torch do not count.
+        images: Inputs of the network, on the device of its weights.
 
     Returns:
-        The number of bytes, weights and inputs not included.
+        The number of bytes.
+
+    Example:
+        >>> count_memory(nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 1, 1)), torch.zeros(1, 1, 8, 8))  # 4 + 1 maps
+        1280
     """
     with torch.no_grad(), _LivingTensors() as tensors:
         network(*images)
@@ -59,9 +79,9 @@ def count_memory(network: nn.Module, *images: Tensor) -> int:
 
 
 class _LivingTensors(TorchFunctionMode):
-    """Follows how many bytes the results of all calls to torch take while they are referred to.
+    """Records how many bytes the results of all calls to torch take while something refers to them.
 
-    A dispatch mode sees the same tensors, but loads the compiler of torch, which takes seconds.
+    A dispatch mode sees the same tensors, but imports the compiler of torch, which takes seconds.
     """
 
     def __init__(self) -> None:

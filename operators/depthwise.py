@@ -1,9 +1,9 @@
 """A depthwise convolution whose gradients are fast on a CPU, for every kernel and dilation of the search space.
 
-oneDNN has tuned code for the forward pass of any depthwise convolution, but for the weight gradient only of undilated
-kernels at most three pixels wide; the other cases, and groups of several inputs, fall back to code that is up to ten
-times slower. So the input gradient is computed as a forward convolution with the mirrored kernel, and the weight
-gradient is put together from undilated blocks of three columns. `benchmarks/depthwise.py` measures the gain.
+oneDNN has fast code for the forward pass of any depthwise convolution. Its weight gradient is fast for undilated
+kernels of at most three columns only; for other kernels and for groups of several inputs it is up to ten times slower.
+Here the input gradient is a forward convolution with the mirrored kernel, and the weight gradient is computed in
+undilated blocks of three columns. `benchmarks/depthwise.py` measures the gain.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 class _Depthwise(torch.autograd.Function):
-    """y(p) = sum_u w(u) x(p + u), per channel."""
+    """Compute y(p) = Σ_u w(u) x(p + u) in each channel."""
 
     @staticmethod
     def forward(context: Any, x: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -25,7 +25,7 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight = context.saved_tensors
-        # Going through autograd again only where the backward pass itself is recorded saves half the overhead.
+        # Recording only where the gradient is differentiated later saves half the overhead.
         again = torch.is_grad_enabled()
         convolve, correlate = (_Depthwise.apply, _WeightGradient.apply) if again else (_convolve, _correlate)
         x_gradient = weight_gradient = None
@@ -37,7 +37,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 class _WeightGradient(torch.autograd.Function):
-    """w(u) = sum_p x(p + u) g(p), per channel: bilinear, so its own gradients are convolutions again."""
+    """Compute w(u) = Σ_p x(p + u) g(p) in each channel. It is bilinear, so its gradients are convolutions."""
 
     @staticmethod
     def forward(context: Any, x: Tensor, gradient: Tensor, kernel: int, dilation: int) -> Tensor:
@@ -62,13 +62,13 @@ def _convolve(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 
 def _correlate(x: Tensor, gradient: Tensor, kernel: int, dilation: int) -> Tensor:
-    """Return the weight gradient (C, 1, kernel, kernel) of a size-preserving depthwise convolution."""
+    """Compute the weight gradient (C, 1, kernel, kernel) of a depthwise convolution that keeps the size."""
     if dilation == 2:
-        # The pixels of each row and column parity are an undilated problem of their own.
+        # The pixels of one row parity and one column parity meet undilated kernels.
         parities = _correlate(_folded(x, kernel), _folded(gradient, kernel), kernel, 1)
         return parities.unflatten(0, (2, -1)).sum(0)
     channels, width = x.shape[1], x.shape[3]
-    # Blocks of three columns, neighbours sharing one, cover the kernel.
+    # Blocks of three columns cover the kernel; neighbours overlap by one column.
     padded = F.pad(x, (kernel // 2, kernel // 2)) if kernel > 3 else x
     block = x.new_empty(channels, 1, kernel, 3)
     result = x.new_empty(channels, 1, kernel, kernel)
@@ -76,25 +76,15 @@ def _correlate(x: Tensor, gradient: Tensor, kernel: int, dilation: int) -> Tenso
         window = padded[..., column : column + width + 2].contiguous(memory_format=torch.channels_last)
         padding = (kernel // 2, 0 if kernel > 3 else 1)
         result[..., column : column + 3] = torch.ops.aten.convolution_backward(
-            gradient,
-            window,
-            block,
-            None,
-            (1, 1),
-            padding,
-            (1, 1),
-            False,
-            (0, 0),
-            channels,
-            (False, True, False),
+            gradient, window, block, None, (1, 1), padding, (1, 1), False, (0, 0), channels, (False, True, False)
         )[1]
     return result
 
 
 def _folded(x: Tensor, kernel: int) -> Tensor:
-    """Lay the two row parities of (N, C, H, W) side by side and stack the two column parities as channels.
+    """Place the row parities of (N, C, H, W) side by side and stack the column parities as channels.
 
-    In channels-last order this is a view. Zero columns between the parities keep a kernel from reaching over.
+    In channels-last order this is a view. Zero columns between the parities separate them.
     """
     height, width = x.shape[2:]
     x = F.pad(x, (0, 2 * (kernel // 2) + width % 2, 0, height % 2))
@@ -104,15 +94,15 @@ def _folded(x: Tensor, kernel: int) -> Tensor:
 
 
 def depthwise_convolution(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    """Convolve groups of feature maps to one map each, keeping the size; differentiable to any order.
+    """Convolve each group of m feature maps to one map of the same size; differentiable to any order.
 
     Args:
-        x: (N, m C, H, W).
-        weight: (C, m, k, k), k of 3, 5 or 7; output c reads the inputs m c to m c + m - 1.
-        dilation: 1 or 2.
+        x: Feature maps, (N, m C, H, W).
+        weight: Kernels, (C, m, k, k) with k of 3, 5 or 7; output c reads the inputs m c to m c + m - 1.
+        dilation: Distance between the taps of the kernel in pixels, 1 or 2.
 
     Returns:
-        (N, C, H, W).
+        Feature maps, (N, C, H, W).
     """
     if x.device.type != "cpu":
         return _convolve(x, weight, dilation)

@@ -1,4 +1,4 @@
-"""DetFusion's own fusion network: a dense encoder for each source, and a decoder of both."""
+"""The fusion network of DetFusion: a dense encoder for each source, and a decoder of both."""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ _LAYERS = 4
 
 
 class _DenseEncoder(nn.Module):
-    """Convolutions on one image, each of which sees the maps of all before it."""
+    """Convolutions on one image; each reads the maps of all before it."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -28,15 +28,21 @@ class _DenseEncoder(nn.Module):
 
 
 class DetFusionNetwork(nn.Module):
-    """Two dense encoders and a decoder of both their maps.
+    """Two dense encoders and a decoder of the maps of both.
 
-    Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022; borders
-    and activations are those of the other networks here.
+    Borders and activations are those of the other networks here.
 
     Args:
-        channels: C, feature maps of each of an encoder's four layers, 16 in the paper; the decoder goes from 8 C to
-            4 C, 2 C and C maps.
-        head: "direct" or "envelope", as in `FusionNetwork`.
+        channels: Feature maps C of each of the four layers of an encoder, 16 in the paper. The decoder has 4 C, 2 C
+            and C maps.
+        head: As in `FusionNetwork`, "direct" or "envelope".
+
+    References:
+        Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network" (ACM MM 2022).
+
+    Example:
+        >>> DetFusionNetwork(4, "direct")(*torch.zeros(2, 1, 1, 30, 50)).shape
+        torch.Size([1, 1, 30, 50])
     """
 
     def __init__(self, channels: int, head: str) -> None:
@@ -59,10 +65,10 @@ class DetFusionNetwork(nn.Module):
         """Fuse two aligned luma images.
 
         Args:
-            first: (N, 1, H, W) in [0, 1], any H and W.
-            second: (N, 1, H, W) in [0, 1].
-            attention: (N, 1, H, W) in [0, 1], where the objects are: the features before the decoder are multiplied by
-                1 + attention. None leaves them as they are.
+            first: First source, (N, 1, H, W), in [0, 1].
+            second: Second source, (N, 1, H, W), in [0, 1].
+            attention: Where objects are, (N, 1, H, W), in [0, 1]. It multiplies the features before the decoder by
+                1 + attention.
 
         Returns:
             The fused image (N, 1, H, W), not clipped.

@@ -1,4 +1,4 @@
-"""The envelope head: a fused image between and around its two sources, weighed at each pixel."""
+"""The envelope head, which weighs the brighter and the darker source at each pixel."""
 
 import torch
 from torch import Tensor, nn
@@ -8,12 +8,12 @@ def enveloped(maps: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Weigh the brighter and the darker source at each pixel: u max(A, B) + l min(A, B) + o.
 
     Args:
-        maps: (N, 3, H, W), u, l and o.
-        first: (N, 1, H, W), A.
-        second: (N, 1, H, W), B.
+        maps: The weights u and l and the offset o, (N, 3, H, W).
+        first: First source A, (N, 1, H, W), in [0, 1].
+        second: Second source B, (N, 1, H, W), in [0, 1].
 
     Returns:
-        (N, 1, H, W).
+        The fused image, (N, 1, H, W), not clipped.
     """
     upper, lower, offset = maps.split(1, 1)
     return upper * torch.maximum(first, second) + lower * torch.minimum(first, second) + offset
@@ -21,11 +21,11 @@ def enveloped(maps: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 @torch.no_grad()
 def start_near_maximum(last: nn.Module, area: int = 1) -> None:
-    """Make an envelope head begin near 0.9 max(A, B) + 0.1 min(A, B): its last layer's weights small, its biases so.
+    """Start an envelope head near 0.9 max(A, B) + 0.1 min(A, B) by small weights and these biases.
 
     Args:
-        last: The convolution that gives the maps.
-        area: Pixels of each map that it gives side by side as channels.
+        last: The last convolution of the head; changed in place.
+        area: Number of output channels for each of the maps u, l and o, at least 1.
     """
     assert isinstance(last, nn.Conv2d)
     assert last.bias is not None

@@ -1,4 +1,4 @@
-"""The guided filter that splits features into a low-frequency and a high-frequency part."""
+"""The guided filter, which splits features into a low-frequency and a high-frequency part."""
 
 import torch
 from torch import Tensor
@@ -6,26 +6,26 @@ from torch.nn import functional as F
 
 
 def box_mean(x: Tensor, radius: int) -> Tensor:
-    """Average over the (2 radius + 1)^2 window around each pixel, counting only pixels inside the image."""
+    """Average (N, C, H, W) over the pixels of the image in the window of 2 radius + 1 pixels around each pixel."""
     size, pad = 2 * radius + 1, radius
     rows = F.avg_pool2d(x, (size, 1), stride=1, padding=(pad, 0), count_include_pad=False)
     return F.avg_pool2d(rows, (1, size), stride=1, padding=(0, pad), count_include_pad=False)
 
 
 def guided_low_parts(guide: Tensor, x: Tensor, radii: tuple[int, ...], epsilons: tuple[float, ...]) -> list[Tensor]:
-    """Smooth `x` along the edges of `guide`, once per radius and per epsilon.
+    """Smooth features along the edges of a guide, once for each radius and epsilon.
 
-    He, Sun and Tang, "Guided Image Filtering", ECCV 2010, eq. 5, 6 and 8; windows are cut at the border (kornia's
-    are filled up by reflection, which differs from the published networks).
+    He, Sun and Tang, "Guided Image Filtering", ECCV 2010, eq. 5, 6 and 8. Windows are cut at the border, as in the
+    published networks.
 
     Args:
-        guide: (N, 1, H, W), the image whose edges are kept.
-        x: (N, C, H, W), the features to smooth.
-        radii: window radii in pixels, each at least 1.
-        epsilons: regularisers in squared units of the guide, each above 0.
+        guide: The image whose edges are kept, (N, 1, H, W).
+        x: The features to smooth, (N, C, H, W).
+        radii: Window radii in pixels, each at least 1.
+        epsilons: Regularisers in squared units of the guide, each above 0.
 
     Returns:
-        One (N, C, H, W) tensor per radius and epsilon, epsilons running fastest.
+        A tensor (N, C, H, W) for each radius and epsilon, the epsilons of the first radius first.
     """
     parts = []
     for radius in radii:
@@ -41,5 +41,5 @@ def guided_low_parts(guide: Tensor, x: Tensor, radii: tuple[int, ...], epsilons:
 
 
 def channel_range(x: Tensor) -> Tensor:
-    """Return the maximum minus the minimum over the channels: (N, C, H, W) -> (N, 1, H, W)."""
+    """Subtract the minimum over the channels from the maximum: (N, C, H, W) -> (N, 1, H, W)."""
     return torch.sub(x.amax(1, keepdim=True), x.amin(1, keepdim=True))

@@ -1,4 +1,4 @@
-"""A network as it is used after training: the same output in fewer passes over memory."""
+"""Rewrites a trained network for use: the same output in fewer passes over memory."""
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,10 @@ FEW_MAPS = 4  # with more outputs, the convolution itself is as fast
 
 
 class FewMaps(nn.Conv2d):
-    """A convolution with reflected borders to a few output maps, on a CPU as a matrix product and shifted sums.
+    """Convolve with reflected borders to a few output maps; on a CPU, by a matrix product and shifted sums.
 
-    Vector units work on eight or sixteen output maps at a time, so that a convolution to one map costs as much as one
-    to sixteen. The products of all pixels with every position of the kernel are enough to fill them.
+    Vector units compute eight or sixteen output maps at a time, so a convolution to one map takes as long as one to
+    sixteen. The products of all pixels with every position of the kernel fill these units.
     """
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, outputs, H, W)
@@ -39,13 +39,13 @@ class FewMaps(nn.Conv2d):
 
 
 class DenseInParts(nn.Module):
-    """The dense operator with every depthwise convolution on one of its sources, and their groups summed by slices.
+    """The dense operator without gradients: it convolves each input of a layer alone and sums slices.
 
-    Convolving sources of C maps one by one stays in the cache where that of their concatenation does not, and a sum of
-    slices, slow backwards, is forwards faster than a matrix product.
+    A convolution of C maps stays in the cache, and one of their concatenation does not. A sum of slices is faster than
+    a matrix product forwards, and slower backwards.
 
     Args:
-        dense: The operator to stand for.
+        dense: The operator that this one replaces.
     """
 
     def __init__(self, dense: Dense) -> None:
@@ -75,10 +75,10 @@ class DenseInParts(nn.Module):
 
 
 class PooledGroupNorm(nn.Module):
-    """Group normalisation whose statistics are means over the whole image, also where that comes in tiles.
+    """Group normalisation whose statistics are a `GlobalMean`, so that they are those of the image in every tile.
 
     Args:
-        norm: The group normalisation to stand for.
+        norm: The group normalisation that this one replaces.
     """
 
     def __init__(self, norm: GroupNorm) -> None:
@@ -99,15 +99,22 @@ class PooledGroupNorm(nn.Module):
 
 
 def for_inference(network: M) -> M:
-    """Rewrite a network for use: normalisation folded, linear layers merged, activations in place.
+    """Rewrite a network for use: fold normalisations, merge linear layers, compute activations in place.
 
-    Registered operators stay as they are, but for our group normalisation in them: their sequences may be of any kind.
+    Registered operators are not rewritten, except group normalisations of this package in them.
 
     Args:
-        network: A network that fuses, or one that guides it.
+        network: A fusion network, or detectors that guide one; not changed.
 
     Returns:
-        A copy in evaluation mode, without gradients, whose output differs by rounding only.
+        A copy in evaluation mode without gradients, with the same output up to rounding.
+
+    Example:
+        >>> from timfuse.genotypes import load_genotype
+        >>> from timfuse.operators import build_network, count_parameters
+        >>> network = build_network(load_genotype("tim_light"))
+        >>> count_parameters(network) > count_parameters(for_inference(network))
+        True
     """
     network = fold_batch_norm(network)
     for module in list(without_registered(network)):
@@ -134,7 +141,7 @@ def for_inference(network: M) -> M:
 
 
 def _plain(pointwise: Pointwise) -> nn.Conv2d:
-    """Take torch's own convolution, which is faster on several threads where no gradient is asked for."""
+    """Replace a pointwise convolution by that of torch, which is faster on several threads without gradients."""
     plain = nn.Conv2d(pointwise.in_channels, pointwise.out_channels, 1, bias=False)
     plain.weight, plain.bias = pointwise.weight, pointwise.bias
     return plain
@@ -142,7 +149,7 @@ def _plain(pointwise: Pointwise) -> nn.Conv2d:
 
 @torch.no_grad()
 def _merged(first: nn.Module, second: nn.Module) -> nn.Conv2d | None:
-    """Multiply the matrices of a convolution with reflected borders and of a 1x1 convolution right after it."""
+    """Multiply the matrices of a convolution with reflected borders and of the 1x1 convolution that follows it."""
     if not (isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d)):
         return None
     if first.padding_mode != "reflect" or second.kernel_size != (1, 1):

@@ -1,4 +1,4 @@
-"""Batch normalisation of a batch of which each of several processes has a part, by the statistics of the whole."""
+"""Batch normalisation of a batch that several processes share, by the statistics of the whole batch."""
 
 from typing import Any, NamedTuple
 
@@ -10,33 +10,33 @@ from ..runtime.distribution import Ranks
 
 
 class Statistics(NamedTuple):
-    """Means and variances of the feature maps, (C,) each, without Bessel's correction."""
+    """Means and variances of feature maps, (C,), without Bessel's correction."""
 
     mean: Tensor
     variance: Tensor
 
 
 def joined_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, ranks: Ranks) -> tuple[Tensor, Statistics]:
-    """Normalise with the statistics of all processes' parts: one exchange forwards and one backwards.
+    """Normalise by the statistics of all parts, with one exchange forwards and one backwards.
 
-    Can be differentiated, any number of times.
+    It can be differentiated any number of times.
 
     Args:
-        x: (N, C, H, W), this process's part; all have the same size.
-        weight: (C,).
-        bias: (C,).
-        eps: Added to the variance.
-        ranks: The processes.
+        x: The part of this process, (N, C, H, W); all parts have the same size.
+        weight: Factor of each normalised feature map, (C,).
+        bias: Offset of each normalised feature map, (C,).
+        eps: Positive number that is added to the variance.
+        ranks: The processes that have a part of the batch.
 
     Returns:
-        (N, C, H, W) and, without a graph, the statistics.
+        The normalised part, (N, C, H, W), and the statistics of the batch, without gradient.
     """
     y, mean, variance = _JoinedBatchNorm.apply(x, weight, bias, eps, ranks)
     return y, Statistics(mean, variance)
 
 
 class _JoinedBatchNorm(torch.autograd.Function):
-    """Made of torch's kernels for one process, several times as fast as `_differentiable`."""
+    """Calls the kernels of torch for one process, which are several times as fast as `_differentiable`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, ranks: Ranks) -> tuple[Tensor, ...]:
@@ -51,12 +51,12 @@ class _JoinedBatchNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         x, weight, bias, mean, variance = ctx.saved_tensors
         eps, ranks = ctx.eps, ctx.ranks
-        if torch.is_grad_enabled():  # the gradient is to be differentiated again
+        if torch.is_grad_enabled():  # the gradient itself is differentiated later
             wanted = [tensor for tensor in (x, weight, bias) if tensor.requires_grad]
             y = _differentiable(x, weight, bias, eps, ranks)
             found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
             return *(next(found) if tensor.requires_grad else None for tensor in (x, weight, bias)), None, None
-        # As if the statistics were constant; what they add follows from the sums over all parts.
+        # This is the gradient for constant statistics. The rest follows from the sums over all parts.
         by_x, by_weight, by_bias = torch.ops.aten.native_batch_norm_backward(
             gradient, x, weight, mean, variance, None, None, False, eps, [True, True, True]
         )
@@ -77,9 +77,9 @@ def _differentiable(x: Tensor, weight: Tensor, bias: Tensor, eps: float, ranks: 
 
 
 def _join(own: Statistics, ranks: Ranks) -> Statistics:
-    """Make the statistics of the whole of those of parts of one size.
+    """Compute the statistics of a batch from those of parts of one size.
 
-    By the means of the parts, since a mean of squares less a squared mean would lose its digits to cancellation.
+    The means of the parts are subtracted, because a mean of squares minus a squared mean loses digits to cancellation.
     """
     means, variances = ranks.gather(torch.stack(own).unsqueeze(0), ranks.count).unbind(1)  # (count, C) each
     mean = means.mean(0)

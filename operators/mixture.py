@@ -1,4 +1,4 @@
-"""A mixture of candidate operators: one edge of the supernet."""
+"""The mixture of candidate operators on an edge of the supernet."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 from .primitives import Operator, SpatialAttention
 
-# Added to each probability: a hard zero would hide the sign of the features from the PReLU that the probability is
-# folded under, and with it the derivative by the probability.
+# Added to each probability. A zero would hide the sign of the features from the PReLU that follows the scaled weights,
+# and with it the derivative by the probability.
 SMALLEST_PROBABILITY = 1e-20
 
 
 class MixedOperator(nn.Module):
-    """o(x) = sum_i p_i op_i(x) (DARTS, Liu et al., ICLR 2019, eq. 2).
+    """Compute o(x) = Σ_i p_i op_i(x) (DARTS, Liu et al., ICLR 2019, eq. 2).
 
-    The candidates return their branches already scaled, and the input that some of them add is added once,
-    so that mixing costs one addition per candidate.
+    The candidates return scaled branches, and the input that some of them add is added once. So mixing costs one
+    addition for each candidate.
 
     Args:
-        candidates: the operators, in the order of the probabilities.
+        candidates: The operators, in the order of the probabilities.
     """
 
     adds_input: Tensor
@@ -30,9 +30,8 @@ class MixedOperator(nn.Module):
         self.candidates = nn.ModuleList(candidates)
         adds_input = [isinstance(candidate, Operator) and candidate.adds_input for candidate in candidates]
         self.register_buffer("adds_input", torch.tensor(adds_input), persistent=False)
-        attentions = [i for i, candidate in enumerate(candidates) if isinstance(candidate, SpatialAttention)]
-        others = [i for i in range(len(candidates)) if i not in attentions]
-        self.attentions = attentions
+        self.attentions = [i for i, candidate in enumerate(candidates) if isinstance(candidate, SpatialAttention)]
+        others = [i for i in range(len(candidates)) if i not in self.attentions]
         self.folding = [i for i in others if isinstance(candidates[i], Operator)]
         self.plain = [i for i in others if not isinstance(candidates[i], Operator)]
 
@@ -40,11 +39,11 @@ class MixedOperator(nn.Module):
         """Mix the candidates.
 
         Args:
-            x: (N, C, H, W).
-            probabilities: (candidates,), each at least 0; one-hot for a hard choice.
+            x: Feature maps (N, C, H, W) that all candidates read.
+            probabilities: Probability of each candidate, (candidates,), at least 0; one-hot for a hard choice.
 
         Returns:
-            (N, C, H, W).
+            Feature maps, (N, C, H, W).
         """
         total = x * (probabilities * self.adds_input).sum()
         scales = probabilities + SMALLEST_PROBABILITY

@@ -17,8 +17,9 @@ SHIPPED = Path(__file__).parent / "weights"
 def shipped_names() -> tuple[str, ...]:
     """List the trained networks that come with timfuse, sorted.
 
-    >>> shipped_names()
-    ('ivif', 'ivif-fast')
+    Example:
+        >>> shipped_names()
+        ('ivif', 'ivif-fast')
     """
     folders = SHIPPED.iterdir() if SHIPPED.is_dir() else ()
     return tuple(sorted(folder.name for folder in folders if (folder / GENOTYPE_FILE).is_file()))
@@ -61,9 +62,10 @@ def load_network_folder(folder: Path) -> tuple[Genotype, nn.Module]:
     Raises:
         UserError: If a file is missing or damaged, or the weights belong to another genotype.
 
-    >>> genotype, network = load_network_folder(find_network("ivif-fast"))
-    >>> genotype.name, sum(parameter.numel() for parameter in network.parameters())
-    ('ivif-fast', 13994)
+    Example:
+        >>> genotype, network = load_network_folder(find_network("ivif-fast"))
+        >>> genotype.name, sum(parameter.numel() for parameter in network.parameters())
+        ('ivif-fast', 13994)
     """
     genotype = load_genotype(folder)
     network = build_network(genotype)
@@ -75,12 +77,19 @@ def save_network_folder(folder: Path, genotype: Genotype, network: nn.Module) ->
     """Write a network to a folder: first the weights, then the genotype, which marks the folder as complete.
 
     Args:
-        folder: The folder; made if it does not exist.
+        folder: The folder, which is made if it does not exist.
         genotype: The genotype with its provenance.
         network: The network that the genotype describes, on any device.
 
     Raises:
         UserError: If a file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_network_folder(Path(folder), *load_network_folder(find_network("ivif")))
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['genotype.yaml', 'weights.safetensors']
     """
     save_weights(folder / WEIGHTS_FILE, network.state_dict(), {"genotype": genotype.name})
     save_genotype(genotype, folder / GENOTYPE_FILE)

@@ -1,4 +1,4 @@
-"""The fusion networks: stage one fuses two sources, stage two refines a fused image with both of them."""
+"""The fusion networks of TIM: the first stage fuses two sources, the second refines the fused image with both."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,14 @@ from .envelope import enveloped, start_near_maximum
 from .normalisation import build_norm
 from .sampling import shuffled, unshuffled
 
-SIZE_MULTIPLE = 4  # the multi-scale cell halves height and width twice
+SIZE_MULTIPLE = 4  # of heights and widths, in pixels: the multi-scale cell halves them twice
 
 CellSpecification = tuple[str, Sequence[str]]  # kind of cell, ids of its operators
 
 
 def _head(channels: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        reflected(channels, channels),
-        PReLU(),
-        reflected(channels, channels // 2),
-        reflected(channels // 2, outputs, 1),
+        reflected(channels, channels), PReLU(), reflected(channels, channels // 2), reflected(channels // 2, outputs, 1)
     )
 
 
@@ -34,17 +31,23 @@ def _cells(
 
 
 class FusionNetwork(nn.Module):
-    """Stem on the two stacked sources, cells, head (TIM's first stage).
+    """A stem on both sources, cells and a head, for any H and W.
 
     Args:
-        channels: C, feature maps between stem and head, even.
-        cells: kind and operator ids of each cell, in order.
-        norm: "batch", "group" or "none".
-        stem: "full", or "half" to work on the pixel-unshuffled sources at half height and width.
-        head: "direct" (TIM) for a head that paints the fused image F, or "envelope" for one that gives three maps u, l
-            and o at each pixel, F = u max(A, B) + l min(A, B) + o: the sources' own detail comes through untouched, and
-            the features may be coarse. It starts close to the maximum.
-        build: makes an operator from its id and number of channels.
+        channels: Number of feature maps between stem and head, even.
+        cells: Kind and operator ids of each cell, in order.
+        norm: Normalisation of the cells, "batch", "group" or "none".
+        stem: Resolution of the features: "full", or "half" for half the height and width, by unshuffled pixels.
+        head: With "direct" it computes the fused image F, as in TIM. With "envelope" it computes three maps u, l and o,
+            and F = u max(A, B) + l min(A, B) + o, which keeps the detail of the sources A and B even where features are
+            coarse. It starts near the maximum.
+        build: Builds an operator from its id and number of channels.
+
+    Example:
+        >>> cells = [("successive", ["identity"])]
+        >>> network = FusionNetwork(8, cells, "none", "full", "direct", lambda *_: nn.Identity())
+        >>> network(*torch.zeros(2, 1, 1, 30, 50)).shape
+        torch.Size([1, 1, 30, 50])
     """
 
     def __init__(
@@ -63,21 +66,16 @@ class FusionNetwork(nn.Module):
             start_near_maximum(self.head[-1], area)
 
     def forward(
-        self,
-        first: Tensor,
-        second: Tensor,
-        probabilities: Tensor | None = None,
-        *,
-        attention: Tensor | None = None,
+        self, first: Tensor, second: Tensor, probabilities: Tensor | None = None, *, attention: Tensor | None = None
     ) -> Tensor:
         """Fuse two aligned luma images.
 
         Args:
-            first: (N, 1, H, W) in [0, 1], any H and W.
-            second: (N, 1, H, W) in [0, 1].
-            probabilities: (cells, steps, candidates) for a supernet, None for a derived network.
-            attention: (N, 1, H, W) in [0, 1], where the objects are: the features before the head are multiplied by
-                1 + attention. None leaves them as they are.
+            first: First source, (N, 1, H, W), in [0, 1].
+            second: Second source, (N, 1, H, W), in [0, 1].
+            probabilities: Those of the candidates of a supernet, (cells, steps, candidates).
+            attention: Where objects are, (N, 1, H, W), in [0, 1]. It multiplies the features before the head by
+                1 + attention.
 
         Returns:
             The fused image (N, 1, H, W), not clipped.
@@ -100,15 +98,22 @@ class FusionNetwork(nn.Module):
 
 
 class RefineNetwork(nn.Module):
-    """Two branches on (source, fused) and a merge of both (TIM's second stage).
+    """A branch of stem and cells on each source beside the fused image, and a merge of both branches, for any H and W.
 
     Args:
-        channels: C, feature maps of each branch, even.
-        first_cells: kind and operator ids of the cells on the first source's branch.
-        second_cells: the same for the second source's branch.
-        norm: "batch", "group" or "none"; also that of the stems.
-        merge: "gated" (a mask from the first branch blends the branches, linear output) or "concat" (tanh output).
-        build: makes an operator from its id and number of channels.
+        channels: Number of feature maps of each branch, even.
+        first_cells: Kind and operator ids of the cells on the branch of the first source.
+        second_cells: Kind and operator ids of the cells on the branch of the second source.
+        norm: Normalisation of stems and cells, "batch", "group" or "none".
+        merge: Merge of the branches: "gated" blends them by a mask that the first one computes, "concat" stacks them
+            and ends in tanh.
+        build: Builds an operator from its id and number of channels.
+
+    Example:
+        >>> cells = [("successive", ["identity"])]
+        >>> network = RefineNetwork(8, cells, cells, "none", "gated", lambda *_: nn.Identity())
+        >>> [tuple(image.shape) for image in network(*torch.zeros(3, 1, 1, 30, 50))]
+        [(1, 1, 30, 50), (1, 1, 30, 50), (1, 1, 30, 50)]
     """
 
     def __init__(
@@ -127,7 +132,7 @@ class RefineNetwork(nn.Module):
         self.second_cells = _cells(second_cells, channels, norm, build)
         self.first_head = _head(channels, 1)
         self.second_head = _head(channels, 1)
-        # Maximum, maximum again and mean over the channels: the published gate has three inputs.
+        # The published gate has three inputs: the maximum over the channels twice, and their mean.
         self.gate = nn.Conv2d(3, 1, 1, bias=False) if merge == "gated" else None
         merged = channels if merge == "gated" else 2 * channels
         self.head = nn.Sequential(
@@ -137,23 +142,19 @@ class RefineNetwork(nn.Module):
     @staticmethod
     def _stem(channels: int, norm: str) -> nn.Sequential:
         return nn.Sequential(
-            reflected(2, 2 * channels),
-            PReLU(),
-            reflected(2 * channels, channels),
-            build_norm(norm, channels),
-            PReLU(),
+            reflected(2, 2 * channels), PReLU(), reflected(2 * channels, channels), build_norm(norm, channels), PReLU()
         )
 
     def forward(self, first: Tensor, second: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Refine a fused image.
 
         Args:
-            first: (N, 1, H, W) in [0, 1], any H and W.
-            second: (N, 1, H, W) in [0, 1].
-            fused: (N, 1, H, W), the first stage's output.
+            first: First source, (N, 1, H, W), in [0, 1].
+            second: Second source, (N, 1, H, W), in [0, 1].
+            fused: Output of the first stage, (N, 1, H, W).
 
         Returns:
-            The side images of the first and of the second branch, and the refined image, each (N, 1, H, W).
+            The image of the first branch, the image of the second branch and the refined image, each (N, 1, H, W).
         """
         height, width = first.shape[-2:]
         images = padded(torch.cat((first, second, fused), 1), SIZE_MULTIPLE)

@@ -1,7 +1,7 @@
 """The normalisation that follows a pointwise convolution: batch as in TIM, group, or none.
 
-Each takes an optional scale, a number that multiplies its output: folded into the affine parameters it costs nothing,
-where multiplying the feature maps would cost a pass over them forwards and two backwards.
+Each maps (N, C, H, W) to the same shape and takes an optional scalar that multiplies its output. The scalar goes into
+the affine parameters, which is free; multiplying the feature maps takes three passes over them.
 """
 
 import math
@@ -19,30 +19,27 @@ NORMS = ("batch", "group", "none")
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation (N, C, H, W) -> (N, C, H, W), optionally times a scale."""
+    """Batch normalisation, optionally times a scale.
 
-    ranks = ALONE  # whose parts of a batch are normalised together; see `synchronised`
+    Attributes:
+        ranks: Processes whose parts of a batch are normalised together; see `synchronised`.
+    """
+
+    ranks = ALONE
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         if self.training and self.ranks.count > 1:
-            return self._joined(
-                x, *((self.weight, self.bias) if scale is None else (self.weight * scale, self.bias * scale))
-            )
+            affine = (self.weight, self.bias) if scale is None else (self.weight * scale, self.bias * scale)
+            return self._joined(x, *affine)
         if scale is None:
             return super().forward(x)
-        if self.momentum is None:  # a plain average of the statistics, whose weight torch works out
+        if self.momentum is None:  # torch computes the weight of a plain average
             return super().forward(x) * scale
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
+        weight, bias = self.weight * scale, self.bias * scale
         return F.batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight * scale,
-            self.bias * scale,
-            self.training,
-            self.momentum,
-            self.eps,
+            x, self.running_mean, self.running_var, weight, bias, self.training, self.momentum, self.eps
         )
 
     def _joined(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -61,13 +58,19 @@ class BatchNorm(nn.BatchNorm2d):
 
 @contextmanager
 def synchronised(network: nn.Module, ranks: Ranks) -> Iterator[None]:
-    """Let every `BatchNorm` of a network take its statistics, in training mode, over the parts of all processes.
+    """Make the `BatchNorm` layers of a network compute statistics over the parts of a batch that all processes have.
 
-    Inside, every process must pass a part of the same size through the network whenever another does.
+    In the block, all processes call the network in training mode equally often, with parts of one size.
 
     Args:
-        network: Trained by all processes together.
-        ranks: The processes.
+        network: The network that the processes train together.
+        ranks: The processes; a single one changes nothing.
+
+    Example:
+        >>> network = nn.Sequential(BatchNorm(4))
+        >>> with synchronised(network, ALONE):
+        ...     network(torch.zeros(2, 4, 8, 8)).shape
+        torch.Size([2, 4, 8, 8])
     """
     norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
     for norm in norms:
@@ -80,32 +83,32 @@ def synchronised(network: nn.Module, ranks: Ranks) -> Iterator[None]:
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation (N, C, H, W) -> (N, C, H, W), optionally times a scale."""
+    """Group normalisation, optionally times a scale."""
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         weight, bias = (self.weight, self.bias) if scale is None else (self.weight * scale, self.bias * scale)
-        # On maps without rows and columns: torch's gradient of channels-last maps crashes where only the affine
-        # parameters need one, and is no faster. Not torch.nn.functional's, which refuses a group of one value.
+        # Maps are flattened because the gradient of channels-last maps crashes in torch where only the affine
+        # parameters need one. The function of torch.nn.functional refuses groups of one value.
         normalised = torch.group_norm(x.flatten(2), self.num_groups, weight, bias, self.eps)
         return normalised.unflatten(2, x.shape[2:]).contiguous(memory_format=torch.channels_last)
 
 
 class NoNorm(nn.Module):
-    """The identity, optionally times a scale."""
+    """No normalisation: the input, optionally times a scale."""
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         return x if scale is None else x * scale
 
 
 def build_norm(norm: str, channels: int) -> nn.Module:
-    """Build the normalisation layer of `channels` feature maps.
+    """Build a normalisation layer.
 
     Args:
-        norm: "batch" (as in TIM), "group" (at most 8 groups; independent of the batch) or "none".
-        channels: number of feature maps, at least 1.
+        norm: Normalisation, "batch", "group" (at most 8 groups; independent of the batch) or "none".
+        channels: Number of feature maps C, at least 1.
 
     Returns:
-        A module that maps (N, channels, H, W), and optionally a scale, to the same shape.
+        A module that is called with (N, C, H, W) and optionally a scale.
     """
     if norm == "batch":
         return BatchNorm(channels)

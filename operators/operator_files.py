@@ -1,4 +1,4 @@
-"""Python files of the user that register operators: run, and every operator tried before anything relies on it."""
+"""Loads Python files of the user that register operators, and tests every operator."""
 
 import hashlib
 import sys
@@ -13,19 +13,27 @@ from .registration import REGISTERED, in_one_line
 
 
 def load_operators(path: Path) -> tuple[str, ...]:
-    """Run a Python file that registers operators (see `register_operator`), and try each of them.
+    """Run a Python file that registers operators, and test each of them.
 
-    The file is a program with all rights of the user: run only what the user names, never what a download names.
+    The file is a program with all rights of the user. Run only files that the user names.
 
     Args:
-        path: The file.
+        path: A file that calls `register_operator`.
 
     Returns:
         The ids of the operators that it registers.
 
     Raises:
-        UserError: The file cannot be read or run or registers nothing, or an operator is not what it has to be; names
-            the file and, where there is one, the line.
+        UserError: If the file cannot be read, fails or registers nothing, or an operator fails its tests; names the
+            file and, if there is one, the line.
+
+    Example:
+        >>> import tempfile
+        >>> text = 'import timfuse.operators as o, torch; o.register_operator("half")(lambda: torch.nn.AvgPool2d(1))'
+        >>> with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
+        ...     print(text, file=file, flush=True)
+        ...     load_operators(Path(file.name))
+        ('half',)
     """
     before = dict(REGISTERED)
     _run(path)
@@ -47,19 +55,19 @@ def _run(path: Path) -> None:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; check the path given to --operators") from None
     file = str(path.resolve())
-    # Under this name Python finds the module of a class, and no import ever does.
+    # Python finds the module of a class by this name; no import does.
     module = ModuleType(f"timfuse_operators_{hashlib.sha256(file.encode()).hexdigest()[:12]}")
     module.__file__ = file
     sys.modules[module.__name__] = module
     try:
         exec(compile(source, file, "exec"), vars(module))
     except (Exception, SystemExit) as error:
-        what = str(error) if isinstance(error, UserError) else in_one_line(error)
-        raise UserError(f"{path}{_line(error, path)}: {what}") from error
+        message = str(error) if isinstance(error, UserError) else in_one_line(error)
+        raise UserError(f"{path}{_line(error, path)}: {message}") from error
 
 
 def _line(error: BaseException | None, path: Path) -> str:
-    """Say which line of a file an error comes from, where it comes from there."""
+    """Return the line of a file that an error comes from, as ", line 3", or nothing."""
     if error is None:
         return ""
     file = str(path.resolve())

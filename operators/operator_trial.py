@@ -1,4 +1,4 @@
-"""Trying a registered operator in all the ways in which it will be used, before hours are spent on it."""
+"""Tests a registered operator in every way in which search, training and fusion use it."""
 
 import copy
 
@@ -16,14 +16,14 @@ _SHAPE = (2, 4, 9, 11)
 
 
 def try_operator(name: str) -> None:
-    """Try a registered operator as search, training, counting of operations and tiling use it.
+    """Test a registered operator in evaluation, in training, on the meta device and on a part of an image.
 
     Args:
-        name: Its id.
+        name: Id of the operator, such as "blur_k3".
 
     Raises:
-        UserError: It fails, changes its input, or its output is of another shape or dtype, not finite, without
-            gradient, or made of more pixels than its radius says.
+        UserError: If it fails or changes its input, or its output has another shape or dtype, is not finite, has no
+            gradient, or depends on pixels farther away than its radius.
     """
     registration = REGISTERED[parse_operator(name).kind]
     checks = {
@@ -32,7 +32,7 @@ def try_operator(name: str) -> None:
         "on the meta device, where operations are counted": _check_without_data,
         **({} if registration.radius is None else {"on a part of an image": _check_radius}),
     }
-    with torch.random.fork_rng(devices=[]):  # a run draws the same numbers with and without operators of one's own
+    with torch.random.fork_rng(devices=[]):  # so that a run draws the same numbers without it
         torch.manual_seed(0)
         for norm in NORMS if "norm" in registration.parameters else NORMS[:1]:
             operator = build_operator(name, _SHAPE[1], norm)
@@ -46,7 +46,7 @@ def try_operator(name: str) -> None:
 
 
 class _WrongError(Exception):
-    """What is wrong with an operator, as what follows its name."""
+    """A fault of an operator, in words that follow its name."""
 
 
 def _check_output(operator: nn.Module, radius: int) -> None:
@@ -55,7 +55,7 @@ def _check_output(operator: nn.Module, radius: int) -> None:
     with torch.no_grad():
         _check_kind(operator.eval()(x), before)
     if not torch.equal(x, before):
-        raise _WrongError("changes its input, which other operators read too; compute in place on nothing but your own")
+        raise _WrongError("changes its input, which other operators read too; do not compute in place on it")
 
 
 def _check_gradient(operator: nn.Module, radius: int) -> None:
@@ -64,14 +64,14 @@ def _check_gradient(operator: nn.Module, radius: int) -> None:
     _check_kind(y, x)
     weights = [weight for weight in operator.parameters() if weight.requires_grad]
     if not y.requires_grad:
-        raise _WrongError("gives an output without gradient; compute it from the input, without detach and no_grad")
+        raise _WrongError("returns an output without gradient; compute it from the input, without detach and no_grad")
     by_input, *by_weights = torch.autograd.grad((y * torch.randn_like(y)).sum(), [x, *weights], allow_unused=True)
     if by_input is None:
-        raise _WrongError("gives an output that does not depend on its input; compute it from the input")
+        raise _WrongError("returns an output that does not depend on its input; compute it from the input")
     if weights and all(gradient is None for gradient in by_weights):
         raise _WrongError("has parameters, but no gradient reaches them; use them in forward")
     if not all(gradient.isfinite().all() for gradient in (by_input, *by_weights) if gradient is not None):
-        raise _WrongError("has a gradient that is not finite on random features; keep it so")
+        raise _WrongError("has a gradient that is not finite on random features; keep it finite")
 
 
 def _check_without_data(operator: nn.Module, radius: int) -> None:
@@ -79,8 +79,8 @@ def _check_without_data(operator: nn.Module, radius: int) -> None:
 
 
 def _check_radius(operator: nn.Module, radius: int) -> None:
-    """Compare a part of an image with the whole, as tiles are put together: away from the borders they must agree."""
-    cut = 2 * radius + 33  # odd, so that an operator that treats even and odd pixels differently is found out
+    """Compare a part of an image with the whole, as tiles do: away from the borders both must agree."""
+    cut = 2 * radius + 33  # odd, to find operators that treat even and odd pixels differently
     side = 2 * (cut + radius) + 8
     x = _features((1, _SHAPE[1], side, side))
     means: list[Tensor] = []
@@ -107,11 +107,11 @@ def _check_kind(y: object, x: Tensor) -> None:
     if not isinstance(y, Tensor):
         raise _WrongError(f"returns a {type(y).__name__}; its forward must return a tensor")
     if y.shape != x.shape:
-        raise _WrongError(f"makes {tuple(y.shape)} of {tuple(x.shape)}; it must keep the shape (N, C, H, W)")
+        raise _WrongError(f"maps {tuple(x.shape)} to {tuple(y.shape)}; it must keep the shape (N, C, H, W)")
     if y.dtype != x.dtype:
-        raise _WrongError(f"makes {y.dtype} of {x.dtype}; it must keep the dtype")
+        raise _WrongError(f"maps {x.dtype} to {y.dtype}; it must keep the dtype")
     if not y.isfinite().all():
-        raise _WrongError("makes numbers that are not finite of random features; keep them finite")
+        raise _WrongError("returns numbers that are not finite for random features; keep them finite")
 
 
 def _features(shape: tuple[int, ...]) -> Tensor:

@@ -1,12 +1,12 @@
-"""The mean of feature maps over a whole image, through which all pixels of an image reach each other."""
+"""The mean of feature maps over a whole image."""
 
 from torch import Tensor, nn
 
 
 class GlobalMean(nn.Module):
-    """The mean over rows and columns of the sum of some feature maps.
+    """Average the sum of some feature maps over rows and columns.
 
-    A module of its own, so that an image can be processed in tiles and still be averaged as a whole.
+    It is a module so that hooks can replace the mean of a tile by the mean of the whole image.
     """
 
     def forward(self, *maps: Tensor) -> Tensor:  # each (N, C, H, W) -> (N, C, 1, 1)

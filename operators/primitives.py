@@ -1,9 +1,10 @@
-"""The operators of the search space: what a cell may be made of (TIM, section on the search space).
+"""The operators of the search space of TIM, by their kind.
 
-Every operator keeps the shape of its input (N, C, H, W) for any C, H and W.
+Each maps (N, C, H, W) to the same shape, for any N, C, H and W. Its constructor takes what it needs of `channels`, the
+number C; `kernel`, a size of 3, 5 or 7 pixels; `dilation`, 1 or 2 pixels; and `norm`, "batch", "group" or "none".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,21 +14,13 @@ from .activation import PReLU
 from .depthwise import depthwise_convolution
 from .normalisation import build_norm
 from .pooling import GlobalMean
-from .registration import build_registered
 
-DENSE_SCALE = 0.333  # weight of the dense block's residual, as in the published networks
-ATTENTION_ELEMENTS = 2**24  # entries of a non-local attention matrix held at a time: 64 MiB in float32
+DENSE_SCALE = 0.333  # weight of the branch of the dense operator, as in the published networks
+ATTENTION_ELEMENTS = 2**24  # of a non-local attention matrix in memory at a time: 64 MiB in float32
 
 
 class Depthwise(nn.Conv2d):
-    """A bias-free convolution with one output map per group, keeping height and width.
-
-    Args:
-        channels: C, number of output maps and of groups.
-        kernel: 3, 5 or 7.
-        dilation: 1 or 2.
-        inputs: m, input maps of each group: (N, m C, H, W), and optionally a factor of the output, -> (N, C, H, W).
-    """
+    """Convolve each group of `inputs` feature maps to one map of the same size, without bias."""
 
     def __init__(self, channels: int, kernel: int, dilation: int = 1, inputs: int = 1) -> None:
         super().__init__(
@@ -46,12 +39,7 @@ class Depthwise(nn.Conv2d):
 
 
 class Pointwise(nn.Conv2d):
-    """A bias-free 1x1 convolution, as a matrix product over the channels on a CPU, where that is faster.
-
-    Args:
-        inputs: number of input maps.
-        outputs: number of output maps.
-    """
+    """Convolve with 1x1 kernels without bias. On a CPU this is a matrix product over the channels, which is faster."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 1, bias=False)
@@ -59,20 +47,21 @@ class Pointwise(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
             return super().forward(x)
-        # There is a bias where a normalisation has been folded in.
+        # Folding a normalisation in adds a bias.
         return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class Operator(nn.Module):
-    """What every operator shares: an output made of a branch and, for some kinds, the input itself.
+    """Base of the operators: a branch, plus the input where `adds_input` is set.
 
-    `forward(x)` is the operator. `forward(x, scale)` is its branch alone times `scale`, a positive scalar tensor,
-    folded into weights wherever that is exact; a mixture adds the inputs of all its candidates at once.
+    `forward(x)` is the operator. `forward(x, scale)` is its branch times the positive scalar tensor `scale`; a mixture
+    adds the inputs of all its candidates at once.
     """
 
     adds_input = False
 
     def branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
+        """Compute the branch times a scale, which moves into weights wherever that is exact."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
@@ -81,13 +70,7 @@ class Operator(nn.Module):
 
 
 class Dense(Operator):
-    """Three depthwise convolutions on a growing concatenation, 0.333 x3 + x; one PReLU for all three.
-
-    Args:
-        channels: C, number of feature maps.
-        kernel: 3, 5 or 7.
-        dilation: 1 or 2.
-    """
+    """Three depthwise convolutions on a growing concatenation, with one PReLU for all: 0.333 x3 + x."""
 
     adds_input = True
 
@@ -101,21 +84,14 @@ class Dense(Operator):
     def branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
         x1 = self.activation(self.first(x))
         x2 = self.activation(self.second(torch.cat((x, x1), 1)))
-        # PReLU(s z) = s PReLU(z) for s > 0, so the factor moves into the weights.
+        # PReLU(s z) = s PReLU(z) for s > 0.
         return self.activation(
             self.third(torch.cat((x, x1, x2), 1), DENSE_SCALE if scale is None else DENSE_SCALE * scale)
         )
 
 
 class Residual(Operator):
-    """Depthwise, depthwise 3x3 of dilation 2, pointwise, norm, PReLU, + x.
-
-    Args:
-        channels: C, number of feature maps.
-        kernel: 3, 5 or 7, of the first convolution.
-        dilation: 1 or 2, of the first convolution.
-        norm: "batch", "group" or "none".
-    """
+    """Depthwise, depthwise 3x3 of dilation 2, pointwise, norm, PReLU, + x."""
 
     adds_input = True
 
@@ -132,14 +108,7 @@ class Residual(Operator):
 
 
 class Dilated(Operator):
-    """ReLU, depthwise, pointwise, norm, + x.
-
-    Args:
-        channels: C, number of feature maps.
-        kernel: 3, 5 or 7.
-        dilation: 1 or 2.
-        norm: "batch", "group" or "none".
-    """
+    """ReLU, depthwise, pointwise, norm, + x."""
 
     adds_input = True
 
@@ -155,13 +124,7 @@ class Dilated(Operator):
 
 
 class Separable(Operator):
-    """Twice (ReLU, depthwise, pointwise, norm).
-
-    Args:
-        channels: C, number of feature maps.
-        kernel: 3, 5 or 7.
-        norm: "batch", "group" or "none".
-    """
+    """ReLU, depthwise, pointwise, norm, and the same again."""
 
     def __init__(self, channels: int, kernel: int, norm: str) -> None:
         super().__init__()
@@ -181,11 +144,9 @@ class Separable(Operator):
 
 
 class ChannelAttention(Operator):
-    """Efficient channel attention (global mean, 1-d convolution over the channels, sigmoid), 3x3, PReLU.
+    """Efficient channel attention, 3x3, PReLU.
 
-    Args:
-        channels: C, number of feature maps.
-        kernel: 3, 5 or 7, of the convolution over the channels.
+    The attention is the sigmoid of a 1-d convolution of `kernel` taps over the means of the channels.
     """
 
     def __init__(self, channels: int, kernel: int) -> None:
@@ -202,11 +163,7 @@ class ChannelAttention(Operator):
 
 
 class SpatialAttention(Operator):
-    """A sigmoid gate per pixel from the maximum and the mean over the channels.
-
-    Args:
-        kernel: 3, 5 or 7.
-    """
+    """The input times a sigmoid gate for each pixel, from the maximum and the mean over the channels."""
 
     def __init__(self, kernel: int) -> None:
         super().__init__()
@@ -217,7 +174,7 @@ class SpatialAttention(Operator):
 
     @staticmethod
     def mixed_branch(operators: Sequence["SpatialAttention"], x: Tensor, scales: Sequence[Tensor | None]) -> Tensor:
-        """Sum the scaled branches of several spatial attentions on one input, pooling it and gating it once."""
+        """Sum the scaled branches of several spatial attentions on one input, which is pooled and gated once."""
         pooled = torch.cat((x.max(1, keepdim=True).values, x.mean(1, keepdim=True)), 1)  # (N, 2, H, W)
         gates = [operator.gate(pooled).sigmoid() for operator in operators]
         scaled = [gate if scale is None else gate * scale for gate, scale in zip(gates, scales, strict=True)]
@@ -225,14 +182,10 @@ class SpatialAttention(Operator):
 
 
 class NonLocal(Operator):
-    """3x3, PReLU, non-local block, + the 3x3's output, kxk, PReLU.
+    """3x3, PReLU, non-local block, + the output of the 3x3, kxk, PReLU.
 
-    The published block normalises its attention over the queries, not over the keys; so does this one.
-    Time grows with (H W)^2, so it suits small inputs; the attention matrix is made in strips of bounded size.
-
-    Args:
-        channels: C, number of feature maps.
-        kernel: 3, 5 or 7, of the last convolution.
+    As in the published block, the attention is normalised over the queries and not over the keys. Time grows with
+    (H W)². The attention matrix is computed in strips, so that its memory is bounded.
     """
 
     def __init__(self, channels: int, kernel: int) -> None:
@@ -242,7 +195,7 @@ class NonLocal(Operator):
         self.key = Pointwise(channels, channels)
         self.value = Pointwise(channels, channels)
         self.output = Pointwise(channels, channels)
-        nn.init.zeros_(self.output.weight)  # starts as the identity, as in the published block
+        nn.init.zeros_(self.output.weight)  # the block starts as the identity, as in the published one
         self.exit = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
         self.activation = PReLU()
 
@@ -262,34 +215,13 @@ class NonLocal(Operator):
         return output if scale is None else output * scale
 
 
-def build_primitive(kind: str, channels: int, kernel: int, dilation: int, norm: str) -> nn.Module:
-    """Build one operator from the parts of its name.
-
-    Args:
-        kind: family of the operator, e.g. "residual", or a registered one.
-        channels: C, number of feature maps, at least 1.
-        kernel: 3, 5 or 7; ignored by "identity".
-        dilation: 1 or 2; ignored by the operators that carry none in their name.
-        norm: "batch", "group" or "none"; ignored by the operators without normalisation.
-
-    Returns:
-        A module that maps (N, C, H, W) to the same shape.
-    """
-    match kind:
-        case "dense":
-            return Dense(channels, kernel, dilation)
-        case "residual":
-            return Residual(channels, kernel, dilation, norm)
-        case "dilated":
-            return Dilated(channels, kernel, dilation, norm)
-        case "separable":
-            return Separable(channels, kernel, norm)
-        case "channel_attention":
-            return ChannelAttention(channels, kernel)
-        case "spatial_attention":
-            return SpatialAttention(kernel)
-        case "non_local":
-            return NonLocal(channels, kernel)
-        case "identity":
-            return nn.Identity()
-    return build_registered(kind, channels=channels, kernel=kernel, dilation=dilation, norm=norm)
+PRIMITIVES: dict[str, Callable[..., nn.Module]] = {
+    "dense": Dense,
+    "residual": Residual,
+    "dilated": Dilated,
+    "separable": Separable,
+    "channel_attention": ChannelAttention,
+    "spatial_attention": SpatialAttention,
+    "non_local": NonLocal,
+    "identity": nn.Identity,
+}

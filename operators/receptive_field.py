@@ -1,4 +1,4 @@
-"""How far a network looks: the distance from an output pixel to the farthest input pixel that reaches it."""
+"""The receptive field of a network: the distance from an output pixel to the farthest input that it depends on."""
 
 from collections.abc import Mapping
 
@@ -8,24 +8,28 @@ from .registration import registered_radius
 
 Interval = tuple[int, int]  # first and last index of pixels along one axis
 
-_PERIOD = 8  # phases of the output that can differ: two halvings in the multi-scale cell, one in the half stem
+_PERIOD = 8  # in pixels, of the distance along an axis: the multi-scale cell halves twice, the half stem once
 _DETFUSION = 4 + 4  # the 3x3 convolutions of encoder and decoder
 _RESIDUAL_RADIUS = 4 + 2 + 2  # of the decomposition cell's residual module: 5x5, 3x3 and 3x3 of dilation 2
 
 
 def receptive_field(genotype: Genotype) -> int | None:
-    """Find how far the inputs of an output pixel lie from it, along rows and columns alike.
+    """Compute the largest distance between an output pixel and its inputs, along rows and along columns.
 
-    Means over the whole image (channel attention, group normalisation, selective-kernel fusion) are left aside: they
-    reach everywhere, but through a handful of numbers. Away from its border, a crop that is larger by this distance on
-    every side, and that starts at a multiple of 8, has the output of the whole image where these means are the same.
+    Means over the whole image (channel attention, group normalisation, selective-kernel fusion) do not count. A crop
+    that starts at a multiple of 8 pixels and exceeds an area by this distance on every side has the output of the whole
+    image in the area, if these means are those of the whole image.
 
     Args:
-        genotype: The architecture; of a refine network the distance is that of the refining stage alone.
+        genotype: The architecture; for a refine network, the first stage does not count.
 
     Returns:
-        The distance in pixels, or None for a network with a non-local operator, in which every pixel reaches every
-        other, or with a registered one that does not say how far it looks: nothing short of its author tells that.
+        The distance in pixels; None for a network with a non-local operator, or with a registered one without radius.
+
+    Example:
+        >>> from timfuse.genotypes import load_genotype
+        >>> receptive_field(load_genotype("tim_light"))
+        12
     """
     if genotype.network == "detfusion":
         return _DETFUSION
@@ -43,12 +47,12 @@ def receptive_field(genotype: Genotype) -> int | None:
 
 
 def _inputs(pixels: Interval, cells: list[CellGenotype], shrink: int, radii: Mapping[str, int]) -> Interval:
-    """Walk from pixels of the output back to the pixels of the input that they depend on."""
+    """Find the pixels of the input that pixels of the output depend on, layer by layer backwards."""
     pixels = pixels[0] // shrink, pixels[1] // shrink
     pixels = _wider(pixels, 2)  # the two 3x3 convolutions of the head
     for cell in reversed(cells):
         pixels = _through_cell(pixels, cell.kind, sum(radii[name] for name in cell.operators))
-    first, last = _wider(pixels, 2)  # those of the stem
+    first, last = _wider(pixels, 2)  # the two of the stem
     return shrink * first, shrink * last + shrink - 1
 
 
@@ -92,10 +96,10 @@ def _wider(pixels: Interval, radius: int) -> Interval:
 
 
 def _up(pixels: Interval) -> Interval:
-    """The pixels at half the size that an up-sampling reads, by the bilinear path or the transposed convolution."""
+    """Find the pixels at half the size that an up-sampling reads, bilinear or by the transposed convolution."""
     return (pixels[0] - 1) // 2, (pixels[1] + 1) // 2
 
 
 def _down(pixels: Interval) -> Interval:
-    """The pixels at twice the size that a down-sampling reads: a 3x3 convolution and a 3x3 blur with stride 2."""
+    """Find the pixels at twice the size that a down-sampling reads, by a 3x3 convolution and a 3x3 blur of stride 2."""
     return 2 * pixels[0] - 2, 2 * pixels[1] + 2

@@ -1,8 +1,8 @@
-"""Operators of the user's own: registered by a decorator, and found here by their kind."""
+"""Operators that users register by a decorator."""
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,21 +13,21 @@ from ..genotypes.operator_names import OperatorKind, OperatorName, add_operator_
 from ..runtime.errors import UserError
 
 PARAMETERS = ("channels", "kernel", "dilation", "norm")
-_MARK = "timfuse_registered"  # an attribute of modules, so that copies of a network keep it
+_MARK = "timfuse_registered"  # an attribute of modules, which copies of a network keep
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
 
 @dataclass(frozen=True)
 class Registration:
-    """What is known of a registered kind of operator.
+    """A registered kind of operator.
 
     Attributes:
-        build: Makes an operator.
-        parameters: Those of `PARAMETERS` that it takes.
-        radius: As given to `register_operator`.
-        source: Where it was written: a file, or a module without one, such as that of a notebook.
-        sha256: Of the file when it was registered; None where there is none.
+        build: Function or class that builds an operator.
+        parameters: The parameters of `build`, a part of `PARAMETERS`.
+        radius: Distance in pixels over which it looks, as in `register_operator`.
+        source: File that defines `build`, or the module where there is no file, as in a notebook.
+        sha256: SHA-256 of the file at the registration; None without a file.
     """
 
     build: Callable[..., nn.Module]
@@ -48,36 +48,39 @@ def register_operator(
     words: str | None = None,
     radius: int | None = None,
 ) -> Callable[[Builder], Builder]:
-    """Make a function, or a class of modules, a kind of operator that search spaces and genotypes may name.
+    """Register a function or a class of modules as a kind of operator that search spaces and genotypes may name.
 
-    It returns a module that maps (N, channels, H, W) to the same shape, and takes what it needs of `channels`, at least
-    1 and not the same in all places of a network; `kernel` and `dilation`, in pixels; and `norm`, "batch", "group" or
-    "none", that of the network, which `timfuse.operators.normalisation.build_norm` makes a layer of. (With several
-    processes that layer sees the whole batch, where torch's own batch normalisation sees the part of its process.)
+    It returns a module that maps (N, C, H, W) to the same shape. Its parameters are what it needs of `channels`, the
+    number C, at least 1 and different within a network; `kernel` and `dilation` in pixels; and `norm`, "batch", "group"
+    or "none", the normalisation of the network, of which `timfuse.operators.normalisation.build_norm` builds a layer.
+    (With several processes, that layer normalises the whole batch, and a batch normalisation of torch only the part of
+    its process.)
 
     The decorator acts when Python imports the file. The command line imports the files that its option `--operators`
-    names, and no others: no config, genotype, weights or run folder can cause code to run.
+    names, and no others. No config, genotype, weights or run folder can run code.
 
     Args:
-        name: The ids of the operators are `name`, `name_k3` or `name_k3_d1`.
-        kernels: Kernel sizes, odd numbers; none for a function without a parameter `kernel`.
-        dilations: Dilations, from 1 on; none for a function without a parameter `dilation`.
-        words: The name in words, for pictures; by default the name itself.
-        radius: How many pixels away the inputs of an output pixel lie at most, for the largest kernel and dilation,
-            means by `timfuse.operators.pooling.GlobalMean` aside. With it, large images are fused in tiles. None where
-            that is unknown or the whole image: then images are fused as a whole, whatever memory that takes.
+        name: Kind of the operators, whose ids are `name`, `name_k3` or `name_k3_d1`.
+        kernels: Kernel sizes in pixels, odd; empty for a function without the parameter `kernel`.
+        dilations: Dilations in pixels, at least 1; empty for a function without the parameter `dilation`.
+        words: The name in words, for pictures; default: the name.
+        radius: Largest distance in pixels between an output pixel and its inputs, for the largest kernel and dilation;
+            means by `timfuse.operators.pooling.GlobalMean` do not count. With it, large images are fused in tiles. None
+            if it is unknown or the whole image; images are then fused as a whole.
 
     Returns:
         A decorator that returns what it decorates.
 
     Raises:
-        UserError: The name is taken or no name, or the function's parameters do not go with kernels and dilations.
+        UserError: If the name is taken or not allowed, or the parameters do not agree with kernels and dilations.
 
-    Example of blur_k3 and blur_k5::
-
-        @register_operator("blur", kernels=(3, 5), radius=2)
-        def blur(channels: int, kernel: int) -> nn.Module:
-            return nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
+    Example:
+        >>> from timfuse.operators import build_operator
+        >>> @register_operator("blur", kernels=(3, 5), radius=2)
+        ... def blur(channels: int, kernel: int) -> nn.Module:
+        ...     return nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)
+        >>> build_operator("blur_k5", 4)
+        Conv2d(4, 4, kernel_size=(5, 5), stride=(1, 1), padding=(2, 2), groups=4)
     """
     if not isinstance(name, str):
         raise UserError('register_operator needs the operator\'s name; write @register_operator("NAME")')
@@ -90,7 +93,7 @@ def register_operator(
         parameters = _parameters(name, build, kind)
         registration = Registration(build, parameters, radius, *_origin(build))
         known = REGISTERED.get(name)
-        # The same function again is the file read again, or a cell of a notebook run again.
+        # The same function comes again where a file is read again or a cell of a notebook is run again.
         if known and (known.source, known.build.__qualname__) != (registration.source, build.__qualname__):
             raise UserError(
                 f"the operator {name} is registered already, by {known.build.__qualname__} of {known.source}; "
@@ -103,28 +106,25 @@ def register_operator(
     return register
 
 
-def build_registered(kind: str, **values: int | str) -> nn.Module:
+def build_registered(kind: str, values: Mapping[str, int | str]) -> nn.Module:
     """Build an operator of a registered kind.
 
     Args:
-        kind: Its name.
-        **values: All of `PARAMETERS`.
+        kind: Name under which it is registered.
+        values: A value for each of `PARAMETERS`; the operator takes what it needs.
 
     Returns:
-        A module, known to `without_registered`.
+        A module for which `is_registered` is true.
 
     Raises:
-        UserError: The function failed, or returned something else.
-        ValueError: There is no such kind.
+        UserError: If the registered function fails or does not return a module.
     """
-    if kind not in REGISTERED:
-        raise ValueError(f"no operator of kind {kind!r}")
     registration = REGISTERED[kind]
-    given = {key: values[key] for key in registration.parameters}
+    arguments = {key: values[key] for key in registration.parameters}
     try:
-        operator = registration.build(**given)
+        operator = registration.build(**arguments)
     except Exception as error:
-        words = ", ".join(f"{key}={value}" for key, value in given.items())
+        words = ", ".join(f"{key}={value}" for key, value in arguments.items())
         raise UserError(f"the operator {kind} cannot be built with {words}: {in_one_line(error)}") from error
     if not isinstance(operator, nn.Module):
         raise UserError(f"the function of {kind} returned a {type(operator).__name__}; return a torch.nn.Module")
@@ -133,12 +133,12 @@ def build_registered(kind: str, **values: int | str) -> nn.Module:
 
 
 def is_registered(module: nn.Module) -> bool:
-    """Tell whether a module is a registered operator, as `build_registered` makes them, or a copy of one."""
+    """Tell whether a module is a registered operator, or a copy of one."""
     return _MARK in vars(module)
 
 
 def without_registered(network: nn.Module) -> Iterator[nn.Module]:
-    """Walk the modules of a network, leaving out registered operators, of whose insides nothing is known."""
+    """Walk the modules of a network without registered operators and their parts."""
     if not is_registered(network):
         yield network
         for child in network.children():
@@ -146,18 +146,18 @@ def without_registered(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def registered_radius(operator: OperatorName) -> int | None:
-    """Return how far an operator of a registered kind looks, in pixels; None if that may be the whole image."""
+    """Return the radius of a registered operator in pixels; None if it may be the whole image."""
     return REGISTERED[operator.kind].radius
 
 
 def operator_sources(operators: Iterable[str]) -> dict[str, object]:
-    """Say for a genotype's provenance where the registered ones of some operators come from.
+    """Find the files of the registered operators among some, for the provenance of a genotype.
 
     Args:
-        operators: Ids.
+        operators: Ids of operators of any kind.
 
     Returns:
-        For each registered kind the name of its file and the file's SHA-256.
+        For each registered kind, the name of its file and the SHA-256 of the file.
     """
     kinds = dict.fromkeys(parse_operator(name).kind for name in operators)
     return {
@@ -168,12 +168,12 @@ def operator_sources(operators: Iterable[str]) -> dict[str, object]:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return the kind of an error and the first line of what it says."""
+    """Return the class of an error and the first line of its message."""
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def _as_tuple(values: Iterable[int]) -> tuple[int, ...]:
-    """Sort what a user gave; what cannot be sorted is left to the check of the kind."""
+    """Sort the numbers of a user; `add_operator_kind` refuses what cannot be sorted."""
     try:
         return tuple(sorted(values))
     except TypeError:
@@ -181,18 +181,18 @@ def _as_tuple(values: Iterable[int]) -> tuple[int, ...]:
 
 
 def _parameters(name: str, build: Callable[..., nn.Module], kind: OperatorKind) -> tuple[str, ...]:
-    """List what a function takes, and check that this goes with its kind."""
+    """List the parameters of a function, and check that they agree with its kernels and dilations."""
     signature = inspect.signature(build).parameters
     allowed = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     unknown = [str(p) for key, p in signature.items() if key not in PARAMETERS or p.kind not in allowed]
     if unknown:
         raise UserError(
-            f"the function of {name} has the parameters {', '.join(unknown)}, which nothing is given for; "
+            f"the function of {name} has the unknown parameters {', '.join(unknown)}; "
             f"take {', '.join(PARAMETERS)} or some of them"
         )
     for key, option, values in (("kernel", "kernels", kind.kernels), ("dilation", "dilations", kind.dilations)):
         if key in signature and not values:
-            raise UserError(f"the function of {name} takes a {key}; say which there are, like {option}=(1, 3)")
+            raise UserError(f"the function of {name} takes a {key}; list the values, like {option}=(1, 3)")
         if key not in signature and values:
             raise UserError(f"{name} has {option}, but its function takes no {key}; add the parameter {key}")
     return tuple(signature)

@@ -1,4 +1,4 @@
-"""The names that the authors' released TIM code gives to weights, so that published weights load here."""
+"""Converts the weights that the authors of TIM published, whose code has other names for the parts of a network."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from .networks import FusionNetwork, RefineNetwork
 from .primitives import ChannelAttention, Dense, Dilated, NonLocal, Residual, Separable, SpatialAttention
 from .sampling import BlurPool, ResidualDown, ResidualUp, SelectiveKernelFusion
 
-# Of each module: our name of a part -> the released name of that part.
+# For each module: name of a part -> its name in the published code.
 RELEASED_NAMES: dict[type[nn.Module], dict[str, str]] = {
     Dense: {"first": "conv1.conv", "second": "conv2.conv", "third": "conv3.conv", "activation": "lrelu"},
     Residual: {"convolutions.0": "op.0.conv", "convolutions": "op", "norm": "op.3", "activation": "op.4"},
@@ -58,7 +58,7 @@ RELEASED_NAMES: dict[type[nn.Module], dict[str, str]] = {
         **{f"head.{i}": f"stem_out.{i}.conv2d" for i in (0, 2, 3)},
         "head": "stem_out",
     },
-    # The released second stage runs cells2 on the branch of stem3 and cells3 on the branch of stem2.
+    # The published second stage has cells2 on the branch of stem3 and cells3 on the branch of stem2.
     RefineNetwork: {
         **{f"first_stem.{i}": f"stem2.{i}.conv2d" for i in (0, 2)},
         **{f"second_stem.{i}": f"stem3.{i}.conv2d" for i in (0, 2)},
@@ -77,14 +77,14 @@ RELEASED_NAMES: dict[type[nn.Module], dict[str, str]] = {
 
 
 def released_name(module: nn.Module, key: str) -> str:
-    """Translate a key of `module.state_dict()` into the key of the released code.
+    """Translate a key of a state dict into that of the published code.
 
     Args:
-        module: an operator, cell or network of this package.
-        key: dotted name of a parameter or buffer of it.
+        module: An operator, cell or network of this package.
+        key: Dotted name of one of its parameters or buffers.
 
     Returns:
-        The dotted name that the authors' code gives to the same tensor.
+        The dotted name of the same tensor in the published code.
     """
     names = RELEASED_NAMES.get(type(module), {})
     head, _, rest = key.partition(".")
@@ -100,24 +100,24 @@ def released_name(module: nn.Module, key: str) -> str:
 
 
 def read_released(path: Path) -> dict[str, Tensor]:
-    """Read a state dict of the released code without running anything in the file.
+    """Read a state dict of the published code, without running code in the file.
 
     Args:
-        path: file written by `torch.save`; a mapping that holds the state dict under "state_dict" or "model" will do.
+        path: A file of `torch.save` with the state dict, or a mapping with the state dict at "state_dict" or "model".
 
     Returns:
-        The tensors by name.
+        The tensors by name, on the CPU.
 
     Raises:
-        UserError: the file is missing, damaged or holds anything but tensors.
+        UserError: If the file is missing, damaged or holds anything but tensors.
     """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise UserError(f"cannot read {path}: {error.strerror}; check the path") from None
     except Exception:
-        # A damaged or foreign file can make the reader fail in any way.
-        raise UserError(f"{path} is damaged or holds more than tensors; give a state dict saved by torch") from None
+        # torch raises errors of many kinds for damaged and foreign files.
+        raise UserError(f"{path} is damaged or holds more than tensors; name a state dict saved by torch") from None
     for key in ("state_dict", "model"):
         content = content.get(key, content) if isinstance(content, dict) else None
     if not content or not all(isinstance(tensor, Tensor) for tensor in content.values()):
@@ -126,29 +126,36 @@ def read_released(path: Path) -> dict[str, Tensor]:
 
 
 def convert_released(module: nn.Module, released: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert a state dict of the released code into one that `module` loads strictly.
+    """Convert a state dict of the published code into one that a module loads strictly.
 
     Args:
-        module: the operator, cell or network that the weights are for.
-        released: the authors' state dict, also as saved from `DataParallel`.
+        module: The operator, cell or network that the weights are for.
+        released: The published tensors by name; names may start with "module.", as `DataParallel` saves them.
 
     Returns:
         A state dict for `module`.
 
     Raises:
-        UserError: a tensor is missing, left over or of another shape: the weights belong to another genotype.
+        UserError: If a tensor is missing, left over or of another shape, because the genotype is another.
+
+    Example:
+        >>> from timfuse.operators import build_operator
+        >>> published = {"conv1.weight": torch.ones(4, 4, 3, 3), "relu.weight": torch.ones(1)}
+        >>> published["se.conv.weight"] = torch.ones(1, 1, 3)
+        >>> list(convert_released(build_operator("channel_attention_k3", 4), published))
+        ['gate.weight', 'convolution.weight', 'activation.weight']
     """
     remaining = {key.removeprefix("module."): tensor for key, tensor in released.items()}
     binomial = BlurPool(1).kernel
-    for key in [key for key in remaining if key.endswith(".filt")]:  # constants of the released blur-pooling
+    for key in [key for key in remaining if key.endswith(".filt")]:  # constants of the published blur pooling
         constant = remaining.pop(key)
         if not torch.equal(constant, binomial.repeat(len(constant), 1, 1, 1)):
-            raise UserError(f"{key} is not the binomial 3x3 filter of the published networks; cannot import it")
+            raise UserError(f"{key} is not the binomial 3x3 filter of the published networks; it cannot be imported")
     converted = {}
     for key, tensor in module.state_dict().items():
         name = released_name(module, key)
         if name not in remaining:
-            raise UserError(f"the weights lack {name} ({tuple(tensor.shape)}); they belong to another genotype")
+            raise UserError(f"the weights have no {name} {tuple(tensor.shape)}; they belong to another genotype")
         value = remaining.pop(name)
         if value.shape != tensor.shape:
             raise UserError(
@@ -158,7 +165,7 @@ def convert_released(module: nn.Module, released: Mapping[str, Tensor]) -> dict[
         converted[key] = value.to(tensor.dtype)
     if remaining:
         raise UserError(
-            f"{len(remaining)} weights have no place in the genotype, first {next(iter(remaining))};"
+            f"the genotype has no place for {len(remaining)} weights, first {next(iter(remaining))};"
             " they belong to another genotype"
         )
     return converted

@@ -1,4 +1,4 @@
-"""Down-sampling, up-sampling and the merge of scales in the multi-scale cell."""
+"""Down-sampling, up-sampling and the merge of scales in the multi-scale cell, and pixel shuffling."""
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +10,14 @@ from .primitives import Pointwise
 
 
 def unshuffled(x: Tensor, factor: int) -> Tensor:
-    """Make the pixels of each factor x factor block channels, as `torch.nn.functional.pixel_unshuffle` does.
+    """Compute `torch.nn.functional.pixel_unshuffle`, in channels-last layout and in half the time.
 
     Args:
-        x: (N, C, H, W), H and W multiples of the factor.
-        factor: at least 1.
+        x: Feature maps, (N, C, H, W), with H and W multiples of the factor.
+        factor: Height and width of the blocks whose pixels become channels, at least 1.
 
     Returns:
-        (N, C factor factor, H / factor, W / factor), written in channels-last layout at once.
+        Feature maps, (N, C factor², H / factor, W / factor).
     """
     phases = [
         channel[:, row::factor, column::factor]
@@ -29,27 +29,23 @@ def unshuffled(x: Tensor, factor: int) -> Tensor:
 
 
 def shuffled(x: Tensor, factor: int) -> Tensor:
-    """Make channels the pixels of factor x factor blocks, as `torch.nn.functional.pixel_shuffle` does.
+    """Compute `torch.nn.functional.pixel_shuffle`, channel after channel and in a third of the time.
 
     Args:
-        x: (N, C factor factor, H, W).
-        factor: at least 1.
+        x: Feature maps, (N, C factor², H, W).
+        factor: Height and width of the blocks whose pixels are channels, at least 1.
 
     Returns:
-        (N, C, factor H, factor W), channel after channel.
+        Feature maps, (N, C, factor H, factor W).
     """
     blocks = x.unflatten(1, (-1, factor, factor)).permute(0, 1, 4, 2, 5, 3)  # (N, C, H, factor, W, factor)
     return blocks.reshape(x.shape[0], blocks.shape[1], factor * x.shape[2], factor * x.shape[3])
 
 
 class BlurPool(nn.Module):
-    """Anti-aliased down-sampling by 2: the binomial 3x3 filter with reflected borders, then stride 2.
+    """Halve height and width, which are even, by the binomial 3x3 filter with reflected borders.
 
-    Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019. (kornia's pads with zeros, which
-    darkens the border of feature maps.)
-
-    Args:
-        channels: number of feature maps, at least 1.
+    Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019.
     """
 
     kernel: Tensor
@@ -60,16 +56,12 @@ class BlurPool(nn.Module):
         self.channels = channels
         self.register_buffer("kernel", torch.outer(row, row).repeat(channels, 1, 1, 1), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) with even H and W -> (N, C, H/2, W/2)
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C, H/2, W/2)
         return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), self.kernel, stride=2, groups=self.channels)
 
 
 class ResidualDown(nn.Module):
-    """Halve height and width and double the channels: a convolved and a plain path, both blur-pooled.
-
-    Args:
-        channels: number of input feature maps, at least 1.
-    """
+    """Halve height and width and double the channels, by the sum of a convolved and a plain path with blur pooling."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -88,11 +80,7 @@ class ResidualDown(nn.Module):
 
 
 class ResidualUp(nn.Module):
-    """Double height and width and halve the channels: a transposed convolution and a bilinear path.
-
-    Args:
-        channels: number of input feature maps, even.
-    """
+    """Double height and width and halve the channels, by the sum of a transposed convolution and a bilinear path."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -106,19 +94,15 @@ class ResidualUp(nn.Module):
         self.plain = Pointwise(channels, channels // 2)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W) -> (N, C/2, 2H, 2W)
-        # A pointwise convolution and bilinear interpolation commute: convolving first touches a quarter of the pixels.
+        # Pointwise convolution and bilinear interpolation commute, and convolving first reads a quarter of the pixels.
         plain = F.interpolate(self.plain(x), scale_factor=2, mode="bilinear", align_corners=False)
         return self.convolved(x) + plain
 
 
 class SelectiveKernelFusion(nn.Module):
-    """Merge feature maps of one shape by channel-wise softmax weights computed from their sum.
+    """Merge `inputs` tensors (N, C, H, W) by softmax weights for each channel, computed from their sum.
 
     Zamir et al., "Learning Enriched Features for Real Image Restoration and Enhancement", ECCV 2020, eq. 3.
-
-    Args:
-        channels: C, number of feature maps of each input.
-        inputs: number of inputs, at least 2.
     """
 
     def __init__(self, channels: int, inputs: int) -> None:

@@ -29,7 +29,10 @@ DONE = (
     "bilevel",
     "cost",
     "data",
+    "deploy",
+    "genotypes",
     "objectives",
+    "operators",
     *(f"runtime.{name}" for name in ("averaged_gradients", "averaging", "device", "distribution", "errors")),
     *(f"runtime.{name}" for name in ("files", "history", "interruption", "memory", "progress", "schedules", "seeds")),
     *("runtime.weights", "runtime.yaml_text"),
@@ -122,7 +125,7 @@ def test_docstrings_follow_the_template(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name):
+def test_examples_run(name, registrations):
     module = load(name)
     finder, runner = doctest.DocTestFinder(exclude_empty=True), doctest.DocTestRunner()
     tests = {test.name: test for test in finder.find(module)}

@@ -12,9 +12,9 @@ from PIL import Image
 
 from timfuse.data import read_pixels
 from timfuse.deploy.comparison import write_comparison
+from timfuse.deploy.comparison_page import comparison_page
 from timfuse.deploy.evaluation import evaluate
-from timfuse.deploy.page import comparison_page
-from timfuse.deploy.regions import Region
+from timfuse.deploy.zoom_regions import Region
 from timfuse.runtime.errors import UserError
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from timfuse.deploy.evaluation import Evaluation
-from timfuse.deploy.table import latex, markdown, metrics_csv, print_evaluation, summary_csv, write_tables
+from timfuse.deploy.evaluation_table import latex, markdown, metrics_csv, print_evaluation, summary_csv, write_tables
 from timfuse.objectives.metrics import FIELD_METRICS, METRICS
 from timfuse.runtime.errors import UserError
 

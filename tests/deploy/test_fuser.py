@@ -194,7 +194,7 @@ def test_any_size(fuser, size):
         (
             torch.zeros(1, 4, 4),
             torch.zeros(4, 4),
-            "first has the shape (1, 4, 4), second (4, 4); give both in one shape",
+            "first has the shape (1, 4, 4), second (4, 4); give both the same shape",
         ),
         (torch.zeros(4, 4), torch.full((4, 4), torch.nan), "second holds values that are not finite"),
         (

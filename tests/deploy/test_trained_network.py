@@ -139,7 +139,7 @@ def test_folders_that_are_not_whole(tmp_path, network_folder, write_network, fus
     (network_folder / "weights.safetensors").unlink()
     with pytest.raises(UserError, match=r"no weights file .*weights\.safetensors"):
         load_network(network_folder)
-    with pytest.raises(UserError, match=r"refine network without what it refines; put the first stage's.*first_stage"):
+    with pytest.raises(UserError, match=r"refine network without first stage; put genotype.*first_stage"):
         load_network(write_network(tmp_path / "refine", refine()))
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from timfuse.genotypes import ALL_OPERATORS
 from timfuse.operators import build_operator, primitives
-from timfuse.operators.primitives import Depthwise, Pointwise, build_primitive
+from timfuse.operators.primitives import Depthwise, Pointwise
 from timfuse.runtime.errors import UserError
 
 NORMS = ["batch", "group", "none"]
@@ -107,5 +107,3 @@ def test_a_fresh_non_local_block_passes_its_input_on(normal):
 def test_unknown_operators_are_refused():
     with pytest.raises(UserError, match="unknown operator 'residual_k4_d1'"):
         build_operator("residual_k4_d1", 4)
-    with pytest.raises(ValueError, match="no operator of kind 'blur'"):
-        build_primitive("blur", 4, 3, 1, "batch")

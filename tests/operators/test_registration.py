@@ -86,7 +86,7 @@ def test_a_file_brings_operators_along(written):
     assert "blur_k3" not in ALL_OPERATORS
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     blur = {"file": "my_operators.py", "sha256": digest}
-    assert operator_sources(["blur_k3", "dense_k3_d1", "blur_k5"]) == {"operators": {"blur": blur}}
+    assert operator_sources(["blur_k3", "dense_k3_d1", "blur_k5"]) == {"blur": blur}
     assert operator_sources(["dense_k3_d1"]) == {}
 
 
@@ -135,10 +135,10 @@ def test_what_a_function_takes_is_what_it_gets():
         ("blur", {"words": "a\nb"}, lambda channels: 0, "words of blur must be one line of text"),
         ("blur", {"radius": -1}, lambda channels: 0, "radius of blur must be a whole number"),
         ("blur", {"radius": 1.5}, lambda channels: 0, "radius of blur must be a whole number"),
-        ("blur", {}, lambda chanels, width=3: 0, "has the parameters chanels, width=3, which nothing is given for"),
-        ("blur", {}, lambda *channels, **norm: 0, "has the parameters *channels, **norm"),
-        ("blur", {}, lambda kernel: 0, "takes a kernel; say which there are, like kernels=(1, 3)"),
-        ("blur", {}, lambda dilation: 0, "takes a dilation; say which there are, like dilations=(1, 3)"),
+        ("blur", {}, lambda chanels, width=3: 0, "has the unknown parameters chanels, width=3; take channels"),
+        ("blur", {}, lambda *channels, **norm: 0, "has the unknown parameters *channels, **norm"),
+        ("blur", {}, lambda kernel: 0, "takes a kernel; list the values, like kernels=(1, 3)"),
+        ("blur", {}, lambda dilation: 0, "takes a dilation; list the values, like dilations=(1, 3)"),
         ("blur", {"kernels": (3,)}, lambda channels: 0, "blur has kernels, but its function takes no kernel"),
     ],
 )
@@ -171,7 +171,7 @@ def test_what_cannot_be_registered(name, options, function, told):
             BLUR.replace("return", "return 3 #"),
             "{path}: the function of blur returned a int; return a torch.nn.Module",
         ),
-        (BLUR.replace("kernel // 2,", "0,"), "the operator blur_k3 makes (2, 4, 7, 9) of (2, 4, 9, 11); it must keep"),
+        (BLUR.replace("kernel // 2,", "0,"), "the operator blur_k3 maps (2, 4, 9, 11) to (2, 4, 7, 9); it must keep"),
         (BLUR.replace("radius=2", "radius=1"), "the operator blur_k5 reads pixels more than its radius=1 away"),
     ],
 )
@@ -186,17 +186,17 @@ def test_files_with_mistakes(written, tmp_path, text, told):
     ("forward", "told"),
     [
         ("return x.mul_(self.weight)", "changes its input, which other operators read too"),
-        ("return x * self.weight / 0", "makes numbers that are not finite"),
-        ("return (x * self.weight).double()", "makes torch.float64 of torch.float32; it must keep the dtype"),
+        ("return x * self.weight / 0", "returns numbers that are not finite"),
+        ("return (x * self.weight).double()", "maps torch.float32 to torch.float64; it must keep the dtype"),
         ("return x, self.weight", "returns a tuple; its forward must return a tensor"),
-        ("return (x * self.weight).detach()", "gives an output without gradient"),
+        ("return (x * self.weight).detach()", "returns an output without gradient"),
         ("return self.weight.expand(x.shape)", "does not depend on its input"),
         ("return x * self.weight.detach()", "has parameters, but no gradient reaches them"),
         ("return x * (self.weight + (x - x).abs().sqrt())", "has a gradient that is not finite"),
         ("return x * self.weigth", "line 20: the operator own fails in evaluation: AttributeError: "),
-        ("return x if self.training else x[:1] * self.weight", "makes (1, 4, 9, 11) of (2, 4, 9, 11)"),
+        ("return x if self.training else x[:1] * self.weight", "maps (2, 4, 9, 11) to (1, 4, 9, 11)"),
         ("return x * self.weight[0 if self.training else ...]", None),
-        ("return x[:, :, :, :3] if self.training else x * self.weight", "makes (2, 4, 9, 3) of (2, 4, 9, 11)"),
+        ("return x[:, :, :, :3] if self.training else x * self.weight", "maps (2, 4, 9, 11) to (2, 4, 9, 3)"),
         ("return x * self.weight * torch.ones(11)", "fails on the meta device, where operations are counted"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The picture sheet: both sources and every method side by side, a row for each pair, with regions enlarged."""
+"""The picture sheet of a comparison: sources and fused images side by side, with regions enlarged."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -8,12 +8,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..data import Pair
 from ..runtime.progress import Progress
+from .comparison_rows import REGION_COLOURS, Row, labels, read_rows
 from .methods import Methods
-from .regions import Region
-from .rows import REGION_COLOURS, Row, labels, read_rows
+from .zoom_regions import Region
 
-_WIDTH = 3600  # of a sheet with many columns
-_CELL = (220, 420)  # the narrowest and the widest column
+_WIDTH = 3600  # of a sheet with many columns, in pixels as all lengths here
+_CELL = (220, 420)  # least and largest width of a column
 _GAP, _INSET_GAP, _FRAME = 14, 6, 3
 _MARGIN = 28
 _PAPER, _INK, _QUIET = "#ffffff", "#16191d", "#6b727b"
@@ -23,19 +23,25 @@ _LABEL, _CAPTION = 27, 20  # font sizes
 def comparison_sheet(
     pairs: Sequence[Pair], methods: Methods, *, zoom: Sequence[Region] = (), progress: Progress | None = None
 ) -> Image.Image:
-    """Draw both sources and every method side by side, one row for each pair.
+    """Draw both sources and the image of every method side by side, in a row for each pair.
 
     Args:
-        pairs: The source images, at least one pair.
-        methods: For each method's name its fused images, in the order of the pairs.
-        zoom: Regions to enlarge in every pair; by default two per pair, where the methods differ most.
-        progress: Advanced by one after each pair.
+        zoom: Regions to enlarge in every pair; default: two in each, where the methods differ most.
+        progress: Advances by one after each pair; default: none.
 
     Returns:
-        The sheet, RGB.
+        The sheet in RGB.
 
     Raises:
-        UserError: As `read_rows`.
+        UserError: If a file cannot be read, the images of a pair differ in size, or a region exceeds an image.
+
+    Example:
+        >>> import tempfile
+        >>> from timfuse.data import match_pairs, write_scenes
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pairs = match_pairs(*write_scenes(Path(folder), 1, height=64, width=64, seed=0))
+        ...     comparison_sheet(pairs, {"copy": [pairs[0].first]}).width
+        1344
     """
     columns = labels(pairs, methods)
     cell = min(max(_WIDTH // len(columns), _CELL[0]), _CELL[1])
@@ -53,7 +59,7 @@ def comparison_sheet(
 
 
 def inset_size(region: Region, count: int, cell: int) -> tuple[int, int]:
-    """Width and height of an enlarged region, of which `count` share the width of a cell."""
+    """Compute width and height of an enlarged region where `count` of them share the width of a cell."""
     width = (cell - _INSET_GAP * (count - 1)) // count
     return width, max(1, round(width * region.height / region.width))
 
@@ -70,7 +76,7 @@ def _heading(columns: Sequence[str], cell: int) -> Image.Image:
 
 
 def _draw_row(row: Row, cell: int) -> Image.Image:
-    """The pair's name, its images and, below each, the enlarged regions."""
+    """Draw the name of a pair, its images and, below each, the enlarged regions."""
     height, width = row.images[0].shape[:2]
     shown = cell, max(1, round(height * cell / width))
     sizes = [inset_size(region, len(row.regions), cell) for region in row.regions]
@@ -107,7 +113,7 @@ def _scaled(region: Region, scale: float, left: int, top: int) -> tuple[int, int
 
 @cache
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """A font of matplotlib's, which has more characters than pillow's own."""
+    """Load a font of matplotlib, which has more characters than that of pillow."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)

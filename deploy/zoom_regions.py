@@ -1,4 +1,4 @@
-"""Where to look: the regions of a pair that a comparison enlarges."""
+"""The regions of a pair that a comparison enlarges."""
 
 import math
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from torch.nn import functional as F
 
 from ..runtime.errors import UserError
 
-_SHARE = 0.2  # of the image's width
+_SHARE = 0.2  # width of a region, as a part of the width of the image
 _ASPECT = 4 / 3
-_SMALLEST = 8  # pixels
+_SMALLEST = 8  # width and height of a region, in pixels
 _APART = 1.25  # distance between two regions, in their size
-_POSITIONS = 160  # tried along the longer side, at least
+_POSITIONS = 160  # least number of positions along the longer side
 
 
 class Region(NamedTuple):
-    """A rectangle of an image in pixels."""
+    """A rectangle in an image, in pixels."""
 
     x: int
     y: int
@@ -29,27 +29,27 @@ class Region(NamedTuple):
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """Left, upper, right and lower edge, as pillow takes them."""
+        """The left, upper, right and lower edge, as pillow expects them."""
         return self.x, self.y, self.x + self.width, self.y + self.height
 
 
 def choose_regions(sources: Sequence[NDArray[np.uint8]], fused: Sequence[NDArray[np.uint8]]) -> list[Region]:
-    """Choose one region for the structure of each source, where the fused images differ most in what became of it.
+    """Choose a region for each source, where it has structure and the structures of the fused images differ.
 
-    Structure is what an image has above its mean over a neighbourhood as large as the region, so that neither a
-    sky of another brightness counts nor a shadow. A region scores the mean of the source's structure times the mean
-    of how far the fused images' structures are apart.
+    The structure of an image is its difference from its mean over a neighbourhood as large as the region; a sky of
+    another brightness has none. The score of a region is the mean structure of the source times the mean standard
+    deviation of the structures of the fused images.
 
     Args:
-        sources: The two sources, (H, W) luma.
-        fused: The fused images, (H, W) luma; where there is only one, its distance from the sources counts.
+        sources: Luma of the two sources, (H, W).
+        fused: Luma of the fused images, (H, W). The standard deviation over a single one includes the sources.
 
     Returns:
-        The first source's region and the second's, which keep apart; fewer where there is no room or no difference.
+        A region for the first source and one for the second, apart from each other; fewer without room or difference.
     """
     height, width = sources[0].shape
     size = _window(width, height)
-    # Coarse enough to be fast and to pass over noise.
+    # A coarse grid is fast and averages noise.
     stride = max(1, min(max(width, height) // _POSITIONS, *size))
     images = F.avg_pool2d(torch.from_numpy(np.stack([*sources, *fused])).float()[:, None], stride)
     window = size[1] // stride, size[0] // stride
@@ -64,20 +64,14 @@ def choose_regions(sources: Sequence[NDArray[np.uint8]], fused: Sequence[NDArray
             continue
         x, y = min(column * stride, width - size[0]), min(row * stride, height - size[1])
         regions.append(Region(x, y, *size))
-        # A window that begins closer would overlap with this one or touch it.
+        # A window that begins closer would overlap or touch this one.
         reach_x, reach_y = (math.ceil(_APART * side / stride) for side in size)
         score[..., max(0, row - reach_y + 1) : row + reach_y, max(0, column - reach_x + 1) : column + reach_x] = -1
     return regions
 
 
 def parse_region(text: str) -> Region:
-    """Read a region as `x,y,width,height` in pixels.
-
-    Args:
-        text: Four whole numbers.
-
-    Returns:
-        The region.
+    """Read a region from a text such as "120,80,64,48": x, y, width and height in pixels.
 
     Raises:
         UserError: If the text is something else.
@@ -88,32 +82,14 @@ def parse_region(text: str) -> Region:
     return Region(*(int(part) for part in parts))
 
 
-def check_inside(region: Region, name: str, width: int, height: int) -> None:
-    """Refuse a region that leaves its image.
-
-    Args:
-        region: The region.
-        name: What to call the image in an error.
-        width: Of the image.
-        height: Of the image.
-
-    Raises:
-        UserError: If part of the region lies outside.
-    """
-    if region.x + region.width > width or region.y + region.height > height:
-        raise UserError(
-            f"the region {','.join(map(str, region))} leaves {name}, which is {width}x{height}; choose one inside"
-        )
-
-
 def _window(width: int, height: int) -> tuple[int, int]:
-    """Width and height of the regions of an image."""
+    """Compute width and height of the regions of an image."""
     wide = min(width, max(_SMALLEST, round(width * _SHARE)))
     return wide, min(height, max(_SMALLEST, round(wide / _ASPECT)))
 
 
 def _neighbourhood_mean(images: Tensor, window: tuple[int, int]) -> Tensor:
-    """The mean over a window around each pixel, along one axis after the other."""
+    """Average over a window around each pixel, along one axis and then along the other."""
     for around in ((window[0] // 2 * 2 + 1, 1), (1, window[1] // 2 * 2 + 1)):
         padding = (around[0] // 2, around[1] // 2)
         images = F.avg_pool2d(images, around, stride=1, padding=padding, count_include_pad=False)

@@ -1,4 +1,4 @@
-"""What the task network of a run finds in fused images, written as the labels of a data set, and drawn."""
+"""Labels fused images by the task network of a run: files as in a data set, and pictures."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -17,47 +17,52 @@ from ..operators.network_folders import find_network
 from ..runtime.errors import UserError
 from ..runtime.run_files import PICTURES_FOLDER, TASK_FOLDER
 
-_LEAST_SCORE = 0.05  # of a detection that is written; the lowest are countless and never right
+_LEAST_SCORE = 0.05  # of a detection that is written; countless lower ones are wrong
 
 Found = Detections | Tensor
-"""Objects, or a mask (H, W); on the CPU."""
+"""The detections in an image, or its mask (H, W), on the CPU."""
 
 
 class Labeller:
-    """Finds objects or classes in fused images, and writes them into a folder.
+    """Finds objects or classes in fused images, and writes them to a folder.
 
-    Of an image NAME these are, for detection, `boxes/NAME.txt` with lines `class cx cy w h score` relative to the
-    image, best first, and `classes.txt`; for segmentation, `label/NAME.png`, 8-bit grey with class ids, and
-    `label-classes.txt`; and for both a picture of it, `pictures/NAME.png`.
+    For an image NAME, a detector writes `boxes/NAME.txt`, with lines `class cx cy w h score` relative to the image and
+    the best first, and `classes.txt`. A segmentation network writes `label/NAME.png`, 8-bit grey with class ids, and
+    `label-classes.txt`. Both write a picture, `pictures/NAME.png`.
 
     Args:
-        network: A `TaskNetwork` in evaluation mode.
-        folder: Where the labels go.
-        device: Where to run the network.
+        network: A `TaskNetwork` in evaluation mode, which is moved to the device.
+        folder: Folder of the labels, which is made if it does not exist.
+
+    Example:
+        >>> from timfuse.downstream.task_network_folder import SHIPPED
+        >>> labeller = Labeller(load_task_network(SHIPPED / "street"), Path("out"), torch.device("cpu"))
+        >>> labeller.label("00001").as_posix(), labeller.find(np.zeros((48, 64), np.uint8)).boxes.shape
+        ('out/boxes/00001.txt', torch.Size([0, 4]))
     """
 
     def __init__(self, network: nn.Module, folder: Path, device: torch.device) -> None:
         self.folder, self.device = folder, device
-        self._network = cast(Any, network.to(device))  # nn.Module declares nothing of what a task network has
+        self._network = cast(Any, network.to(device))  # nn.Module does not declare the methods of task networks
         self.classes: tuple[str, ...] = self._network.classes
         self._boxes = self._network.task == "detection"
 
     def label(self, name: str) -> Path:
-        """Return the file of an image's labels, which is the last one that is written for it."""
+        """Return the file of the labels of an image, which is the last file that `write` writes."""
         return self.folder / (f"boxes/{name}.txt" if self._boxes else f"label/{name}.png")
 
     def picture(self, name: str) -> Path:
-        """Return the file of an image's picture."""
+        """Return the file of the picture of an image."""
         return self.folder / PICTURES_FOLDER / f"{name}.png"
 
     def write_classes(self, *, overwrite: bool) -> None:
         """Write the names of the classes.
 
         Args:
-            overwrite: Whether other names may be replaced.
+            overwrite: Whether to replace the names of other classes.
 
         Raises:
-            UserError: There are other names already, or the file cannot be written.
+            UserError: If the folder has other names already, or the file cannot be written.
         """
         path = self.folder / ("classes.txt" if self._boxes else "label-classes.txt")
         if path.exists() and not overwrite and read_class_names(path) != self.classes:
@@ -68,13 +73,13 @@ class Labeller:
         write_class_names(path, self.classes)
 
     def find(self, fused: Pixels) -> Found:
-        """Find objects or classes in the luma of a fused image, as it is read back from a file without loss.
+        """Find objects or classes in the luma of a fused image.
 
         Args:
-            fused: (H, W) or (H, W, 3), uint8 or uint16.
+            fused: Pixels of the fused image, (H, W) or (H, W, 3).
 
         Returns:
-            The objects with a score of 0.05 or more, best first, or the mask.
+            The detections with a score of at least 0.05, the best first, or the mask.
         """
         image = torch.from_numpy(unit_range(luma(fused)))[None, None].to(self.device)  # (1, 1, H, W)
         (found,) = self._network.predict(image)
@@ -86,12 +91,12 @@ class Labeller:
         """Write the picture and the labels of an image.
 
         Args:
-            name: Of the image.
-            fused: (H, W) or (H, W, 3), uint8 or uint16.
-            found: In the image, by `find`.
+            name: Name of the image, without suffix.
+            fused: Pixels of the fused image, (H, W) or (H, W, 3).
+            found: The result of `find` for the image.
 
         Raises:
-            UserError: A file cannot be written.
+            UserError: If a file cannot be written.
         """
         height, width = fused.shape[:2]
         image = fused if fused.dtype == np.uint8 else to_pixels(torch.from_numpy(unit_range(fused)), np.uint8)
@@ -108,15 +113,19 @@ def load_labeller(name_or_path: str | Path, folder: Path, device: torch.device) 
     """Load the task network that was trained together with a fusion network.
 
     Args:
-        name_or_path: Of the fusion network, as for `load`; with its task network in `task/`.
-        folder: Where the labels go.
-        device: Where to run the network, such as that of the `Fuser`.
+        name_or_path: Name or folder of the fusion network, as for `load`; the folder has the task network in `task/`.
+        folder: Folder of the labels, which is made if it does not exist.
 
     Returns:
-        What writes labels.
+        A labeller with the task network.
 
     Raises:
-        UserError: There is no such network, it has no task network, or the task network's files are not whole.
+        UserError: If there is no such network, it has no task network, or a file of that is missing or damaged.
+
+    Example:
+        >>> from timfuse.downstream.task_network_folder import SHIPPED
+        >>> load_labeller(SHIPPED / "street", Path("out"), torch.device("cpu")).classes
+        ('person', 'bicycle', 'car')
     """
     run = find_network(name_or_path)
     if not (run / TASK_FOLDER).is_dir():

@@ -1,4 +1,4 @@
-"""The comparison as one HTML page that needs nothing but itself: a before/after slider over all images."""
+"""The comparison as one HTML page without other files: any two images under a slider, and the metrics."""
 
 import base64
 import html
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data import Pair, read_pixels
+from .comparison_rows import REGION_COLOURS, Row, labels, read_rows
 from .evaluation import Evaluation
+from .evaluation_table import headings, legend, mean_texts
 from .methods import Methods
-from .regions import Region
-from .rows import REGION_COLOURS, Row, labels, read_rows
-from .table import headings, legend, mean_texts
+from .zoom_regions import Region
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _QUALITY = 95
@@ -34,23 +34,29 @@ def comparison_page(
     pictures: Sequence[Path] = (),
     title: str = "Fused images",
 ) -> str:
-    """Make a page on which any two of the sources and the fused images lie under a slider.
+    """Make a page that shows any two of the sources and the fused images under a slider.
 
-    The page holds its images and scripts and loads nothing, so it can be mailed and opened offline.
+    The page contains its images and scripts and loads nothing.
 
     Args:
-        pairs: The source images, at least one pair.
-        methods: For each method's name its fused images, in the order of the pairs.
-        evaluation: Metrics to show below the images.
-        zoom: Regions to offer for every pair; by default two per pair, where the methods differ most.
-        pictures: Image files to show at the end, such as the curves of a training.
-        title: Heading of the page.
+        evaluation: Metrics to show below the images; default: none.
+        zoom: Regions to offer in every pair; default: two in each, where the methods differ most.
+        pictures: Image files for the end of the page, such as the curves of a training.
+        title: Heading of the page, plain text.
 
     Returns:
         The HTML text.
 
     Raises:
-        UserError: As `rows.read_rows`, or a picture cannot be read.
+        UserError: If a file cannot be read, the images of a pair differ in size, or a region exceeds an image.
+
+    Example:
+        >>> import tempfile
+        >>> from timfuse.data import match_pairs, write_scenes
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     pairs = match_pairs(*write_scenes(Path(folder), 1, height=64, width=64, seed=0))
+        ...     comparison_page(pairs, {"copy": [pairs[0].first]})[:15]
+        '<!doctype html>'
     """
     data = {
         "labels": labels(pairs, methods),
@@ -63,7 +69,7 @@ def comparison_page(
         "title": html.escape(title),
         "note": note,
         "pictures": "".join(map(_figure, pictures)),
-        # A script element ends at the first "</", whatever it holds.
+        # A script element ends at the first "</", even within a text.
         "data": json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _TEMPLATE.read_text(encoding="utf-8"))
@@ -75,30 +81,31 @@ def _pair(row: Row) -> dict[str, Any]:
         "name": row.name,
         "width": width,
         "height": height,
-        "images": [_data_address(image) for image in row.images],
+        "images": [_jpeg(image) for image in row.images],
         "regions": [[x / width, y / height, w / width, h / height] for x, y, w, h in row.regions],
     }
 
 
-def _data_address(pixels: NDArray[np.uint8]) -> str:
+def _jpeg(pixels: NDArray[np.uint8]) -> str:
     image = Image.fromarray(pixels)
     image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
+    return _address(image, "jpeg", quality=_QUALITY, subsampling=0)
+
+
+def _address(image: Image.Image, kind: str, **options: int) -> str:
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    image.save(file, kind, optimize=True, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _figure(path: Path) -> str:
-    """Put a picture below the images, as its file is: curves would not stand JPEG."""
-    pixels = read_pixels(path)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    address = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    """Make the element of a picture. It is a PNG, because JPEG blurs curves."""
+    address = _address(Image.fromarray(read_pixels(path)), "png")
     return f'<figure class="card"><img src="{address}" alt="{html.escape(path.stem)}"></figure>'
 
 
 def _scores(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:
-    """Means over all images, and the values of each shown pair that was evaluated."""
+    """Collect the means over all images, and the values of each shown pair that was evaluated."""
     positions = {name: index for index, name in enumerate(evaluation.images)}
     return {
         "metrics": headings(evaluation),

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from timfuse.data import Pair
-from timfuse.deploy.regions import Region, choose_regions, parse_region
-from timfuse.deploy.rows import REGION_COLOURS, choose_pairs, labels, read_rows
-from timfuse.deploy.sheet import comparison_sheet
+from timfuse.deploy.comparison_rows import REGION_COLOURS, choose_pairs, labels, read_rows
+from timfuse.deploy.comparison_sheet import comparison_sheet
+from timfuse.deploy.zoom_regions import Region, choose_regions, parse_region
 from timfuse.runtime.errors import UserError
 
 
@@ -75,7 +75,7 @@ def test_reading_a_region():
 
 
 def test_a_region_has_to_lie_inside_every_image(pairs, methods):
-    with pytest.raises(UserError, match="the region 30,0,30,20 leaves scene_1, which is 50x70"):
+    with pytest.raises(UserError, match="the region 30,0,30,20 exceeds scene_1, which is 50x70"):
         comparison_sheet(pairs, methods, zoom=[Region(30, 0, 30, 20)])
 
 

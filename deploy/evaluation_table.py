@@ -28,11 +28,15 @@ _LATEX_ESCAPES = str.maketrans(
 
 
 def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -> None:
-    """Print means, with the best and second best marked, and mean ranks; as many tables as the width asks for.
+    """Print means, with the best and second best marked, and mean ranks, in as many tables as the width requires.
 
-    Args:
-        evaluation: What to print.
-        console: Standard output by default.
+    Example:
+        >>> values = np.array([[[6.0], [7.0]], [[5.0], [6.0]]])
+        >>> print_evaluation(Evaluation(("ours", "theirs"), ("00001", "00002"), ("EN",), values))
+        method   EN↑ rank
+        ours   6.500 1.00
+        theirs 5.500 2.00
+        mean over 2 pairs; bold best, underlined second best; rank: mean rank over the 1 metrics, 1 is best
     """
     console = console or output_console()
     texts = mean_texts(evaluation)
@@ -50,20 +54,25 @@ def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -
 
 
 def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write an evaluation as tables that people and programs read.
+    """Write an evaluation as tables for people and programs.
 
-    `metrics.csv` holds a row for each method and image, `summary.csv` a row for each method with mean, interval and
-    rank of every metric, `table.md` means, intervals and ranks, `table.tex` the means.
-
-    Args:
-        evaluation: What to write.
-        folder: Where; made if missing.
+    `metrics.csv` has a row for each method and image; `summary.csv` has a row for each method, with mean, interval and
+    rank of every metric; `table.md` has means, intervals and ranks; `table.tex` has the means.
 
     Returns:
-        The files.
+        The four files.
 
     Raises:
         UserError: If a file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> evaluation = Evaluation(("ours",), ("00001",), ("EN",), np.array([[[6.0]]]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = write_tables(evaluation, Path(folder))
+        ...     print(Path(folder, "metrics.csv").read_text(), end="")
+        method,image,EN
+        ours,00001,6.0
     """
     contents = {
         "metrics.csv": metrics_csv(evaluation),
@@ -77,7 +86,7 @@ def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 
 def metrics_csv(evaluation: Evaluation) -> str:
-    """A row for each method and image with every metric."""
+    """Write a row for each method and image with every metric."""
     rows = (
         [method, image, *values]
         for method, images in zip(evaluation.methods, evaluation.values, strict=True)
@@ -87,7 +96,7 @@ def metrics_csv(evaluation: Evaluation) -> str:
 
 
 def summary_csv(evaluation: Evaluation) -> str:
-    """A row for each method: pairs, mean rank, and mean, interval and rank of every metric."""
+    """Write a row for each method: pairs, mean rank, and mean, interval and rank of every metric."""
     heading = ["method", "trivial", "pairs", "mean_rank"]
     for metric in evaluation.metrics:
         heading += [metric, f"{metric}_low", f"{metric}_high", f"{metric}_rank"]
@@ -101,7 +110,7 @@ def summary_csv(evaluation: Evaluation) -> str:
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """Three tables: means with the best in bold and the second best underlined, intervals of the means, ranks."""
+    """Write tables of the means, their intervals and ranks; the best means are bold, the second best underlined."""
     digits = decimals(evaluation)
     low, high = evaluation.interval()
     intervals = [
@@ -126,7 +135,7 @@ def markdown(evaluation: Evaluation) -> str:
 
 
 def latex(evaluation: Evaluation) -> str:
-    """The means as a LaTeX table for the package booktabs, the best in bold and the second best underlined."""
+    """Write the means as a table for the LaTeX package booktabs, the best in bold, the second best underlined."""
     arrows = {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
     metrics = [heading[:-1].translate(_LATEX_ESCAPES) + arrows[heading[-1]] for heading in headings(evaluation)]
     rows = [
@@ -152,24 +161,24 @@ def latex(evaluation: Evaluation) -> str:
 
 
 def headings(evaluation: Evaluation) -> list[str]:
-    """The metrics' names, each with an arrow that tells which direction is better."""
+    """Return the names of the metrics, each with an arrow in the better direction."""
     return [f"{metric}{'↑' if METRICS[metric].higher_is_better else '↓'}" for metric in evaluation.metrics]
 
 
 def decimals(evaluation: Evaluation) -> list[int]:
-    """Digits after the point for each metric, so that its largest mean has four significant ones, at most four."""
+    """Choose at most four decimals for each metric, so that its largest mean has four significant digits."""
     largest = np.where(np.isfinite(evaluation.mean), np.abs(evaluation.mean), 0).max(axis=0)
     return [max(0, min(4, 3 - math.floor(math.log10(value)))) if value > 0 else 4 for value in largest]
 
 
 def mean_texts(evaluation: Evaluation) -> list[list[str]]:
-    """The means as text, a list for each method."""
+    """Format the means, in a list for each method."""
     digits = decimals(evaluation)
     return [[_number(value, n) for value, n in zip(row, digits, strict=True)] for row in evaluation.mean]
 
 
 def legend(evaluation: Evaluation) -> str:
-    """One line that says how to read the table."""
+    """Explain the marks and ranks of a table in one line."""
     marks = "bold best, underlined second best; " if evaluation.places.any() else ""
     names = [name for name in evaluation.methods if name in evaluation.trivial]
     trivial = f"; trivial: {', '.join(names)}, ranked but not marked" if names else ""
