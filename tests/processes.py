@@ -35,12 +35,6 @@ def start(arguments: Sequence[str], count: int, folders: Sequence[Path] | None =
     ]
 
 
-def logged(run: Path) -> int:
-    """Count the rows in the history of a run."""
-    history = run / "history.jsonl"
-    return history.read_bytes().count(b"\n") if history.is_file() else 0
-
-
 def finish(processes: Sequence[subprocess.Popen[str]]) -> tuple[list[int], list[str], list[list[str]]]:
     """Wait for the end of all; return exit codes, outputs and the lines on stderr but for those of progress."""
     try:
