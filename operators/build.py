@@ -41,7 +41,12 @@ def build_operator(name: str, channels: int, norm: str = "batch") -> nn.Module:
         torch.Size([1, 16, 12, 20])
     """
     parsed = parse_operator(name)
-    values = {"channels": channels, "kernel": parsed.kernel or 1, "dilation": parsed.dilation or 1, "norm": norm}
+    values: dict[str, int | str] = {
+        "channels": channels,
+        "kernel": parsed.kernel or 1,
+        "dilation": parsed.dilation or 1,
+        "norm": norm,
+    }
     if parsed.kind not in PRIMITIVES:
         return _channels_last(build_registered(parsed.kind, values))
     build = PRIMITIVES[parsed.kind]
