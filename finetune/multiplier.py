@@ -1,5 +1,7 @@
 """The multiplier of a constraint, by dual ascent."""
 
+import torch
+
 
 class Multiplier:
     """The price of breaking a constraint g <= 0, which rises while it is broken and falls while it is kept.
@@ -10,11 +12,19 @@ class Multiplier:
     Args:
         rate: Step size of the ascent, above 0.
         value: mu at the start, at least 0.
+
+    Attributes:
+        buffer: mu, a float64 scalar that changes in place.
     """
 
     def __init__(self, rate: float, value: float) -> None:
         self.rate = rate
-        self.value = value
+        self.buffer = torch.tensor(value, dtype=torch.float64)
+
+    @property
+    def value(self) -> float:
+        """The multiplier mu."""
+        return self.buffer.item()
 
     def ascend(self, constraint: float) -> None:
         """Take a step.
@@ -22,7 +32,7 @@ class Multiplier:
         Args:
             constraint: g, above 0 where the constraint is broken.
         """
-        self.value = max(0.0, self.value + self.rate * constraint)
+        self.buffer.fill_(max(0.0, self.value + self.rate * constraint))
 
 
 def excess(loss: float, reference: float) -> float:

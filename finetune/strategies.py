@@ -59,7 +59,7 @@ class Strategy:
         raise NotImplementedError
 
     def buffers(self) -> Iterator[Tensor]:
-        """Return the running statistics of what the strategy trains."""
+        """Return what `backward` changes beside gradients, such as the running statistics of `own`."""
         return self.own.buffers()
 
     def state_dict(self) -> dict[str, Any]:
@@ -196,6 +196,10 @@ class Lagrangian(Strategy):
             "multiplier": multiplier,
         }
 
+    def buffers(self) -> Iterator[Tensor]:
+        """Return the multiplier."""
+        yield self._multiplier.buffer
+
     def state_dict(self) -> dict[str, Any]:
         """Return the multiplier and the network of the start."""
         return {"multiplier": self._multiplier.value, "reference": self._reference.state_dict(), **super().state_dict()}
@@ -203,7 +207,7 @@ class Lagrangian(Strategy):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to a state that `state_dict` returned."""
         super().load_state_dict(state)
-        self._multiplier.value = state["multiplier"]
+        self._multiplier.buffer.fill_(state["multiplier"])
         self._reference.load_state_dict(state["reference"])
 
 

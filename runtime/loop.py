@@ -216,8 +216,10 @@ class Loop:
         """Open history and progress, and show the notes of both and of the folder."""
         if self._folder is None:
             return
+        rng = capture_rng()
         self._history = self._stack.enter_context(History(self.path, step - 1 if self.resumes else None))
         self._progress = self._stack.enter_context(Progress(steps, description, start=step))
+        restore_rng(rng)  # both import packages, some of which draw a random number when they are first imported
         for note in filter(None, (self._folder.note, self._history.note)):
             self._progress.print(note)
 

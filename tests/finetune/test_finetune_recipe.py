@@ -18,6 +18,7 @@ from timfuse.finetune.task_validation import rank_of, validate
 from timfuse.genotypes import TASKS, load_genotype, save_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network, count_parameters
+from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
@@ -423,6 +424,21 @@ def test_a_loss_that_is_not_finite_is_one_line(tiny, strategy):
         "; lower train.learning_rate or train.clip, or downstream.learning_rate and start anew with --overwrite"
     )
     assert "\n" not in str(caught.value)
+
+
+def test_a_task_loss_that_is_not_finite_keeps_the_multiplier_before_it(tiny):
+    """By the fusion loss, which is finite, the multiplier would have ascended."""
+    guidance = {"strategy": "lagrangian", "tolerance": 0.0, "multiplier": 0.5, "multiplier_rate": 20.0}
+    huge = {"steps": 8, "clip": 1e30, "validate_every": 8}
+    config = tiny(guidance=guidance, train=huge, downstream={"learning_rate": 1e30})
+    with pytest.raises(UserError, match=r"the (task loss|gradient of the task) is not finite"):
+        finetune(config)
+    rows, multiplier = read_history(config.run / "history.jsonl"), 0.5
+    for row in rows:
+        multiplier = max(0.0, multiplier + 20.0 * row["excess"])
+    state = load_checkpoint(config.run / "checkpoint.pt")["state"]
+    assert state["step"] == len(rows) > 0
+    assert state["strategy"]["multiplier"] == pytest.approx(multiplier, rel=1e-9)
 
 
 def test_validation_pairs_without_any_object_are_told(tiny, scenes, tmp_path):
