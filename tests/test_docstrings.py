@@ -30,7 +30,6 @@ DONE = (
     "cost",
     "data",
     "deploy",
-    "genotypes",
     "objectives",
     "operators",
     *(f"runtime.{name}" for name in ("averaged_gradients", "averaging", "device", "distribution", "errors")),
