@@ -35,45 +35,36 @@ def require_transformers() -> None:
         raise UserError(f"this task network needs the package {error.name}; pip install 'timfuse[tasks]'") from None
 
 
-def find_checkpoint(source: str | Path) -> Path:
-    """Find the folder of a saved network.
+def find_checkpoint(source: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Find a saved network and read its configuration.
 
     Args:
         source: A folder, or the name of a published network such as `PekingU/rtdetr_r18vd`, which is downloaded unless
             an earlier download is on the disk.
 
     Returns:
-        The folder, with `config.json` and weights as safetensors.
+        The folder with weights as safetensors, and the content of its `config.json`.
 
     Raises:
-        UserError: If there is no such folder, the download fails, or the folder holds no network.
+        UserError: If there is no such folder, the download fails, or the folder holds no network or a damaged one.
     """
     folder = Path(source)
     if not folder.is_dir():
         folder = _download(str(source))
-    if not (folder / "config.json").is_file():
+    path = folder / "config.json"
+    if not path.is_file():
         raise UserError(f"{source} holds no network of transformers: there is no config.json; check the path")
     if not _has_weights(folder):
         raise UserError(
             f"{source} has no model.safetensors, and weights in other formats can run code; save it as safetensors"
         )
-    return folder
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Read the `config.json` of a saved network.
-
-    Raises:
-        UserError: If the file is damaged.
-    """
-    path = folder / "config.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         content = None
     if not isinstance(content, dict):
         raise UserError(f"{path} is damaged; get the network again")
-    return content
+    return folder, content
 
 
 def make_config(content: Mapping[str, Any], families: Collection[str], source: str | Path) -> "PreTrainedConfig":

@@ -18,7 +18,6 @@ from .checkpoints import (
     load_model,
     make_config,
     plain_config,
-    read_config,
     require_transformers,
 )
 from .luma_input import LumaInput
@@ -64,8 +63,9 @@ class TransformersNetwork(TaskNetwork):
             UserError: If there is no such network, it does not serve the task, or a package is missing.
         """
         require_transformers()
-        folder, kind = find_checkpoint(source), KINDS[task]
-        config = make_config(read_config(folder), kind.families, source)
+        kind = KINDS[task]
+        folder, content = find_checkpoint(source)
+        config = make_config(content, kind.families, source)
         model = load_model(kind.model, folder, config, classes)
         return cls(task, model, LumaInput.read(folder, channels_of(config)), str(source))
 

