@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from typer import Argument, Option, echo
 
 from ..runtime.run_files import CONFIG_FILE, GENOTYPE_FILE, HISTORY_FILE, PICTURES_FOLDER
+from ..runtime.terminal import print_table
 from .flags import CONFIGS, Config, Settings, read_config
 
 
@@ -57,9 +58,8 @@ def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> lis
         case "meta-init":
             return draw_training(history, folder)
         case "finetune":
-            return draw_finetuning(
-                history, folder, provenance.get("fusion_loss_before"), config["guidance"]["tolerance"]
-            )
+            tolerance = config["guidance"]["tolerance"]
+            return draw_finetuning(history, folder, provenance.get("fusion_loss_before"), tolerance)
     return []
 
 
@@ -67,7 +67,6 @@ def genotypes() -> None:
     """List the published networks with their size and origin."""
     from ..genotypes import load_genotype, zoo_names
     from ..operators import build_network, count_flops, count_parameters
-    from ..runtime.terminal import print_table
 
     rows = []
     for name in zoo_names():
@@ -107,7 +106,7 @@ def config(
 ) -> None:
     """Print the config of a command: each key, its meaning and values.
 
-    What is printed is a config itself, with which the command does what it does without.
+    The text is a config itself; with it the command does the same as without.
     """
     from ..genotypes.choices import check_choice
     from ..runtime.config_text import commented_yaml

@@ -1,5 +1,6 @@
 """Training: the stages, and what is measured of them."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from ..runtime.run_files import (
     TASK_FOLDER,
     WEIGHTS_FILE,
 )
+from ..runtime.terminal import print_table
 from .flags import Overwrite, Resume, takes_config
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ SCORES = Path("runs/evaluate-task")
 @takes_config("train")
 def train(config: "TrainConfig", resume: Resume = False, overwrite: Overwrite = False) -> None:
     """Train a network on image pairs."""
-    from ..runtime.terminal import print_table
     from ..training import train as run_training
 
     training = run_training(config, resume=resume, overwrite=overwrite)
@@ -82,8 +83,6 @@ def meta_init(config: "MetaInitConfig", resume: Resume = False, overwrite: Overw
 @takes_config("adapt")
 def adapt(config: "AdaptConfig", overwrite: Overwrite = False) -> None:
     """Adapt an initialisation to a task, on a few pairs."""
-    import shlex
-
     from ..meta_init import adapt_to_task
 
     done = adapt_to_task(config, overwrite=overwrite)
@@ -97,21 +96,19 @@ def adapt(config: "AdaptConfig", overwrite: Overwrite = False) -> None:
 
 @takes_config("finetune")
 def finetune(config: "FinetuneConfig", resume: Resume = False, overwrite: Overwrite = False) -> None:
-    """Adapt a network to detection or segmentation.
+    """Adapt a network to pairs, to detection or to segmentation.
 
     The network that detects or segments is trained with it.
     """
     from ..finetune import finetune as run_finetuning
-    from ..runtime.terminal import print_table
 
     done = run_finetuning(config, resume=resume, overwrite=overwrite)
     columns = list(done.scores["mean"])
-    rows = [
-        [part, *(f"{row[name]:.4f}" if name in row else "" for name in columns)] for part, row in done.scores.items()
-    ]
+    scores = done.scores.items()
+    rows = [[part, *(f"{row[name]:.4f}" if name in row else "" for name in columns)] for part, row in scores]
     print_table(["validation"], columns, rows)
     echo(f"before    loss {done.fusion_loss_before:.4f}")
-    if config.guidance.strategy == "lagrangian":
+    if config.strategy == "lagrangian":
         echo(f"promise   {'kept' if done.promise_kept else 'broken'}: {config.guidance.tolerance:.0%}")
     network = "" if config.downstream is None else f" and {config.run / TASK_FOLDER}"
     echo(f"weights   {config.run / WEIGHTS_FILE}{network}, of step {done.best_step}")
@@ -132,7 +129,6 @@ def evaluate_task(
     from ..data.pairs import named_folders
     from ..finetune import evaluate_task as run_evaluation
     from ..finetune.task_evaluation import columns_of, shown
-    from ..runtime.terminal import print_table
 
     methods = run_evaluation(runs, data, output, fused=named_folders(fused or []), baselines=baselines)
     columns = columns_of(methods)
@@ -174,7 +170,5 @@ def _print_places(run: Path, pictures: str) -> None:
 
 def _print_curves(curves: Sequence[tuple[str, Mapping[int, float]]]) -> None:
     """Print a row for each curve: its values by number of steps."""
-    from ..runtime.terminal import print_table
-
     rows = [[name, *(f"{value:.4f}" for value in curve.values())] for name, curve in curves]
     print_table(["validation loss after steps"], [str(count) for count in curves[0][1]], rows)

@@ -70,5 +70,5 @@ def test_comparing_methods(run, refused):
     code, output, _ = run("compare", *SOURCES, "--fused", a, "-o", "p.html", "--limit", 1, "--picture", "one.png")
     assert (code, output) == (0, "p.html\n")
     assert "no pair is called x" in refused("compare", *SOURCES, "--fused", a, "-o", "o", "--names", "a,x")
-    assert "leaves a, which is 64x48" in refused("compare", *SOURCES, "--fused", a, "-o", "o", "--zoom", "60,0,8,6")
+    assert "exceeds a, which is 64x48" in refused("compare", *SOURCES, "--fused", a, "-o", "o", "--zoom", "60,0,8,6")
     assert "1,2,3 is no region" in refused("compare", *SOURCES, "--fused", a, "-o", "o", "--zoom", "1,2,3")

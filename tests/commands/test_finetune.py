@@ -9,7 +9,7 @@ from timfuse.data import write_scenes
 from timfuse.downstream import load_task_network
 from timfuse.genotypes import load_genotype
 
-from .conftest import settings, write_network, write_pairs
+from .conftest import settings, write_image, write_network, write_pairs
 
 FINETUNING = """
 device: cpu
@@ -58,6 +58,24 @@ def test_finetuning_for_a_task(run, refused):
     assert Path("tuned/pictures/curves.svg").read_bytes() == curves
     Path("tuned/genotype.yaml").unlink()
     assert run("visualize", "tuned")[1].splitlines()[1:] == ["tuned/pictures/curves.svg", "tuned/pictures/curves.png"]
+
+
+def test_finetuning_for_the_fusion_alone(run):
+    write_network(Path("net"), task="mri-ct")
+    for name in "abcdef":
+        for folder in ("mri", "ct"):
+            write_image(Path("pairs") / folder / f"{name}.png", (64, 48))
+    words = settings("init=net", "data.crop=32", "data.batch_size=2", "device=cpu")
+    code, output, errors = run("finetune", "--data", "pairs", "--steps", 2, "-r", "tuned", *words)
+    assert code == 0, errors
+    lines = output.splitlines()
+    assert [line.split()[:2] for line in lines[:3]] == [
+        ["validation", "loss"],
+        ["mean", lines[1].split()[1]],
+        ["before", "loss"],
+    ]
+    assert lines[3].startswith("weights   tuned/weights.safetensors, of step ")
+    assert load_genotype(Path("tuned")).task == "mri-ct"
 
 
 @pytest.mark.parametrize(
