@@ -49,14 +49,6 @@ def comparison_page(
 
     Raises:
         UserError: If a file cannot be read, the images of a pair differ in size, or a region exceeds an image.
-
-    Example:
-        >>> import tempfile
-        >>> from timfuse.data import match_pairs, write_scenes
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     pairs = match_pairs(*write_scenes(Path(folder), 1, height=64, width=64, seed=0))
-        ...     comparison_page(pairs, {"copy": [pairs[0].first]})[:15]
-        '<!doctype html>'
     """
     data = {
         "labels": labels(pairs, methods),

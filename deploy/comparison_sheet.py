@@ -34,14 +34,6 @@ def comparison_sheet(
 
     Raises:
         UserError: If a file cannot be read, the images of a pair differ in size, or a region exceeds an image.
-
-    Example:
-        >>> import tempfile
-        >>> from timfuse.data import match_pairs, write_scenes
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     pairs = match_pairs(*write_scenes(Path(folder), 1, height=64, width=64, seed=0))
-        ...     comparison_sheet(pairs, {"copy": [pairs[0].first]}).width
-        1344
     """
     columns = labels(pairs, methods)
     cell = min(max(_WIDTH // len(columns), _CELL[0]), _CELL[1])
