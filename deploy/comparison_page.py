@@ -32,7 +32,6 @@ def comparison_page(
     evaluation: Evaluation | None = None,
     zoom: Sequence[Region] = (),
     pictures: Sequence[Path] = (),
-    title: str = "Fused images",
 ) -> str:
     """Make a page that shows any two of the sources and the fused images under a slider.
 
@@ -42,7 +41,6 @@ def comparison_page(
         evaluation: Metrics to show below the images; default: none.
         zoom: Regions to offer in every pair; default: two in each, where the methods differ most.
         pictures: Image files for the end of the page, such as the curves of a training.
-        title: Heading of the page, plain text.
 
     Returns:
         The HTML text.
@@ -58,7 +56,6 @@ def comparison_page(
     }
     note = f"Images are JPEG of quality {_QUALITY}, at most {_LONGEST} pixels long; the files hold every bit."
     parts = {
-        "title": html.escape(title),
         "note": note,
         "pictures": "".join(map(_figure, pictures)),
         # A script element ends at the first "</", even within a text.

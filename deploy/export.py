@@ -110,7 +110,8 @@ def export_onnx(run: str | Path, output: Path) -> Export:
                     f"{differences[-1]:.2g}, more than {TOLERANCE:g}; try other versions of onnxruntime and torch"
                 )
             progress.advance(f"checked at {shape[2]}x{shape[1]}")
-        images, times = _pair(TIMED_SHAPE), []
+        images = _pair(TIMED_SHAPE)
+        times: list[list[float]] = []
         for _ in range(REPETITIONS):  # in turn, so that other work on the machine slows down both
             times.append([timeit(partial(fuse, *images), number=1) for fuse in (in_runtime, in_pytorch)])
             progress.advance("timed")
