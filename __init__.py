@@ -10,18 +10,24 @@ __version__ = "0.1.0"
 
 
 def load(name_or_path: str | Path, device: str = "auto") -> "Fuser":
-    """Load a trained network that fuses images: `timfuse.load("ivif")(first, second)`.
+    """Load a trained network that fuses images.
 
     Args:
-        name_or_path: The name of a network that comes with timfuse, or the folder of a run.
-        device: "auto" (the first CUDA device, or else the CPU), "cpu", "cuda", "cuda:1", ... or "mps".
+        name_or_path: Name of a network that comes with timfuse, or a run folder.
+        device: Name of a device: "auto" (the first CUDA device, or else the CPU), "cpu", "cuda", "cuda:1" or "mps".
 
     Returns:
-        A function of two images; `timfuse.deploy.Fuser` tells of which kinds.
+        A network that is called with two images: arrays, pillow images or tensors, as `timfuse.deploy.Fuser` says.
 
     Raises:
-        UserError: There is no such network or device, or the network's files are not whole.
+        UserError: If there is no such network or device, or a file of the network is missing or damaged.
+
+    Example:
+        >>> import numpy, timfuse
+        >>> fuser = timfuse.load("ivif", "cpu")
+        >>> fuser(numpy.zeros((30, 40), numpy.uint8), numpy.ones((30, 40), numpy.uint8)).shape
+        (30, 40)
     """
-    from .deploy import load as load_fuser  # here, because importing timfuse is to be quick
+    from .deploy import load as load_fuser  # here, because the import of timfuse has to be quick
 
     return load_fuser(name_or_path, device)

@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from timfuse.data import colour_like, luma_of, to_pixels
-from timfuse.deploy import Fuser, TrainedNetwork, load_network, shipped_names
+from timfuse.deploy import Fuser, load_network, shipped_names
+from timfuse.deploy.trained_network import TrainedNetwork
 from timfuse.genotypes import CellGenotype, Genotype
 from timfuse.operators import build_network, count_parameters, fold_batch_norm
 from timfuse.runtime.memory import keep_freed_memory

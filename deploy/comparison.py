@@ -21,7 +21,6 @@ def write_comparison(
     *,
     zoom: Sequence[Region] = (),
     pictures: Sequence[Path] = (),
-    title: str = "Fused images",
 ) -> list[Path]:
     """Write the picture sheet, and the page with the metrics of the pairs.
 
@@ -29,7 +28,6 @@ def write_comparison(
         output: A .png file for the sheet alone, a .html file for the page alone, or a folder for both.
         zoom: Regions to enlarge in every pair; default: two in each, where the methods differ most.
         pictures: Image files for the end of the page, such as the curves of a training.
-        title: Heading of the page, plain text.
 
     Returns:
         The files, the sheet first.
@@ -59,6 +57,6 @@ def write_comparison(
         else:
             with Progress(len(pairs), "scoring", unit="pairs") as progress:
                 evaluation = evaluate(pairs, methods, progress=progress)
-            page = comparison_page(pairs, methods, evaluation=evaluation, zoom=zoom, pictures=pictures, title=title)
+            page = comparison_page(pairs, methods, evaluation=evaluation, zoom=zoom, pictures=pictures)
             write_atomically(path, page)
     return wanted

@@ -32,7 +32,6 @@ def comparison_page(
     evaluation: Evaluation | None = None,
     zoom: Sequence[Region] = (),
     pictures: Sequence[Path] = (),
-    title: str = "Fused images",
 ) -> str:
     """Make a page that shows any two of the sources and the fused images under a slider.
 
@@ -42,21 +41,12 @@ def comparison_page(
         evaluation: Metrics to show below the images; default: none.
         zoom: Regions to offer in every pair; default: two in each, where the methods differ most.
         pictures: Image files for the end of the page, such as the curves of a training.
-        title: Heading of the page, plain text.
 
     Returns:
         The HTML text.
 
     Raises:
         UserError: If a file cannot be read, the images of a pair differ in size, or a region exceeds an image.
-
-    Example:
-        >>> import tempfile
-        >>> from timfuse.data import match_pairs, write_scenes
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     pairs = match_pairs(*write_scenes(Path(folder), 1, height=64, width=64, seed=0))
-        ...     comparison_page(pairs, {"copy": [pairs[0].first]})[:15]
-        '<!doctype html>'
     """
     data = {
         "labels": labels(pairs, methods),
@@ -66,7 +56,6 @@ def comparison_page(
     }
     note = f"Images are JPEG of quality {_QUALITY}, at most {_LONGEST} pixels long; the files hold every bit."
     parts = {
-        "title": html.escape(title),
         "note": note,
         "pictures": "".join(map(_figure, pictures)),
         # A script element ends at the first "</", even within a text.

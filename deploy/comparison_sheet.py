@@ -34,14 +34,6 @@ def comparison_sheet(
 
     Raises:
         UserError: If a file cannot be read, the images of a pair differ in size, or a region exceeds an image.
-
-    Example:
-        >>> import tempfile
-        >>> from timfuse.data import match_pairs, write_scenes
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     pairs = match_pairs(*write_scenes(Path(folder), 1, height=64, width=64, seed=0))
-        ...     comparison_sheet(pairs, {"copy": [pairs[0].first]}).width
-        1344
     """
     columns = labels(pairs, methods)
     cell = min(max(_WIDTH // len(columns), _CELL[0]), _CELL[1])
@@ -78,22 +70,22 @@ def _heading(columns: Sequence[str], cell: int) -> Image.Image:
 def _draw_row(row: Row, cell: int) -> Image.Image:
     """Draw the name of a pair, its images and, below each, the enlarged regions."""
     height, width = row.images[0].shape[:2]
-    shown = cell, max(1, round(height * cell / width))
+    size = cell, max(1, round(height * cell / width))
     sizes = [inset_size(region, len(row.regions), cell) for region in row.regions]
     below = max((inset[1] for inset in sizes), default=0)
     caption = _CAPTION + 16
-    strip = _strip(len(row.images), cell, caption + shown[1] + _INSET_GAP + below + _MARGIN // 2)
+    strip = _strip(len(row.images), cell, caption + size[1] + _INSET_GAP + below + _MARGIN // 2)
     draw = ImageDraw.Draw(strip)
     font = _font("DejaVuSans.ttf", _CAPTION)
     draw.text((0, caption - 8), _shorten(row.name, font, strip.width), _QUIET, font, anchor="ls")
     for column, pixels in enumerate(row.images):
         image = Image.fromarray(pixels).convert("RGB")
         left = column * (cell + _GAP)
-        strip.paste(image.resize(shown, Image.Resampling.LANCZOS), (left, caption))
+        strip.paste(image.resize(size, Image.Resampling.LANCZOS), (left, caption))
         inset_left = left
         for region, inset, colour in zip(row.regions, sizes, REGION_COLOURS, strict=False):
             draw.rectangle(_scaled(region, cell / width, left, caption), outline=colour, width=_FRAME - 1)
-            top = caption + shown[1] + _INSET_GAP
+            top = caption + size[1] + _INSET_GAP
             strip.paste(image.resize(inset, Image.Resampling.BICUBIC, box=region.box), (inset_left, top))
             draw.rectangle(
                 (inset_left, top, inset_left + inset[0] - 1, top + inset[1] - 1), outline=colour, width=_FRAME
@@ -113,7 +105,7 @@ def _scaled(region: Region, scale: float, left: int, top: int) -> tuple[int, int
 
 @cache
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
-    """Load a font of matplotlib, which has more characters than that of pillow."""
+    """Load a font of matplotlib, which has more characters than the font of pillow."""
     import matplotlib
 
     return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", name)), size)

@@ -4,11 +4,12 @@ import copy
 import json
 import logging
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from timeit import timeit
 from types import ModuleType
 from typing import Any
 
@@ -47,10 +48,6 @@ class Export:
         difference: Largest difference between the outputs of onnxruntime and PyTorch.
         onnxruntime_seconds: Median time of a 640x480 pair on the CPU in onnxruntime, with the threads of PyTorch.
         pytorch_seconds: Median time of a 640x480 pair on the CPU in PyTorch.
-
-    Example:
-        >>> Export(92_000, OPSET, difference=2e-6, onnxruntime_seconds=0.041, pytorch_seconds=0.035).opset
-        18
     """
 
     size: int
@@ -105,17 +102,18 @@ def export_onnx(run: str | Path, output: Path) -> Export:
         in_runtime, in_pytorch = _in_onnxruntime(onnxruntime, content), _in_pytorch(network)
         differences = []
         for shape in CHECKED_SHAPES:
-            differences.append(_difference(in_runtime, in_pytorch, shape))
+            images = _pair(shape)
+            differences.append(float(np.abs(in_runtime(*images) - in_pytorch(*images)).max()))
             if not differences[-1] <= TOLERANCE:  # which is also true for NaN
                 raise UserError(
                     f"{output} is not written: at {shape[2]}x{shape[1]} onnxruntime differs from PyTorch by "
                     f"{differences[-1]:.2g}, more than {TOLERANCE:g}; try other versions of onnxruntime and torch"
                 )
             progress.advance(f"checked at {shape[2]}x{shape[1]}")
-        pair = _pair(TIMED_SHAPE)
-        times = []
+        images = _pair(TIMED_SHAPE)
+        times: list[list[float]] = []
         for _ in range(REPETITIONS):  # in turn, so that other work on the machine slows down both
-            times.append((_seconds(in_runtime, pair), _seconds(in_pytorch, pair)))
+            times.append([timeit(partial(fuse, *images), number=1) for fuse in (in_runtime, in_pytorch)])
             progress.advance("timed")
     write_atomically(output, content)
     runtime_seconds, pytorch_seconds = (statistics.median(column) for column in zip(*times, strict=True))
@@ -222,14 +220,3 @@ def _in_onnxruntime(onnxruntime: ModuleType, content: bytes) -> Fuse:
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda first, second: session.run(None, {"first": first, "second": second})[0]
-
-
-def _difference(one: Fuse, other: Fuse, shape: tuple[int, int, int]) -> float:
-    pair = _pair(shape)
-    return float(np.abs(one(*pair) - other(*pair)).max())
-
-
-def _seconds(fuse: Fuse, pair: tuple[Images, Images]) -> float:
-    start = time.perf_counter()
-    fuse(*pair)
-    return time.perf_counter() - start

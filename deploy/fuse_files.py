@@ -32,10 +32,6 @@ class FusedFiles(NamedTuple):
         fused: Number of pairs that were fused.
         skipped: Number of pairs that had been fused before.
         rate: Images per second over the last hundred, with reading and writing.
-
-    Example:
-        >>> FusedFiles(fused=12, skipped=3, rate=21.5).skipped
-        3
     """
 
     fused: int

@@ -33,12 +33,6 @@ class Labeller:
     Args:
         network: A `TaskNetwork` in evaluation mode, which is moved to the device.
         folder: Folder of the labels, which is made if it does not exist.
-
-    Example:
-        >>> from timfuse.downstream.task_network_folder import SHIPPED
-        >>> labeller = Labeller(load_task_network(SHIPPED / "street"), Path("out"), torch.device("cpu"))
-        >>> labeller.label("00001").as_posix(), labeller.find(np.zeros((48, 64), np.uint8)).boxes.shape
-        ('out/boxes/00001.txt', torch.Size([0, 4]))
     """
 
     def __init__(self, network: nn.Module, folder: Path, device: torch.device) -> None:

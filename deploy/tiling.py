@@ -49,28 +49,17 @@ def plan_tiles(height: int, width: int, *, margin: int, multiple: int, pixels: i
         return [Tile(whole, whole, whole)]
     margin = _up(margin, multiple)
     side = max(math.isqrt(pixels) - 2 * margin, 4 * margin, multiple)
-    rows, columns = _spans(height, side, margin, multiple), _spans(width, side, margin, multiple)
-    return [
-        Tile((row.area, column.area), (row.surroundings, column.surroundings), (row.crop, column.crop))
-        for row in rows
-        for column in columns
-    ]
+    rows, columns = (_spans(length, side, margin, multiple) for length in (height, width))
+    return [Tile(*zip(row, column, strict=True)) for row in rows for column in columns]
 
 
-class _Span(NamedTuple):
-    """The part of a tile along one axis; see `Tile`."""
-
-    area: slice
-    surroundings: slice
-    crop: slice
-
-
-def _spans(length: int, side: int, margin: int, multiple: int) -> list[_Span]:
+def _spans(length: int, side: int, margin: int, multiple: int) -> list[tuple[slice, slice, slice]]:
+    """Compute area, surroundings and crop of the tiles along one axis; see `Tile`."""
     step = _up(math.ceil(length / math.ceil(length / side)), multiple)
     spans = []
     for start in range(0, length, step):
         stop, first, last = min(start + step, length), max(start - margin, 0), min(start + step + margin, length)
-        spans.append(_Span(slice(start, stop), slice(first, last), slice(start - first, stop - first)))
+        spans.append((slice(start, stop), slice(first, last), slice(start - first, stop - first)))
     return spans
 
 

@@ -22,12 +22,6 @@ class TrainedNetwork(nn.Module):
         network: The network with its weights; not changed.
         first_stage: The network whose output a refine network refines.
         detectors: Detectors whose attention modulates a network that is not a refine network.
-
-    Example:
-        >>> import torch
-        >>> genotype, network = load_network_folder(find_network("ivif-fast"))
-        >>> TrainedNetwork(genotype, network)(*torch.zeros(2, 1, 1, 30, 40)).shape
-        torch.Size([1, 1, 30, 40])
     """
 
     def __init__(
@@ -44,15 +38,7 @@ class TrainedNetwork(nn.Module):
         self.detectors = None if detectors is None else for_inference(detectors.attention_alone())
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Fuse two aligned luma images.
-
-        Args:
-            first: First source, (N, 1, H, W), in [0, 1].
-            second: Second source, (N, 1, H, W), in [0, 1].
-
-        Returns:
-            The fused image (N, 1, H, W), not clipped.
-        """
+        """Fuse two aligned luma images (N, 1, H, W) in [0, 1] to one of the same shape, not clipped."""
         fused: Tensor
         if self.first_stage is not None:
             _, _, fused = self.network(first, second, self.first_stage(first, second))

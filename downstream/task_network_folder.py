@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..genotypes.choices import nearest
+from ..operators.network_folders import find_shipped, folders_with
 from ..runtime.errors import UserError
 from ..runtime.run_files import TASK_FOLDER, WEIGHTS_FILE
 from ..runtime.weights import load_into
@@ -107,8 +107,7 @@ def shipped_detectors() -> tuple[str, ...]:
         >>> shipped_detectors()
         ('street',)
     """
-    folders = SHIPPED.iterdir() if SHIPPED.is_dir() else ()
-    return tuple(sorted(folder.name for folder in folders if (folder / TASK_FOLDER).is_dir()))
+    return folders_with(TASK_FOLDER, SHIPPED)
 
 
 @torch.no_grad()
@@ -129,13 +128,7 @@ def start_from(network: TaskNetwork, name_or_path: str) -> None:
         >>> start_from(CompactDetector(["person", "dog"], width=24), "street")
     """
     names = shipped_detectors()
-    folder = SHIPPED / name_or_path if name_or_path in names else Path(name_or_path).expanduser()
-    if not folder.is_dir():
-        known = f", or {', '.join(names)}" if names else ""
-        raise UserError(
-            f"no task network {name_or_path!r}{nearest(name_or_path, names)}: give the folder of a `timfuse finetune`"
-            f" run{known}"
-        )
+    folder = find_shipped(name_or_path, SHIPPED, names, what="task network", run="`timfuse finetune` run")
     specification = read_specification(folder / TASK_FOLDER, "task network")
     compact = isinstance(network, CompactDetector)
     fits = specification.get("kind") == network.kind if compact else specification == network.specification()

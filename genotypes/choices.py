@@ -1,4 +1,4 @@
-"""How an error tells what was allowed and which of it was probably meant."""
+"""Checks of choices, whose errors list the allowed values and suggest the nearest."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -7,26 +7,18 @@ from ..runtime.errors import UserError
 
 
 def nearest(value: str, allowed: Iterable[str]) -> str:
-    """Suggest the allowed value that is spelled most like `value`.
-
-    Args:
-        value: What the user wrote.
-        allowed: What may be written.
-
-    Returns:
-        " (did you mean 'x'?)", or nothing where no allowed value comes close.
-    """
+    """Suggest the allowed value whose spelling is nearest, as " (did you mean 'x'?)", or "" if none is near."""
     matches = get_close_matches(value.lower(), list(allowed), n=1)
     return f" (did you mean {matches[0]!r}?)" if matches else ""
 
 
 def check_choice(key: str, value: object, allowed: Iterable[str]) -> None:
-    """Refuse a value that is not among the allowed ones.
+    """Refuse a value that is not allowed.
 
     Args:
-        key: Where the value stands, like `cells[1].kind`.
-        value: What the user wrote, of any type.
-        allowed: What may be written there.
+        key: The key of the value, like `cells[1].kind`, for the error.
+        value: The value that the user chose, of any type.
+        allowed: The allowed values, in the order of the error.
 
     Raises:
         UserError: If `value` is not one of `allowed`.

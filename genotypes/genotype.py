@@ -1,4 +1,4 @@
-"""What an architecture is: a genotype, its cells, and what each of their fields may be."""
+"""The genotype of an architecture, its cells, and the values that their fields may have."""
 
 import re
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from .choices import check_choice
 from .operator_names import parse_operator
 from .provenance import Provenance
 
-# The two sources of each task that timfuse knows, in words: what `first` and `second` stand for.
+# The names of the first and the second source of each task.
 TASKS: dict[str, tuple[str, str]] = {
     "infrared-visible": ("infrared", "visible"),
     "mri-ct": ("MRI", "CT"),
@@ -17,7 +17,7 @@ TASKS: dict[str, tuple[str, str]] = {
     "multi-exposure": ("under-exposed", "over-exposed"),
     "multi-focus": ("near focus", "far focus"),
 }
-# Each kind of cell, in words.
+# The kinds of cell, in words.
 CELL_KINDS: dict[str, str] = {
     "successive": "successive",
     "multi_scale": "multi-scale",
@@ -37,12 +37,16 @@ TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
 @dataclass(frozen=True)
 class CellGenotype:
-    """One cell of a network; checked as a part of its genotype.
+    """A cell of a network. The genotype checks it.
 
     Args:
-        kind: A key of `CELL_KINDS`.
+        kind: Kind of the cell, a key of `CELL_KINDS`.
         operators: Ids of the operators, in order, at least one.
-        source: "first" or "second", the branch of a refine network; None in a fusion network.
+        source: Branch of a refine network, "first" or "second"; None in a fusion network.
+
+    Example:
+        >>> CellGenotype("successive", ("residual_k3_d1", "dilated_k3_d2")).kind
+        'successive'
     """
 
     kind: str
@@ -52,28 +56,34 @@ class CellGenotype:
 
 @dataclass(frozen=True)
 class Genotype:
-    """One architecture, as a search finds it and a network is built from it.
+    """An architecture, which a search finds and from which a network is built.
 
     Args:
-        name: One line of text.
-        task: A key of `TASKS`, or a name of the user's own: up to 40 letters, digits, '-', '_' and '.'.
-        network: "fusion" (two sources to one image through cells), "refine" (that image again, with both sources) or
-            "detfusion" (two sources to one image, without cells: DetFusion's own).
-        channels: C, feature maps between stem and head, even, at least 2; of a detfusion network those of each layer of
-            an encoder.
-        cells: The cells in order, at least one (in a refine network, at least one per source); none in a detfusion
-            network.
-        norm: "batch", "group" or "none", the normalisation after pointwise convolutions; "none" in a detfusion network.
-        stem: "full", or "half" to work at half the height and width (fusion networks only).
-        head: "direct" for a head that paints the fused image, or "envelope" for one that weighs the brighter and the
-            darker source at each pixel and adds an offset (not in refine networks).
-        merge: "gated" or "concat", how a refine network joins its branches; None in the others.
-        sources: What `first` and `second` of the user's own task stand for, in words; None for a key of `TASKS`.
-        colour: "first", "second" or "both", which source carries the colour; None for what is usual in the task.
-        provenance: Where the genotype comes from: texts, numbers, truth values, lists and mappings of those.
+        name: Name of the network, one line of text.
+        task: Fusion task, a key of `TASKS` or a new name of up to 40 letters, digits, '-', '_' and '.'.
+        network: With "fusion" it fuses two sources through cells, with "refine" it fuses the sources and their fused
+            image again, and with "detfusion" it is the network of DetFusion, without cells.
+        channels: Number of feature maps between stem and head, even, at least 2; in a detfusion network, of each layer
+            of an encoder.
+        cells: The cells in order, at least one, and in a refine network at least one for each source; none in a
+            detfusion network.
+        norm: Normalisation after pointwise convolutions, "batch", "group" or "none"; "none" in a detfusion network.
+        stem: Resolution of the features, "full", or "half" for half the height and width; "full" in other networks than
+            fusion.
+        head: With "direct" it computes the fused image. With "envelope" it weighs the brighter and the darker source at
+            each pixel and adds an offset; not in refine networks.
+        merge: Merge of the branches of a refine network, "gated" or "concat"; None in other networks.
+        sources: Names of the first and the second source of a new task; None for a key of `TASKS`.
+        colour: Source that has the colour, "first", "second" or "both"; None for the usual one of the task.
+        provenance: Origin of the genotype, in texts, numbers, truth values, lists and mappings.
 
     Raises:
-        UserError: If a field is not what it may be; names the field, like `cells[1].operators[0]`.
+        UserError: If a field has another value; names the field, like `cells[1].operators[0]`.
+
+    Example:
+        >>> cells = (CellGenotype("successive", ("residual_k3_d1",)),)
+        >>> Genotype("small", "multi-focus", "fusion", 8, cells).colour_source
+        'both'
     """
 
     name: str
@@ -117,17 +127,17 @@ class Genotype:
 
     @property
     def architecture(self) -> Provenance:
-        """Where the architecture comes from, before any weights were trained."""
+        """The origin of the architecture, before its weights were trained."""
         return self.provenance.get("architecture", self.provenance)
 
     @property
     def source_words(self) -> tuple[str, str]:
-        """What `first` and `second` stand for, in words."""
+        """The names of the first and the second source."""
         return self.sources or TASKS[self.task]
 
     @property
     def colour_source(self) -> str:
-        """Which source carries the colour: "first", "second" or "both"."""
+        """The source that has the colour: "first", "second" or "both"."""
         return self.colour or ("both" if self.task in _BOTH_COLOURED else "second")
 
     def _check_task(self) -> None:
@@ -181,7 +191,7 @@ def _check_cell(key: str, cell: CellGenotype, network: str) -> None:
 
 
 def _check_plain(key: str, value: object) -> None:
-    """Refuse what a YAML file cannot hold as it is."""
+    """Refuse values that a YAML file cannot hold."""
     if isinstance(value, dict):
         for name, item in value.items():
             if not isinstance(name, str):

@@ -1,4 +1,4 @@
-"""Genotypes as YAML files: loading one by name, path or run folder, and saving it."""
+"""Loads genotypes by name, YAML file or run folder, and saves them as YAML files."""
 
 from collections.abc import Collection
 from importlib import resources
@@ -22,7 +22,12 @@ _ZOO = resources.files(__package__) / "zoo"
 
 
 def zoo_names() -> tuple[str, ...]:
-    """List the names of the published genotypes that come with timfuse, sorted."""
+    """List the published genotypes that come with timfuse, sorted.
+
+    Example:
+        >>> zoo_names()[:4]
+        ('detfusion', 'ivif', 'ivif-fast', 'tim')
+    """
     files = (entry.name for entry in _ZOO.iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml")))
 
@@ -31,14 +36,15 @@ def load_genotype(name_or_path: str | Path) -> Genotype:
     """Load a genotype.
 
     Args:
-        name_or_path: A name from the zoo (like "tim"), a YAML file, or a run folder with a `genotype.yaml`.
-            A name from the zoo goes first; write "./tim" for a file of that name.
-
-    Returns:
-        The genotype.
+        name_or_path: Name in the zoo, YAML file, or folder with `genotype.yaml`. Where both a name and a file exist,
+            the zoo has precedence; write "./tim" for the file.
 
     Raises:
         UserError: If there is no such genotype or it is not valid; names the file and the key or line.
+
+    Example:
+        >>> load_genotype("tim").cells[1].operators
+        ('dense_k3_d1', 'dilated_k3_d2')
     """
     if str(name_or_path) in zoo_names() and not isinstance(name_or_path, Path):
         entry = _ZOO / f"{name_or_path}.yaml"
@@ -65,14 +71,17 @@ def load_genotype(name_or_path: str | Path) -> Genotype:
 
 
 def save_genotype(genotype: Genotype, path: Path) -> None:
-    """Write a genotype to a YAML file; `load_genotype` gives the same genotype back.
-
-    Args:
-        genotype: The genotype.
-        path: The file, usually `genotype.yaml` in a run folder.
+    """Write a genotype to a YAML file, from which `load_genotype` loads an equal one.
 
     Raises:
         UserError: If the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_genotype(load_genotype("tim"), Path(folder, "genotype.yaml"))
+        ...     load_genotype(folder) == load_genotype("tim")
+        True
     """
     data: dict[str, object] = {
         "schema": SCHEMA,

@@ -1,4 +1,4 @@
-"""The names of the operators of the search space: kind, kernel size and dilation."""
+"""The ids of the operators of the search space: kind, kernel size and dilation."""
 
 import re
 from dataclasses import dataclass
@@ -9,13 +9,17 @@ from .choices import nearest
 
 @dataclass(frozen=True)
 class OperatorKind:
-    """What varies within one kind of operator.
+    """The kernels and dilations of a kind of operator.
 
     Args:
-        words: The kind in words.
-        kernels: Allowed kernel sizes in pixels; empty for an operator without one.
-        dilations: Allowed dilations in pixels; empty for an operator without one.
-        square: Whether the kernel spans two axes of the image (3×3) or one axis of channels (3).
+        words: Name of the kind in words, for pictures.
+        kernels: Allowed kernel sizes in pixels; empty for a kind without kernel size.
+        dilations: Allowed dilations in pixels; empty for a kind without dilation.
+        square: Whether the kernel spans two axes of the image (3×3), or one axis of channels (3).
+
+    Example:
+        >>> OPERATOR_KINDS["residual"].kernels
+        (3, 5, 7)
     """
 
     words: str
@@ -38,12 +42,16 @@ OPERATOR_KINDS: dict[str, OperatorKind] = {
 
 @dataclass(frozen=True)
 class OperatorName:
-    """An operator's name in parts; `str()` gives its id.
+    """The id of an operator in parts; `str()` joins them.
 
     Args:
-        kind: A key of `OPERATOR_KINDS`.
-        kernel: Kernel size in pixels, or None where the kind has none.
-        dilation: Dilation in pixels, or None where the kind has none.
+        kind: Kind of the operator, a key of `OPERATOR_KINDS`.
+        kernel: Kernel size in pixels; None for a kind without kernel size.
+        dilation: Dilation in pixels; None for a kind without dilation.
+
+    Example:
+        >>> str(OperatorName("residual", 5, 2))
+        'residual_k5_d2'
     """
 
     kind: str
@@ -57,7 +65,7 @@ class OperatorName:
 
     @property
     def in_words(self) -> str:
-        """The name as a reader says it, like "dilated 3×3, dilation 2"."""
+        """The operator in words, like "dilated 3×3, dilation 2"."""
         kind = OPERATOR_KINDS[self.kind]
         kernel = "" if self.kernel is None else f" {self.kernel}"
         if kernel and kind.square:
@@ -67,14 +75,7 @@ class OperatorName:
 
 
 def operators_of(kind: str) -> tuple[OperatorName, ...]:
-    """List the operators of one kind, smaller kernels and dilations first.
-
-    Args:
-        kind: A key of `OPERATOR_KINDS`.
-
-    Returns:
-        Every combination of the kind's kernels and dilations.
-    """
+    """List every combination of the kernels and dilations of a kind, the smaller ones first."""
     allowed = OPERATOR_KINDS[kind]
     return tuple(
         OperatorName(kind, kernel, dilation)
@@ -83,7 +84,7 @@ def operators_of(kind: str) -> tuple[OperatorName, ...]:
     )
 
 
-# Every operator that timfuse brings along, in a fixed order.
+# The ids of all operators of timfuse, in a fixed order.
 ALL_OPERATORS = tuple(str(name) for kind in OPERATOR_KINDS for name in operators_of(kind))
 _BUILT_IN = frozenset(OPERATOR_KINDS)
 _KIND = re.compile("[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -91,22 +92,23 @@ _SUFFIX = re.compile("_[kd][0-9]+")  # ends the id of an operator
 
 
 def add_operator_kind(name: str, kind: OperatorKind) -> None:
-    """Add a user's kind of operator to `OPERATOR_KINDS`; it replaces one of that name that was added before.
+    """Add a kind of operator of the user to `OPERATOR_KINDS`, in place of an earlier one with the same name.
 
     Args:
-        name: What the ids of its operators start with: lower-case letters, digits and underscores.
-        kind: What varies within it.
+        name: First part of the ids of its operators, in lower-case letters, digits and single underscores.
+        kind: Kernels, odd, and dilations, at least 1, each once.
 
     Raises:
-        UserError: The name is not such a name, is taken by a kind that timfuse brings along or ends like an id, or the
-            kernels, dilations or words cannot be.
+        UserError: If the name is not allowed, belongs to timfuse or ends like an id, or the kind has other values.
     """
     if not isinstance(name, str) or not _KIND.fullmatch(name):
-        raise UserError(f"{name!r} is no name of an operator; write lower-case letters, digits and single underscores")
+        raise UserError(
+            f"{name!r} cannot be the name of an operator; write lower-case letters, digits and single underscores"
+        )
     if name in _BUILT_IN:
-        raise UserError(f"the operator {name} comes along with timfuse; choose another name")
+        raise UserError(f"the operator {name} belongs to timfuse; choose another name")
     if ending := re.search(f"{_SUFFIX.pattern}$", name):
-        raise UserError(f"the name {name} ends in {ending[0]} as an operator's id does; name its kernels or dilations")
+        raise UserError(f"the name {name} ends in {ending[0]}, like the id of an operator; give kernels or dilations")
     for key, values, multiple in (("kernels", kind.kernels, "odd "), ("dilations", kind.dilations, "")):
         whole = isinstance(values, tuple) and all(type(value) is int and value > 0 for value in values)
         if not whole or (multiple and not all(value % 2 for value in values)) or len(set(values)) < len(values):
@@ -119,36 +121,34 @@ def add_operator_kind(name: str, kind: OperatorKind) -> None:
 
 
 def parse_operator(identifier: object, key: str = "operator") -> OperatorName:
-    """Read an operator's id.
+    """Parse the id of an operator.
 
     Args:
-        identifier: Something like "residual_k5_d2", "channel_attention_k3" or "identity".
-        key: Where the id stands, for the error.
-
-    Returns:
-        The name in parts.
+        identifier: An id like "residual_k5_d2", "channel_attention_k3" or "identity".
+        key: The key of the id, for the error.
 
     Raises:
-        UserError: If there is no such operator; names the id, what is allowed and the nearest known id.
+        UserError: If there is no such operator; names the id, the allowed ones and the nearest.
 
-    >>> parse_operator("dilated_k3_d2").in_words
-    'dilated 3×3, dilation 2'
+    Example:
+        >>> parse_operator("dilated_k3_d2").in_words
+        'dilated 3×3, dilation 2'
     """
     names = {str(name): name for kind in OPERATOR_KINDS for name in operators_of(kind)}
     if isinstance(identifier, str) and identifier in names:
         return names[identifier]
     if not isinstance(identifier, str):
         raise UserError(f"{key}: {identifier!r} is not the id of an operator; write one like 'residual_k3_d1'")
-    # The longest kind that the id starts with tells best what its author had in mind.
+    # The longest kind that the id starts with is the most likely one.
     kind = max((kind for kind in OPERATOR_KINDS if identifier.startswith(kind)), key=len, default=None)
     allowed = _pattern(kind) if kind else ", ".join(_pattern(kind) for kind in OPERATOR_KINDS)
-    # Code runs only where the user names its file: no genotype, config or run can cause it to be loaded.
-    own = "" if _SUFFIX.sub("", identifier) in OPERATOR_KINDS else "; an operator of one's own needs --operators FILE"
+    # No genotype, config or run may load code; the user names its file.
+    own = "" if _SUFFIX.sub("", identifier) in OPERATOR_KINDS else "; an operator of your own needs --operators FILE"
     raise UserError(f"{key}: unknown operator {identifier!r}{nearest(identifier, names)}; allowed: {allowed}{own}")
 
 
 def _pattern(kind: str) -> str:
-    """Write the ids of a kind as one pattern, like residual_k{3,5,7}_d{1,2}."""
+    """Write the ids of a kind as a pattern, like residual_k{3,5,7}_d{1,2}."""
     allowed = OPERATOR_KINDS[kind]
     kernels = f"_k{{{','.join(map(str, allowed.kernels))}}}" if allowed.kernels else ""
     dilations = f"_d{{{','.join(map(str, allowed.dilations))}}}" if allowed.dilations else ""

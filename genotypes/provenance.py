@@ -1,4 +1,4 @@
-"""What a genotype says of its origin: the keys that every stage writes, and those of single stages."""
+"""The origin of a genotype: the keys that every stage writes, and those of single stages."""
 
 from collections.abc import Mapping
 from typing import TypedDict
@@ -8,68 +8,39 @@ Scores = Mapping[str, Mapping[str, float | None]]
 
 
 class Provenance(TypedDict, total=False):
-    """The origin of a network and its weights; every key is optional, and files may hold others.
+    """The origin of a network and its weights. Every key is optional, and files may have others.
 
-    Attributes:
-        source: Where a published genotype comes from, in words.
-        timfuse: Version of timfuse.
-        stage: The stage that wrote the genotype.
-        seed: Seed of the run.
-        config_hash: Hash of the resolved config; see `runtime.config.config_hash`.
-        data: Where the pairs come from, and how many are used for what.
-        genotype: The network as the config names it.
-        init: The weights at the start as the config names them.
-        first_stage: The network whose output a refine network refines.
-        steps: Number of steps of the run.
-        best_step: The step after which the network had the weights that are kept, from 0.
-        parameters: Number of parameters of the network.
-        metrics: Scores by method or kind of weights, such as "best", "average" or "derived".
-        architecture: The provenance that the architecture had before its weights were trained.
-        algorithm: Algorithm of a meta-initialisation.
-        initialisation: Provenance of the initialisation that was adapted.
-        strategy: How a downstream task guides the fusion.
-        downstream: The task network: kind, network, start and classes.
-        images: The images of the task network under the strategy "frozen".
-        estimator: Estimator of the hypergradient.
-        fusion_loss_before: Fusion loss on the validation pairs at the start of a finetuning.
-        promise_kept: Whether the fusion loss stayed within the tolerance of "lagrangian".
-        operators: Files that register operators of the user's own, by operator.
-        flops_640x480: Operations for a pair of 640x480.
-        latency: Milliseconds for a pair, with its size and the device.
-        budget: The budget of a search and what the network costs.
-        reason: Why each operator was chosen.
-        warnings: Warnings during a search.
-        seeds: Comparison of several searches.
-        tuning: The trial of a study that the network comes from.
+    Example:
+        >>> origin: Provenance = {"stage": "train", "seed": 0, "steps": 2000, "best_step": 1899}
     """
 
-    source: str
-    timfuse: str
-    stage: str
+    source: str  # origin of a published genotype, in words
+    timfuse: str  # version
+    stage: str  # the stage that wrote the genotype
     seed: int
-    config_hash: str
-    data: dict[str, object]
-    genotype: str | None
-    init: str | None
-    first_stage: str | None
-    steps: int
-    best_step: int
+    config_hash: str  # of the resolved config; see `runtime.config.config_hash`
+    data: dict[str, object]  # folders of the pairs, and how many pairs are used for what
+    genotype: str | None  # the network as the config names it
+    init: str | None  # the weights at the start, as the config names them
+    first_stage: str | None  # the network whose output a refine network refines
+    steps: int  # of the run
+    best_step: int  # the step with the best weights, from 0
     parameters: int
-    metrics: Mapping[str, Scores]
-    architecture: "Provenance"
-    algorithm: str
-    initialisation: "Provenance"
-    strategy: str
-    downstream: dict[str, object]
-    images: str
-    estimator: str
-    fusion_loss_before: float
-    promise_kept: bool
-    operators: dict[str, object]
+    metrics: Mapping[str, Scores]  # scores by method or kind of weights, like "best" or "derived"
+    architecture: "Provenance"  # provenance of the architecture before its weights were trained
+    algorithm: str  # of a meta-initialisation
+    initialisation: "Provenance"  # provenance of the initialisation that was adapted
+    strategy: str  # how a downstream task guides the fusion
+    downstream: dict[str, object]  # the task network: kind, network, start and classes
+    images: str  # of the task network, with the strategy "frozen"
+    estimator: str  # of the hypergradient
+    fusion_loss_before: float  # on the validation pairs at the start of a finetuning
+    promise_kept: bool  # whether the fusion loss stayed within the tolerance of "lagrangian"
+    operators: dict[str, object]  # files that register operators of the user, by operator
     flops_640x480: int
-    latency: dict[str, object]
-    budget: dict[str, object]
-    reason: dict[str, object]
-    warnings: list[str]
-    seeds: dict[str, object]
-    tuning: dict[str, object]
+    latency: dict[str, object]  # milliseconds for a pair, with its size and the device
+    budget: dict[str, object]  # of a search, and what the network costs
+    reason: dict[str, object]  # for the choice of each operator
+    warnings: list[str]  # during a search
+    seeds: dict[str, object]  # comparison of several searches
+    tuning: dict[str, object]  # the trial of a study that the network comes from

@@ -13,8 +13,8 @@ from ..data.batch_stream import cut_crops
 from ..data.splits import spread
 from ..data.stage_config import Sources
 from ..genotypes import TASKS, Genotype, load_genotype
-from ..genotypes.choices import nearest
 from ..operators import build_network, save_network_folder
+from ..operators.network_folders import find_shipped, folders_with
 from ..runtime.config import config_to_yaml, load_config
 from ..runtime.device import select_device
 from ..runtime.errors import UserError
@@ -113,8 +113,7 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
 
 def shipped_initialisations() -> tuple[str, ...]:
     """List the meta-initialisations that come with timfuse, sorted."""
-    folders = SHIPPED.iterdir() if SHIPPED.is_dir() else ()
-    return tuple(sorted(folder.name for folder in folders if (folder / RATES_FILE).is_file()))
+    return folders_with(RATES_FILE, SHIPPED)
 
 
 def find_initialisation(name_or_path: str) -> Path:
@@ -130,16 +129,7 @@ def find_initialisation(name_or_path: str) -> Path:
         UserError: If there is no such initialisation.
     """
     names = shipped_initialisations()
-    if name_or_path in names:
-        return SHIPPED / name_or_path
-    folder = Path(name_or_path).expanduser()
-    if not folder.is_dir():
-        known = f", or {', '.join(names)}" if names else ""
-        raise UserError(
-            f"no meta-initialisation {name_or_path!r}{nearest(name_or_path, names)}: give the folder of a "
-            f"`timfuse meta-init` run{known}"
-        )
-    return folder
+    return find_shipped(name_or_path, SHIPPED, names, what="meta-initialisation", run="`timfuse meta-init` run")
 
 
 def _trained(folder: Path) -> MetaInitConfig:

@@ -62,17 +62,7 @@ class DetFusionNetwork(nn.Module):
             start_near_maximum(self.decoder[-1])
 
     def forward(self, first: Tensor, second: Tensor, *, attention: Tensor | None = None) -> Tensor:
-        """Fuse two aligned luma images.
-
-        Args:
-            first: First source, (N, 1, H, W), in [0, 1].
-            second: Second source, (N, 1, H, W), in [0, 1].
-            attention: Where objects are, (N, 1, H, W), in [0, 1]. It multiplies the features before the decoder by
-                1 + attention.
-
-        Returns:
-            The fused image (N, 1, H, W), not clipped.
-        """
+        """Fuse two aligned luma images; see `FusionNetwork.forward`."""
         height, width = first.shape[-2:]
         a, b = padded(first, SIZE_MULTIPLE), padded(second, SIZE_MULTIPLE)
         x = torch.cat((self.first_encoder(a), self.second_encoder(b)), 1)

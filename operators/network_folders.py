@@ -1,5 +1,6 @@
 """Trained networks in folders: those that come with timfuse, and those that runs write."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -21,8 +22,7 @@ def shipped_names() -> tuple[str, ...]:
         >>> shipped_names()
         ('ivif', 'ivif-fast')
     """
-    folders = SHIPPED.iterdir() if SHIPPED.is_dir() else ()
-    return tuple(sorted(folder.name for folder in folders if (folder / GENOTYPE_FILE).is_file()))
+    return folders_with(GENOTYPE_FILE, SHIPPED)
 
 
 def find_network(name_or_path: str | Path) -> Path:
@@ -38,15 +38,36 @@ def find_network(name_or_path: str | Path) -> Path:
     Raises:
         UserError: If there is neither a shipped network nor a folder of this name.
     """
-    names = shipped_names()
-    if str(name_or_path) in names and not isinstance(name_or_path, Path):
-        return SHIPPED / name_or_path
+    return find_shipped(name_or_path, SHIPPED, shipped_names(), what="network", run="run")
+
+
+def folders_with(name: str, root: Path) -> tuple[str, ...]:
+    """List the folders in `root` that have a file or folder `name`, sorted."""
+    folders = root.iterdir() if root.is_dir() else ()
+    return tuple(sorted(folder.name for folder in folders if (folder / name).exists()))
+
+
+def find_shipped(name_or_path: str | Path, root: Path, names: Sequence[str], *, what: str, run: str) -> Path:
+    """Find a folder that comes with timfuse by its name, or any other folder by its path.
+
+    Args:
+        name_or_path: One of `names`, or the path of a folder. The names have precedence, except over a `Path`.
+        root: The folder that has a folder for each name.
+        names: The names of the folders in `root`.
+        what: The thing in the folders, for the error.
+        run: The kind of run that writes such a folder, for the error.
+
+    Raises:
+        UserError: If there is no such folder.
+    """
+    if name_or_path in names:
+        return root / name_or_path
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
         return folder
     known = f", or one of {', '.join(names)}" if names else ""
     raise UserError(
-        f"no network {str(name_or_path)!r}{nearest(str(name_or_path), names)}: give the folder of a run{known}"
+        f"no {what} {str(name_or_path)!r}{nearest(str(name_or_path), names)}: give the folder of a {run}{known}"
     )
 
 

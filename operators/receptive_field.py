@@ -1,16 +1,28 @@
 """The receptive field of a network: the distance from an output pixel to the farthest input that it depends on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from ..genotypes import CellGenotype, Genotype, OperatorName, parse_operator
 from .cells import GUIDED_RADII
-from .registration import registered_radius
+from .registration import REGISTERED
 
 Interval = tuple[int, int]  # first and last index of pixels along one axis
 
 _PERIOD = 8  # in pixels, of the distance along an axis: the multi-scale cell halves twice, the half stem once
 _DETFUSION = 4 + 4  # the 3x3 convolutions of encoder and decoder
 _RESIDUAL_RADIUS = 4 + 2 + 2  # of the decomposition cell's residual module: 5x5, 3x3 and 3x3 of dilation 2
+
+# Radius of each kind of operator, by half the kernel and dilation.
+_RADII: dict[str, Callable[[int, int], int | None]] = {
+    "dense": lambda half, dilation: 3 * half * dilation,
+    "residual": lambda half, dilation: half * dilation + 2,
+    "dilated": lambda half, dilation: half * dilation,
+    "separable": lambda half, dilation: 2 * half,
+    "channel_attention": lambda half, dilation: 1,
+    "spatial_attention": lambda half, dilation: half,
+    "non_local": lambda half, dilation: None,
+    "identity": lambda half, dilation: 0,
+}
 
 
 def receptive_field(genotype: Genotype) -> int | None:
@@ -69,26 +81,9 @@ def _through_cell(pixels: Interval, kind: str, radius: int) -> Interval:
 
 
 def _radius(operator: OperatorName) -> int | None:
-    kernel, dilation = operator.kernel or 1, operator.dilation or 1
-    half = kernel // 2
-    match operator.kind:
-        case "dense":
-            return 3 * half * dilation
-        case "residual":
-            return half * dilation + 2
-        case "dilated":
-            return half * dilation
-        case "separable":
-            return 2 * half
-        case "channel_attention":
-            return 1
-        case "spatial_attention":
-            return half
-        case "non_local":
-            return None
-        case "identity":
-            return 0
-    return registered_radius(operator)
+    if operator.kind in _RADII:
+        return _RADII[operator.kind]((operator.kernel or 1) // 2, operator.dilation or 1)
+    return REGISTERED[operator.kind].radius
 
 
 def _wider(pixels: Interval, radius: int) -> Interval:

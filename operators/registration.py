@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from ..genotypes.operator_names import OperatorKind, OperatorName, add_operator_kind, parse_operator
+from ..genotypes.operator_names import OperatorKind, add_operator_kind, parse_operator
 from ..runtime.errors import UserError
 
 PARAMETERS = ("channels", "kernel", "dilation", "norm")
@@ -143,11 +143,6 @@ def without_registered(network: nn.Module) -> Iterator[nn.Module]:
         yield network
         for child in network.children():
             yield from without_registered(child)
-
-
-def registered_radius(operator: OperatorName) -> int | None:
-    """Return the radius of a registered operator in pixels; None if it may be the whole image."""
-    return REGISTERED[operator.kind].radius
 
 
 def operator_sources(operators: Iterable[str]) -> dict[str, object]:

@@ -100,7 +100,7 @@ def test_a_search_on_operators_of_ones_own_with_two_seeds(run, refused, registra
     Path("mine.py").write_text(OPERATORS, encoding="utf-8")
     own = ["--operators", "mine.py"]
     search = searching("space.operators=[blur_k3, blur_k5]", "run=mine")
-    assert "an operator of one's own needs --operators FILE" in refused(*search)
+    assert "an operator of your own needs --operators FILE" in refused(*search)
     assert not Path("mine").exists()
     code, output, _ = run(*own, *search, "--seeds", 2)
     assert code == 0

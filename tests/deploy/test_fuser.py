@@ -236,7 +236,7 @@ def test_a_non_local_network_has_its_limit(tmp_path, write_network, fusion_genot
     fuser = Fuser(network, torch.device("cpu"), pass_pixels=400, pass_bytes=1)
     assert fuser(array((20, 20), "uint8"), array((20, 20), "uint8")).shape == (20, 20)
     with pytest.raises(
-        UserError, match=r"small has a non-local operator.* at most 400 pixels, not 21x20; make the images"
+        UserError, match=r"small has a non-local operator.* at most 400 pixels, not 21x20; reduce the images"
     ):
         fuser(array((20, 21), "uint8"), array((20, 21), "uint8"))
 

@@ -61,5 +61,5 @@ def test_exporting(run, monkeypatch):
 
 def test_a_network_brings_no_code_along(run, monkeypatch):
     monkeypatch.delitem(OPERATOR_KINDS, "gated")
-    with pytest.raises(UserError, match=r"genotype\.yaml: .* an operator of one's own needs --operators FILE"):
+    with pytest.raises(UserError, match=r"genotype\.yaml: .* an operator of your own needs --operators FILE"):
         load(run)

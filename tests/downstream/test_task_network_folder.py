@@ -295,8 +295,8 @@ def test_a_name_that_nobody_knows(tmp_path, weights):
     with pytest.raises(UserError) as error:
         start_from(make(), "streat")
     assert str(error.value) == (
-        "no task network 'streat' (did you mean 'street'?): give the folder of a `timfuse finetune` run, or harbour,"
-        " street"
+        "no task network 'streat' (did you mean 'street'?): give the folder of a `timfuse finetune` run, or one of"
+        " harbour, street"
     )
 
 

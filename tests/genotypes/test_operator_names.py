@@ -41,7 +41,7 @@ def test_in_words(identifier, words):
         ("Dense_K3_D1", "did you mean 'dense_k3_d1'?"),
         ("identity_k3", "allowed: identity"),
         ("", "non_local_k{3,5,7}, identity"),
-        ("blur_k3", "identity; an operator of one's own needs --operators FILE"),
+        ("blur_k3", "identity; an operator of your own needs --operators FILE"),
         ("residual_mine_k3", "needs --operators FILE"),
         (3, "is not the id of an operator"),
         (["dense_k3_d1"], "is not the id of an operator"),

@@ -120,10 +120,10 @@ def test_what_a_function_takes_is_what_it_gets():
     ("name", "options", "function", "told"),
     [
         ("Blur", {}, lambda channels: 0, "write lower-case letters, digits and single underscores"),
-        ("blur__x", {}, lambda channels: 0, "is no name of an operator"),
+        ("blur__x", {}, lambda channels: 0, "cannot be the name of an operator"),
         (nn.Identity, {}, None, 'write @register_operator("NAME")'),
-        ("dense", {}, lambda channels: 0, "the operator dense comes along with timfuse"),
-        ("blur_k3", {}, lambda channels: 0, "ends in _k3 as an operator's id does"),
+        ("dense", {}, lambda channels: 0, "the operator dense belongs to timfuse"),
+        ("blur_k3", {}, lambda channels: 0, "ends in _k3, like the id of an operator"),
         ("blur_k3_d1", {}, lambda channels: 0, "ends in _d1"),
         ("blur", {"kernels": (3, 4)}, lambda kernel: 0, "kernels of blur must be different odd whole numbers above 0"),
         ("blur", {"kernels": (3, 3)}, lambda kernel: 0, "not (3, 3)"),
@@ -160,7 +160,7 @@ def test_what_cannot_be_registered(name, options, function, told):
         ("def f():\n    import no_such_module\nf()\n", "{path}, line 2: ModuleNotFoundError: No module named"),
         ("import sys\n\nsys.exit(3)\n", "{path}, line 3: SystemExit: 3"),
         ("raise ValueError\n", "{path}, line 1: ValueError"),
-        (BLUR.replace('"blur"', '"Blur"'), "{path}, line 5: 'Blur' is no name of an operator"),
+        (BLUR.replace('"blur"', '"Blur"'), "{path}, line 5: 'Blur' cannot be the name of an operator"),
         (BLUR.replace("(5, 3)", "(5, 4)"), "{path}, line 5: kernels of blur"),
         (
             BLUR.replace("groups=channels", "groups=3"),
