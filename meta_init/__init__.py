@@ -1,8 +1,9 @@
 """The meta-initialisation stage: one start for every fusion task, and few-shot adaptation from it."""
 
 from .few_shot import Adapted, adapt_to_task, shipped_initialisations
+from .meta_init_conclusion import MetaInitialisation
 from .meta_init_config import AdaptConfig, MetaInitConfig
-from .meta_init_recipe import MetaInitialisation, meta_initialise
+from .meta_init_recipe import meta_initialise
 
 __all__ = [
     "AdaptConfig",
