@@ -1,4 +1,4 @@
-"""The folder of a run: who may write into it, and whether a run starts, resumes or replaces another."""
+"""The folder of a run: its lock, and whether a run starts, resumes or replaces another."""
 
 import contextlib
 import errno
@@ -32,8 +32,8 @@ from .run_files import (
 )
 from .yaml_text import parse_yaml
 
-# Everything a run writes, and so all that --overwrite deletes, except config.yaml, which is replaced: as long
-# as it is there, a folder that was half deleted by a killed process is still known to be a run.
+# Everything a run writes, and so all that --overwrite deletes, except config.yaml, which is replaced: it marks a folder
+# as a run, even one that a killed process has half deleted.
 _OWN_FILES = (
     CHECKPOINT_FILE,
     HISTORY_FILE,
@@ -47,7 +47,7 @@ _OWN_FILES = (
     *(f"{folder}/{name}" for folder in (DETECTORS_FOLDER, TASK_FOLDER) for name in (SPECIFICATION_FILE, WEIGHTS_FILE)),
     *(f"{PICTURES_FOLDER}/*.{suffix}" for suffix in ("png", "svg", "dot")),
 )
-# Runs of several seeds are below the one that sums them up.
+# A search with several seeds has a run folder for each below its own.
 RUN_FILES = (*_OWN_FILES, *(f"{SEED_FOLDERS}/{name}" for name in (*_OWN_FILES, CONFIG_FILE, LOCK_FILE)))
 
 
@@ -55,21 +55,19 @@ class RunFolder:
     """An open run folder, locked for this process until it is closed.
 
     Attributes:
-        path: The folder.
-        checkpoint: Where the run's checkpoint is or will be.
-        resumes: Whether there is a checkpoint to go on from.
-        note: What the user should know about the start, or "".
+        checkpoint: Path of the run's checkpoint, which may not exist yet.
+        resumes: Whether the run goes on from that checkpoint.
+        note: Message for the user about the start of the run, or "".
     """
 
     def __init__(self, path: Path, lock: IO[str]) -> None:
-        self.path = path
         self.checkpoint = path / CHECKPOINT_FILE
         self.resumes = False
         self.note = ""
         self._lock = lock
 
     def close(self) -> None:
-        """Let other processes into the folder."""
+        """Release the lock."""
         self._lock.close()
 
     def __enter__(self) -> "RunFolder":
@@ -87,19 +85,26 @@ def open_run(
     """Open the folder of a run for this process alone, and write the config into it.
 
     Args:
-        folder: The run folder; made if missing.
-        config_yaml: The resolved config.
-        resume: Go on from the checkpoint in the folder. Where there is none yet (the run was killed early),
-            the run starts from the beginning and `note` says so.
-        overwrite: Delete the run that is in the folder. Files that no run writes stay.
+        folder: Run folder, which is made if it is missing.
+        config_yaml: The resolved config as YAML text.
+        resume: Whether to go on from the checkpoint in the folder. Without one (the run was killed early), the run
+            starts from the beginning and `note` says so.
+        overwrite: Whether to delete the run in the folder. Files that no run writes stay.
         harmless: Dotted config keys that may differ on resuming, such as the number of workers.
 
     Returns:
         The open folder; close it or use it in a `with` statement.
 
     Raises:
-        UserError: If the folder holds a run and neither flag is given, holds something else, is in use by
-            another process, or if the config to resume with differs from the run's.
+        UserError: If the folder holds a run and neither flag is given, holds something else, or is in use by another
+            process, or if the config of a resumed run has changed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with open_run(Path(folder), config_yaml="seed: 0", resume=False, overwrite=False) as run:
+        ...         print(run.checkpoint.name, run.resumes)
+        checkpoint.pt False
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one of them")
@@ -134,7 +139,7 @@ def open_run(
 
 
 def _is_leftover(entry: Path) -> bool:
-    """Know what a process that was killed before it wrote the config leaves behind."""
+    """Tell whether a process that was killed before it wrote the config may have left a file."""
     return entry.name == LOCK_FILE or (entry.name.startswith(".") and entry.name.endswith(".tmp"))
 
 
@@ -178,7 +183,7 @@ def _delete_run(folder: Path) -> None:
 
 
 def _check_same_config(path: Path, config_yaml: str, harmless: Collection[str]) -> None:
-    """Refuse to go on with another config than the one the run began with."""
+    """Refuse to resume a run with another config than its own."""
     old = dict(dotted_items(parse_yaml(path.read_text(encoding="utf-8"), str(path))))
     new = dict(dotted_items(parse_yaml(config_yaml, "config")))
     for key in [*new, *(key for key in old if key not in new)]:

@@ -1,7 +1,7 @@
 """Docstrings follow one template, and their examples run.
 
-ruff checks the form of all docstrings (rules D, Google style). In the rooms of DONE, everything public also has one,
-its arguments exist, its entries say something, and each name that a package exports has an example.
+ruff checks the form of all docstrings (rules D, Google style). Beyond that, everything public has one, its arguments
+exist, its entries say something, and each name that a package exports has an example.
 """
 
 import doctest
@@ -24,19 +24,20 @@ PACKAGES = {
     if not module.name.startswith(("timfuse.tests", "timfuse.benchmarks", "timfuse.__main__"))
 }
 MODULES = sorted(PACKAGES)
-# Packages or modules whose docstrings follow the template. Add a room here when it does.
-DONE = (
-    "bilevel",
-    "cost",
-    "data",
-    "deploy",
-    "objectives",
-    "operators",
-    *(f"runtime.{name}" for name in ("averaged_gradients", "averaging", "device", "distribution", "errors")),
-    *(f"runtime.{name}" for name in ("files", "history", "interruption", "memory", "progress", "schedules", "seeds")),
-    *("runtime.weights", "runtime.yaml_text"),
+# Packages or modules whose docstrings do not follow the template yet.
+TO_DO = (
+    "cli",
+    "commands",
+    "downstream",
+    "drawing",
+    "finetune",
+    "meta_init",
+    "runtime.loop",
+    "search",
+    "training",
+    "tuning",
 )
-MODULES_DONE = [name for name in MODULES if any(f"{name}.".startswith(f"{room}.") for room in DONE)]
+MODULES_DONE = [name for name in MODULES if not any(f"{name}.".startswith(f"{room}.") for room in TO_DO)]
 SHORTEST_ENTRY = 28  # characters; less does not say more than the name
 
 
@@ -114,8 +115,8 @@ def test_the_template_is_checked():
     ]
 
 
-def test_the_rooms_that_are_done_exist():
-    assert {room for room in DONE if room not in MODULES} == set()
+def test_the_rooms_to_do_exist():
+    assert {room for room in TO_DO if room not in MODULES} == set()
 
 
 @pytest.mark.parametrize("name", MODULES_DONE)
