@@ -30,11 +30,12 @@ TO_DO = (
     "commands",
     "downstream",
     "drawing",
-    "finetune",
+    "finetune.finetune_recipe",
+    "finetune.task_evaluation",
     "meta_init",
     "runtime.loop",
     "search",
-    "training",
+    "training.train_recipe",
     "tuning",
 )
 MODULES_DONE = [name for name in MODULES if not any(f"{name}.".startswith(f"{room}.") for room in TO_DO)]
@@ -143,15 +144,12 @@ def test_every_exported_name_has_an_example(name):
     package = load(name)
     parse = doctest.DocTestParser().get_examples
     in_package = " ".join(example.source for example in parse(package.__doc__))
-    # Constants have no docstring of their own: the package's example shows them.
+    # The package's example shows its constants, which have no docstring, and how the parts of a stage work together.
     without = [
         exported
         for exported in package.__all__
         for value in [getattr(package, exported)]
-        if not (
-            parse(value.__doc__)
-            if inspect.isclass(value) or inspect.isfunction(value)
-            else re.search(rf"\b{exported}\b", in_package)
-        )
+        if not re.search(rf"\b{exported}\b", in_package)
+        and not ((inspect.isclass(value) or inspect.isfunction(value)) and parse(value.__doc__))
     ]
     assert without == []
