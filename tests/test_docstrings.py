@@ -34,7 +34,9 @@ TO_DO = (
     "finetune.task_evaluation",
     "meta_init",
     "runtime.loop",
-    "search",
+    "search.search_conclusion",
+    "search.search_recipe",
+    "search.search_setup",
     "training.train_recipe",
     "tuning",
 )
