@@ -29,7 +29,6 @@ TO_DO = (
     "cli",
     "commands",
     "downstream",
-    "drawing",
     "finetune.finetune_recipe",
     "finetune.task_evaluation",
     "meta_init.few_shot",
