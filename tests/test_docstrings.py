@@ -28,7 +28,7 @@ MODULES = sorted(PACKAGES)
 TO_DO = (
     "cli",
     "commands",
-    "downstream",
+    "downstream.checkpoints",
     "finetune.finetune_recipe",
     "finetune.task_evaluation",
     "meta_init.few_shot",
