@@ -1,4 +1,4 @@
-"""Training: the stages, and what is measured of them."""
+"""The commands that run the stages, and the evaluation of finetunings."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -169,6 +169,6 @@ def _print_places(run: Path, pictures: str) -> None:
 
 
 def _print_curves(curves: Sequence[tuple[str, Mapping[int, float]]]) -> None:
-    """Print a row for each curve: its values by number of steps."""
+    """Print a row for each named curve, with a column for each number of steps."""
     rows = [[name, *(f"{value:.4f}" for value in curve.values())] for name, curve in curves]
     print_table(["validation loss after steps"], [str(count) for count in curves[0][1]], rows)

@@ -1,4 +1,4 @@
-"""Using networks: fusing, scoring, comparing and exporting."""
+"""The commands that use networks: fuse, evaluate, compare, export, import and scenes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +30,7 @@ def _find_pairs(
     usual_task: str = "infrared-visible",
     usual_sources: tuple[str, str] | None = None,
 ) -> "list[Pair]":
-    """Find the pairs that a user names in one of the two ways; the usual task is that of a user who names none."""
+    """Find the pairs of --data, or those of --first and --second; without --task they are of the usual task."""
     from ..data import find_pairs, match_pairs
 
     if first and second and not (data or task or sources or split):
@@ -67,7 +67,7 @@ def fuse(
 ) -> None:
     """Fuse pairs of images of any size, grey or in colour.
 
-    Images have 8 or 16 bits; the fused ones keep depth and colour. The task is the network's, unless --task is given.
+    Images have 8 or 16 bits; the fused ones keep depth and colour. Without --task, the network's own task is used.
     """
     from ..deploy import fuse_files, load, load_labeller
 
