@@ -17,12 +17,16 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from timfuse.data import PairBatch
+from timfuse.objectives import search_losses
 from timfuse.operators import FusionNetwork, build_supernet
 from timfuse.operators.activation import PReLU
 from timfuse.operators.mixture import MixedOperator
 from timfuse.operators.primitives import Depthwise, Pointwise
+from timfuse.runtime.distribution import ALONE
 from timfuse.runtime.memory import keep_freed_memory
-from timfuse.search import SearchConfig, search_recipe
+from timfuse.search import SearchConfig
+from timfuse.search.search_setup import SearchParts, set_up
+from timfuse.search.search_step import search_step
 
 ROUNDS = 15
 OPERATORS = SearchConfig().space.operators  # 10 candidates
@@ -86,9 +90,10 @@ def training_step(network: nn.Module, logits: Tensor, pair: tuple[Tensor, Tensor
 def search_iteration(estimator: str) -> Callable[[bool], object]:
     """Return a function that does one step of the search's recipe, updates included: of weights alone or of both."""
     config = SearchConfig.model_validate({"device": "cpu", "search": {"estimator": estimator}})
-    state = search_recipe._setup(config, torch.device("cpu"))
+    state = set_up(config, torch.device("cpu"))
     batches = [PairBatch(*batch()), PairBatch(*batch())]
-    return lambda both: search_recipe._step(config, state, None, batches[0], batches[1] if both else None)
+    parts = SearchParts(None, *search_losses(config.task), None, ALONE)
+    return lambda both: search_step(config, state, parts, batches[0], batches[1] if both else None)
 
 
 def interleaved(actions: dict[str, Callable[[], object]]) -> dict[str, list[float]]:

@@ -1,5 +1,6 @@
 """Config of a finetuning; the shipped files are configs/finetune*.yaml."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -151,6 +152,21 @@ class FinetuneConfig(TaskConfig):
     def strategy(self) -> str:
         """The strategy, by default the one that fits the downstream task."""
         return self.guidance.strategy or ("fusion" if self.downstream is None else "lagrangian")
+
+    def guidance_provenance(self, classes: Sequence[str]) -> dict[str, object]:
+        """Describe the task network and how it guides the fusion, in the provenance of a genotype.
+
+        Args:
+            classes: Names of the classes that the task network knows.
+        """
+        entries: dict[str, object] = {"strategy": self.strategy}
+        if self.downstream is not None:
+            entries = {"downstream": self.downstream.provenance(classes), **entries}
+        if self.strategy == "frozen":
+            entries["images"] = self.guidance.images
+        if self.strategy == "learned_loss":
+            entries["estimator"] = self.guidance.estimator
+        return entries
 
     @model_validator(mode="after")
     def _strategy_fits_the_task(self) -> Self:

@@ -25,7 +25,8 @@ from ..runtime.files import make_folder, write_atomically
 from ..runtime.progress import Progress
 from ..runtime.run_files import CONFIG_FILE, DETECTORS_FOLDER
 from .finetune_config import FinetuneConfig
-from .finetune_recipe import finetune, loss_of, open_run_pairs
+from .finetune_recipe import finetune
+from .finetune_setup import loss_of, open_run_pairs
 from .strategies import SOURCES
 from .task_validation import Fuse, validate
 

@@ -17,8 +17,9 @@ One step of adaptation on a synthetic pair, for the sake of brevity:
 """
 
 from .few_shot import Adapted, adapt_to_task, shipped_initialisations
+from .meta_init_conclusion import MetaInitialisation
 from .meta_init_config import AdaptConfig, MetaInitConfig
-from .meta_init_recipe import MetaInitialisation, meta_initialise
+from .meta_init_recipe import meta_initialise
 
 __all__ = [
     "AdaptConfig",

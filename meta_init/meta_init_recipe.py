@@ -1,10 +1,8 @@
 """The meta-initialisation, from a genotype and tasks to weights that adapt: setup, step, validation, conclusion."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,61 +11,21 @@ from ..bilevel import META_GRADIENTS, MetaGradient, NonFiniteError
 from ..bilevel.gradients import flatten, unflatten
 from ..data.batch_stream import stream_batches
 from ..data.fingerprint import fingerprint
-from ..genotypes import Genotype, load_genotype, save_genotype
-from ..operators import build_network, count_parameters, save_network_folder
+from ..operators import save_network_folder
 from ..runtime.distribution import Ranks
-from ..runtime.errors import UserError, check_finite
-from ..runtime.history import read_history
+from ..runtime.errors import check_finite
 from ..runtime.loop import Row, Scores, open_loop
-from ..runtime.run_files import GENOTYPE_FILE, HISTORY_FILE, LAST_WEIGHTS_FILE, PICTURES_FOLDER
+from ..runtime.run_files import LAST_WEIGHTS_FILE
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import seed_everything
-from ..runtime.weights import load_into, save_weights
-from .adaptation_curves import draw_adaptation, draw_training
+from ..runtime.weights import save_weights
 from .episodes import Episode, EpisodeStream
+from .meta_init_conclusion import MetaInitialisation, by_count, conclude, described
 from .meta_init_config import LEARN_RATES, MetaInitConfig
+from .meta_init_setup import MetaInitParts, MetaInitState, open_tasks, open_trials, set_up
 from .meta_tasks import Task
-from .rates import adaptation_of, adapting_layers, load_rates, plain_adaptation, save_rates
-from .trials import Curve, Trial, adaptation_curve, make_trials, pair_loss
-
-EPISODES = 2  # of each task in a validation
-SHOWN_STEPS = (0, 1, 2, 3, 5, 8, 12, 20)
-
-
-Layers = Mapping[str, list[nn.Parameter]]  # those that adapt, by name
-
-
-class MetaInitialisation(NamedTuple):
-    """The result of a meta-initialisation.
-
-    Attributes:
-        genotype: The network with its provenance, as in `genotype.yaml`.
-        best_step: The step after which the network had its best weights, from 0.
-        curves: For each task, the validation loss after some steps of adaptation from the best weights.
-        fresh: The same from random weights, by `plain_adaptation`.
-    """
-
-    genotype: Genotype
-    best_step: int
-    curves: dict[str, Curve]
-    fresh: dict[str, Curve]
-
-
-@dataclass
-class _State:
-    """Everything that a step or a validation changes."""
-
-    network: nn.Module
-    log_rates: Tensor  # (layers,), logarithms of the inner learning rates
-    optimizer: torch.optim.Optimizer
-    step: int = 0
-    best_loss: float = math.inf
-    best_step: int = -1
-
-    @property
-    def rates(self) -> Tensor:
-        """The inner learning rates, (layers,)."""
-        return self.log_rates.detach().exp()
+from .rates import adaptation_of, adapting_layers, save_rates
+from .trials import adaptation_curve, pair_loss
 
 
 def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: bool = False) -> MetaInitialisation:
@@ -91,16 +49,9 @@ def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: 
     settings, data = config.meta, config.data
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:
         ranks, device = loop.ranks, loop.device
-        genotype = load_genotype(config.genotype)
-        if genotype.network != "fusion":
-            raise UserError(
-                f"{genotype.name} is a {genotype.network} network; a meta-initialisation is for fusion networks"
-            )
-        tasks = _open_tasks(config)
-        trained = [task for task in tasks if task.weight]
+        genotype, tasks = open_tasks(config)
         seed_everything(config.seed)
-        state = _setup(config, genotype, device)
-        layers = adapting_layers(state.network, config.adapting_part)
+        state = set_up(config, genotype, device)
         loop.open_folder(
             pairs=sum(len(task.source) for task in tasks),
             fingerprint=lambda: fingerprint(
@@ -109,7 +60,10 @@ def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: 
             harmless=["meta.checkpoint_every"],
         )
         loop.start(state)
-        own = ranks.share(trained)
+        trained = [task for task in tasks if task.weight]
+        trials = open_trials(config, tasks, max(1, config.inner.steps), device)
+        layers = adapting_layers(state.network, config.adapting_part)
+        parts, own = MetaInitParts(genotype, trained, trials, layers), ranks.share(trained)
         stream = EpisodeStream(
             own,
             support=data.support,
@@ -119,73 +73,41 @@ def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: 
             seed=config.seed,
             pretrain=settings.pretrain,
         )
-        trials = _trials(config, tasks, max(1, config.inner.steps), device)
         drawn = stream_batches(stream, state.step, settings.all_steps, data.workers)
 
         def step() -> Row:
             episodes = [(task, episode.to(device)) for task, episode in zip(own, next(drawn), strict=True)]
-            return _step(config, state, layers, trained, episodes, ranks)
+            return _step(config, state, parts, episodes, ranks)
 
         loop.run(
             state,
             step=step,
-            validate=partial(_validate, config, state, layers, genotype, trained, trials, ranks),
+            validate=partial(_validate, config, state, parts, ranks),
             remedy="inner.learning_rate or meta.learning_rate",
             validate_after=settings.pretrain,
             **config.rhythm | {"steps": settings.all_steps},
         )
         # The first process alone validates and knows the best step.
-        return ranks.from_leader(lambda: _conclude(config, genotype, state.network, tasks, state.best_step, device))
-
-
-def _open_tasks(config: MetaInitConfig) -> list[Task]:
-    tasks = []
-    for name, section in config.used_tasks.items():
-        task = config.data.open_task(name, section, config.seed)
-        count, wanted = len(task.training), config.data.support + config.data.query
-        if count < wanted:
-            raise UserError(
-                f"task {name} has {count} training pairs, fewer than data.support + data.query = {wanted}; "
-                "lower these or leave the task out"
-            )
-        tasks.append(task)
-    return tasks
-
-
-def _trials(config: MetaInitConfig, tasks: Sequence[Task], steps: int, device: torch.device) -> list[Trial]:
-    sizes = config.data.model_dump(include={"support", "query", "crop"})
-    return make_trials(tasks, **sizes, steps=steps, episodes=EPISODES, seed=config.seed, device=device)
-
-
-def _setup(config: MetaInitConfig, genotype: Genotype, device: torch.device) -> _State:
-    network = build_network(genotype).to(device)
-    if config.init is not None:
-        load_into(network, config.init.expanduser())
-    count, rate = len(adapting_layers(network, config.adapting_part)), config.inner.learning_rate
-    log_rates = torch.full((count,), math.log(rate), device=device, requires_grad=True)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.meta.learning_rate)
-    optimizer.add_param_group({"params": [log_rates]})
-    return _State(network, log_rates, optimizer)
+        return ranks.from_leader(lambda: conclude(config, genotype, state.network, tasks, state.best_step, device))
 
 
 def _step(
     config: MetaInitConfig,
-    state: _State,
-    layers: Layers,
-    trained: Sequence[Task],
+    state: MetaInitState,
+    parts: MetaInitParts,
     own: Sequence[tuple[Task, Episode]],
     ranks: Ranks,
 ) -> Row:
     """Update the initial weights and the inner learning rates."""
-    settings = config.meta
+    settings, trained = config.meta, parts.tasks
     plain = state.step < settings.pretrain
     weights, buffers = list(state.network.parameters()), _statistics(state.network.buffers())
-    parts = [*weights, state.log_rates, *buffers, weights[0].new_zeros(2)]  # in this order, a row for each task
-    rows = weights[0].new_zeros(len(own), sum(part.numel() for part in parts))
+    columns = [*weights, state.log_rates, *buffers, weights[0].new_zeros(2)]  # in this order, a row for each task
+    rows = weights[0].new_zeros(len(own), sum(column.numel() for column in columns))
     state.network.train()
     for row, (task, episode) in zip(rows, own, strict=True):
         try:
-            estimate = _meta_gradient(config, state, layers, task, episode)
+            estimate = _meta_gradient(config, state, parts, task, episode)
         except NonFiniteError:  # raised after the exchange, so that no process waits for this one
             row.fill_(math.nan)
             continue
@@ -197,7 +119,7 @@ def _step(
     check_finite({f"loss of {task.name} or its gradient": value for task, value in zip(trained, query, strict=True)})
     shares = table.new_tensor([task.weight for task in trained])
     # Summed over the tasks in their order, whoever computed them.
-    means = unflatten((table * (shares / shares.sum()).unsqueeze(1)).sum(0), parts)
+    means = unflatten((table * (shares / shares.sum()).unsqueeze(1)).sum(0), columns)
     for parameter, gradient in zip((*weights, state.log_rates), means, strict=False):
         parameter.grad = gradient
     if plain:  # the optimiser is to begin with the rates when they begin to be learnt
@@ -223,11 +145,13 @@ def _step(
     }
 
 
-def _meta_gradient(config: MetaInitConfig, state: _State, layers: Layers, task: Task, episode: Episode) -> MetaGradient:
+def _meta_gradient(
+    config: MetaInitConfig, state: MetaInitState, parts: MetaInitParts, task: Task, episode: Episode
+) -> MetaGradient:
     # Without steps to take, FOMAML's gradient is that of the query loss itself.
     inner, algorithm = config.inner, config.meta.algorithm if episode.support else "fomaml"
     learnt = inner.learn_rates and algorithm in LEARN_RATES and bool(episode.support)
-    adaptation = adaptation_of(layers, state.rates.requires_grad_(learnt), inner.optimizer)
+    adaptation = adaptation_of(parts.layers, state.rates.requires_grad_(learnt), inner.optimizer)
     options = {"strength": inner.strength, "iterations": inner.iterations} if algorithm == "imaml" else {}
     loss = partial(pair_loss, task.loss)
     return META_GRADIENTS[algorithm](state.network, loss, episode.support, episode.query, adaptation, **options)
@@ -238,84 +162,25 @@ def _statistics(buffers: Iterable[Tensor]) -> list[Tensor]:
     return [buffer for buffer in buffers if buffer.is_floating_point()]
 
 
-def _validate(
-    config: MetaInitConfig,
-    state: _State,
-    layers: Layers,
-    genotype: Genotype,
-    tasks: Sequence[Task],
-    trials: Sequence[Trial],
-    ranks: Ranks,
-) -> Scores | None:
+def _validate(config: MetaInitConfig, state: MetaInitState, parts: MetaInitParts, ranks: Ranks) -> Scores | None:
     """Score the adaptation to all tasks; keep the weights as the last ones and, if none did better, as the best."""
     if not ranks.leads:
         return None
     inner, run = config.inner, config.run
-    adaptation = adaptation_of(layers, state.rates, inner.optimizer)
+    adaptation = adaptation_of(parts.layers, state.rates, inner.optimizer)
     curves = {
-        trial.task.name: adaptation_curve(state.network, adaptation, trial, {0, 1, inner.steps}) for trial in trials
+        trial.task.name: adaptation_curve(state.network, adaptation, trial, {0, 1, inner.steps})
+        for trial in parts.trials
     }
-    total = sum(task.weight for task in tasks)
+    total = sum(task.weight for task in parts.tasks)
     ends = {min(1, inner.steps), inner.steps}
-    score = sum(task.weight * curves[task.name][count] for task in tasks for count in ends) / total / len(ends)
+    score = sum(task.weight * curves[task.name][count] for task in parts.tasks for count in ends) / total / len(ends)
     check_finite({"validation loss": score})
-    scores = {"mean": {"loss": score}} | {name: _by_count(curve) for name, curve in curves.items()}
-    save_weights(run / LAST_WEIGHTS_FILE, state.network.state_dict(), {"genotype": genotype.name})
+    scores = {"mean": {"loss": score}} | {name: by_count(curve) for name, curve in curves.items()}
+    save_weights(run / LAST_WEIGHTS_FILE, state.network.state_dict(), {"genotype": parts.genotype.name})
     if score < state.best_loss:
         state.best_loss, state.best_step = score, state.step - 1
-        save_rates(run, layers, state.rates)
-        genotype = _described(config, genotype, state.network, tasks, state.best_step, scores)
+        save_rates(run, parts.layers, state.rates)
+        genotype = described(config, parts.genotype, state.network, parts.tasks, state.best_step, scores)
         save_network_folder(run, genotype, state.network)
     return scores
-
-
-def _conclude(
-    config: MetaInitConfig,
-    genotype: Genotype,
-    network: nn.Module,
-    tasks: Sequence[Task],
-    best_step: int,
-    device: torch.device,
-) -> MetaInitialisation:
-    """Adapt the best weights to every task beside random weights, and draw; the genotype comes last."""
-    run = config.run
-    load_into(network, run)
-    layers = adapting_layers(network, config.adapting_part)
-    adaptation = adaptation_of(layers, load_rates(run, layers).to(device), config.inner.optimizer)
-    torch.manual_seed(config.seed)
-    fresh_network = build_network(genotype).to(device)
-    fresh_adaptation = plain_adaptation(fresh_network)
-    trials = _trials(config, tasks, SHOWN_STEPS[-1], device)
-    curves = {trial.task.name: adaptation_curve(network, adaptation, trial, SHOWN_STEPS) for trial in trials}
-    fresh = {trial.task.name: adaptation_curve(fresh_network, fresh_adaptation, trial, SHOWN_STEPS) for trial in trials}
-    draw_adaptation({"meta-initialisation": curves, "random weights, Adam": fresh}, run / PICTURES_FOLDER)
-    draw_training(read_history(run / HISTORY_FILE), run / PICTURES_FOLDER)
-    scores = {name: _by_count(curve) for name, curve in curves.items()}
-    trained = [task for task in tasks if task.weight]
-    genotype = _described(config, genotype, network, trained, best_step, scores)
-    save_genotype(genotype, run / GENOTYPE_FILE)
-    return MetaInitialisation(genotype, best_step, curves, fresh)
-
-
-def _by_count(curve: Curve) -> dict[str, float]:
-    return {f"after {count}": value for count, value in curve.items()}
-
-
-def _described(
-    config: MetaInitConfig,
-    genotype: Genotype,
-    network: nn.Module,
-    tasks: Sequence[Task],
-    best_step: int,
-    scores: Scores,
-) -> Genotype:
-    return config.described(
-        genotype,
-        data={"root": config.data.origin, **{task.name: len(task.training) for task in tasks}},
-        algorithm=config.meta.algorithm,
-        steps=config.meta.steps,
-        best_step=best_step,
-        parameters=count_parameters(network),
-        metrics={"best": scores},
-        architecture=genotype.architecture,
-    )

@@ -1,6 +1,6 @@
 """The exchange of gradients between processes after each has differentiated its part of a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -32,3 +32,19 @@ def average_gradients(optimizer: torch.optim.Optimizer, others: Sequence[Tensor]
         # In the parameter's memory format, which fused optimisers expect.
         parameter.grad = torch.empty_like(parameter).copy_(mean) if exists else None
     return tuple(means[len(parameters) :])
+
+
+def average_row(row: Mapping[str, float], optimizer: torch.optim.Optimizer, ranks: Ranks) -> dict[str, float]:
+    """Average what a step measured over the processes, in one exchange with the gradients; see `average_gradients`.
+
+    Args:
+        row: Numbers by name, the same names in every process.
+        optimizer: Optimiser of the same parameters in every process.
+        ranks: The processes that take part.
+
+    Returns:
+        The means by name.
+    """
+    values = optimizer.param_groups[0]["params"][0].new_tensor(list(row.values()))
+    (values,) = average_gradients(optimizer, [values], ranks)
+    return dict(zip(row, values.tolist(), strict=True))

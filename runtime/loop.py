@@ -179,10 +179,11 @@ class Loop:
         if self.ranks.leads:
             save_checkpoint(self.path / CHECKPOINT_FILE, capture(state))
 
-    def log_image(self, step: int, name: str, image: NDArray[np.uint8]) -> None:
-        """Show an image in TensorBoard; see `History.log_image`."""
+    def log_examples(self, step: int, examples: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Show images in TensorBoard by their names; see `History.log_image`."""
         if self._history is not None:
-            self._history.log_image(step, name, image)
+            for name, image in examples.items():
+                self._history.log_image(step, f"examples/{name}", image)
 
     def print(self, message: str) -> None:
         """Write a line above the progress bar."""

@@ -31,8 +31,8 @@ from ..runtime.run_files import HISTORY_FILE, PICTURES_FOLDER
 from .discretise import choose, choose_measured, reasons
 from .probability_curves import draw_probabilities
 from .scorer import Scorer
-from .search_batches import SearchBatches
 from .search_config import SearchConfig
+from .search_setup import SearchParts
 from .search_validation import mean_losses, recalibrate
 
 RECALIBRATION_BATCHES = 20
@@ -41,27 +41,22 @@ RULE_OF_BUDGET = "the most probable operators at the last step that meet the bud
 
 
 def validation_losses(
-    outer: FusionLoss,
-    inner: FusionLoss,
-    fuse: Callable[[Tensor, Tensor], Tensor],
-    batches: SearchBatches,
-    scorer: Scorer | None = None,
+    parts: SearchParts, fuse: Callable[[Tensor, Tensor], Tensor], scorer: Scorer | None = None
 ) -> dict[str, float]:
     """Average both losses of a search over the validation batches.
 
     Args:
-        outer: The fusion loss that scores the architecture where no task network does.
-        inner: The fusion loss that trains the weights.
+        parts: The losses and the batches of the search.
         fuse: Fuses two (N, 1, H, W) sources.
-        batches: The batches of the search.
         scorer: The task network whose loss is the outer one; None for `outer`.
 
     Returns:
         `inner_loss` and `outer_loss`.
     """
-    losses = {"inner_loss": _of_batches(inner), "outer_loss": _of_batches(outer) if scorer is None else scorer.loss}
+    outer = _of_batches(parts.outer) if scorer is None else scorer.loss
+    losses = {"inner_loss": _of_batches(parts.inner), "outer_loss": outer}
     with nullcontext() if scorer is None else scorer.evaluating():
-        return mean_losses(lambda batch: fuse(batch.first, batch.second), batches.validation(), losses)
+        return mean_losses(lambda batch: fuse(batch.first, batch.second), parts.batches.validation(), losses)
 
 
 def _of_batches(loss: FusionLoss) -> Callable[[Tensor, Any], Tensor]:
@@ -70,27 +65,22 @@ def _of_batches(loss: FusionLoss) -> Callable[[Tensor, Any], Tensor]:
 
 def conclude(
     config: SearchConfig,
+    parts: SearchParts,
     supernet: FusionNetwork,
     probabilities: Tensor,
-    outer: FusionLoss,
-    inner: FusionLoss,
-    batches: SearchBatches,
+    *,
     warnings: list[str],
     scorer: Scorer | None,
-    penalty: CostPenalty | None,
 ) -> Genotype:
     """Derive the network, measure it and write everything that belongs to it; the genotype comes last.
 
     Args:
         config: The config of the search.
+        parts: The losses, the batches of one process, and the cost penalty.
         supernet: The supernet with its searched weights.
         probabilities: (cells, steps, candidates) at the end of the search.
-        outer: The fusion loss that scores the architecture where no task network does.
-        inner: The fusion loss that trains the weights.
-        batches: The batches of the search.
         warnings: Warnings of the guards during the search.
         scorer: The task network that scored the architecture, if there is one.
-        penalty: The cost penalty of the outer loss, if there is one.
 
     Returns:
         The genotype with its provenance, as in `genotype.yaml`.
@@ -107,20 +97,20 @@ def conclude(
         network.load_state_dict(inherited_weights(supernet, choices))
         return network
 
-    choices, budget = _choose(space, penalty, target, probabilities, derive)
+    choices, budget = _choose(space, parts.penalty, target, probabilities, derive)
     network = derive(choices)
-    recalibrate(network, batches.weight(0, RECALIBRATION_BATCHES))
+    recalibrate(network, parts.batches.weight(0, RECALIBRATION_BATCHES))
     network.eval()
-    mixture = validation_losses(outer, inner, partial(supernet, probabilities=probabilities), batches, scorer)
-    derived = validation_losses(outer, inner, network, batches, scorer)
+    mixture = validation_losses(parts, partial(supernet, probabilities=probabilities), scorer)
+    derived = validation_losses(parts, network, scorer)
     time = budget.measured if budget and budget.kind == "ms" else target.cost("ms", network)
     downstream, sources = config.downstream, operator_sources(space.operators)
     chosen_because = enumerate(reasons(probabilities, space.operators, choices), start=1)
     genotype = config.described(
         describe(choices),
-        data={"root": config.data.origin, **batches.pairs.counts},
+        data={"root": config.data.origin, **parts.batches.pairs.counts},
         **({"operators": sources} if sources else {}),
-        **({} if downstream is None else {"downstream": downstream.provenance(batches.pairs.source.classes)}),
+        **({} if downstream is None else {"downstream": downstream.provenance(parts.batches.pairs.source.classes)}),
         estimator=config.search.estimator,
         steps=config.search.steps,
         parameters=count_parameters(network),

@@ -1,12 +1,15 @@
 """What a search starts with: pairs and task network, cost penalty, supernet, logits and optimisers."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..cost import CostPenalty, DeploymentTarget, check_feasible, load_latency_table, open_cost_penalty
 from ..downstream import build_task_network
+from ..objectives import FusionLoss, search_losses
+from ..objectives.loss_section import fusion_loss
 from ..operators import FusionNetwork, build_supernet
 from ..runtime.distribution import Ranks
 from ..runtime.run_files import CHECKPOINT_FILE, LATENCY_FILE
@@ -28,6 +31,42 @@ class SearchState:
     guards: Guards
     scorer: Scorer | None  # of a search by a downstream task
     step: int = 0
+
+
+class SearchParts(NamedTuple):
+    """What a search works with and does not change."""
+
+    batches: SearchBatches
+    outer: FusionLoss  # scores the architecture where no task network does
+    inner: FusionLoss  # trains the weights
+    penalty: CostPenalty | None
+    ranks: Ranks
+
+
+def open_parts(
+    config: SearchConfig, device: torch.device, ranks: Ranks, resume: bool
+) -> tuple[SearchParts, Scorer | None]:
+    """Make the losses, open the pairs, and measure or count what networks cost where that matters.
+
+    Args:
+        config: The config of the search.
+        device: The device of the search.
+        ranks: The processes of the run.
+        resume: Whether the run goes on from a checkpoint, if there is one.
+
+    Returns:
+        The parts, and the task network of a search by a downstream task.
+
+    Raises:
+        UserError: If the losses, the pairs or the task network cannot be used, or no network of the space meets the
+            budget.
+    """
+    outer, inner = search_losses(config.task)
+    outer = fusion_loss(config.search.outer_loss, outer, config.data.crop)
+    inner = fusion_loss(config.search.inner_loss, inner, config.data.crop)
+    batches, scorer = open_batches(config, device, ranks)
+    penalty = ranks.from_leader(lambda: open_penalty(config, device, resume))
+    return SearchParts(batches, outer, inner, penalty, ranks), scorer
 
 
 def open_batches(config: SearchConfig, device: torch.device, ranks: Ranks) -> tuple[SearchBatches, Scorer | None]:

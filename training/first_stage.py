@@ -1,6 +1,7 @@
 """The trained network whose output a refine network refines: loaded, frozen, and kept in the run folder."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +12,19 @@ from ..runtime.distribution import ALONE, Ranks
 from ..runtime.errors import UserError
 
 
-def load_first_stage(folder: Path, ranks: Ranks = ALONE) -> tuple[Genotype, nn.Module]:
+class FirstStage(NamedTuple):
+    """A trained fusion network, in evaluation mode and without gradients."""
+
+    genotype: Genotype
+    network: nn.Module
+
+
+def load_first_stage(folder: Path, ranks: Ranks = ALONE) -> FirstStage:
     """Load a trained fusion network and freeze it.
 
     Args:
         folder: A run folder, or another one with `genotype.yaml` and `weights.safetensors`.
         ranks: Processes that load the network; the first one alone reads the folder.
-
-    Returns:
-        The genotype, and the network in evaluation mode without gradients.
 
     Raises:
         UserError: If the folder does not hold a fusion network with its weights.
@@ -34,10 +39,10 @@ def load_first_stage(folder: Path, ranks: Ranks = ALONE) -> tuple[Genotype, nn.M
     genotype, weights = ranks.from_leader(read)
     network = build_network(genotype)
     network.load_state_dict(weights)
-    return genotype, network.eval().requires_grad_(False)
+    return FirstStage(genotype, network.eval().requires_grad_(False))
 
 
-def fuse(network: nn.Module, first_stage: nn.Module | None, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
+def run_stages(network: nn.Module, first_stage: FirstStage | None, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
     """Run a network, after its first stage if it has one.
 
     Args:
@@ -52,6 +57,6 @@ def fuse(network: nn.Module, first_stage: nn.Module | None, first: Tensor, secon
     if first_stage is None:
         return (network(first, second),)
     with torch.no_grad():
-        rough = first_stage(first, second)
+        rough = first_stage.network(first, second)
     first_side, second_side, fused = network(first, second, rough)
     return fused, first_side, second_side

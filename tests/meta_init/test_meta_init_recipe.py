@@ -15,8 +15,9 @@ from timfuse.deploy import load
 from timfuse.genotypes import load_genotype
 from timfuse.meta_init import MetaInitConfig, meta_initialise
 from timfuse.meta_init.episodes import EpisodeStream
+from timfuse.meta_init.meta_init_conclusion import SHOWN_STEPS
 from timfuse.meta_init.meta_init_config import LEARN_RATES
-from timfuse.meta_init.meta_init_recipe import EPISODES, SHOWN_STEPS
+from timfuse.meta_init.meta_init_setup import EPISODES
 from timfuse.meta_init.rates import adaptation_of, adapting_layers, load_rates, plain_adaptation
 from timfuse.meta_init.trials import adaptation_curve, make_trials, pair_loss
 from timfuse.operators import build_network, count_parameters, load_network_folder

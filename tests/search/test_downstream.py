@@ -17,8 +17,8 @@ from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.search import search
 from timfuse.search.scorer import Scorer
-from timfuse.search.search_recipe import SearchParts, search_step
-from timfuse.search.search_setup import set_up
+from timfuse.search.search_setup import SearchParts, set_up
+from timfuse.search.search_step import search_step
 
 from ..equality import assert_same
 

@@ -23,8 +23,8 @@ from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.search import SearchConfig, search
 from timfuse.search.search_conclusion import RECALIBRATION_BATCHES, validation_losses
-from timfuse.search.search_recipe import SearchParts, search_step
-from timfuse.search.search_setup import open_batches, set_up
+from timfuse.search.search_setup import SearchParts, open_batches, set_up
+from timfuse.search.search_step import search_step
 from timfuse.search.search_validation import recalibrate
 
 from ..tiny_runs import tiny_search
@@ -94,7 +94,7 @@ def test_weights_measure_what_the_provenance_says(finished):
     with safetensors.safe_open(run / "weights.safetensors", "pt") as file:
         assert file.metadata() == {"genotype": "found"}
     batches, _ = open_batches(config, CPU, ALONE)
-    losses = validation_losses(*losses_of(config), network.eval(), batches)
+    losses = validation_losses(SearchParts(batches, *losses_of(config), None, ALONE), network.eval())
     assert losses == pytest.approx(genotype.provenance["metrics"]["derived"]["mean"], rel=1e-5)
     counts = batches.pairs.counts
     assert genotype.provenance["data"] == {"root": "synthetic pairs", **counts}

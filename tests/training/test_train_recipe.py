@@ -21,7 +21,7 @@ from timfuse.runtime.run_folder import CONFIG_FILE, RUN_FILES
 from timfuse.runtime.schedules import warmed_cosine
 from timfuse.runtime.weights import load_weights
 from timfuse.training import TrainConfig, train
-from timfuse.training.first_stage import fuse, load_first_stage
+from timfuse.training.first_stage import FirstStage, load_first_stage, run_stages
 from timfuse.training.train_validation import validate
 
 CPU = torch.device("cpu")
@@ -187,8 +187,8 @@ def test_the_side_images_of_a_refine_network_count_with_their_weight(tiny, refin
     config = tiny(**refining, init=str(refined[0].run), train={"steps": 1, "warmup": 0, "side_weight": 3.0})
     train(config)
     network, batch = network_of(refined[0].run).train(), batch_of(config)
-    _, first_stage = load_first_stage(refined[0].run / "first_stage")
-    fused, first, second = fuse(network, first_stage, batch.first, batch.second)
+    first_stage = load_first_stage(refined[0].run / "first_stage")
+    fused, first, second = run_stages(network, first_stage, batch.first, batch.second)
     sides = (first - batch.first).abs().mean() + (second - batch.second).abs().mean()
     loss = loss_of(config)(fused, batch.first, batch.second) + 3.0 * sides
     (row,) = read_history(config.run / "history.jsonl")
@@ -215,8 +215,9 @@ def test_a_refine_network_trains_behind_a_frozen_first_stage(refined, finished):
 
 
 def test_no_gradient_reaches_the_first_stage(networks):
-    first, network = (build_network(load_genotype(networks / f"{name}.yaml")) for name in ("fusion", "refine"))
-    fused, *sides = fuse(network, first, *torch.rand(2, 1, 1, 16, 20))
+    genotypes = [load_genotype(networks / f"{name}.yaml") for name in ("fusion", "refine")]
+    first, network = (build_network(genotype) for genotype in genotypes)
+    fused, *sides = run_stages(network, FirstStage(genotypes[0], first), *torch.rand(2, 1, 1, 16, 20))
     assert [image.shape for image in (fused, *sides)] == [(1, 1, 16, 20)] * 3
     sum(image.sum() for image in (fused, *sides)).backward()
     assert all(parameter.grad is None for parameter in first.parameters())
