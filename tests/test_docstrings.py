@@ -28,14 +28,19 @@ MODULES = sorted(PACKAGES)
 TO_DO = (
     "downstream.checkpoints",
     "finetune.finetune_recipe",
+    "finetune.finetune_setup",
     "finetune.task_evaluation",
     "meta_init.few_shot",
+    "meta_init.meta_init_conclusion",
     "meta_init.meta_init_recipe",
+    "meta_init.meta_init_setup",
     "runtime.loop",
     "search.search_conclusion",
     "search.search_recipe",
     "search.search_setup",
+    "search.search_step",
     "training.train_recipe",
+    "training.train_setup",
     "tuning.study",
 )
 MODULES_DONE = [name for name in MODULES if name not in TO_DO]
