@@ -81,7 +81,12 @@ def load_task_network(run: Path) -> TaskNetwork:
         >>> load_task_network(SHIPPED / "street").classes
         ('person', 'bicycle', 'car')
     """
-    return load_kept(run / TASK_FOLDER, "task network", _build).eval()
+
+    def build(specification: Mapping[str, Any]) -> TaskNetwork:
+        compact = specification.get("kind") == CompactDetector.kind
+        return (CompactDetector if compact else TransformersNetwork).from_specification(specification)
+
+    return load_kept(run / TASK_FOLDER, "task network", build).eval()
 
 
 def load_task_weights(network: TaskNetwork, run: Path) -> None:
@@ -151,8 +156,3 @@ def start_from(network: TaskNetwork, name_or_path: str) -> None:
                 rows[row] = weights[name][theirs.index(label)]
         weights[name] = rows
     network.load_state_dict(weights)
-
-
-def _build(specification: Mapping[str, Any]) -> TaskNetwork:
-    compact = specification.get("kind") == CompactDetector.kind
-    return (CompactDetector if compact else TransformersNetwork).from_specification(specification)

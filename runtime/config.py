@@ -153,7 +153,8 @@ def _read_layers(path: Path, readers: tuple[Path, ...] = ()) -> list[_Layer]:
         raise UserError(f"{path}: not a text file; save it as UTF-8") from None
     content = parse_yaml(text, str(path)) or {}
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a config is a mapping of keys to values (`key: value`), not a {_kind(content)}")
+        kind = {list: "list", str: "text", bool: "truth value"}.get(type(content), "number")
+        raise UserError(f"{path}: a config is a mapping of keys to values (`key: value`), not a {kind}")
     base = content.pop("extends", None)
     if base is None:
         return [_Layer(str(path), content)]
@@ -314,8 +315,3 @@ def _show(value: Any) -> str:
     """Show a value as a user would write it, in one short line."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _kind(value: Any) -> str:
-    """Name the kind of a YAML value."""
-    return {list: "list", str: "text", bool: "truth value"}.get(type(value), "number")

@@ -6,7 +6,6 @@ import fcntl
 import os
 from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from .config import dotted_items
@@ -73,9 +72,7 @@ class RunFolder:
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

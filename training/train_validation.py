@@ -53,7 +53,9 @@ def validate(
             for index, (name, batch) in enumerate(pair_set.validation_pairs(device)):
                 first, second = batch.first, batch.second
                 fused = fuse(first, second)
-                shown, first_shown, second_shown = (_to_bytes(image) for image in (fused, first, second))
+                shown, first_shown, second_shown = (
+                    (image.clamp(0, 1) * 255).round().to(torch.uint8) for image in (fused, first, second)
+                )
                 metrics = fusion_metrics(shown, first_shown, second_shown, BASKET)
                 rows.append(torch.stack([loss(fused, first, second), *(metrics[key][0] for key in BASKET)]).double())
                 if index < wanted:
@@ -62,7 +64,3 @@ def validate(
         scores[pair_set.name] = dict(zip(("loss", *BASKET), means, strict=True))
     mean = {name: sum(row[name] for row in scores.values()) / len(scores) for name in ("loss", *BASKET)}
     return Validation({"mean": mean, **(scores if len(scores) > 1 else {})}, pictures)
-
-
-def _to_bytes(image: Tensor) -> Tensor:
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
