@@ -140,9 +140,9 @@ def evaluate_task(
 @takes_config("tune")
 def tune(
     config: "TuneConfig",
-    trials: Annotated[int, Option(min=1, help="Number of finished trials to reach, whoever runs them.")] = 30,
+    trials: Annotated[int, Option(min=1, help="Number of finished trials of the study, of all workers.")] = 30,
     storage: Annotated[str | None, Option(metavar="URL", help="Database of all workers; default: a file.")] = None,
-    show: Annotated[bool, Option("--show", help="Draw what the study has found so far; run nothing.")] = False,
+    show: Annotated[bool, Option("--show", help="Draw the front of the study so far; run nothing.")] = False,
 ) -> None:
     """Search and train many networks, for the best at each cost.
 

@@ -62,7 +62,7 @@ def fuse(
     resume: Skip = False,
     overwrite: Overwrite = False,
     resize: Annotated[str | None, Option(metavar="second", help="Resample second images to the size of first.")] = None,
-    labels: Annotated[Path | None, Option(metavar="DIR", help="For what the network's task network finds.")] = None,
+    labels: Annotated[Path | None, Option(metavar="DIR", help="Gets the task network's detections or masks.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
 ) -> None:
     """Fuse pairs of images of any size, grey or in colour.
@@ -79,7 +79,7 @@ def fuse(
     skipped = f"; {files.skipped} were there already" if files.skipped else ""
     echo(f"{files.fused} fused with {fuser.name} into {output}{speed}{skipped}")
     if labels:
-        echo(f"what {network} finds in them is in {labels}")
+        echo(f"detections or masks of {network} are in {labels}")
 
 
 @_takes_pairs

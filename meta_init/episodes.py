@@ -40,7 +40,7 @@ class EpisodeStream(Dataset[tuple[Episode, ...]]):
         query: Number of pairs in a query batch, none of them in the support batches.
         steps: Largest number of support batches in an episode.
         crop: Height and width of the crops in pixels.
-        seed: Seed of the run, from which those of the episodes derive.
+        seed: Seed of the run, from which the seeds of the episodes derive.
         pretrain: First step whose episodes have support batches.
     """
 

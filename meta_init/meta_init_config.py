@@ -213,7 +213,7 @@ class AdaptConfig(TaskConfig):
 
     Attributes:
         init: Run folder of a meta-initialisation, or the name of a shipped one.
-        data: Image pairs of the task, few of which are enough.
+        data: Image pairs of the task; a few are enough.
         loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss of the initialisation.
         steps: Number of optimiser steps; for more than 2,000 give the initialisation to `timfuse train` as `init`.
     """

@@ -141,7 +141,7 @@ def _is_leftover(entry: Path) -> bool:
 
 
 def _lock(folder: Path) -> IO[str]:
-    """Take the folder's lock, which the operating system frees when this process ends in whatever way."""
+    """Take the folder's lock, which the operating system frees when this process ends or is killed."""
     path = folder / LOCK_FILE
     try:
         file = path.open("a+", encoding="utf-8")
@@ -174,8 +174,8 @@ def _delete_run(folder: Path) -> None:
                 raise UserError(f"cannot delete {path}: {error.strerror}; delete it yourself") from None
     patterns = {str(Path(pattern).parent) for pattern in RUN_FILES} - {"."}
     subfolders = [subfolder for pattern in patterns for subfolder in folder.glob(pattern)]
-    for subfolder in sorted(subfolders, reverse=True):  # what is in a folder goes before it
-        with contextlib.suppress(OSError):  # it is not there, or holds files that no run writes
+    for subfolder in sorted(subfolders, reverse=True):  # inner folders come first
+        with contextlib.suppress(OSError):  # it does not exist, or holds files that no run writes
             subfolder.rmdir()
 
 

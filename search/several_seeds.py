@@ -100,9 +100,9 @@ def search_seeds(
             )
         for seed, run in runs.items():
             if not ranks.agree((run / GENOTYPE_FILE).is_file()):
-                begun = bool(ranks.agree((run / CONFIG_FILE).is_file()))
+                started = bool(ranks.agree((run / CONFIG_FILE).is_file()))
                 changes = {"run": run, "seed": seed, "seeds": 1, "data": data}
-                search_once(config.model_copy(update=changes), resume=begun)
+                search_once(config.model_copy(update=changes), resume=started)
         return ranks.from_leader(lambda: _conclude(config.run, runs))
 
 
