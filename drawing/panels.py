@@ -68,6 +68,8 @@ def save_panels(figure: "Figure", stem: Path) -> list[Path]:
         UserError: If a file cannot be written.
     """
     import matplotlib
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     legends = [panel.get_legend_handles_labels() for panel in figure.axes]
     lines = {label: handle for legend in legends for handle, label in zip(*legend, strict=True)}
@@ -77,14 +79,17 @@ def save_panels(figure: "Figure", stem: Path) -> list[Path]:
         legend = figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=columns, **style)
         for line in legend.get_lines():  # a line may stand out in one panel and not in another
             line.set(linewidth=1.5, alpha=1.0)
-    files = []
+    svg, png = io.BytesIO(), io.BytesIO()
+    # The canvases write, because `Figure.savefig` draws twice and computes the layout for each file.
+    figure.set_dpi(150)
+    FigureCanvasAgg(figure).print_png(png)
+    figure.set_layout_engine("none")
     # Text is kept as text, so that readers can search and select it.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "timfuse"}):
-        for form in ("svg", "png"):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=form, dpi=150, metadata={"Date": None})
-            files.append(stem.with_suffix(f".{form}"))
-            write_atomically(files[-1], buffer.getvalue())
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+    files = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
+    for file, buffer in zip(files, (svg, png), strict=True):
+        write_atomically(file, buffer.getvalue())
     return files
 
 

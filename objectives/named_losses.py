@@ -67,6 +67,6 @@ def search_losses(task: str) -> tuple[FusionLoss, FusionLoss]:
         (True, 0.5, 1.0)
     """
     if task == "infrared-visible":
-        return NAMED_LOSSES["saliency-outer"], NAMED_LOSSES["saliency"]
+        return NAMED_LOSSES["search-outer"], NAMED_LOSSES["search-inner"]
     loss = TASK_LOSSES.get(task, NAMED_LOSSES["saliency"])
     return loss, replace(loss, gradient=2 * loss.gradient)

@@ -14,6 +14,7 @@ from timfuse.genotypes import TASKS, CellGenotype, Genotype, load_genotype, save
 from timfuse.meta_init import MetaInitConfig, meta_initialise
 from timfuse.operators import build_network, build_supernet
 from timfuse.runtime.config import config_hash, config_to_yaml, load_config
+from timfuse.runtime.config_text import commented_yaml
 from timfuse.runtime.weights import save_weights
 from timfuse.search import SearchConfig, search
 from timfuse.training import TrainConfig, train
@@ -32,6 +33,8 @@ MODELS = {
     **dict.fromkeys(INITIALISATIONS, MetaInitConfig),
     **dict.fromkeys(STUDIES, TuneConfig),
 }
+# What the commands run by default. The one of `tune` names losses and leaves out what its trials decide.
+WRITTEN_OUT = [path for path in CONFIGS if path.stem in ("search", "train", "meta-init", "finetune")]
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +65,23 @@ def test_a_shipped_config_loads_and_comes_back(path, model, tmp_path):
     assert again == config
     assert config_hash(again) == config_hash(config)
     assert load_config(model, Path(path.stem)) == config
+
+
+@pytest.mark.parametrize("path", WRITTEN_OUT, ids=lambda path: path.stem)
+def test_a_default_config_is_what_the_config_command_prints(path):
+    """Every key of the model is there, with the meaning, the range and the default that it has in the code."""
+    written, printed = (
+        text.partition("\n\n")[2]  # below the header
+        for text in (path.read_text(encoding="utf-8"), commented_yaml(load_config(MODELS[path], path)))
+    )
+    assert written == printed, f"put what `timfuse config {path.stem}` prints below the header of {path.name}"
+
+
+@pytest.mark.parametrize("path", WRITTEN_OUT, ids=lambda path: path.stem)
+def test_a_default_config_has_the_defaults_of_the_code(path):
+    usual = MODELS[path]()
+    changed = {key for key, value in load_config(MODELS[path], path) if value != getattr(usual, key)}
+    assert changed <= {"tasks"}  # the folders of a meta-initialisation's tasks
 
 
 @pytest.mark.parametrize("steps", [1, 2, 20])

@@ -10,22 +10,19 @@ import torch
 
 from timfuse import cli
 from timfuse.data import write_scenes
-from timfuse.finetune import FinetuneConfig, finetune
 from timfuse.genotypes import load_genotype
-from timfuse.meta_init import MetaInitConfig, meta_initialise
+from timfuse.meta_init import MetaInitConfig
 from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
-    line
+    lines
     for kind, text in BLOCKS
     if kind == "bash"
-    for line in text.replace("\\\n", " ").splitlines()
-    if line.startswith("timfuse ")
+    if (lines := [line for line in text.replace("\\\n", " ").splitlines() if line.startswith("timfuse ")])
 ]
-# What makes a search of the README short; everything else stays as the reader would have it.
 SHORT = ["search.steps=4", "search.warmup=2", "search.validate_every=4", "data.crop=16", "data.batch_size=1"]
 SHORT += ["cost.height=16", "cost.width=16", "space.channels=2"]
 SHORT_META_INIT = ["meta.pretrain=2", "meta.steps=2", "meta.warmup=1", "meta.validate_every=2", "inner.steps=1"]
@@ -35,17 +32,27 @@ SHORT_STUDY = ["search.search.steps=2", "search.search.warmup=1", "search.data.c
 SHORT_STUDY += ["search.cost.height=16", "search.cost.width=16", "train.train.steps=2", "train.train.warmup=1"]
 SHORT_STUDY += ["train.data.crop=48", "train.data.batch_size=1", "vary.search.space.channels=[2, 4]"]
 SHORT_TRAINING = ["train.steps=4", "train.warmup=2", "train.validate_every=4", "data.crop=48", "data.batch_size=1"]
+# What makes the commands of the README short; everything else stays as the reader would have it.
+SETTINGS = {
+    "search": SHORT,
+    "latency": SHORT,
+    "tune": SHORT_STUDY,
+    "train": SHORT_TRAINING,
+    "meta-init": SHORT_META_INIT,
+    "finetune": SHORT_FINETUNING,
+}
 
 
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
-    """A folder with a reader's image pairs in DIR, fused images and a state dict of the authors' code."""
+    """A folder with a reader's pairs of every task in DIR, and a state dict of the authors' code."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_scenes(tmp_path / "DIR", 6, height=48, width=64, seed=0)
     for name, task in load_config(MetaInitConfig, Path("meta-init")).used_tasks.items():
-        for root in task.root if isinstance(task.root, tuple) else [task.root]:
-            write_scenes(tmp_path / "DIR" / root, 6, task=name, height=48, width=64, seed=0)
+        for root in (*(task.root if isinstance(task.root, tuple) else [task.root]), "."):
+            write_scenes(tmp_path / "DIR" / root, 6, task=name, height=64, width=64, seed=0)
+    for folder, name in (("ir", "xray"), ("vis", "neutron")):
+        shutil.copytree(tmp_path / "DIR" / folder, tmp_path / "DIR" / name)
     from timfuse.operators.released import released_name
 
     network = build_network(load_genotype("tim_ivif"))
@@ -61,31 +68,18 @@ def test_the_readme_has_commands_and_examples():
     assert sum(kind == "python" for kind, _ in BLOCKS) >= 2
 
 
-@pytest.mark.usefixtures("registrations")
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_runs(command, reader):
-    words = shlex.split(command, comments=True)
-    name = words[3 if words[1] == "--operators" else 1]
-    settings = {
-        "search": SHORT,
-        "latency": SHORT,
-        "tune": SHORT_STUDY,
-        "train": SHORT_TRAINING,
-        "meta-init": SHORT_META_INIT,
-        "finetune": SHORT_FINETUNING,
-    }.get(name, [])
-    words += [word for setting in settings for word in ("--set", setting)]
-    if name == "tune":
-        words += ["--trials", "1"]
-    if name in ("evaluate", "compare"):
-        shutil.copytree("DIR/ir", "fused")
-    if name == "adapt":
-        meta_initialise(load_config(MetaInitConfig, Path("meta-init"), [*SHORT_META_INIT, "data.root=DIR"]))
-    if "runs/finetune-detection" in words:
-        finetune(load_config(FinetuneConfig, Path("finetune-detection"), [*SHORT_FINETUNING, "data.root=DIR"]))
-    with pytest.raises(SystemExit) as finished:
-        cli.main(words[1:])
-    assert finished.value.code in (0, None)
+@pytest.mark.usefixtures("registrations", "reader")
+@pytest.mark.parametrize("commands", COMMANDS, ids=lambda commands: commands[0].partition("  ")[0])
+def test_the_commands_of_a_block_run_one_after_the_other(commands):
+    for command in commands:
+        words = shlex.split(command, comments=True)
+        name = words[3 if words[1] == "--operators" else 1]
+        words += [word for setting in SETTINGS.get(name, []) for word in ("--set", setting)]
+        if name == "tune":
+            words += ["--trials", "1"]
+        with pytest.raises(SystemExit) as finished:
+            cli.main(words[1:])
+        assert finished.value.code in (0, None), command
 
 
 @pytest.mark.usefixtures("registrations")

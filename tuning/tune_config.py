@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from ..data.stage_config import PairsSection, TaskConfig
+from ..objectives import search_losses, training_loss
 from ..objectives.metrics import BASKET
 from ..runtime.config import Positive, Section, dotted_items, load_config
 from ..runtime.errors import UserError
@@ -141,6 +143,16 @@ class TuneConfig(TaskConfig):
             if stage not in varied or not key:
                 raise UserError(f"{dotted} is of neither stage; keys to vary begin with search. or train.")
             varied[stage][key] = value
+        outer, inner = search_losses(self.task)
+        losses = {
+            "search": {"search.outer_loss": outer, "search.inner_loss": inner},
+            "train": {"loss": training_loss(self.task)},
+        }
+        for stage, of_task in losses.items():  # a varied weight changes the loss of the task where there is no other
+            given = dict(dotted_items(getattr(self, stage).model_dump(mode="json")))
+            for key, loss in of_task.items():
+                if given.get(key, loss) is None and any(name.startswith(f"{key}.") for name in varied[stage]):
+                    own[stage][key] = asdict(loss)
         return (
             _section(SearchConfig, self.search.model_dump(mode="json"), both | own["search"] | varied["search"]),
             _section(TrainConfig, self.train.model_dump(mode="json"), both | own["train"] | varied["train"]),

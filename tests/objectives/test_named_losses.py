@@ -85,7 +85,7 @@ def test_the_default_losses_of_a_task(task):
     outer, inner = search_losses(task)
     assert outer != inner
     if task == "infrared-visible":
-        assert (outer, inner) == (NAMED_LOSSES["saliency-outer"], NAMED_LOSSES["saliency"])
+        assert (outer, inner) == (NAMED_LOSSES["search-outer"], NAMED_LOSSES["search-inner"])
         assert training_loss(task) == NAMED_LOSSES["quality"]
     else:
         assert outer == training_loss(task) == own

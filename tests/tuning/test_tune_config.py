@@ -1,9 +1,13 @@
 """The config of a study: what can vary, and one line for what cannot."""
 
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from timfuse.objectives.loss_section import LossSection
+from timfuse.objectives.named_losses import TASK_LOSSES
 from timfuse.runtime.config import config_to_yaml, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.search import SearchConfig
@@ -93,3 +97,13 @@ def test_trials_can_be_compared_whatever_the_machine(tiny):
     assert tiny(*same).comparable() == tiny().comparable()
     for setting in ("seed=1", "cost=null", "train.train.steps=3", "vary.search.space.channels=[2, 6]", "quality=[MI]"):
         assert tiny(setting).comparable() != tiny().comparable()
+
+
+def test_a_varied_weight_changes_the_loss_of_the_task():
+    keys = {"search.search.outer_loss.structure": [0.2, 0.4], "train.loss.gradient": [1, 2]}
+    config = load_config(TuneConfig, None, ["task=mri-ct", f"vary={json.dumps(keys)}"])
+    search, train = config.stages({key: values[1] for key, values in keys.items()}, Path("trial"))
+    task = TASK_LOSSES["mri-ct"]
+    assert train.loss == LossSection(**asdict(replace(task, gradient=2)))
+    assert search.search.outer_loss == LossSection(**asdict(replace(task, structure=0.4)))
+    assert search.search.inner_loss is None
