@@ -151,6 +151,10 @@ class MetaSection(Section):
         return self.pretrain + self.steps
 
 
+def _all_tasks() -> dict[str, TaskSection | None]:
+    return {name: TaskSection(weight=0.0 if name == "multi-focus" else 1.0) for name in TASKS}
+
+
 class MetaInitConfig(StageConfig):
     """One meta-initialisation.
 
@@ -170,9 +174,7 @@ class MetaInitConfig(StageConfig):
     genotype: str = "ivif-fast"
     init: Path | None = None
     data: EpisodeDataSection = EpisodeDataSection()
-    tasks: dict[str, TaskSection | None] = Field(
-        default_factory=lambda: {name: TaskSection(weight=0.0 if name == "multi-focus" else 1.0) for name in TASKS}
-    )
+    tasks: dict[str, TaskSection | None] = Field(default_factory=_all_tasks)
     inner: InnerSection = InnerSection()
     meta: MetaSection = MetaSection()
 

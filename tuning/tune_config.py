@@ -134,7 +134,10 @@ class TuneConfig(TaskConfig):
             UserError: If a setting belongs to neither stage, is out of its range, or does not fit the others.
         """
         found = str(folder / "search")
-        own = {"search": {"run": found}, "train": {"run": str(folder / "train"), "genotype": found}}
+        own: dict[str, dict[str, Any]] = {
+            "search": {"run": found},
+            "train": {"run": str(folder / "train"), "genotype": found},
+        }
         both = self.model_dump(mode="json", include=set(_BOTH))
         both |= {f"data.{key}": value for key, value in self.data.model_dump(mode="json").items()}
         varied: dict[str, dict[str, Any]] = {"search": {}, "train": {}}
@@ -148,7 +151,7 @@ class TuneConfig(TaskConfig):
             "search": {"search.outer_loss": outer, "search.inner_loss": inner},
             "train": {"loss": training_loss(self.task)},
         }
-        for stage, of_task in losses.items():  # a varied weight changes the loss of the task where there is no other
+        for stage, of_task in losses.items():  # varied weights change the task's loss where the config has no other
             given = dict(dotted_items(getattr(self, stage).model_dump(mode="json")))
             for key, loss in of_task.items():
                 if given.get(key, loss) is None and any(name.startswith(f"{key}.") for name in varied[stage]):
