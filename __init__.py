@@ -17,7 +17,7 @@ def load(name_or_path: str | Path, device: str = "auto") -> "Fuser":
         device: Name of a device: "auto" (the first CUDA device, or else the CPU), "cpu", "cuda", "cuda:1" or "mps".
 
     Returns:
-        A network that is called with two images: arrays, pillow images or tensors, as `timfuse.deploy.Fuser` says.
+        A network that is called with two images: arrays, pillow images or tensors; see `timfuse.deploy.Fuser`.
 
     Raises:
         UserError: If there is no such network or device, or a file of the network is missing or damaged.

@@ -89,21 +89,21 @@ def _thread_died(died: threading.ExceptHookArgs) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a user's mistake is one line and exit code 2.
+    """Run the command line; a user's mistake is reported in one line, with exit code 2.
 
     Args:
-        arguments: The words after `timfuse`; None for those of the process.
+        arguments: Arguments after `timfuse`; None for those of the process.
     """
-    # TensorBoard writes in a thread of its own, whose full disk the next line of the history reports as well.
+    # TensorBoard writes in a thread of its own. If the disk is full, the next line of the history reports that too.
     threading.excepthook = _thread_died
     try:
-        # Of the processes that torchrun starts, the first alone reports.
+        # Only the first of the processes that torchrun starts reports.
         with contextlib.redirect_stdout(sys.stdout if leads() else io.StringIO()):
             app(arguments)
     except UserError as error:
         if _debug:
             raise
-        # The others meet only with errors before they work together, the same as all on one machine.
+        # Before the processes of a machine work together, all of them raise the same error; one of them reports it.
         if os.environ.get("LOCAL_RANK", "0") == "0":
             typer.echo(f"error: {error}", err=True)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""The flags of the commands that run a config; each is another way to write one of its settings."""
+"""The flags of the commands that run a config; each flag sets keys of the config."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ CONFIGS = {
     "finetune": ("finetune", "FinetuneConfig"),
     "tune": ("tuning", "TuneConfig"),
 }
-"""By command, the package and the class of its config; they are imported late, because the help has to be quick."""
+"""Package and class of each command's config, which are imported late, because the help has to be quick."""
 
 FLAGS = {
     "init": Annotated[str, Argument(metavar="RUN", help="A meta-initialisation; default: all-tasks, a shipped one.")],
@@ -45,7 +45,7 @@ KEYS = {
     "finetune": _TASK | {"steps": "train.steps", "downstream": "downstream.kind"},
     "tune": _TASK | {"steps": "search.search.steps train.train.steps"},
 }
-"""By command, the key that each of its flags sets; two keys are separated by a space."""
+"""The key that each flag of a command sets; two keys are separated by a space."""
 
 Config = Annotated[Path | None, Option("--config", "-c", metavar="FILE", help="YAML file or name of a shipped config.")]
 Settings = Annotated[list[str] | None, Option("--set", "-s", metavar="KEY=VALUE", help="Set a key of the config.")]
@@ -57,7 +57,7 @@ def read_config(command: str, file: Path | None, settings: list[str] | None) -> 
     """Read the config of a command, by default the shipped one of its name.
 
     Args:
-        command: A key of `CONFIGS`.
+        command: Name of the command, a key of `CONFIGS`.
         file: A YAML file, or the name of a shipped config.
         settings: Settings such as `train.steps=200`.
 
@@ -73,13 +73,10 @@ def read_config(command: str, file: Path | None, settings: list[str] | None) -> 
 
 
 def takes_config(command: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make the config of a command from the flags of the table, `--config` and `--set`.
+    """Make a decorator that replaces a function's first parameter, the config of a command, by flags of the table.
 
     Args:
-        command: A key of `CONFIGS`.
-
-    Returns:
-        A decorator of functions whose first parameter is the config; their others stay options.
+        command: Name of the command, a key of `CONFIGS`.
     """
     keys = KEYS[command]
 
@@ -88,20 +85,17 @@ def takes_config(command: str) -> Callable[[Callable[..., None]], Callable[..., 
         flags = [_setting(key, value) for name, value in given.items() for key in keys[name].split()]
         return read_config(command, config, [*(settings or []), *flags])
 
-    # The argument first, then the flags in the order of the table.
+    # The argument comes first, then the flags in the order of the table.
     forms = {name: form for name, form in FLAGS.items() if name in keys}
     return takes(forms | {"config": Config, "settings": Settings}, read)
 
 
 def takes(forms: Mapping[str, Any], make: Callable[..., Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make the first parameter of a command from options that may be left out.
+    """Make a decorator that replaces a function's first parameter by options.
 
     Args:
-        forms: The annotated types of the options, by name.
-        make: Makes the parameter from the values of the options, None for those that are left out.
-
-    Returns:
-        A decorator.
+        forms: Annotated type of each option, by name; every option may be left out.
+        make: Function that makes the parameter of the values of the options, which are None where left out.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""Looking at genotypes, runs, devices and configs."""
+"""The commands that show genotypes, runs, operator latencies and configs."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +40,7 @@ def visualize(
 
 
 def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
-    """Draw the curves of the stage that the run belongs to, with what its genotype says of it."""
+    """Draw the curves of a run of any stage, with values from the provenance of its genotype."""
     from ..finetune.finetune_curves import draw_finetuning
     from ..meta_init.adaptation_curves import draw_training
     from ..runtime.history import read_history
@@ -106,7 +106,7 @@ def config(
 ) -> None:
     """Print the config of a command: each key, its meaning and values.
 
-    The text is a config itself; with it the command does the same as without.
+    The text is a config file itself, with which the command behaves as without.
     """
     from ..genotypes.choices import check_choice
     from ..runtime.config_text import commented_yaml

@@ -1,4 +1,4 @@
-"""Training: the stages, and what is measured of them."""
+"""The commands that run the stages, and the evaluation of finetunings."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -140,9 +140,9 @@ def evaluate_task(
 @takes_config("tune")
 def tune(
     config: "TuneConfig",
-    trials: Annotated[int, Option(min=1, help="Number of finished trials to reach, whoever runs them.")] = 30,
+    trials: Annotated[int, Option(min=1, help="Number of finished trials of the study, of all workers.")] = 30,
     storage: Annotated[str | None, Option(metavar="URL", help="Database of all workers; default: a file.")] = None,
-    show: Annotated[bool, Option("--show", help="Draw what the study has found so far; run nothing.")] = False,
+    show: Annotated[bool, Option("--show", help="Draw the front of the study so far; run nothing.")] = False,
 ) -> None:
     """Search and train many networks, for the best at each cost.
 
@@ -169,6 +169,6 @@ def _print_places(run: Path, pictures: str) -> None:
 
 
 def _print_curves(curves: Sequence[tuple[str, Mapping[int, float]]]) -> None:
-    """Print a row for each curve: its values by number of steps."""
+    """Print a row for each named curve, with a column for each number of steps."""
     rows = [[name, *(f"{value:.4f}" for value in curve.values())] for name, curve in curves]
     print_table(["validation loss after steps"], [str(count) for count in curves[0][1]], rows)

@@ -1,4 +1,4 @@
-"""Using networks: fusing, scoring, comparing and exporting."""
+"""The commands that use networks: fuse, evaluate, compare, export, import and scenes."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +30,7 @@ def _find_pairs(
     usual_task: str = "infrared-visible",
     usual_sources: tuple[str, str] | None = None,
 ) -> "list[Pair]":
-    """Find the pairs that a user names in one of the two ways; the usual task is that of a user who names none."""
+    """Find the pairs of --data, or those of --first and --second; without --task they are of the usual task."""
     from ..data import find_pairs, match_pairs
 
     if first and second and not (data or task or sources or split):
@@ -62,12 +62,12 @@ def fuse(
     resume: Skip = False,
     overwrite: Overwrite = False,
     resize: Annotated[str | None, Option(metavar="second", help="Resample second images to the size of first.")] = None,
-    labels: Annotated[Path | None, Option(metavar="DIR", help="For what the network's task network finds.")] = None,
+    labels: Annotated[Path | None, Option(metavar="DIR", help="Gets the task network's detections or masks.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
 ) -> None:
     """Fuse pairs of images of any size, grey or in colour.
 
-    Images have 8 or 16 bits; the fused ones keep depth and colour. The task is the network's, unless --task is given.
+    Images have 8 or 16 bits; the fused ones keep depth and colour. Without --task, the network's own task is used.
     """
     from ..deploy import fuse_files, load, load_labeller
 
@@ -79,7 +79,7 @@ def fuse(
     skipped = f"; {files.skipped} were there already" if files.skipped else ""
     echo(f"{files.fused} fused with {fuser.name} into {output}{speed}{skipped}")
     if labels:
-        echo(f"what {network} finds in them is in {labels}")
+        echo(f"detections or masks of {network} are in {labels}")
 
 
 @_takes_pairs

@@ -13,8 +13,8 @@ from .heatmaps import box_loss, find_peaks, focal_loss, make_targets
 from .specification import classes_and_width
 from .task_network import MOST_DETECTIONS, Detections, TaskNetwork
 
-STRIDE = 4  # pixels in a cell of the heat maps
-_DEEPEST = 32  # pixels in a cell of the deepest maps
+STRIDE = 4  # width of a cell of the heat maps in pixels
+_DEEPEST = 32  # width of a cell of the deepest maps in pixels
 _BOX_WEIGHT = 5.0
 _RARE = -4.6  # logit of 1 %: the bias of a fresh classifier, because few cells hold objects
 
@@ -44,8 +44,8 @@ class CompactDetector(TaskNetwork):
     Source: Zhou et al., "Objects as Points" (arXiv 1904.07850).
 
     Args:
-        classes: Names of the classes.
-        width: W >= 2; the backbone has W, 2W, 3W and 4W channels at strides 4, 8, 16 and 32, the pyramid 1.5 W.
+        classes: Names of the classes that the detector finds.
+        width: Width W >= 2. The backbone has W, 2W, 3W and 4W channels at strides 4, 8, 16 and 32, the pyramid 1.5 W.
 
     Example:
         >>> detector = CompactDetector(["person", "car"], width=8).eval()
@@ -82,7 +82,7 @@ class CompactDetector(TaskNetwork):
         """Compute features at four scales.
 
         Args:
-            images: (N, 1, H, W) luma in [0, 1], H and W multiples of 32.
+            images: Luma images in [0, 1], (N, 1, H, W), with H and W multiples of 32.
 
         Returns:
             (N, C, H / s, W / s) for s = 4, 8, 16, 32, with C = `channels`.
@@ -95,10 +95,7 @@ class CompactDetector(TaskNetwork):
         return levels
 
     def maps(self, levels: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Compute the maps of a pyramid.
-
-        Args:
-            levels: The result of `pyramid`.
+        """Compute heat and distance maps from the features that `pyramid` returns.
 
         Returns:
             Logits of the heat (N, classes, H / 4, W / 4), and distances in pixels to the sides (N, 4, H / 4, W / 4).
@@ -109,7 +106,7 @@ class CompactDetector(TaskNetwork):
         return self.heat(x), self.sides(x).clamp(-4, 4).exp() * (4 * STRIDE)
 
     def loss_of(self, maps: tuple[Tensor, Tensor], batch: PairBatch) -> Tensor:
-        """Compare maps with the objects of a batch: focal loss of the heat + 5 x loss of the boxes, a scalar."""
+        """Return the scalar loss of maps: focal loss of the heat + 5 x loss of the boxes."""
         logits, sides = maps
         assert batch.objects is not None
         height, width = logits.shape[-2:]
@@ -117,20 +114,17 @@ class CompactDetector(TaskNetwork):
         return focal_loss(logits, targets.heat, targets.number) + _BOX_WEIGHT * box_loss(sides, targets)
 
     def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
-        """Compare the maps of images (N, 1, H, W), luma in [0, 1], with the objects of a batch: `loss_of`, a scalar."""
         return self.loss_of(self.maps(self.pyramid(padded(images))), batch)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> list[Detections]:
-        """Find the objects in images (N, 1, H, W), luma in [0, 1]."""
         return self.detections(self.maps(self.pyramid(padded(images))), *images.shape[-2:])
 
     def detections(self, maps: tuple[Tensor, Tensor], height: int, width: int) -> list[Detections]:
-        """Read the objects off the maps of images with `height` rows and `width` columns."""
+        """Return the objects in images of `height` rows and `width` columns, as the peaks of their maps."""
         return find_peaks(*maps, STRIDE, height, width, MOST_DETECTIONS)
 
     def specification(self) -> dict[str, Any]:
-        """Describe the architecture in plain data that `from_specification` takes."""
         return {"kind": self.kind, "classes": list(self.classes), "width": self.width}
 
     @classmethod

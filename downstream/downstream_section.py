@@ -10,12 +10,12 @@ from ..runtime.config import NonNegative, Positive, Section
 
 
 class DownstreamSection(Section):
-    """The task that fused images are for, and the network that does it.
+    """The downstream task of the fused images, and its network.
 
     Attributes:
-        kind: "detection", which learns from boxes, or "segmentation", which learns from class masks.
-        network: "compact" (detection), "segformer-tiny" (segmentation), or a detector or segmenter of transformers by
-            name or folder. The default follows `kind`.
+        kind: Kind of the task: "detection", which learns from boxes, or "segmentation", which learns from class masks.
+        network: Task network: "compact" (detection), "segformer-tiny" (segmentation), or a detector or segmenter of
+            transformers by name or folder. The default follows `kind`.
         width: Feature maps of the compact detector at a quarter of the image's size.
         init: Run folder whose task network to start from, or "street", a shipped compact detector of persons, bicycles
             and cars; null for random weights, or those of the named network.
@@ -32,15 +32,11 @@ class DownstreamSection(Section):
 
     @property
     def labels(self) -> Labels:
-        """What the task network learns from."""
+        """The kind of labels that the task network learns from."""
         return "boxes" if self.kind == "detection" else "masks"
 
     def provenance(self, classes: Sequence[str]) -> dict[str, object]:
-        """Describe the task network in the provenance of a genotype.
-
-        Args:
-            classes: Names of the classes that it knows.
-        """
+        """Return the entry of a genotype's provenance that describes a task network with these classes."""
         return {"kind": self.kind, "network": self.network, "init": self.init, "classes": list(classes)}
 
     @model_validator(mode="before")

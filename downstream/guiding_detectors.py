@@ -1,4 +1,4 @@
-"""DetFusion's guide: two detectors whose attention modulates a fusion network and whose losses steer it."""
+"""The two detectors of DetFusion, whose attention modulates a fusion network and whose losses train it."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -26,8 +26,8 @@ class GuidingDetectors(nn.Module):
     Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022.
 
     Args:
-        classes: Names of the classes.
-        width: Of each detector, at least 2.
+        classes: Names of the classes that the detectors find.
+        width: Width of each detector, >= 2; see `CompactDetector`.
 
     Example:
         >>> detectors = GuidingDetectors(["person"], width=8).eval()
@@ -35,8 +35,8 @@ class GuidingDetectors(nn.Module):
         torch.Size([1, 1, 40, 50])
     """
 
-    multiple = 32  # heights and widths are padded to multiples of it, in pixels
-    reach = 16  # pixels between a value of the attention and the farthest input that it depends on
+    multiple = 32  # in pixels; heights and widths are padded to multiples of it
+    reach = 16  # in pixels, from a value of the attention to the farthest input that it depends on
 
     def __init__(self, classes: Sequence[str], width: int = 32) -> None:
         super().__init__()
@@ -47,43 +47,40 @@ class GuidingDetectors(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(self, batch: PairBatch) -> Tensor:
-        """Compute how well the detectors find the objects in the sources, with and without shared attention.
+        """Return the mean loss of both detectors on the sources, with and without shared attention, a scalar.
 
-        The loss without it trains the heads for `guidance`, which does without attention. The result is the mean of
-        the four losses, a scalar.
+        The loss without attention trains the heads for `guidance`, which has none.
         """
         plain, attended = self._pyramids(batch.first, batch.second)
         losses = []
         for detector, levels, refined in zip(self._detectors(), plain, attended, strict=True):
-            # As one batch: the running statistics are then those of both kinds of pyramids.
+            # One batch, so that the running statistics cover both kinds of pyramids.
             both = [torch.cat(kinds) for kinds in zip(levels, refined.levels, strict=True)]
             for maps in zip(*(each.chunk(2) for each in detector.maps(both)), strict=True):
                 losses.append(detector.loss_of(maps, batch))
         return torch.stack(losses).mean()
 
     def guidance(self, fused: Tensor, batch: PairBatch) -> Tensor:
-        """Compute how well both detectors find the objects in a fused image, without shared attention.
+        """Return the mean loss of both detectors on a fused image, without shared attention, a scalar.
 
-        Freeze the detectors and set evaluation mode before, so that weights and statistics do not follow the image.
+        It is differentiable with respect to the fused image. Freeze the detectors and set evaluation mode before, so
+        that neither weights nor statistics adapt to the image.
 
         Args:
-            fused: (N, 1, H, W) luma in [0, 1].
-            batch: With its objects.
-
-        Returns:
-            The mean of both losses, a scalar, differentiable with respect to the fused image.
+            fused: Luma images in [0, 1], (N, 1, H, W).
+            batch: Batch whose objects the detectors should find.
         """
         return torch.stack([detector.loss(fused, batch) for detector in self._detectors()]).mean()
 
     def attention(self, first: Tensor, second: Tensor) -> Tensor:
-        """Compute where the objects are.
+        """Compute a map that is high where the objects are.
 
         Args:
-            first: (N, 1, H, W) luma in [0, 1], any H and W.
-            second: (N, 1, H, W) luma in [0, 1].
+            first: First sources, luma in [0, 1], (N, 1, H, W).
+            second: Second sources, luma in [0, 1], (N, 1, H, W).
 
         Returns:
-            (N, 1, H, W) in [0, 1], the larger attention of the two detectors at the finest level.
+            The larger attention of the two detectors at the finest level, in [0, 1], (N, 1, H, W).
         """
         _, (of_first, of_second) = self._pyramids(first, second)
         larger = torch.maximum(of_first.attention[0], of_second.attention[0])  # (N, 1, h, w)
@@ -91,7 +88,7 @@ class GuidingDetectors(nn.Module):
         return resized[..., : first.shape[-2], : first.shape[-1]]
 
     def attention_alone(self) -> "GuidingDetectors":
-        """Return a copy with the finest level only, of which only `attention` can be used."""
+        """Return a copy with the finest level only, for `attention` and nothing else."""
         alone = copy.deepcopy(self)
         for detector in alone._detectors():
             detector.stages, detector.laterals = detector.stages[:1], detector.laterals[:1]
@@ -104,15 +101,7 @@ class GuidingDetectors(nn.Module):
 
     @torch.no_grad()
     def predict(self, first: Tensor, second: Tensor) -> list[Detections]:
-        """Find the objects in pairs of images with both detectors together.
-
-        Args:
-            first: (N, 1, H, W) luma in [0, 1].
-            second: (N, 1, H, W) luma in [0, 1].
-
-        Returns:
-            The objects of each pair.
-        """
+        """Find the objects in each pair of sources (N, 1, H, W), luma in [0, 1], with both detectors together."""
         _, attended = self._pyramids(first, second)
         (logits, sides), (second_logits, second_sides) = (
             detector.maps(refined.levels) for detector, refined in zip(self._detectors(), attended, strict=True)
@@ -121,7 +110,7 @@ class GuidingDetectors(nn.Module):
         return self.first.detections(maps, *first.shape[-2:])
 
     def specification(self) -> dict[str, Any]:
-        """Describe the architecture in plain data that `from_specification` takes."""
+        """Return the architecture as plain data for `from_specification`."""
         return {"kind": _KIND, "classes": list(self.classes), "width": self.width}
 
     @staticmethod

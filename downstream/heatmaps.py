@@ -1,4 +1,4 @@
-"""Heat maps of a detector: targets from boxes, the losses, and the peaks that are read as objects."""
+"""Heat maps of a detector: targets from boxes, the losses, and the peaks that become objects."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,11 +17,11 @@ class Targets(NamedTuple):
     """The maps that a detector should compute for a batch.
 
     Attributes:
-        heat: (N, C, h, w) in [0, 1], for each class a bump of height 1 at the centre of each object.
-        sides: (N, 4, h, w), distances in pixels from each cell's centre to left, top, right and bottom of its object;
+        heat: Bumps of height 1 at the centres of the objects of each class, (N, C, h, w) in [0, 1].
+        sides: Distances in pixels from each cell's centre to left, top, right and bottom of its object, (N, 4, h, w);
             0 where a cell belongs to no object.
-        weight: (N, h, w), weight of each cell in the loss of the sides; the cells of an object sum to 1.
-        number: Objects in the batch, a scalar of at least 1.
+        weight: Weight of each cell in the loss of the sides, (N, h, w); the cells of an object sum to 1.
+        number: Number of objects in the batch, a scalar of at least 1.
     """
 
     heat: Tensor
@@ -42,9 +42,9 @@ def make_targets(objects: Sequence[Objects], classes: int, height: int, width: i
 
     Args:
         objects: Boxes and classes of each of N images.
-        classes: C, number of classes.
-        height: h, rows of the maps.
-        width: w, columns of the maps.
+        classes: Number C of classes, to which the objects refer.
+        height: Number h of rows of the maps.
+        width: Number w of columns of the maps.
         stride: Height and width of a cell in pixels.
     """
     most = max(1, max(len(each.classes) for each in objects))
@@ -91,19 +91,16 @@ def make_targets(objects: Sequence[Objects], classes: int, height: int, width: i
 
 
 def focal_loss(logits: Tensor, heat: Tensor, count: Tensor) -> Tensor:
-    """Compute CenterNet's focal loss, a cross entropy with little weight on cells that are right or near a peak.
+    """Return CenterNet's focal loss, a cross entropy with little weight on cells that are right or near a peak.
 
-    At peaks −(1 − p)² log p; elsewhere −(1 − heat)⁴ p² log(1 − p), with p the sigmoid of the logits.
+    It is −(1 − p)² log p at peaks and −(1 − heat)⁴ p² log(1 − p) elsewhere, with p the sigmoid of the logits.
 
     Source: Law and Deng, "CornerNet" (arXiv 1808.01244), equation 1, with alpha 2 and beta 4.
 
     Args:
-        logits: (N, C, h, w).
-        heat: (N, C, h, w) in [0, 1], 1 at peaks.
-        count: Number of objects, by which the sum is divided.
-
-    Returns:
-        A scalar.
+        logits: Predicted logits of the heat, (N, C, h, w).
+        heat: Target in [0, 1], 1 at peaks, (N, C, h, w).
+        count: Number of objects, which divides the sum.
     """
     probability = logits.sigmoid()
     at_peaks = (1 - probability) ** 2 * F.softplus(-logits)
@@ -112,22 +109,19 @@ def focal_loss(logits: Tensor, heat: Tensor, count: Tensor) -> Tensor:
 
 
 def box_loss(sides: Tensor, targets: Targets) -> Tensor:
-    """Compute one minus the generalised intersection over union at the cells that belong to an object.
+    """Return one minus the generalised intersection over union, averaged over the objects: a scalar in [0, 2].
 
     Source: Rezatofighi et al., "Generalized Intersection over Union" (arXiv 1902.09630).
 
     Args:
-        sides: (N, 4, h, w), predicted distances in pixels to left, top, right and bottom, positive.
-        targets: The result of `make_targets`.
-
-    Returns:
-        The mean over the objects, a scalar in [0, 2].
+        sides: Predicted distances in pixels to left, top, right and bottom, positive, (N, 4, h, w).
+        targets: Maps of the same size, from `make_targets`.
     """
     true = targets.sides
     area = (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3])
     true_area = (true[:, 0] + true[:, 2]) * (true[:, 1] + true[:, 3])
     inner, outer = torch.minimum(sides, true), torch.maximum(sides, true)
-    # A cell at the edge of a small box may lie outside: then its distance to that side is negative.
+    # A cell at the edge of a small box may lie outside of it, with a negative distance to that side.
     overlap = (inner[:, 0] + inner[:, 2]).clamp_min(0) * (inner[:, 1] + inner[:, 3]).clamp_min(0)
     hull = (outer[:, 0] + outer[:, 2]) * (outer[:, 1] + outer[:, 3])
     union = area + true_area - overlap
@@ -137,20 +131,17 @@ def box_loss(sides: Tensor, targets: Targets) -> Tensor:
 
 
 def find_peaks(logits: Tensor, sides: Tensor, stride: int, height: int, width: int, limit: int) -> list[Detections]:
-    """Read objects off the maps at the cells that are higher than their eight neighbours.
+    """Return the objects of each image, best first: the cells of the heat maps that exceed their eight neighbours.
 
-    The peaks stand in for a suppression of overlapping boxes.
+    The choice of peaks replaces a suppression of overlapping boxes.
 
     Args:
-        logits: (N, C, h, w).
-        sides: (N, 4, h, w), distances in pixels.
+        logits: Logits of the heat, (N, C, h, w).
+        sides: Distances to the sides in pixels, (N, 4, h, w).
         stride: Height and width of a cell in pixels.
-        height: Rows of the images.
-        width: Columns of the images.
+        height: Number of rows of the images.
+        width: Number of columns of the images.
         limit: Largest number of objects in an image.
-
-    Returns:
-        The objects of each image, best first.
     """
     columns = logits.shape[-1]
     # Among equal neighbours the first is the peak. Logits are compared because the sigmoids of large ones are equal.

@@ -14,9 +14,9 @@ from .task_network import Detections
 COLOURS = ((230, 85, 0), (0, 150, 115), (0, 114, 178), (204, 60, 160), (240, 200, 20), (90, 180, 233), (120, 90, 60))
 """Colours of the classes in turn; the background of a mask has none."""
 SHOWN_SCORE = 0.3  # least score of a detection that is drawn
-_SMALLEST_TEXT = 10  # pixels; smaller letters cannot be read
+_SMALLEST_TEXT = 10  # height in pixels; smaller letters cannot be read
 _LINES = 40  # lines of text in the height or width of a larger image
-_BRIGHT = 150  # mean of a colour on which black is easier to read than white
+_BRIGHT = 150  # mean of a colour above which black is easier to read than white
 
 
 def with_labels(
@@ -25,7 +25,7 @@ def with_labels(
     """Draw boxes, or tint the classes of a mask.
 
     Args:
-        image: (H, W, 3).
+        image: Colour image, (H, W, 3); it does not change.
         labels: Objects, detections (drawn from a score of 0.3 on), or a mask (H, W).
         classes: Names to write at the boxes, with the scores of detections, if they fit into the image; None for none.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..runtime.errors import UserError
 from .compact_detector import padded
 
-# Of ImageNet's red, green and blue, for networks that declare no normalisation.
+# Red, green and blue of ImageNet, for networks that declare no normalisation.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -28,30 +28,23 @@ class LumaInput(nn.Module):
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self._specification = {"mean": [float(value) for value in mean], "std": [float(value) for value in std]}
-        # Not persistent: they belong to the specification of a task network, not to its weights.
+        # Not persistent, because they belong to the specification of a task network, not to its weights.
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pad, repeat and normalise.
-
-        Args:
-            images: (N, 1, H, W) luma in [0, 1].
-
-        Returns:
-            (N, C, H', W'), H' and W' the next multiples of 32; differentiable with respect to the images.
-        """
+        """Pad luma images in [0, 1] to multiples of 32, repeat them over C channels and normalise: (N, C, H', W')."""
         return (padded(images) - self.mean) / self.std
 
     @classmethod
     def read(cls, folder: Path, channels: int) -> "LumaInput":
         """Read the normalisation of a saved network from its `preprocessor_config.json`.
 
-        Without the file it is ImageNet's. If the number of values is not C, each channel gets their average.
+        Without the file, ImageNet's is used. If the number of values is not C, each channel gets their average.
 
         Args:
-            folder: Folder of the network.
-            channels: C, channels that the network takes.
+            folder: Folder of the saved network.
+            channels: Number C of channels that the network takes.
 
         Raises:
             UserError: If the file is damaged.

@@ -17,9 +17,9 @@ class DetectionScores(NamedTuple):
 
     Attributes:
         ap50: Mean over the classes at an intersection over union of 0.5.
-        ap75: The same at 0.75.
-        map: The same, averaged over the ten thresholds 0.5, 0.55, ..., 0.95.
-        ap50_by_class: At 0.5, by class name; nan for a class without objects, which counts in no mean.
+        ap75: Mean over the classes at an intersection over union of 0.75.
+        map: Mean over the classes and the ten thresholds 0.5, 0.55, ..., 0.95.
+        ap50_by_class: Average precision at 0.5 by class; nan for a class without objects, which counts in no mean.
     """
 
     ap50: float
@@ -33,7 +33,7 @@ class SegmentationScores(NamedTuple):
 
     Attributes:
         miou: Mean over the classes that occur in labels or predictions; nan if every pixel is ignored.
-        iou: By class name; nan for a class that occurs in neither, which does not count in the mean.
+        iou: Intersection over union by class; nan for a class that occurs in neither, which counts in no mean.
     """
 
     miou: float
@@ -77,7 +77,7 @@ def score_detections(
         {
             "images": images,
             "categories": [{"id": number, "name": name} for number, name in enumerate(classes)],
-            # From 1, because COCO's matching uses 0 for "no object".
+            # Ids start at 1, because COCO's matching uses 0 for "no object".
             "annotations": [{**record, "id": number} for number, record in enumerate(records, start=1)],
         }
     )
@@ -99,9 +99,9 @@ def score_masks(predictions: Iterable[Tensor], truths: Iterable[Tensor], classes
     The background is a class like the others and counts in the mean.
 
     Args:
-        predictions: (H, W) int64 for each image, a position in `classes` at each pixel.
-        truths: (H, W) int64 for each image, a position in `classes` or `IGNORED` at each pixel.
-        classes: Names of the mask values, the background's first.
+        predictions: Masks (H, W) int64 of the images, with a position in `classes` at each pixel.
+        truths: Masks (H, W) int64 of the images, with a position in `classes` or `IGNORED` at each pixel.
+        classes: Names of the mask values, the background first.
 
     Raises:
         UserError: If torchmetrics is not installed.
@@ -121,7 +121,7 @@ def score_masks(predictions: Iterable[Tensor], truths: Iterable[Tensor], classes
     # (classes, classes), the rows are the labels.
     counts = confusion.confmat.double()
     both = counts.diagonal()
-    # 0 / 0 is nan, for a class that occurs nowhere.
+    # A class that occurs nowhere gets 0 / 0, which is nan.
     iou = both / (counts.sum(dim=0) + counts.sum(dim=1) - both)
     return SegmentationScores(float(iou.nanmean()), dict(zip(classes, iou.tolist(), strict=True)))
 

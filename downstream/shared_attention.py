@@ -13,8 +13,8 @@ class Attended(NamedTuple):
     """One of the two pyramids after the attention.
 
     Attributes:
-        levels: (N, C, h, w) for each level, the refined features.
-        attention: (N, 1, h, w) in [0, 1] for each level, high where objects are.
+        levels: Refined features of each level, (N, C, h, w).
+        attention: Map of each level in [0, 1], high where objects are, (N, 1, h, w).
     """
 
     levels: list[Tensor]
@@ -30,7 +30,8 @@ class SharedAttention(nn.Module):
     Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022.
 
     Args:
-        channels: C, feature maps of each level.
+        channels: Number C of feature maps of each level.
+        levels: Number of levels of each pyramid.
     """
 
     def __init__(self, channels: int, levels: int) -> None:
@@ -42,15 +43,7 @@ class SharedAttention(nn.Module):
         self.second_gates = nn.ModuleList(_gate(channels) for _ in range(levels))
 
     def forward(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[Attended, Attended]:
-        """Refine two pyramids.
-
-        Args:
-            first: (N, C, h, w) for each level.
-            second: The same shapes.
-
-        Returns:
-            Both refined pyramids with their attention.
-        """
+        """Refine two pyramids, with features (N, C, h, w) at each level."""
         attended = Attended([], []), Attended([], [])
         for x_first, x_second, common, *gates in zip(
             first, second, self.common, self.first_gates, self.second_gates, strict=True

@@ -29,9 +29,9 @@ def load_kept(folder: Path, what: str, build: Callable[[Mapping[str, Any]], Netw
     """Load a network that `keep_network` wrote, onto the CPU.
 
     Args:
-        folder: With its two files.
+        folder: Folder with the two files of the network.
         what: Name of the network for error messages.
-        build: Makes a network with fresh weights from a specification.
+        build: Function that makes a network with fresh weights from a specification.
 
     Raises:
         UserError: If a file is missing or damaged, or they do not belong together.

@@ -1,4 +1,4 @@
-"""What every task network offers, what a detector returns, and how the training of a task network is set up."""
+"""The interface of task networks, the detections that detectors return, and the set-up of their training."""
 
 from typing import Any, NamedTuple
 
@@ -9,16 +9,16 @@ from ..data.pair_batch import PairBatch
 from ..runtime.distribution import Ranks
 
 MOST_DETECTIONS = 100
-"""Detections per image: COCO scores the best 100, so detectors return no more."""
+"""Largest number of detections in an image, because COCO scores the best 100."""
 
 
 class Detections(NamedTuple):
     """The objects that a detector finds in one image, best first.
 
     Attributes:
-        boxes: (K, 4) float32, left, top, right, bottom in pixels, inside the image.
-        scores: (K,) float32 in [0, 1].
-        classes: (K,) int64, positions in the detector's class names.
+        boxes: Left, top, right and bottom in pixels, inside the image, (K, 4) float32.
+        scores: Confidence of each detection in [0, 1], (K,) float32.
+        classes: Positions in the detector's class names, (K,) int64.
 
     Example:
         >>> found = Detections(torch.tensor([[4.0, 8, 30, 40]]), torch.tensor([0.5]), torch.tensor([2]))
@@ -35,7 +35,7 @@ class TaskNetwork(nn.Module):
     """A network that detects or segments in luma images.
 
     Attributes:
-        task: "detection" or "segmentation".
+        task: Kind of the task, "detection" or "segmentation".
         kind: Name of the architecture in a specification.
         classes: Names of the classes; in segmentation the background comes first.
 
@@ -51,44 +51,27 @@ class TaskNetwork(nn.Module):
     classes: tuple[str, ...]
 
     def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
-        """Compare what the network finds in images with the labels of a batch.
+        """Return the scalar loss of images by the labels of a batch, differentiable by images and weights.
 
         Args:
-            images: (N, 1, H, W) in [0, 1], used in place of the sources in `batch`.
-            batch: Objects for detection, masks for segmentation.
-
-        Returns:
-            A scalar, differentiable with respect to the images and the weights.
+            images: Luma images in [0, 1], (N, 1, H, W), which replace the sources of the batch.
+            batch: Batch with objects for detection, or masks for segmentation.
         """
         raise NotImplementedError
 
     def predict(self, images: Tensor) -> Any:
-        """Detect or segment.
-
-        Args:
-            images: (N, 1, H, W) in [0, 1].
-
-        Returns:
-            A list of N `Detections`, or masks (N, H, W) int64.
-        """
+        """Return N `Detections`, or masks (N, H, W) int64, for luma images (N, 1, H, W) in [0, 1]."""
         raise NotImplementedError
 
     def specification(self) -> dict[str, Any]:
-        """Describe the architecture in plain data, from which the network can be built again."""
+        """Return the architecture as plain data, from which the network can be built again."""
         raise NotImplementedError
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Sort the trained parameters into groups for an optimiser, with weight decay on kernels only.
+    """Divide the trained parameters into two groups for an optimiser: kernels with weight decay, and the others.
 
-    Biases and the scales of normalisation do not decay: they have one dimension.
-
-    Args:
-        network: The task network.
-        weight_decay: Of the kernels.
-
-    Returns:
-        The kernels, then the other parameters.
+    Biases and the scales of normalisation, which have one dimension, do not decay.
     """
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return [
@@ -101,12 +84,8 @@ def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, 
 def average_statistics(network: nn.Module, ranks: Ranks) -> None:
     """Replace the running statistics of a network by their means over the processes.
 
-    In training each process normalises by its own part of the batch. A joint normalisation would not make the gradient
-    that of the whole batch, because the loss of a detector is divided by the number of objects in a part.
-
-    Args:
-        network: With the same buffers in every process.
-        ranks: The processes.
+    In training each process normalises by its own part of the batch. Joint normalisation would still not give the
+    gradient of the whole batch, because the loss of a detector is divided by the number of objects in a part.
     """
     statistics = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
     for buffer, mean in zip(statistics, ranks.average(statistics), strict=True):

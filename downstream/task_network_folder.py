@@ -16,7 +16,7 @@ from .task_network import TaskNetwork
 from .transformers_network import TransformersNetwork, segformer_tiny
 
 SHIPPED = Path(__file__).parent / "weights"
-_OWN = {"detection": "compact", "segmentation": "segformer-tiny"}  # the networks that need no file
+_OWN = {"detection": "compact", "segmentation": "segformer-tiny"}  # networks that need no file
 
 
 def build_task_network(
@@ -25,10 +25,10 @@ def build_task_network(
     """Build a network for a task.
 
     Args:
-        task: "detection" or "segmentation".
-        name: "compact", "segformer-tiny", or the name or folder of a network of transformers.
+        task: Kind of the task, "detection" or "segmentation".
+        name: Architecture: "compact", "segformer-tiny", or the name or folder of a network of transformers.
         classes: Names of the classes; in segmentation the background comes first.
-        width: Of the compact detector, at least 2; other networks do not use it.
+        width: Width of the compact detector, at least 2; other networks do not use it.
         init: Run folder or shipped detector for `start_from`; None for fresh weights, or those of the named network.
 
     Raises:
@@ -81,15 +81,20 @@ def load_task_network(run: Path) -> TaskNetwork:
         >>> load_task_network(SHIPPED / "street").classes
         ('person', 'bicycle', 'car')
     """
-    return load_kept(run / TASK_FOLDER, "task network", _build).eval()
+
+    def build(specification: Mapping[str, Any]) -> TaskNetwork:
+        compact = specification.get("kind") == CompactDetector.kind
+        return (CompactDetector if compact else TransformersNetwork).from_specification(specification)
+
+    return load_kept(run / TASK_FOLDER, "task network", build).eval()
 
 
 def load_task_weights(network: TaskNetwork, run: Path) -> None:
     """Load weights that `keep_task_network` wrote into a network of the same architecture.
 
     Args:
-        network: The task network; it does not change if the weights do not fit.
-        run: The run folder.
+        network: Task network, which does not change if the weights do not fit.
+        run: Run folder with the folder `task`.
 
     Raises:
         UserError: If the weights cannot be read or do not fit.
@@ -112,14 +117,14 @@ def shipped_detectors() -> tuple[str, ...]:
 
 @torch.no_grad()
 def start_from(network: TaskNetwork, name_or_path: str) -> None:
-    """Copy the weights of a kept task network.
+    """Copy the weights of a saved task network.
 
-    A compact detector may have other classes than the kept one: those that both have by the same name are copied, the
-    others stay as they are. Other networks must have the same specification.
+    A compact detector may have other classes than the saved one: the weights of common classes are copied, those of
+    the others do not change. Other networks must have the same specification.
 
     Args:
-        network: Receives the weights.
-        name_or_path: A name that `shipped_detectors` lists, or a run folder.
+        network: Task network that receives the weights.
+        name_or_path: Name that `shipped_detectors` lists, or a run folder.
 
     Raises:
         UserError: If there is no such network, or it is of another architecture.
@@ -151,8 +156,3 @@ def start_from(network: TaskNetwork, name_or_path: str) -> None:
                 rows[row] = weights[name][theirs.index(label)]
         weights[name] = rows
     network.load_state_dict(weights)
-
-
-def _build(specification: Mapping[str, Any]) -> TaskNetwork:
-    compact = specification.get("kind") == CompactDetector.kind
-    return (CompactDetector if compact else TransformersNetwork).from_specification(specification)

@@ -1,4 +1,4 @@
-"""The detectors and segmentation networks of transformers as task networks, and a tiny SegFormer."""
+"""Detectors and segmentation networks of transformers as task networks, and a tiny SegFormer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 
 class TransformersNetwork(TaskNetwork):
-    """A network of transformers that sees luma images and knows the classes of a data set.
+    """A network of transformers for luma images and the classes of a data set.
 
     Images are padded on the right and at the bottom to multiples of 32 and never resized, so that objects keep their
     size in pixels. `train()` and `eval()` decide whether batch normalisation learns.
 
     Args:
-        task: "detection" or "segmentation".
-        model: What transformers builds for the task; its labels are the class names.
-        inputs: Turns luma images into what the model expects.
-        name: Name or folder of the network, as the user gave it.
+        task: Kind of the task, "detection" or "segmentation".
+        model: Network of transformers, whose labels are the class names.
+        inputs: Module that turns luma images into the input of the model.
+        name: Name or folder of the network, as the user wrote it.
     """
 
     def __init__(self, task: str, model: "PreTrainedModel", inputs: LumaInput, name: str) -> None:
@@ -51,13 +51,13 @@ class TransformersNetwork(TaskNetwork):
         """Open a saved network and fit it to the classes of a data set.
 
         Args:
-            task: "detection" or "segmentation".
+            task: Kind of the task, "detection" or "segmentation".
             source: A folder, or the name of a published network, such as `PekingU/rtdetr_r18vd` or
                 `nvidia/segformer-b0-finetuned-ade-512-512`.
             classes: Names of the classes; in segmentation the background comes first.
 
         Returns:
-            The network. Classes that it knows by the same name keep their weights, the others start with fresh ones.
+            The network. Classes that the saved network knows keep their weights; the others get fresh ones.
 
         Raises:
             UserError: If there is no such network, it does not serve the task, or a package is missing.
@@ -90,7 +90,6 @@ class TransformersNetwork(TaskNetwork):
             raise UserError(f"the description of the task network is incomplete ({error}); get it again") from None
 
     def specification(self) -> dict[str, Any]:
-        """Describe the architecture in plain data that `from_specification` takes."""
         return {
             "kind": self.kind,
             "name": self.name,
@@ -100,12 +99,11 @@ class TransformersNetwork(TaskNetwork):
         }
 
     def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
-        """Compute the loss that a detector was published with, or the mean cross entropy of the labelled pixels."""
+        """Return the published loss of a detector, or the mean cross entropy of the labelled pixels."""
         return KINDS[self.task].loss(self.model, self.inputs(images), batch)
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Any:
-        """Detect or segment in images (N, 1, H, W), luma in [0, 1]."""
         return KINDS[self.task].predict(self.model, self.inputs(images), *images.shape[-2:])
 
 
@@ -128,14 +126,14 @@ def _detect(model: "PreTrainedModel", inputs: Tensor, height: int, width: int) -
 
 
 def _relative(objects: Objects, height: int, width: int) -> dict[str, Tensor]:
-    """Write the objects of an image as transformers does: centre and size, relative to the padded image."""
+    """Convert the objects of an image to the form of transformers: centre and size, relative to the padded image."""
     corners = objects.boxes / objects.boxes.new_tensor([width, height, width, height])
     first, last = corners.chunk(2, dim=1)
     return {"class_labels": objects.classes, "boxes": torch.cat([(first + last) / 2, last - first], dim=1)}
 
 
 def _rank(logits: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Take the best of (N, queries, classes) logits: scores, queries and classes, (N, K) each."""
+    """Return scores, queries and classes, (N, K) each, of the best of (N, queries, classes) logits."""
     if logits.shape[-1] > classes:
         # The last logit stands for no object, and a query has one answer.
         scores, kinds = logits.softmax(dim=-1)[..., :classes].max(dim=-1)
@@ -146,7 +144,7 @@ def _rank(logits: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _segmentation_loss(model: "PreTrainedModel", inputs: Tensor, batch: PairBatch) -> Tensor:
-    """Average the cross entropy over the pixels that are not ignored; 0 where all are."""
+    """Return the mean cross entropy of the pixels that are not ignored; 0 if all are."""
     assert batch.masks is not None
     logits = pixel_logits(model, inputs, *batch.masks.shape[-2:])
     total = F.cross_entropy(logits, batch.masks, ignore_index=IGNORED, reduction="sum")
@@ -154,26 +152,26 @@ def _segmentation_loss(model: "PreTrainedModel", inputs: Tensor, batch: PairBatc
 
 
 def pixel_logits(model: "PreTrainedModel", inputs: Tensor, height: int, width: int) -> Tensor:
-    """Compute logits (N, classes, height, width) from padded and normalised images (N, C, H, W)."""
+    """Return logits (N, classes, height, width) of padded and normalised images (N, C, H, W)."""
     logits = model(inputs).logits  # coarser than the images
     return F.interpolate(logits, size=inputs.shape[-2:], mode="bilinear")[..., :height, :width]
 
 
-# Values of `model_type` whose networks take any height and width that are multiples of 32, and have a loss.
+# Values of `model_type` whose networks take any multiples of 32 as height and width, and have a loss.
 _DETECTORS = ["conditional_detr", "d_fine", "dab-detr", "deformable_detr", "detr", "rt_detr", "rt_detr_v2", "yolos"]
 _DETECTORS += ["table-transformer"]
 _SEGMENTERS = ["beit", "mobilenet_v2", "mobilevit", "mobilevitv2", "segformer", "upernet"]
 
 
 class Kind(NamedTuple):
-    """What detectors and segmentation networks differ in.
+    """The differences between detectors and segmentation networks.
 
     Attributes:
-        name: Of the kind, in a specification.
+        name: Name of the kind in a specification.
         model: Name of the class of transformers that builds the networks.
-        families: Values of `model_type` that serve.
-        loss: From a model, its inputs and a batch to a scalar.
-        predict: From a model, its inputs, and height and width of the images to what `TaskNetwork.predict` returns.
+        families: Values of `model_type` that can be used.
+        loss: Function of a model, its inputs and a batch that returns the loss.
+        predict: Function of a model, its inputs, and height and width of the images; see `TaskNetwork.predict`.
     """
 
     name: str
@@ -184,13 +182,7 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "detection": Kind(
-        "transformers-detector",
-        "AutoModelForObjectDetection",
-        _DETECTORS,
-        _detection_loss,
-        _detect,
-    ),
+    "detection": Kind("transformers-detector", "AutoModelForObjectDetection", _DETECTORS, _detection_loss, _detect),
     "segmentation": Kind(
         "transformers-segmenter",
         "AutoModelForSemanticSegmentation",
@@ -205,7 +197,7 @@ def segformer_tiny(classes: Sequence[str]) -> TransformersNetwork:
     """Build a small SegFormer with fresh weights that learns from hundreds of images on a CPU.
 
     Args:
-        classes: Names of the mask values, the background's first.
+        classes: Names of the mask values, the background first.
 
     Returns:
         A network with 0.2 million parameters and luma input.

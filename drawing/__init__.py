@@ -1,4 +1,4 @@
-"""Pictures: genotypes as graphs, sheets of example images, and the panels of all curves."""
+"""Pictures: graphs of genotypes, sheets of example images, and figures of curves."""
 
 from .graph import genotype_graph
 from .network_drawing import draw

@@ -35,7 +35,7 @@ def dot_text(picture: Picture) -> str:
         _add_cell(dot, index, frame, cell_subgraph(graph, index))
     direct = networkx.transitive_reduction(graph).edges
     for before, after in graph.edges:
-        # Chains are straight; an edge that goes round other nodes does not pull them out of line.
+        # Heavy edges keep chains straight; an edge around other nodes must not pull them out of line.
         chain = graph.out_degree(before) == graph.in_degree(after) == 1
         dot.edge(before, after, weight="1000" if chain else "4" if (before, after) in direct else "0")
     return str(dot.source)

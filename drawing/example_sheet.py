@@ -12,11 +12,11 @@ _GAP = 4  # pixels between two examples
 
 
 def draw_examples(examples: Mapping[str, NDArray[np.uint8]], folder: Path) -> list[Path]:
-    """Put images below each other, pixel by pixel.
+    """Write images below each other, pixel by pixel, into examples.png.
 
     Args:
-        examples: By name, all (H, W) or all (H, W, 3), each of its own size. Without any, nothing is written.
-        folder: The folder of examples.png; made if missing.
+        examples: Images of any sizes by name, all (H, W) or all (H, W, 3). Without any, nothing is written.
+        folder: Folder for examples.png, which is made if it is missing.
 
     Raises:
         UserError: If the file cannot be written.

@@ -14,18 +14,17 @@ def genotype_graph(genotype: Genotype, parameters: Mapping[str, int] | None = No
     The attributes of a node are:
 
     - `role`: source, stem, preprocess, operator, split, projection, down, up, residual, gate, merge, add, head, output
-    - `label`, `detail`: words for a reader
+    - `label`, `detail`: the text of the node
     - `operator`: the kind of the operator, or None
     - `cell`: the index into `genotype.cells`, or None
     - `modules`: the paths of the modules in the built network that compute this step
     - `parameters`: the number of elements of their parameters, or None without `parameters`
 
     Args:
-        genotype: The architecture.
         parameters: Number of elements of every parameter of the built network, by the parameter's name.
 
     Raises:
-        ValueError: If a parameter belongs to no node: the numbers of the nodes would not add up to the network's.
+        ValueError: If a parameter belongs to no node.
 
     Example:
         >>> from timfuse.genotypes import load_genotype
@@ -94,7 +93,7 @@ class _Builder:
 
     def fused_image(self, node: str) -> None:
         if self.genotype.head == "envelope":
-            # It takes the sources' maximum and minimum too; their edges would cross the whole picture.
+            # The maximum and minimum of the sources are left out: their edges would cross the whole picture.
             node = self.node("envelope", "merge", "Envelope", [node], detail="u · max + l · min + o")
         self.node("output", "output", "Fused image", [node])
 

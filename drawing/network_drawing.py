@@ -11,16 +11,16 @@ from .rendering import render
 
 
 def draw(genotype: Genotype, folder: Path, parameters: Mapping[str, int] | None = None) -> list[Path]:
-    """Draw a network and each of its cells, and write the pictures.
+    """Draw a network and each of its cells.
 
     Args:
-        genotype: The architecture.
-        folder: The folder of network.dot, network.svg, network.png, cell_1.dot and so on; made if missing.
-        parameters: Number of elements of every parameter of the built network, by the parameter's name.
-            Without it, the pictures show no numbers of parameters.
+        genotype: Architecture of the network.
+        folder: Folder for network.dot, network.svg, network.png, cell_1.dot and so on, which is made if it is missing.
+        parameters: Number of elements of every parameter of the built network, by the parameter's name. Without it,
+            the pictures show no numbers of parameters.
 
     Returns:
-        The files, the network's first.
+        The files, those of the network first.
 
     Raises:
         UserError: If graphviz cannot draw, or a file cannot be written.

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which readers with any kind of colour vision can tell apart.
+# Okabe and Ito's palette: readers with any kind of colour vision can tell the colours apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 QUIET = "#B8C4D0"
 
-_LABEL_WIDTH = 1.9  # inches, of a long label in the legend
+_LABEL_WIDTH = 1.9  # inches for a long label in the legend
 _POINTS = 200
 
 
@@ -34,10 +34,10 @@ def make_panels(
     """Make a figure with a panel for each title.
 
     Args:
-        titles: At least one.
-        columns: The largest number of panels in a row.
+        titles: Titles of the panels, at least one.
+        columns: Largest number of panels in a row.
         size: Width and height of a panel, in inches.
-        across: The label of the horizontal axes.
+        across: Label of the horizontal axes.
         same_axes: Whether all panels show the same ranges.
     """
     from matplotlib.figure import Figure
@@ -77,14 +77,14 @@ def save_panels(figure: "Figure", stem: Path) -> list[Path]:
         columns = min(len(lines), int(figure.get_figwidth() / _LABEL_WIDTH))
         style: dict[str, Any] = {"fontsize": 8, "frameon": False}
         legend = figure.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=columns, **style)
-        for line in legend.get_lines():  # what stands out in one panel need not in another
+        for line in legend.get_lines():  # a line may stand out in one panel and not in another
             line.set(linewidth=1.5, alpha=1.0)
     svg, png = io.BytesIO(), io.BytesIO()
-    # By the canvases, since `Figure.savefig` draws twice, and lays out anew for each file.
+    # The canvases write, because `Figure.savefig` draws twice and computes the layout for each file.
     figure.set_dpi(150)
     FigureCanvasAgg(figure).print_png(png)
     figure.set_layout_engine("none")
-    # Text stays text, which readers can search and select.
+    # Text is kept as text, so that readers can search and select it.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "timfuse"}):
         FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
     files = [stem.with_suffix(".svg"), stem.with_suffix(".png")]
@@ -94,7 +94,7 @@ def save_panels(figure: "Figure", stem: Path) -> list[Path]:
 
 
 def validated_rows(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the rows of `history.jsonl` with a validation; without any, raise a UserError."""
+    """Return the rows of a history that have a validation; without any, raise a UserError."""
     rows = [row for row in history if "validation" in row]
     if not rows:
         raise UserError("the run's history holds no validation yet; wait for the first one")
@@ -102,14 +102,19 @@ def validated_rows(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, An
 
 
 def block_means(history: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.float64]:
-    """Smooth a value that is logged at each step: return the mean of each block, about 200 blocks in a long run.
+    """Average a value that is logged at each step over blocks, about 200 in a long run.
 
     Args:
-        history: The rows of `history.jsonl`; those where the value is missing or null are left out.
-        name: The name of the value.
+        history: Rows of `history.jsonl`; those without the value, or with null, are left out.
+        name: Name of the value, such as "loss".
 
     Returns:
-        (2, blocks): the number of finished steps and the value.
+        The number of finished steps and the value, (2, blocks).
+
+    Example:
+        >>> block_means([{"step": 0, "loss": 0.5}, {"step": 1, "loss": None}, {"step": 2, "loss": 0.25}], "loss")
+        array([[1.  , 3.  ],
+               [0.5 , 0.25]])
     """
     rows = [(row["step"] + 1, row[name]) for row in history if row.get(name) is not None]
     size = max(1, len(rows) // _POINTS)

@@ -1,4 +1,4 @@
-"""The content of a picture: nodes, the frames around the cells, their words and colours."""
+"""The content of a picture: nodes, the frames around the cells, their texts and colours."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _OPERATORS = {
     "identity": ("#DDDDDD", "#8D8D8D"),
 }
 _OTHER_OPERATOR = ("#AAAA00", "#757500")
-# Pale, so that the operators inside stand out.
+# Pale colours, so that the operators inside stand out.
 _CELLS = {
     "successive": ("#F1F5FA", "#7488A6"),
     "multi_scale": ("#FBF6E9", "#B08C3E"),
@@ -37,10 +37,10 @@ class Frame:
     """The frame around a cell.
 
     Args:
-        label: The name of the cell, like "Cell 1 · multi-scale".
-        detail: Its number of parameters in words, or "".
-        fill: The colour of its inside, like "#F1F5FA".
-        border: The colour of its line.
+        label: Name of the cell, such as "Cell 1 · multi-scale".
+        detail: Number of the cell's parameters in words, or "".
+        fill: Colour of the inside, such as "#F1F5FA".
+        border: Colour of the line, such as "#7488A6".
     """
 
     label: str
@@ -55,9 +55,9 @@ class Picture:
 
     Args:
         graph: Nodes and edges, with the attributes of `genotype_graph`.
-        title: The name of the network or the cell.
-        subtitle: Its main figures, like "48 channels · 994,917 parameters".
-        frames: By the cell's index, the frame of each cell in the graph.
+        title: Name of the network or the cell.
+        subtitle: Main figures, such as "48 channels · 994,917 parameters".
+        frames: Frame of each cell in the graph, by the cell's index.
     """
 
     graph: networkx.DiGraph
@@ -75,13 +75,7 @@ def network_picture(genotype: Genotype, parameters: Mapping[str, int] | None = N
 
 
 def cell_picture(genotype: Genotype, index: int, parameters: Mapping[str, int] | None = None) -> Picture:
-    """Make the picture of one cell between its input and its output.
-
-    Args:
-        genotype: The architecture.
-        index: The cell's index in `genotype.cells`.
-        parameters: As for `genotype_graph`.
-    """
+    """Make the picture of the cell `genotype.cells[index]` between its input and its output."""
     network = genotype_graph(genotype, parameters)
     inside = cell_subgraph(network, index)
     shared = {"detail": "", "operator": None, "cell": None, "modules": (), "parameters": None}
@@ -103,7 +97,7 @@ def cell_picture(genotype: Genotype, index: int, parameters: Mapping[str, int] |
 
 
 def node_lines(node: Mapping[str, object]) -> list[str]:
-    """Return the one to three lines of text of a node with these attributes, the label first."""
+    """Return the text of a node with these attributes, one to three lines with the label first."""
     lines = [str(node["label"])]
     if node["detail"]:
         lines.append(str(node["detail"]))
@@ -113,7 +107,7 @@ def node_lines(node: Mapping[str, object]) -> list[str]:
 
 
 def node_colours(node: Mapping[str, object]) -> tuple[str, str]:
-    """Return the colours of the inside and the border of a node with these attributes."""
+    """Return the colours of inside and border of a node with these attributes."""
     if node["role"] == "operator":
         return _OPERATORS.get(str(node["operator"]), _OTHER_OPERATOR)
     return _SOURCE if node["role"] in ("source", "output") else _PLAIN

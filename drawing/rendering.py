@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from ..runtime.errors import UserError
 
-# The resolution changes the size of an SVG too, so the PNG alone gets it.
+# Only the PNG gets the resolution, which would change the size of an SVG too.
 _PROGRAM = """
 import sys
 from pygraphviz import AGraph
@@ -19,7 +19,7 @@ for stem in sys.argv[1:]:
     AGraph(f"{stem}.dot").draw(f"{stem}.svg", prog="dot")
     AGraph(f"{stem}.dot").draw(f"{stem}.png", prog="dot", args="-Gdpi=160")
 """
-# A machine may have no font at all, but matplotlib brings one; other alphabets need fonts of the machine.
+# matplotlib's font serves machines that have none; other alphabets need fonts of the machine.
 _FONTS = """<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
 <fontconfig>
@@ -33,13 +33,13 @@ _FONTS = """<?xml version="1.0"?>
 def render(texts: Mapping[str, str]) -> dict[str, bytes]:
     """Draw graphs; the same text gives the same bytes.
 
-    Graphviz runs in a process of its own, so that whatever the C library prints or breaks stays there.
+    Graphviz runs in a process of its own, because the C library may print messages or crash.
 
     Args:
         texts: DOT text by the name of the picture.
 
     Returns:
-        NAME.dot, NAME.svg and NAME.png for each name: what to write, by file name.
+        The contents of NAME.dot, NAME.svg and NAME.png for each name, by file name.
 
     Raises:
         UserError: If graphviz cannot draw a text.

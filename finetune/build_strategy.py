@@ -13,7 +13,7 @@ from ..runtime.distribution import Ranks
 from .strategies import SOURCES, DetFusion, Frozen, FusionAlone, Joint, Lagrangian, LearnedLoss, Strategy
 
 IMAGES = ("fused", *SOURCES)
-"""Images of the task network under "frozen", beside those of a folder."""
+"""Images of the task network under "frozen", beside the images of a folder."""
 
 
 def build_strategy(
@@ -36,21 +36,21 @@ def build_strategy(
     init: str | None = None,
     **others: Any,
 ) -> Strategy:
-    """Build a strategy; the keyword arguments are keys of the config section `guidance`, where not listed here.
+    """Build a strategy. Arguments that are not listed here are keys of the config section `guidance`.
 
     Args:
-        network: The fusion network on its device.
-        task: The task network on its device; None where the fusion serves no downstream task.
-        loss: The fusion loss.
-        ranks: The processes that share every batch.
+        network: Fusion network on its device.
+        task: Task network on the same device; None without a downstream task.
+        loss: Fusion loss, which every strategy measures and most of them minimise.
+        ranks: Processes that share every batch.
         width: Feature maps of the two detectors of "detfusion".
-        init: Where the two detectors of "detfusion" start from; None for random weights.
-        **others: Keys that no strategy needs to be built.
+        init: Initial weights of the two detectors of "detfusion", see `start_from`; None for random ones.
+        **others: Keys of `guidance` that no strategy needs; ignored.
     """
     if task is None:
         return FusionAlone(network, loss)
     if strategy == "frozen":
-        # The images of a folder stand in the place of both sources.
+        # The images of a folder replace both sources.
         return Frozen(network, task, loss, images if images in IMAGES else "first", ranks)
     if strategy == "joint":
         return Joint(network, task, loss, weight)

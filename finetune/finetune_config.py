@@ -1,4 +1,4 @@
-"""Config of a finetuning; the shipped configs/finetune*.yaml are instances of it."""
+"""Config of a finetuning; the shipped files are configs/finetune*.yaml."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,13 +39,13 @@ class GuidanceSection(Section):
     """How the downstream task guides the fusion.
 
     Attributes:
-        strategy: "fusion" trains the fusion network by the fusion loss alone, for which no downstream task is needed;
-            "frozen" leaves the fusion network alone and trains the task network on its images; "joint" adds both
-            losses; "lagrangian" minimises the task's loss under a bound on the fusion loss; "learned_loss" trains the
-            fusion network by a fusion loss whose weights of the two sources are learned from the task; "detfusion"
+        strategy: How the networks are trained: "fusion" trains the fusion network by the fusion loss alone, without a
+            downstream task; "frozen" keeps the fusion network and trains the task network on its images; "joint" adds
+            both losses; "lagrangian" minimises the task's loss under a bound on the fusion loss; "learned_loss" trains
+            the fusion network by a fusion loss whose weights of the two sources are learned from the task; "detfusion"
             guides it by two detectors, one for each source, with shared attention; null for "lagrangian" with a
             downstream task and "fusion" without.
-        images: The images of the task network under "frozen": "fused", "first", "second", "average", "blend" for a
+        images: Images of the task network under "frozen": "fused", "first", "second", "average", "blend" for a
             random mixture of the sources in each crop, or a folder with an image for every pair.
         weight: Weight of the task's loss beside the fusion loss, under "joint" and "detfusion".
         tolerance: Fraction by which the fusion loss may exceed its value at the start, under "lagrangian".
@@ -54,7 +54,7 @@ class GuidanceSection(Section):
         estimator: Estimator of the hypergradient, under "learned_loss".
         estimator_options: Settings of the estimator, such as {clip: 5} of gauss_newton.
         loss_learning_rate: Learning rate of the parameters of the fusion loss, under "learned_loss".
-        detector_steps: Steps that train the two detectors of "detfusion", before those of the fusion network.
+        detector_steps: Steps that train the two detectors of "detfusion" before the fusion network.
         content: Weight of the object-aware content loss of "detfusion".
     """
 
@@ -88,12 +88,12 @@ class FinetuneSection(Section):
 
     Attributes:
         steps: Number of optimiser steps of the fusion network.
-        learning_rate: Largest learning rate of the fusion network; as that of the task network, it rises over the
-            warm-up and then falls to a hundredth along a half cosine.
+        learning_rate: Largest learning rate of the fusion network. All learning rates rise over the warm-up and then
+            fall to a hundredth along a half cosine.
         warmup: Steps over which the learning rates rise.
         weight_decay: Decoupled weight decay of the fusion network.
-        clip: Largest norm of the gradient of the fusion network, and of that of the task network.
-        ema: Decay of the moving averages of the weights, which are what is validated and kept.
+        clip: Largest norm of the gradient of the fusion network, and likewise of the task network.
+        ema: Decay of the moving averages of the weights, which are validated and kept.
         validate_every: Steps between two validations.
         checkpoint_every: Steps between two checkpoints.
         images: Number of validation pairs in pictures/examples.png and TensorBoard.
@@ -122,15 +122,18 @@ class FinetuneConfig(TaskConfig):
     """One finetuning.
 
     Attributes:
-        init: Fusion network to start from: the name of a shipped one, or a run folder, such as that of a
-            meta-initialisation.
+        init: Fusion network to start from: the name of a shipped one, or the run folder of a training, a finetuning or
+            a meta-initialisation.
         genotype: A fusion network with random weights instead: a name in the zoo, a YAML file or a run folder.
-        data: The pairs.
-        downstream: The task network that the fused images are for, and how it learns; null to finetune for the fusion
-            alone.
+        data: Image pairs, and the crops that are cut from them.
+        downstream: The task network that uses the fused images, and how it learns; null for none.
         guidance: How the downstream task guides the fusion.
-        train: The optimisation.
+        train: Settings of the optimisation, by AdamW.
         loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss of the task.
+
+    Example:
+        >>> FinetuneConfig().strategy, FinetuneConfig(downstream={"kind": "detection"}).strategy
+        ('fusion', 'lagrangian')
     """
 
     steps_in: ClassVar[str] = "train"

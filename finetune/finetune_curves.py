@@ -1,4 +1,4 @@
-"""The pictures of a finetuning: what the task network finds, and the curves of losses, scores and multiplier."""
+"""The pictures of a finetuning: detections or masks, and the curves of losses, scores and multiplier."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,12 +23,12 @@ def show_labels(
     truth: Objects | Tensor | None,
     prediction: Detections | Tensor | None,
 ) -> NDArray[np.uint8]:
-    """Put side by side the sources, the image with its labels and the image with what the task network finds.
+    """Put side by side the sources, the image with its labels and the image with the task network's prediction.
 
     Args:
-        first: (1, 1, H, W) in [0, 1].
-        second: (1, 1, H, W) in [0, 1].
-        image: (1, 1, H, W) in [0, 1].
+        first: First source in [0, 1], (1, 1, H, W).
+        second: Second source in [0, 1], (1, 1, H, W).
+        image: Image that the task network sees, in [0, 1], (1, 1, H, W).
         truth: Objects, or a mask (H, W); None to show the image as it is.
         prediction: Detections, or a mask (H, W); None to leave it out.
 
@@ -49,10 +49,10 @@ def draw_finetuning(
     """Draw a panel for each training loss, each score, and for the multiplier of a constraint.
 
     Args:
-        history: The rows of `history.jsonl`.
-        folder: The folder of curves.svg and curves.png; made if missing.
-        reference: The fusion loss on the validation pairs at the start, drawn as a level.
-        tolerance: The fraction by which the fusion loss may exceed it, drawn where a constraint keeps it.
+        history: Rows of the run's `history.jsonl`.
+        folder: Folder for curves.svg and curves.png, which is made if it is missing.
+        reference: Fusion loss on the validation pairs at the start, drawn as a level.
+        tolerance: Fraction by which the fusion loss may exceed the reference, drawn where it is constrained.
 
     Raises:
         UserError: If the history holds no validation yet, or a file cannot be written.

@@ -1,4 +1,4 @@
-"""The pairs of a finetuning, and the fused images of other methods in the place of their sources."""
+"""The pairs of a finetuning, and fused images of other methods that replace both sources of a pair."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,14 +17,11 @@ from ..runtime.progress import Progress
 
 
 class FusedImages:
-    """The fused images of a method in the place of both sources of each pair.
+    """A pair source that returns the fused image of a method as both sources of each pair.
 
     Args:
         source: The pairs that were fused, with their labels.
-        folder: Holds an image for each pair, under the pair's name.
-
-    Attributes:
-        source: As given.
+        folder: Folder with an image for each pair, under the pair's name.
 
     Raises:
         UserError: If an image is missing, cannot be read or differs in size from its pair.
@@ -74,17 +71,14 @@ class FusedImages:
 
 
 def with_fused_images(pairs: RunPairs, folder: Path) -> RunPairs:
-    """Put the fused images of a method in the place of both sources of each pair.
+    """Replace both sources of each pair by the fused image of a method.
 
     Args:
-        pairs: The pairs that were fused.
-        folder: Holds an image for each pair, under the pair's name.
-
-    Returns:
-        The same pairs with other images.
+        pairs: The pairs that were fused; they are left unchanged.
+        folder: Folder with an image for each pair, under the pair's name.
 
     Raises:
-        UserError: As `FusedImages`, or if pairs of two data sets share a name.
+        UserError: If an image is missing or does not fit its pair, or if pairs of two data sets share a name.
     """
     names = pairs.source.names
     if len(set(names)) < len(names):
@@ -94,15 +88,15 @@ def with_fused_images(pairs: RunPairs, folder: Path) -> RunPairs:
 
 
 def validation_pairs(pairs: RunPairs, device: torch.device | str) -> Iterator[tuple[str, PairBatch, Tensor | None]]:
-    """Yield each validation pair on a device: its name, the whole pair, and a method's fused image of it.
+    """Walk the validation pairs, whole.
 
     Args:
-        pairs: The pairs, with or without fused images in the place of their sources.
-        device: The device of the images.
+        pairs: The pairs, whose sources may be replaced by fused images.
+        device: Device of the yielded images and labels.
 
     Yields:
-        The name, the sources and labels as a batch of one, and the (1, 1, H, W) fused image; None for pairs that come
-        without one.
+        The name, the sources and labels as a batch of one, and the (1, 1, H, W) fused image; None for pairs without
+        one.
     """
     for each in pairs.sets:
         if not isinstance(each.source, FusedImages):

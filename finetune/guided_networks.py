@@ -1,4 +1,4 @@
-"""The two networks of a finetuning, which are trained, averaged and kept together."""
+"""The two networks of a finetuning as one module, so that their weights are averaged and saved together."""
 
 from torch import nn
 
@@ -6,12 +6,7 @@ from ..downstream import TaskNetwork
 
 
 class Networks(nn.Module):
-    """A fusion network, and the network that does a downstream task on its images.
-
-    Args:
-        network: The fusion network.
-        task: The task network; None where the fusion serves no downstream task.
-    """
+    """A fusion network, and the network that does a downstream task on its images; None without such a task."""
 
     def __init__(self, network: nn.Module, task: TaskNetwork | None) -> None:
         super().__init__()

@@ -1,20 +1,29 @@
-"""The multiplier of a constraint, by dual ascent."""
+"""The Lagrange multiplier of a constraint, by dual ascent."""
 
 import torch
 
 
 class Multiplier:
-    """The price of breaking a constraint g <= 0, which rises while it is broken and falls while it is kept.
+    """The Lagrange multiplier mu of a constraint g <= 0.
 
     mu <- max(0, mu + rate g): gradient ascent on the dual of min L subject to g <= 0, whose inner problem is the
     training of L + mu g itself. (Arrow, Hurwicz and Uzawa, "Studies in Linear and Non-Linear Programming", 1958.)
 
     Args:
         rate: Step size of the ascent, above 0.
-        value: mu at the start, at least 0.
+        value: Initial value of mu, at least 0.
 
     Attributes:
-        buffer: mu, a float64 scalar that changes in place.
+        buffer: The value mu as a float64 scalar, which changes in place.
+
+    Example:
+        >>> multiplier = Multiplier(rate=0.5, value=0.1)
+        >>> for constraint in (0.4, -0.2, -1.0):
+        ...     multiplier.ascend(constraint)
+        ...     print(round(multiplier.value, 2))
+        0.3
+        0.2
+        0.0
     """
 
     def __init__(self, rate: float, value: float) -> None:
@@ -27,22 +36,10 @@ class Multiplier:
         return self.buffer.item()
 
     def ascend(self, constraint: float) -> None:
-        """Take a step.
-
-        Args:
-            constraint: g, above 0 where the constraint is broken.
-        """
+        """Update mu by the value g of the constraint, which is above 0 where the constraint is violated."""
         self.buffer.fill_(max(0.0, self.value + self.rate * constraint))
 
 
 def excess(loss: float, reference: float) -> float:
-    """Tell by which part of a reference a loss exceeds it.
-
-    Args:
-        loss: The loss.
-        reference: What it is compared with; fusion losses may be negative.
-
-    Returns:
-        (loss − reference) / |reference|.
-    """
+    """Return (loss - reference) / |reference|; fusion losses may be negative."""
     return (loss - reference) / max(abs(reference), 1e-12)

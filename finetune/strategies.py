@@ -1,4 +1,4 @@
-"""How a downstream task guides the fusion: each strategy sets the gradients of one step."""
+"""Strategies of guidance: how a downstream task sets the gradients of one step of the fusion network."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -24,21 +24,21 @@ SOURCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "first": lambda first, second: first,
     "second": lambda first, second: second,
     "average": lambda first, second: (first + second) / 2,
-    "blend": lambda first, second: (first + second) / 2,  # but in training another mixture in each crop
+    "blend": lambda first, second: (first + second) / 2,  # in training a random mixture in each crop, see `_blend`
 }
 """Images that need no network."""
 
 
 class Strategy:
-    """A way to guide, and what all of them have in common.
-
-    Attributes:
-        own: What the strategy trains beside the fusion network and the task network.
-        preparation: Steps before the fusion network and the task network are trained.
+    """The base of all strategies.
 
     Args:
-        network: The fusion network.
-        loss: The fusion loss.
+        network: Fusion network, which the strategy trains.
+        loss: Fusion loss, which the strategy minimises or measures.
+
+    Attributes:
+        own: Modules that the strategy trains beside the fusion network and the task network.
+        preparation: Number of steps before the fusion network and the task network are trained.
     """
 
     preparation = 0
@@ -48,18 +48,24 @@ class Strategy:
         self.own: nn.Module = nn.ModuleDict()
 
     def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
-        """Make the images that the task network sees, (N, 1, H, W), not clipped."""
+        """Return the images that the task network sees, (N, 1, H, W), not clipped."""
         return network(first, second)
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
-        """Set the gradients of a step, at a learning rate of the fusion network, and return what to log.
+        """Set the gradients of a step and return the values to log.
 
-        Of several processes each does so for its part of the batches, and the recipe averages what they found.
+        Each process does so for its part of the batches; the recipe averages gradients and values.
+
+        Args:
+            step: Number of finished steps, those of the preparation included.
+            learning_rate: Learning rate of the fusion network in this step.
+            batch: Crops for the task network, and with most strategies for the fusion loss.
+            fusion_batch: Crops for the fusion loss under `LearnedLoss`.
         """
         raise NotImplementedError
 
     def buffers(self) -> Iterator[Tensor]:
-        """Return what `backward` changes beside gradients, such as the running statistics of `own`."""
+        """Return the tensors that `backward` changes beside gradients, such as the running statistics of `own`."""
         return self.own.buffers()
 
     def state_dict(self) -> dict[str, Any]:
@@ -67,34 +73,28 @@ class Strategy:
         return {"own": self.own.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         self.own.load_state_dict(state["own"])
 
 
 class FusionAlone(Strategy):
-    """The fusion loss trains the fusion network, and no downstream task guides it.
-
-    Args:
-        network: The fusion network.
-        loss: The fusion loss.
-    """
+    """Training of the fusion network by the fusion loss, without a downstream task."""
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
-        """Set the gradients of the fusion network."""
         fusion_loss = self.loss(self.network(batch.first, batch.second), batch.first, batch.second)
         fusion_loss.backward()
         return {"fusion_loss": fusion_loss.item()}
 
 
 class Frozen(Strategy):
-    """The task network learns on images that do not change: fused by the network as it is, or without one.
+    """Training of the task network on images that do not change: from the fusion network, or without one.
 
     Args:
-        network: The fusion network, not used where `images` names others.
-        task: The task network.
-        loss: The fusion loss, which is only measured.
-        images: "fused", or a key of `SOURCES`.
-        ranks: The processes that share every batch.
+        network: Fusion network, which is used only for the images "fused".
+        task: Task network, which is trained.
+        loss: Fusion loss, which is only measured.
+        images: Images of the task network: "fused", or a key of `SOURCES`.
+        ranks: Processes that share every batch.
     """
 
     def __init__(
@@ -105,12 +105,10 @@ class Frozen(Strategy):
         self._images, self._ranks = images, ranks
 
     def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
-        """Make the images."""
         with torch.no_grad():
             return network(first, second) if self._images == "fused" else SOURCES[self._images](first, second)
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
-        """Set the gradients of the task network."""
         make = partial(_blend, ranks=self._ranks) if self._images == "blend" else partial(self.fuse, self.network)
         task_loss = self.task.loss(make(batch.first, batch.second).clamp(0, 1), batch)
         task_loss.backward()
@@ -118,13 +116,14 @@ class Frozen(Strategy):
 
 
 class Joint(Strategy):
-    """L_F + weight L_T.
+    """Minimisation of L_F + weight L_T, the losses of the fusion and of the task network.
+
+    The task network's own gradients are those of L_T, whatever its weight.
 
     Args:
-        network: The fusion network.
-        task: The task network.
-        loss: L_F, the fusion loss.
-        weight: Of L_T, the task network's loss.
+        network: Fusion network, trained by both losses.
+        task: Task network, trained by its own loss.
+        weight: Weight of L_T for the fusion network, >= 0.
     """
 
     def __init__(self, network: nn.Module, task: TaskNetwork, loss: FusionLoss, weight: float) -> None:
@@ -133,7 +132,6 @@ class Joint(Strategy):
         self._weight = weight
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
-        """Set the gradients of both networks; the task network's are those of L_T, whatever its weight."""
         fused = self.network(batch.first, batch.second)
         fusion_loss = self.loss(fused, batch.first, batch.second)
         task_loss = _task_loss(self.task, fused, batch, self._weight)
@@ -142,19 +140,19 @@ class Joint(Strategy):
 
 
 class Lagrangian(Strategy):
-    """min L_T subject to L_F <= L_ref + tolerance |L_ref|, with L_ref the fusion loss of the network at the start.
+    """Minimisation of L_T subject to L_F <= L_ref + tolerance |L_ref|, where L_ref is L_F of the network at the start.
 
-    Both fusion losses are measured on the same crops, which differ far more among each other than the two networks do.
+    Both fusion losses are measured on the same crops, because crops differ far more than the two networks do. One step
+    descends along L_T + mu g with g = (L_F - L_ref) / |L_ref| - tolerance, and mu ascends; see `Multiplier`.
 
     Args:
-        network: The fusion network, at the start.
-        task: The task network.
-        loss: L_F, the fusion loss.
-        reference: The fusion network at the start, frozen.
-        tolerance: Of the constraint, at least 0.
-        rate: Of the dual ascent.
-        multiplier: At the start.
-        ranks: The processes that share every batch; the constraint is on the loss of the whole batch.
+        network: Fusion network, trained by both losses.
+        task: Task network, trained by its loss L_T.
+        reference: Frozen copy of the fusion network at the start.
+        tolerance: Fraction by which L_F may exceed L_ref, >= 0.
+        rate: Step size of the ascent of mu, > 0.
+        multiplier: Value of mu at the start, >= 0.
+        ranks: Processes that share every batch; the constraint is on the loss of the whole batch.
     """
 
     def __init__(
@@ -175,7 +173,6 @@ class Lagrangian(Strategy):
         self._multiplier = Multiplier(rate, multiplier)
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
-        """Set the gradients of L_T + mu g, then let mu ascend."""
         with torch.no_grad():
             reference = self.loss(self._reference(batch.first, batch.second), batch.first, batch.second)
         fused = self.network(batch.first, batch.second)
@@ -185,7 +182,7 @@ class Lagrangian(Strategy):
         excess = ((joined - reference) / scale).item()
         check_finite({"fusion loss": excess})
         multiplier = self._multiplier.value
-        # What the fusion network sees is divided by 1 + mu, so that the length of a step does not follow the price.
+        # The loss of the fusion network is divided by 1 + mu, so that the length of a step does not depend on mu.
         task_loss = _task_loss(self.task, fused, batch, 1 / (1 + multiplier))
         (task_loss + multiplier / (1 + multiplier) * ((fusion_loss - reference) / scale)).backward()
         self._multiplier.ascend(excess - self._tolerance)
@@ -197,15 +194,12 @@ class Lagrangian(Strategy):
         }
 
     def buffers(self) -> Iterator[Tensor]:
-        """Return the multiplier."""
         yield self._multiplier.buffer
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the multiplier and the network of the start."""
         return {"multiplier": self._multiplier.value, "reference": self._reference.state_dict(), **super().state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state that `state_dict` returned."""
         super().load_state_dict(state)
         self._multiplier.buffer.fill_(state["multiplier"])
         self._reference.load_state_dict(state["reference"])
@@ -214,16 +208,16 @@ class Lagrangian(Strategy):
 class LearnedLoss(Strategy):
     """The bilevel problem min_a L_T(w*(a)), w*(a) = argmin_w L_F(w; a): a fusion loss that serves the task.
 
-    The outer variables are the weights that the fusion loss gives the two sources at each pixel, and the task network,
-    on which the inner loss does not depend; the inner ones are those of the fusion network.
+    The outer variables are the weights of the two sources at each pixel in the fusion loss, and the task network, on
+    which the inner loss does not depend. The inner variables are the weights of the fusion network.
 
     Args:
-        network: The fusion network.
-        task: The task network.
-        loss: The fusion loss, whose weights of the sources are learnt.
-        estimator: A key of `ESTIMATORS`.
-        options: Its settings.
-        ranks: The processes that share every batch.
+        network: Fusion network, trained by the learned fusion loss.
+        task: Task network, trained by its loss L_T.
+        loss: Fusion loss L_F, whose weights of the sources are learned.
+        estimator: Estimator of the hypergradient, a key of `ESTIMATORS`.
+        options: Settings of the estimator, by the names of its arguments.
+        ranks: Processes that share every batch.
     """
 
     def __init__(
@@ -241,7 +235,6 @@ class LearnedLoss(Strategy):
         self._estimator, self._options, self._ranks = estimator, options, ranks
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
-        """Set the hypergradients of the outer variables and the inner gradient of the fusion network."""
         outer = [*self.own.parameters(), *(p for p in self.task.parameters() if p.requires_grad)]
         problem = BilevelProblem(self.network, outer, self._outer_loss, self._inner_loss, self._ranks.average)
         weights = problem.inner_parameters
@@ -272,13 +265,13 @@ class DetFusion(Strategy):
     Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022.
 
     Args:
-        network: The fusion network, modulated by the attention.
-        task: The detector that learns on the fused images, on which the fusion network does not depend.
-        loss: The fusion loss.
-        detectors: The two guiding detectors.
-        weight: Of the detection loss of the fused image under the frozen detectors.
-        content: Weight of the object-aware content loss.
-        preparation: Steps that train the two detectors.
+        network: Fusion network that the attention modulates.
+        task: Detector that learns on the fused images, on which the fusion network does not depend.
+        loss: Fusion loss beside the content and detection losses.
+        detectors: The two guiding detectors, one for each source.
+        weight: Weight of the detection loss of the fused image under the frozen detectors, >= 0.
+        content: Weight of the object-aware content loss, >= 0.
+        preparation: Number of steps that train the two detectors first.
     """
 
     def __init__(
@@ -300,13 +293,11 @@ class DetFusion(Strategy):
         self._weight, self._content = weight, content
 
     def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
-        """Run the network under the attention of the frozen detectors."""
         with torch.no_grad():
             attention = self.detectors.eval().attention(first, second)
         return network(first, second, attention=attention)
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
-        """Set the gradients of the two detectors, or later of the fusion network and its detector."""
         if step < self.preparation:
             detector_loss = self.detectors.train().loss(batch)
             detector_loss.backward()
@@ -329,7 +320,7 @@ class DetFusion(Strategy):
 
 
 def _task_loss(task: TaskNetwork, fused: Tensor, batch: PairBatch, weight: float) -> Tensor:
-    """L_T, whose gradient by the fused image is multiplied by a weight, and that by the task network is not."""
+    """Return L_T; its gradient by the fused image is multiplied by a weight, its gradient by the task network not."""
     image = fused.clamp(0, 1)
     image.register_hook(lambda gradient: gradient * weight)
     loss: Tensor = task.loss(image, batch)
@@ -337,7 +328,7 @@ def _task_loss(task: TaskNetwork, fused: Tensor, batch: PairBatch, weight: float
 
 
 def _blend(first: Tensor, second: Tensor, ranks: Ranks = ALONE) -> Tensor:
-    """Mix the sources of each pair in another way: one, the other, both alike, or anything between."""
+    """Mix the sources of each pair at random: one source, the other, their average, or anything between."""
     count = ranks.count * len(first), 1, 1, 1  # each process draws for all
     fixed = torch.randint(3, count, device=first.device) / 2
     share = torch.where(torch.rand(count, device=first.device) < 0.75, fixed, torch.rand(count, device=first.device))

@@ -1,4 +1,4 @@
-"""Validation of a finetuning: the fusion loss, and how well the downstream task is done, on whole pairs."""
+"""Validation of a finetuning: the fusion loss and the scores of the downstream task, on whole pairs."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from .multiplier import excess
 PRIMARY = {"detection": "AP50", "segmentation": "mIoU"}
 """The score by which the best weights of each downstream task are chosen."""
 
-SMALLEST = METRICS["SSIM"].smallest_side  # pixels, of an image that a fusion loss can be measured on
+SMALLEST = METRICS["SSIM"].smallest_side  # pixels: a fusion loss needs images of this size at least
 
 Fuse = Callable[[Tensor, Tensor], Tensor]  # two (1, 1, H, W) in [0, 1] to the image that the task network sees
 
@@ -32,10 +32,9 @@ class Validation(NamedTuple):
     """The result of a validation.
 
     Attributes:
-        scores: Under "mean" the fusion loss "loss" and for detection "AP50", "AP75" and "mAP", for segmentation
-            "mIoU"; under "class NAME" of each class its "AP50" or "IoU", which is NaN where the class does not occur.
-        examples: By name, both sources and the image, with its labels and with what the task network finds where there
-            is one, side by side, (H, W', 3) uint8.
+        scores: Under "mean" the fusion loss "loss", and for detection "AP50", "AP75" and "mAP", for segmentation
+            "mIoU". Under "class NAME" its "AP50" or "IoU", which is NaN if the class does not occur.
+        examples: Pictures of some pairs by name, as `show_labels` makes them.
     """
 
     scores: Scores
@@ -49,15 +48,12 @@ def validate(
     """Score all validation pairs, whole, as the images would be saved: in [0, 1] with 8 bits.
 
     Args:
-        fuse: Fuses a pair; not called for pairs that come with a fused image.
-        task: The task network in evaluation mode; None to measure the fusion loss alone.
-        pairs: The pairs, with labels if there is a task network.
-        loss: The fusion loss, of the images before they are rounded.
-        device: Where to compute.
-        examples: Number of pairs to show.
-
-    Returns:
-        Scores and examples.
+        fuse: Function that fuses a pair; it is not called for pairs with a fused image of their own.
+        task: Task network in evaluation mode; None to measure the fusion loss alone.
+        pairs: Pairs of the run, with labels if there is a task network.
+        loss: Fusion loss of the images before they are rounded.
+        device: Device on which to fuse and score.
+        examples: Number of pairs to show, spread over all validation pairs.
     """
     shown = set(spread(range(len(pairs.positions("validation"))), examples))
     losses: list[float] = []
@@ -97,13 +93,13 @@ def rank_of(
     """Rank a validation; the greatest rank belongs to the best weights.
 
     Args:
-        scores: The mean scores of the validation, with the fusion loss "loss".
-        primary: The score that is to be high; None for a low fusion loss.
-        reference: The fusion loss at the start.
-        tolerance: Fraction by which the fusion loss may exceed the reference; None for no promise.
+        scores: Mean scores of the validation, with the fusion loss "loss".
+        primary: Name of the score to maximise; None to minimise the fusion loss.
+        reference: Fusion loss on the validation pairs at the start.
+        tolerance: Fraction by which the fusion loss may exceed the reference; None for any.
 
     Returns:
-        Whether the promise is kept, and the score; where it is broken, minus the excess of the fusion loss.
+        Whether the fusion loss is within the tolerance, and the score; or minus the excess where it is not.
 
     Example:
         >>> rank_of({"loss": 1.04, "AP50": 0.3}, "AP50", 1.0, 0.05)
@@ -118,5 +114,5 @@ def rank_of(
 
 
 def _on_host(labels: Any) -> Any:
-    """Bring a mask, or the fields of what holds boxes, to the CPU."""
+    """Move a mask, or every field of objects or detections, to the CPU."""
     return labels.cpu() if isinstance(labels, Tensor) else type(labels)(*(field.cpu() for field in labels))

@@ -13,8 +13,8 @@ def draw_adaptation(methods: Mapping[str, Curves], folder: Path) -> list[Path]:
     """Draw a panel for each task: the loss over the steps of adaptation.
 
     Args:
-        methods: The curves by what the adaptation starts from, each with the same tasks.
-        folder: The folder of adaptation.svg and adaptation.png; made if missing.
+        methods: Curves by the name of the initial weights, each with the same tasks.
+        folder: Folder for adaptation.svg and adaptation.png, which is made if it is missing.
 
     Raises:
         UserError: If a file cannot be written.
@@ -28,8 +28,8 @@ def draw_training(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Pa
     """Draw a panel for each task: the validation loss before and after adaptation over the steps of the training.
 
     Args:
-        history: The rows of `history.jsonl`.
-        folder: The folder of curves.svg and curves.png; made if missing.
+        history: Rows of the run's `history.jsonl`.
+        folder: Folder for curves.svg and curves.png, which is made if it is missing.
 
     Raises:
         UserError: If the history holds no validation yet, or a file cannot be written.

@@ -1,4 +1,4 @@
-"""Episodes: support batches to adapt on and a query batch to score on, from pairs that share no scene."""
+"""Episodes: support batches for the adaptation and a query batch for its score, from different scenes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,8 +19,8 @@ class Episode(NamedTuple):
     """The batches of one adaptation to a task.
 
     Attributes:
-        support: A batch for each step of the adaptation; all are crops of the same pairs.
-        query: A batch of other pairs, which scores the adapted network.
+        support: One batch for each step of the adaptation; all are crops of the same pairs.
+        query: Batch of other pairs, which scores the adapted network.
     """
 
     support: tuple[PairBatch, ...]
@@ -35,25 +35,17 @@ class EpisodeStream(Dataset[tuple[Episode, ...]]):
     """One episode of each task for every step, a function of seed, task and step alone.
 
     Args:
-        tasks: The tasks of this process, one episode of each.
+        tasks: Tasks of this process, each with one episode in every step.
         support: Number of pairs in a support batch.
         query: Number of pairs in a query batch, none of them in the support batches.
         steps: Largest number of support batches in an episode.
         crop: Height and width of the crops in pixels.
-        seed: The seed of the run, from 0 on.
-        pretrain: The first step whose episodes have support batches.
+        seed: Seed of the run, from which the seeds of the episodes derive.
+        pretrain: First step whose episodes have support batches.
     """
 
     def __init__(
-        self,
-        tasks: Sequence[Task],
-        *,
-        support: int,
-        query: int,
-        steps: int,
-        crop: int,
-        seed: int,
-        pretrain: int = 0,
+        self, tasks: Sequence[Task], *, support: int, query: int, steps: int, crop: int, seed: int, pretrain: int = 0
     ) -> None:
         self.tasks = tuple(tasks)
         self._support, self._query, self._steps, self._crop, self._seed = support, query, steps, crop, seed
@@ -87,11 +79,11 @@ class EpisodeStream(Dataset[tuple[Episode, ...]]):
         sides: tuple[list[int], list[int]] = ([], [])
         wanted = self._support, self._query
         for block in blocks:
-            # To the side that lacks more, so that both sides come from many blocks.
+            # Each block goes to the side that lacks more, so that both sides come from many blocks.
             filled = [len(side) / count for side, count in zip(sides, wanted, strict=True)]
             sides[int(filled[1] < filled[0])].extend(block)
         short = [count - len(side) for side, count in zip(sides, wanted, strict=True)]
-        if max(short) > 0:  # the blocks are too large: divide one of them
+        if max(short) > 0:  # the blocks are too large; one is divided
             side = int(short[1] > 0)
             sides[side].extend(sides[1 - side][-short[side] :])
             del sides[1 - side][-short[side] :]
@@ -105,12 +97,12 @@ class EpisodeStream(Dataset[tuple[Episode, ...]]):
 
 
 def validation_query(task: Task, crop: int, seed: int) -> PairBatch:
-    """Cut the query batch that scores a task throughout a run: the same 16 crops of its validation pairs.
+    """Cut the query batch that scores a task throughout a run: 16 crops of its validation pairs.
 
     Args:
-        task: The task with its validation pairs.
+        task: Task with its validation pairs.
         crop: Height and width of the crops in pixels.
-        seed: The seed of the run, from 0 on.
+        seed: Seed of the run, which alone decides the crops.
     """
     places = np.linspace(0, len(task.validation) - 1, VALIDATION_CROPS).round().astype(int)
     rng = np.random.default_rng(derive_seed(seed, "validation", task.name))

@@ -1,4 +1,4 @@
-"""Configs of a meta-initialisation and of an adaptation; the shipped configs/meta-init*.yaml are instances of it."""
+"""Configs of a meta-initialisation, whose shipped files are configs/meta-init*.yaml, and of an adaptation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,14 +27,14 @@ LEARN_RATES = ("maml", "fomaml", "anil")
 
 
 class TaskSection(Section):
-    """A fusion task: one that timfuse knows, or with `sources` any other.
+    """A fusion task: one of timfuse, or with `sources` any other.
 
     Attributes:
         root: Folder of its pairs, or a list of such folders, relative to `data.root`; null for the folder of the
             task's name.
         weight: Weight of the task in the meta-training; 0 holds it out: validations adapt to it, nothing trains on it.
-        sources: Names of the first and the second source, which are also those of their folders in `root`: for a task
-            of your own, or unusual folder names.
+        sources: Names of the first and the second source, which are also the names of their folders in `root`: for a
+            task of your own, or unusual folder names.
         colour: The source whose colour the fused image keeps, "first", "second" or "both"; null for the usual one.
         loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss of the task.
     """
@@ -51,8 +51,8 @@ class EpisodeDataSection(DataSection):
 
     Attributes:
         root: Folder that holds the folders of the tasks; null for synthetic pairs of every task.
-        support: Pairs in a support batch; each step of the adaptation takes a new crop of each.
-        query: Pairs in the query batch; none of them is in the support batches.
+        support: Number of pairs in a support batch; each step of the adaptation takes a new crop of each.
+        query: Number of pairs in the query batch; none of them is in the support batches.
     """
 
     root: Path | None = None
@@ -65,10 +65,9 @@ class EpisodeDataSection(DataSection):
         """Open the pairs of a task; every file is read once and checked.
 
         Args:
-            name: Name of the task.
-            section: The task.
-            seed: The seed of the run.
-            roots: Folders of its pairs in the place of those of the section.
+            name: Name of the task, such as "mri-ct".
+            seed: Seed of the run, which decides the split and the synthetic pairs.
+            roots: Folders of the pairs, which replace the folders of the section.
 
         Raises:
             UserError: If a folder or a file in it cannot be used.
@@ -77,20 +76,21 @@ class EpisodeDataSection(DataSection):
             named = section.root if isinstance(section.root, tuple) else (section.root or Path(name),)
             folder = self.root and self.root.expanduser()
             roots = [None] if folder is None else [folder / root.expanduser() for root in named]
-        # The scenes of the tasks shall differ.
-        scenes = derive_seed(seed, "scenes", name)
+        scenes = derive_seed(seed, "scenes", name)  # of the task's own, so that synthetic pairs of tasks differ
         pairs = self.open_pairs(name, section.sources, seed, roots=roots, synthetic_seed=scenes)
         loss = fusion_loss(section.loss, TASK_LOSSES.get(name, FusionLoss()), self.crop)
-        return Task.of(name, pairs, weight=section.weight, loss=loss)
+        validation = pairs.positions("validation")
+        return Task(name, section.weight, pairs.source, pairs.scene_blocks(), validation, loss)
 
 
 class InnerSection(Section):
     """The adaptation to a task.
 
     Attributes:
-        steps: K, the largest number of optimiser steps in an episode. Each episode draws its number from 1 to K, so
-            that the initialisation is good after every number; 0 for plain training on all tasks at once throughout.
-        optimizer: "sgd" or "adam"; for algorithms without second derivatives also "adamw".
+        steps: Largest number K of optimiser steps in an episode. Each episode draws its number from 1 to K, so that the
+            initialisation is good after every number; 0 for plain training on all tasks at once throughout.
+        optimizer: Optimiser of the adaptation: "sgd" or "adam", or "adamw" with an algorithm that does not
+            differentiate it.
         learning_rate: Learning rate of every layer at the start.
         learn_rates: Whether each layer learns its own rate (maml, fomaml and anil).
         layers: Name of the part of the network that adapts under anil.
@@ -111,8 +111,9 @@ class MetaSection(Section):
     """The training of the initial weights, by Adam; every step takes one episode of each task.
 
     Attributes:
-        algorithm: "maml", "fomaml", "reptile", "anil" or "imaml".
-        pretrain: Steps of plain training on all tasks at once, before the episodes; each takes one pass for a task.
+        algorithm: Meta-learning algorithm: "maml", "fomaml", "reptile", "anil" or "imaml".
+        pretrain: Steps of plain training on all tasks at once, before the episodes; each has one forward pass for each
+            task.
         pretrain_learning_rate: Largest learning rate of the weights in plain training; in both parts it rises over the
             warm-up and then falls to a hundredth along a half cosine.
         steps: Number of steps with episodes.
@@ -146,7 +147,7 @@ class MetaSection(Section):
 
     @property
     def all_steps(self) -> int:
-        """The steps of both parts."""
+        """Number of steps of both parts."""
         return self.pretrain + self.steps
 
 
@@ -160,10 +161,10 @@ class MetaInitConfig(StageConfig):
     Attributes:
         genotype: The network: a name in the zoo, a YAML file or a run folder.
         init: Weights to start from, a safetensors file or a run folder; null for random ones.
-        data: The pairs and the episodes.
+        data: Image pairs, and the episodes that are cut from them.
         tasks: The fusion tasks to train on, by name; null leaves a task out.
-        inner: The adaptation to a task.
-        meta: The training.
+        inner: Settings of the adaptation to a task.
+        meta: Settings of the training of the initial weights.
     """
 
     steps_in: ClassVar[str] = "meta"
@@ -184,7 +185,7 @@ class MetaInitConfig(StageConfig):
 
     @property
     def adapting_part(self) -> str | None:
-        """The part of the network that adapts; None for all of it."""
+        """Name of the part of the network that adapts; None for all of it."""
         return self.inner.layers if self.meta.algorithm == "anil" else None
 
     @model_validator(mode="after")
@@ -214,8 +215,8 @@ class AdaptConfig(TaskConfig):
 
     Attributes:
         init: Run folder of a meta-initialisation, or the name of a shipped one.
-        data: The pairs.
-        loss: Weights of the terms of the fusion loss, or the name of a loss; null for that of the initialisation.
+        data: Image pairs of the task; a few are enough.
+        loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss of the initialisation.
         steps: Number of optimiser steps; for more than 2,000 give the initialisation to `timfuse train` as `init`.
     """
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..data import PairSource, RunPairs
+from ..data import PairSource
 from ..objectives import FusionLoss
 
 
@@ -11,12 +11,10 @@ class Task:
     """A fusion task with its pairs.
 
     Attributes:
-        name: Name of the task.
         weight: Weight in the meta-training; 0 holds the task out.
-        source: The pairs.
+        source: Training and validation pairs of the task.
         blocks: Positions in `source` of the training pairs, in blocks of pairs that look alike.
         validation: Positions in `source` of the validation pairs.
-        loss: The fusion loss.
     """
 
     name: str
@@ -26,19 +24,7 @@ class Task:
     validation: tuple[int, ...]
     loss: FusionLoss
 
-    @classmethod
-    def of(cls, name: str, pairs: RunPairs, *, weight: float, loss: FusionLoss) -> "Task":
-        """Make a task of its pairs.
-
-        Args:
-            name: Name of the task.
-            pairs: The pairs, of one or several data sets.
-            weight: Weight in the meta-training; 0 holds the task out.
-            loss: The fusion loss.
-        """
-        return cls(name, weight, pairs.source, pairs.scene_blocks(), pairs.positions("validation"), loss)
-
     @property
     def training(self) -> tuple[int, ...]:
-        """Positions of all training pairs."""
+        """Positions in `source` of all training pairs."""
         return tuple(index for block in self.blocks for index in block)

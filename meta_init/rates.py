@@ -1,4 +1,4 @@
-"""The inner learning rates of an initialisation: the adaptation of its layers, and their file."""
+"""The adaptation of layers at their own learning rates, and the file of these rates."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -25,7 +25,7 @@ def adapting_layers(network: nn.Module, part: str | None) -> dict[str, list[nn.P
     """List the layers that adapt to a task.
 
     Args:
-        network: A fusion network.
+        network: Fusion network, whose parts are its direct submodules.
         part: Name of the only part of the network that adapts, such as "head"; None for all of it.
 
     Returns:
@@ -48,19 +48,15 @@ def adaptation_of(layers: Mapping[str, list[nn.Parameter]], rates: Tensor, optim
     """Describe the adaptation of layers.
 
     Args:
-        layers: The parameters of each layer, by the layer's name.
-        rates: (layers,), learning rates above 0.
-        optimizer: "sgd", "adam" or "adamw".
+        layers: Parameters of each layer, by the layer's name.
+        rates: Learning rates of the layers, above 0, (layers,).
+        optimizer: Name of the optimiser: "sgd", "adam" or "adamw".
     """
     return Adaptation(tuple(layers.values()), rates, _OPTIMIZERS[optimizer])
 
 
 def plain_adaptation(network: nn.Module) -> Adaptation:
-    """Describe the training of random weights that adaptations are compared with: all layers by Adam at 2e-3.
-
-    Args:
-        network: The network whose layers adapt.
-    """
+    """Describe the training of random weights that adaptations are compared with: all layers by Adam at 2e-3."""
     layers, device = layers_of(network), next(network.parameters()).device
     return Adaptation(tuple(layers.values()), torch.full((len(layers),), 2e-3, device=device), torch.optim.Adam)
 
@@ -69,9 +65,9 @@ def save_rates(folder: Path, layers: Mapping[str, list[nn.Parameter]], rates: Te
     """Write `rates.yaml`.
 
     Args:
-        folder: The run folder, made if missing.
-        layers: The parameters of each layer that adapts, by the layer's name.
-        rates: (layers,), the learning rates of the layers.
+        folder: Run folder, which is made if it is missing.
+        layers: Parameters of each layer that adapts, by the layer's name.
+        rates: Learning rates of the layers, (layers,).
 
     Raises:
         UserError: If the file cannot be written.
@@ -83,11 +79,11 @@ def load_rates(folder: Path, layers: Mapping[str, list[nn.Parameter]]) -> Tensor
     """Read `rates.yaml`.
 
     Args:
-        folder: The run folder of a meta-initialisation.
-        layers: The parameters of each layer that adapts, by the layer's name.
+        folder: Run folder of a meta-initialisation.
+        layers: Parameters of each layer that adapts, by the layer's name.
 
     Returns:
-        (layers,), the learning rates of the layers.
+        The learning rates of the layers, (layers,).
 
     Raises:
         UserError: If the file cannot be read or belongs to another network.

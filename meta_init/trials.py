@@ -19,10 +19,10 @@ Curve = dict[int, float]  # by number of steps, the loss after them
 
 
 class Trial(NamedTuple):
-    """The episodes on which an initialisation is tried for a task.
+    """The episodes that test an initialisation for a task.
 
     Attributes:
-        task: The task that the network adapts to.
+        task: Task to which the network adapts.
         episodes: Episodes with support batches of training pairs; all have the same query batch, of validation pairs.
     """
 
@@ -34,9 +34,8 @@ def pair_loss(loss: FusionLoss, network: nn.Module, batch: PairBatch) -> Tensor:
     """Fuse a batch and return the fusion loss, a scalar.
 
     Args:
-        loss: The fusion loss of the task.
-        network: A fusion network, called as network(first, second).
-        batch: The sources, (N, 1, H, W) in [0, 1] each.
+        network: Fusion network with the weights to score.
+        batch: Sources in [0, 1], (N, 1, H, W) each.
     """
     return loss(network(batch.first, batch.second), batch.first, batch.second)
 
@@ -55,14 +54,14 @@ def make_trials(
     """Cut the batches of the trials of each task, which are the same throughout a run.
 
     Args:
-        tasks: The tasks, one trial for each.
+        tasks: Tasks to make trials for, one for each.
         support: Number of pairs in a support batch.
         query: Number of pairs that an episode keeps apart from the support batches.
         crop: Height and width of the crops in pixels.
         steps: Number of support batches in an episode.
         episodes: Number of episodes of each task.
-        seed: The seed of the run, from 0 on.
-        device: The device of the batches.
+        seed: Seed of the run, from which the seeds of the crops derive.
+        device: Device to which the batches are moved.
     """
     stream = EpisodeStream(
         tasks, support=support, query=query, steps=steps, crop=crop, seed=derive_seed(seed, "validation")
@@ -79,13 +78,13 @@ def adaptation_curve(network: nn.Module, adaptation: Adaptation, trial: Trial, s
     """Score the adaptation to a task; the network gets its weights back.
 
     Args:
-        network: The network with the initial weights.
+        network: Network with the initial weights.
         adaptation: Layers, learning rates and optimiser of the adaptation.
-        trial: The task and its episodes, with as many support batches as there are steps.
+        trial: Task and episodes, each with a support batch for each step.
         steps: Numbers of steps after which to score, from 0 on.
 
     Returns:
-        The loss on the query batch by number of steps, as mean over the episodes.
+        The loss on the query batch, averaged over the episodes, by number of steps.
     """
     curves = []
     for episode in trial.episodes:
@@ -102,13 +101,13 @@ def adapt_and_score(
     steps: Collection[int],
     progress: Progress | None = None,
 ) -> Curve:
-    """Adapt a network in place, and score it on the way in evaluation mode, as it will be used.
+    """Adapt a network in place, and score it between the steps in evaluation mode.
 
     Args:
-        network: The network with the initial weights; it keeps the adapted ones.
+        network: Network with the initial weights; it keeps the adapted ones.
         adaptation: Layers, learning rates and optimiser of the adaptation.
-        fusion_loss: The fusion loss, which the adaptation minimises.
-        episode: A support batch for each step, and the query batch.
+        fusion_loss: Fusion loss, which the adaptation minimises.
+        episode: Episode with a support batch for each step.
         steps: Numbers of steps after which to score, from 0 on.
         progress: Progress to advance by one for each step.
 

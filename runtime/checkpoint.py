@@ -23,7 +23,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint; a kill at any moment leaves the old one or the new one.
 
     Args:
-        path: The file.
+        path: Path of the file, usually `checkpoint.pt`.
         state: Nested containers of tensors, numbers and text.
 
     Raises:
@@ -43,13 +43,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The state that was saved.
+    """Read the state in a checkpoint onto the CPU.
 
     Raises:
         UserError: If the file is missing, damaged, or anything but a checkpoint of tensors and plain data.
@@ -75,13 +69,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 @contextmanager
 def restoring(run: Path) -> Iterator[None]:
-    """Say in one line what it means if the contents of a checkpoint do not fit the state that they go into.
+    """Turn the errors of a state that does not accept a checkpoint into one line.
 
     Args:
-        run: The run folder.
+        run: Run folder, which the error names.
 
     Raises:
-        UserError: An entry is missing or of another kind or shape.
+        UserError: If an entry is missing or of another kind or shape.
     """
     try:
         yield
@@ -92,21 +86,11 @@ def restoring(run: Path) -> Iterator[None]:
 
 
 def capture_rng() -> dict[str, Any]:
-    """Take the state of every global random generator: Python, numpy, torch on the CPU and each CUDA device.
-
-    Returns:
-        A dictionary that `save_checkpoint` can write.
-    """
+    """Return the state of every global random generator: Python, numpy, torch on the CPU and each CUDA device."""
     name, keys, position, has_gauss, cached_gaussian = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
-        "numpy": (
-            name,
-            torch.from_numpy(np.asarray(keys).astype(np.int64)),
-            position,
-            has_gauss,
-            cached_gaussian,
-        ),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached_gaussian),
         "torch": torch.get_rng_state(),
         # Asking an unused GPU for its state would start it.
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
@@ -114,10 +98,10 @@ def capture_rng() -> dict[str, Any]:
 
 
 def restore_rng(state: dict[str, Any]) -> None:
-    """Put every global random generator back to a captured state.
+    """Set every global random generator to a captured state.
 
     Args:
-        state: What `capture_rng` returned; states of CUDA devices that are absent here are passed over.
+        state: Result of `capture_rng`; states of CUDA devices that this machine lacks are ignored.
     """
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
@@ -128,7 +112,7 @@ def restore_rng(state: dict[str, Any]) -> None:
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """Find, at saving, an object that could not be loaded again."""
+    """Refuse, at saving, an object that could not be loaded again."""
     if isinstance(value, dict) and type(value) in _CONTAINERS:
         for key, item in value.items():
             _check_plain(key, f"a key of {where}")

@@ -15,7 +15,7 @@ from .yaml_text import dump_yaml, parse_yaml
 
 SHIPPED_CONFIGS = Path(__file__).parents[1] / "configs"
 
-# What many keys of sections are.
+# Types of many keys.
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -23,10 +23,10 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
-    """One mapping of a config file: frozen, strictly typed, no key beside the declared ones.
+    """One mapping of a config file: frozen, strictly typed, without other keys than the declared ones.
 
     Attributes:
-        scaled_by_steps: The keys that grow and shrink with the section's `steps`; see `load_config`.
+        scaled_by_steps: Keys that grow and shrink with the section's `steps`; see `load_config`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -49,19 +49,22 @@ def load_config(model: type[M], path: Path | None, overrides: Sequence[str] = ()
     """Read a config file, the files it extends and the settings of the command line.
 
     Args:
-        model: The section that describes the whole file.
-        path: The YAML file; None for the defaults alone. Its key `extends: other.yaml` names a file to
-            start from (relative to this one, or a shipped config): mappings are merged key by key,
-            anything else, lists too, is replaced. A name over which a mapping comes is the mapping's base:
-            `loss.information=2` over `loss: quality` gives `loss: {base: quality, information: 2}`.
+        model: Section that describes the whole file.
+        path: YAML file; None for the defaults alone. Its key `extends: other.yaml` names a file to start from, relative
+            to this one or a shipped config. Mappings are merged key by key; anything else, lists too, is replaced. A
+            mapping over a name keeps the name as its base: `loss.information=2` over `loss: quality` gives
+            `loss: {base: quality, information: 2}`.
         overrides: Settings such as `search.steps=200`; the value is YAML. The last one wins. Where they set the
-            `steps` of a section, its keys in `scaled_by_steps` change in proportion, but for those that are set too.
-
-    Returns:
-        The validated config.
+            `steps` of a section, its keys in `scaled_by_steps` change in proportion, unless they are set too.
 
     Raises:
-        UserError: For the first problem found, with the key, its value, its place and what would be right.
+        UserError: For the first problem found, with the key, its value, its place and the values that are allowed.
+
+    Example:
+        >>> from timfuse.training import TrainConfig
+        >>> config = load_config(TrainConfig, None, ["train.steps=500", "data.crop=64"])
+        >>> config.train.steps, config.train.warmup, config.data.crop
+        (500, 10, 64)
     """
     files = _read_layers(resolve_config_path(path)) if path else []
     settings = [_override_layer(override) for override in overrides]
@@ -82,13 +85,10 @@ def resolve_config_path(name: str | Path, folder: Path = Path()) -> Path:
     Args:
         name: A path, or the name of a shipped config (`search-demo`, with or without `.yaml` and a
             leading `configs/`).
-        folder: Where relative paths start.
-
-    Returns:
-        The path of an existing file.
+        folder: Folder from which relative paths start.
 
     Raises:
-        UserError: If there is no such file; the line lists the shipped configs.
+        UserError: If there is no such file; the error lists the shipped configs.
     """
     path = folder / name
     if path.is_file():
@@ -102,26 +102,12 @@ def resolve_config_path(name: str | Path, folder: Path = Path()) -> Path:
 
 
 def config_to_yaml(config: Section) -> str:
-    """Write the resolved config, every default included, in the order of the model.
-
-    Args:
-        config: The config.
-
-    Returns:
-        YAML that `load_config` reads back to an equal config.
-    """
+    """Write a config with all defaults as YAML that `load_config` reads back to an equal config."""
     return dump_yaml(config.model_dump(mode="json"))
 
 
 def config_hash(config: Section) -> str:
-    """Name a resolved config by its content.
-
-    Args:
-        config: The config.
-
-    Returns:
-        12 hexadecimal digits, the same for equal configs on every machine.
-    """
+    """Return 12 hexadecimal digits that are the same for equal configs on every machine."""
     canonical = json.dumps(config.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
@@ -131,10 +117,14 @@ def dotted_items(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
     Args:
         content: Nested dictionaries; anything else, lists and empty mappings too, is a leaf.
-        prefix: What to put before each key.
+        prefix: Dotted key of the content itself, put before each key.
 
     Yields:
         The dotted key and the value of each leaf.
+
+    Example:
+        >>> list(dotted_items({"train": {"steps": 500, "clip": 5.0}, "seed": 0}))
+        [('train.steps', 500), ('train.clip', 5.0), ('seed', 0)]
     """
     if isinstance(content, dict) and content:
         for key, value in content.items():
@@ -163,7 +153,8 @@ def _read_layers(path: Path, readers: tuple[Path, ...] = ()) -> list[_Layer]:
         raise UserError(f"{path}: not a text file; save it as UTF-8") from None
     content = parse_yaml(text, str(path)) or {}
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a config is a mapping of keys to values (`key: value`), not a {_kind(content)}")
+        kind = {list: "list", str: "text", bool: "truth value"}.get(type(content), "number")
+        raise UserError(f"{path}: a config is a mapping of keys to values (`key: value`), not a {kind}")
     base = content.pop("extends", None)
     if base is None:
         return [_Layer(str(path), content)]
@@ -187,15 +178,12 @@ def _override_layer(override: str) -> _Layer:
 
 
 def _scaled(usual: Section, below: Any, above: Any) -> dict[str, Any]:
-    """Scale what follows the steps of each section that the settings change.
+    """Return, nested, the scaled keys of each section whose `steps` the settings change.
 
     Args:
         usual: The section with its defaults.
-        below: What the files say of it.
-        above: What the settings say of it.
-
-    Returns:
-        Nested settings.
+        below: Content of the section in the files.
+        above: Content of the section in the settings of the command line.
     """
     if not isinstance(above, dict):
         return {}
@@ -222,10 +210,7 @@ def _merged(layers: Sequence[_Layer]) -> Any:
 
 
 def _merge(below: Any, above: Any) -> Any:
-    """Put one setting over another: mappings key by key, anything else replaced.
-
-    Where a section has named forms, a mapping changes keys of the name below it, and one with a base starts from that.
-    """
+    """Merge mappings key by key; replace anything else, and a mapping by one that has a base of its own."""
     if isinstance(below, str):
         below = {"base": below}
     if not (isinstance(below, dict) and isinstance(above, dict)) or isinstance(above.get("base"), str):
@@ -258,7 +243,7 @@ def _explain(error: ValidationError, model: type[Section], merged: Any, layers: 
 
 
 def _message(detail: Any) -> str:
-    """Take pydantic's words for what is expected and let them follow `key = value`."""
+    """Rephrase pydantic's message so that it follows `key = value`."""
     message = str(detail["msg"]).removeprefix("Value error, ")
     for theirs, ours in _WORDS.items():
         message = message.replace(theirs, ours)
@@ -278,7 +263,7 @@ def _place(location: tuple[str | int, ...], content: Any, *, missing: bool) -> t
 
 
 def _source(place: tuple[str | int, ...], layers: list[_Layer]) -> str:
-    """Name the last layer that says something about a place; for a missing key, the last of all."""
+    """Name the last layer that has a place; for a missing key, the last of all."""
     for layer in reversed(layers):
         content: Any = layer.content
         for part in place:
@@ -298,7 +283,7 @@ def _holds(content: Any, part: str | int) -> bool:
 
 
 def _suggest(place: tuple[str | int, ...], model: type[Section]) -> str:
-    """Say what an unknown key might have been meant to be."""
+    """Suggest the known keys that resemble an unknown one."""
     names = [str(part) for part in place]
     paths = list(_model_paths(model))
     siblings = [path[-1] for path in paths if path[:-1] == tuple(n for n in names[:-1] if not n.isdigit())]
@@ -312,7 +297,7 @@ def _suggest(place: tuple[str | int, ...], model: type[Section]) -> str:
 
 
 def _model_paths(model: type[Section], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Walk all keys of a model; the keys of a section in a list or union count as keys of its field."""
+    """Walk all keys of a model, and those of sections in a list or union as keys of its field."""
     for name, field in model.model_fields.items():
         yield (*prefix, name)
         for section in sections_in(field.annotation):
@@ -330,8 +315,3 @@ def _show(value: Any) -> str:
     """Show a value as a user would write it, in one short line."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _kind(value: Any) -> str:
-    """Name the kind of a YAML value."""
-    return {list: "list", str: "text", bool: "truth value"}.get(type(value), "number")

@@ -1,4 +1,4 @@
-"""A config as commented YAML: above each key its meaning and what it may be."""
+"""A config as commented YAML: above each key its meaning, its kind and its range."""
 
 import inspect
 import json
@@ -31,9 +31,6 @@ def commented_yaml(config: Section) -> str:
     Where a section is null, its keys follow as a comment. Keys of a kind of section that comes twice, such as a second
     loss, are explained where they come first.
 
-    Args:
-        config: The config.
-
     Returns:
         YAML that `load_config` reads back to an equal config.
     """
@@ -42,10 +39,7 @@ def commented_yaml(config: Section) -> str:
 
 
 def attribute_meanings(owner: type) -> dict[str, str]:
-    """Read what docstrings say of attributes, those of the base classes too.
-
-    Args:
-        owner: A class whose docstring has a section `Attributes:`.
+    """Read the section `Attributes:` of the docstrings of a class and its base classes.
 
     Returns:
         The text of each entry, in one line, by the name of the attribute.
@@ -63,13 +57,10 @@ def attribute_meanings(owner: type) -> dict[str, str]:
 
 
 def describe_values(schema: dict[str, Any]) -> str:
-    """Say in words which values a key may have.
+    """Describe in words the values that a key may have.
 
     Args:
-        schema: The key's JSON schema, as pydantic makes it.
-
-    Returns:
-        The words.
+        schema: JSON schema of the key, as pydantic makes it.
 
     Example:
         >>> describe_values({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]})

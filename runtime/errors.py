@@ -9,6 +9,14 @@ class UserError(Exception):
 
     The command line prints this line alone and exits with code 2. Any other error is a defect of the program and keeps
     its traceback.
+
+    Example:
+        >>> import timfuse
+        >>> try:
+        ...     timfuse.load("ivfi")
+        ... except UserError as error:
+        ...     print(error)
+        no network 'ivfi' (did you mean 'ivif'?): give the folder of a run, or one of ivif, ivif-fast
     """
 
 

@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from datetime import timedelta
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from .terminal import leads
@@ -75,9 +74,7 @@ class Progress:
             self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar:
             self._bar.stop()
             self._bar = None
@@ -108,8 +105,9 @@ class Progress:
         return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-9)
 
     def _speed(self) -> str:
-        left = _clock((self.total - self.completed) / self.rate)
-        return f"{_significant(self.rate)} {self._unit}/s, {left} left"
+        rate = self.rate
+        digits = f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
+        return f"{digits} {self._unit}/s, {_clock((self.total - self.completed) / rate)} left"
 
     def _line_is_due(self) -> bool:
         waited = self._times[-1] - self._shown_at
@@ -120,8 +118,3 @@ class Progress:
 def _clock(seconds: float) -> str:
     """Format a time as h:mm:ss."""
     return str(timedelta(seconds=round(seconds)))
-
-
-def _significant(rate: float) -> str:
-    """Format a rate with three digits."""
-    return f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"

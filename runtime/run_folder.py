@@ -1,4 +1,4 @@
-"""The folder of a run: who may write into it, and whether a run starts, resumes or replaces another."""
+"""The folder of a run: its lock, and whether a run starts, resumes or replaces another."""
 
 import contextlib
 import errno
@@ -6,7 +6,6 @@ import fcntl
 import os
 from collections.abc import Collection
 from pathlib import Path
-from types import TracebackType
 from typing import IO
 
 from .config import dotted_items
@@ -32,8 +31,8 @@ from .run_files import (
 )
 from .yaml_text import parse_yaml
 
-# Everything a run writes, and so all that --overwrite deletes, except config.yaml, which is replaced: as long
-# as it is there, a folder that was half deleted by a killed process is still known to be a run.
+# Everything a run writes, and so all that --overwrite deletes, except config.yaml, which is replaced: it marks a folder
+# as a run, even one that a killed process has half deleted.
 _OWN_FILES = (
     CHECKPOINT_FILE,
     HISTORY_FILE,
@@ -47,7 +46,7 @@ _OWN_FILES = (
     *(f"{folder}/{name}" for folder in (DETECTORS_FOLDER, TASK_FOLDER) for name in (SPECIFICATION_FILE, WEIGHTS_FILE)),
     *(f"{PICTURES_FOLDER}/*.{suffix}" for suffix in ("png", "svg", "dot")),
 )
-# Runs of several seeds are below the one that sums them up.
+# A search with several seeds has a run folder for each below its own.
 RUN_FILES = (*_OWN_FILES, *(f"{SEED_FOLDERS}/{name}" for name in (*_OWN_FILES, CONFIG_FILE, LOCK_FILE)))
 
 
@@ -55,29 +54,25 @@ class RunFolder:
     """An open run folder, locked for this process until it is closed.
 
     Attributes:
-        path: The folder.
-        checkpoint: Where the run's checkpoint is or will be.
-        resumes: Whether there is a checkpoint to go on from.
-        note: What the user should know about the start, or "".
+        checkpoint: Path of the run's checkpoint, which may not exist yet.
+        resumes: Whether the run goes on from that checkpoint.
+        note: Message for the user about the start of the run, or "".
     """
 
     def __init__(self, path: Path, lock: IO[str]) -> None:
-        self.path = path
         self.checkpoint = path / CHECKPOINT_FILE
         self.resumes = False
         self.note = ""
         self._lock = lock
 
     def close(self) -> None:
-        """Let other processes into the folder."""
+        """Release the lock."""
         self._lock.close()
 
     def __enter__(self) -> "RunFolder":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -87,19 +82,26 @@ def open_run(
     """Open the folder of a run for this process alone, and write the config into it.
 
     Args:
-        folder: The run folder; made if missing.
-        config_yaml: The resolved config.
-        resume: Go on from the checkpoint in the folder. Where there is none yet (the run was killed early),
-            the run starts from the beginning and `note` says so.
-        overwrite: Delete the run that is in the folder. Files that no run writes stay.
+        folder: Run folder, which is made if it is missing.
+        config_yaml: The resolved config as YAML text.
+        resume: Whether to go on from the checkpoint in the folder. Without one (the run was killed early), the run
+            starts from the beginning and `note` says so.
+        overwrite: Whether to delete the run in the folder. Files that no run writes stay.
         harmless: Dotted config keys that may differ on resuming, such as the number of workers.
 
     Returns:
         The open folder; close it or use it in a `with` statement.
 
     Raises:
-        UserError: If the folder holds a run and neither flag is given, holds something else, is in use by
-            another process, or if the config to resume with differs from the run's.
+        UserError: If the folder holds a run and neither flag is given, holds something else, or is in use by another
+            process, or if the config of a resumed run has changed.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with open_run(Path(folder), config_yaml="seed: 0", resume=False, overwrite=False) as run:
+        ...         print(run.checkpoint.name, run.resumes)
+        checkpoint.pt False
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; give one of them")
@@ -134,12 +136,12 @@ def open_run(
 
 
 def _is_leftover(entry: Path) -> bool:
-    """Know what a process that was killed before it wrote the config leaves behind."""
+    """Tell whether a process that was killed before it wrote the config may have left a file."""
     return entry.name == LOCK_FILE or (entry.name.startswith(".") and entry.name.endswith(".tmp"))
 
 
 def _lock(folder: Path) -> IO[str]:
-    """Take the folder's lock, which the operating system frees when this process ends in whatever way."""
+    """Take the folder's lock, which the operating system frees when this process ends or is killed."""
     path = folder / LOCK_FILE
     try:
         file = path.open("a+", encoding="utf-8")
@@ -172,13 +174,13 @@ def _delete_run(folder: Path) -> None:
                 raise UserError(f"cannot delete {path}: {error.strerror}; delete it yourself") from None
     patterns = {str(Path(pattern).parent) for pattern in RUN_FILES} - {"."}
     subfolders = [subfolder for pattern in patterns for subfolder in folder.glob(pattern)]
-    for subfolder in sorted(subfolders, reverse=True):  # what is in a folder goes before it
-        with contextlib.suppress(OSError):  # it is not there, or holds files that no run writes
+    for subfolder in sorted(subfolders, reverse=True):  # inner folders come first
+        with contextlib.suppress(OSError):  # it does not exist, or holds files that no run writes
             subfolder.rmdir()
 
 
 def _check_same_config(path: Path, config_yaml: str, harmless: Collection[str]) -> None:
-    """Refuse to go on with another config than the one the run began with."""
+    """Refuse to resume a run with another config than its own."""
     old = dict(dotted_items(parse_yaml(path.read_text(encoding="utf-8"), str(path))))
     new = dict(dotted_items(parse_yaml(config_yaml, "config")))
     for key in [*new, *(key for key in old if key not in new)]:

@@ -1,4 +1,4 @@
-"""What a process writes on the terminal: tables, and whether it is the one that writes."""
+"""Output on the terminal: tables, and which process writes."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def leads() -> bool:
-    """Tell whether this process reports: the one of rank 0, or the only one."""
+    """Tell whether this process reports: it has rank 0, or is the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -35,8 +35,8 @@ def print_table(
     Args:
         titles: Headings of the columns of text.
         numbers: Headings of the columns of numbers, which are aligned to the right.
-        rows: A cell for each heading; a `Text` brings its own style.
-        console: Standard output by default.
+        rows: Cells of each row, one for each heading; a `Text` has its own style.
+        console: Console of the output, standard output by default.
 
     Example:
         >>> print_table(["network"], ["ms"], [["ivif", "80.1"], ["ivif-fast", "34.5"]])

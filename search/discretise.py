@@ -1,4 +1,4 @@
-"""From a searched supernet to a genotype: one operator per edge, and why."""
+"""From operator probabilities to a network: one operator for each edge, with the reason."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,39 +8,39 @@ from torch import Tensor
 from ..cost import CostModel
 from ..cost.search_space import Choices
 
-SMALLEST_PROBABILITY = 1e-45  # stands for a probability that has become 0, so that a network with one can be compared
+SMALLEST_PROBABILITY = 1e-45  # replaces a probability of 0, so that networks with one can be compared
 _ROUNDING = 1e-12
-_TRIES = 5  # measurements of networks that may be within a budget
-_MARGIN = 0.98  # of what a measurement leaves, so that the next network does not miss the budget by as little again
+_TRIES = 5  # largest number of measured networks
+_MARGIN = 0.98  # of the corrected bound, so that the next network does not exceed the budget by as little again
 
 
 def choose(probabilities: Tensor) -> Choices:
-    """Keep the most probable candidate of each edge, of equal ones the first.
+    """Choose the most probable candidate of each edge, of equal ones the first.
 
     Args:
-        probabilities: (cells, steps, candidates).
+        probabilities: Operator probabilities, (cells, steps, candidates).
 
-    Returns:
-        For each cell and step, the index of the candidate.
+    Example:
+        >>> choose(torch.tensor([[[0.2, 0.8], [0.6, 0.4]]]))
+        [[1, 0]]
     """
     choices: Choices = _ranked(probabilities)[1][..., 0].tolist()
     return choices
 
 
 def choose_within(probabilities: Tensor, model: CostModel, allowed: float) -> Choices:
-    """Keep the candidates of the largest product of probabilities among all networks that cost at most so much.
+    """Choose the network with the largest product of probabilities among all whose predicted cost is within a bound.
 
-    Edge after edge joins the networks of the edges before; of these only the ones matter that no other one surpasses in
-    probability at no higher cost. So the result is exact, and their number stays in the thousands.
+    Dynamic programming over the edges: of all partial networks up to an edge it keeps those that no other surpasses in
+    probability at the same or a lower cost. The result is exact, and their number stays in the thousands.
 
     Args:
-        probabilities: (cells, steps, candidates).
-        model: what networks cost.
-        allowed: the bound.
+        probabilities: Operator probabilities, (cells, steps, candidates).
+        model: Model that predicts the cost of a network.
+        allowed: Largest predicted cost, in the model's unit.
 
     Returns:
-        For each cell and step, the index of the candidate; `choose`'s where these cost at most so much, and the
-        cheapest ones where no network does.
+        For each cell and step, the index of the candidate; the cheapest network if none is within the bound.
     """
     likely = choose(probabilities)
     if model.predict(likely) <= allowed:
@@ -73,18 +73,18 @@ def choose_measured(
 ) -> tuple[Choices, float]:
     """Choose the most probable network whose measured cost, and not only the predicted one, is within a bound.
 
-    Where a network costs more than the bound, the predicted cost of the next one is bounded in proportion. After a few
-    tries the network of least predicted cost is measured.
+    If a network exceeds the bound, the bound on the predicted cost of the next one is lowered in proportion. After a
+    few tries the network with the least predicted cost is measured.
 
     Args:
-        probabilities: (cells, steps, candidates).
-        model: Predicts the costs.
-        allowed: The bound.
-        measure: Returns the cost of a network.
+        probabilities: Operator probabilities, (cells, steps, candidates).
+        model: Model that predicts the cost of a network.
+        allowed: Largest measured cost, in the model's unit.
+        measure: Function that measures the cost of a network.
 
     Returns:
-        For each cell and step, the index of the candidate, and the measured cost. If no network that was tried is
-        within the bound, these are those of the cheapest one.
+        For each cell and step, the index of the candidate, and the measured cost. If no measured network is within the
+        bound, both are those of the cheapest one.
     """
     bound = allowed
     tried: list[tuple[float, Choices]] = []
@@ -102,16 +102,22 @@ def choose_measured(
 
 
 def reasons(probabilities: Tensor, operators: Sequence[str], choices: Choices) -> list[list[str]]:
-    """Say for each edge how far its operator lay before the runner-up, or that a budget decided otherwise.
+    """Explain each chosen operator by its probability and that of the best other one.
 
     Args:
-        probabilities: (cells, steps, candidates).
-        operators: ids of the candidates.
-        choices: for each cell and step, the index of the candidate.
+        probabilities: Operator probabilities, (cells, steps, candidates).
+        operators: Ids of the candidate operators, in the same order.
+        choices: Index of the chosen candidate, for each cell and step.
 
     Returns:
-        For each cell and step a text like "residual_k3_d1 0.62 before dense_k3_d1 0.21", or "residual_k3_d1 0.31
-        instead of dense_k3_d1 0.40, for the budget".
+        A text for each cell and step.
+
+    Example:
+        >>> probabilities = torch.tensor([[[0.2, 0.8], [0.6, 0.4]]])
+        >>> reasons(probabilities, ["residual_k3_d1", "dense_k3_d1"], [[1, 1]])[0][0]
+        'dense_k3_d1 0.80 before residual_k3_d1 0.20'
+        >>> reasons(probabilities, ["residual_k3_d1", "dense_k3_d1"], [[1, 1]])[0][1]
+        'dense_k3_d1 0.40 instead of residual_k3_d1 0.60, for the budget'
     """
     values, indices = (ranked.tolist() for ranked in _ranked(probabilities))
     return [
@@ -131,7 +137,7 @@ def _reason(operators: list[str], probabilities: list[float], chosen: str) -> st
 
 
 def _unsurpassed(totals: Tensor, scores: Tensor) -> Tensor:
-    """List the networks whose score is above that of all cheaper ones, by rising cost and score."""
+    """Return the indices of the networks whose score exceeds that of all cheaper ones, in rising order of both."""
     order = scores.argsort(descending=True, stable=True)
     order = order[totals[order].argsort(stable=True)]
     ordered = scores[order]
@@ -141,6 +147,6 @@ def _unsurpassed(totals: Tensor, scores: Tensor) -> Tensor:
 
 
 def _ranked(probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """Sort by falling probability; stable, so that choice and reason agree where candidates are equal."""
+    """Sort by falling probability; stable, so that choice and reason agree for equal candidates."""
     values, indices = probabilities.sort(dim=-1, descending=True, stable=True)
     return values, indices

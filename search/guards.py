@@ -1,4 +1,4 @@
-"""Warnings while a search runs: signs that its result will be worthless, told as soon as they show."""
+"""Warnings during a search: early signs that its result will be worthless."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,19 +10,22 @@ from .relaxation import entropy
 
 # Operators without a convolution over the features: a network of these alone cannot fuse.
 CHEAP_KINDS = ("identity", "spatial_attention")
-ENTROPY_FALL = 0.01  # of the largest entropy, expected half-way through the search
-DECIDED = 0.5  # mean probability of the leading operators from which their lead is no accident
-DIVERGENCE = 2.0  # times its size, above the best smoothed loss
-SMOOTHING = 0.98
+ENTROPY_FALL = 0.01  # least fall of the entropy half-way through the search, as a fraction of the largest entropy
+DECIDED = 0.5  # mean probability of the leading operators above which their lead is no accident
+DIVERGENCE = 2.0  # excess of the smoothed loss over its best value, as a multiple of that value's size
+SMOOTHING = 0.98  # decay of the moving average of the loss
 
 
 class Guards:
-    """Watch a search; each warning is given once.
+    """Checks of a search at each step; they give each kind of warning once.
 
     Args:
-        operators: ids of the candidates.
-        steps: iterations of the search in all.
-        warmup: iterations before the architecture moves.
+        operators: Ids of the candidate operators.
+        steps: Number of iterations of the whole search.
+        warmup: Number of iterations before the architecture moves.
+
+    Attributes:
+        given: All warnings that were given so far.
     """
 
     def __init__(self, operators: Sequence[str], steps: int, warmup: int) -> None:
@@ -37,25 +40,26 @@ class Guards:
         self.given: list[str] = []
 
     def observe(self, step: int, inner_loss: float, probabilities: Tensor) -> list[str]:
-        """Take note of one step.
+        """Check one step.
 
         Args:
-            step: the step, from 0.
-            inner_loss: the loss of the weights, finite.
-            probabilities: (cells, steps, candidates), without sampling noise.
+            step: Number of finished steps before it.
+            inner_loss: Loss that trains the weights, finite.
+            probabilities: Operator probabilities without sampling noise, (cells, steps, candidates).
 
         Returns:
-            Warnings that are new, one line each.
+            New warnings, one line each.
         """
         new = [self._divergence(step, inner_loss)]
         if step >= self._warmup:
             new += [self._collapse(step, probabilities), self._entropy(step, probabilities)]
-        fresh = [warning for warning in new if warning and warning.split(":")[0] not in self._kinds()]
+        kinds = {warning.split(":")[0] for warning in self.given}
+        fresh = [warning for warning in new if warning and warning.split(":")[0] not in kinds]
         self.given += fresh
         return fresh
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that `load_state_dict` needs to go on as if never stopped."""
+        """Return everything that the steps change."""
         return {
             "initial_entropy": self._initial_entropy,
             "smoothed": self._smoothed,
@@ -64,20 +68,17 @@ class Guards:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         self._initial_entropy = state["initial_entropy"]
         self._smoothed = state["smoothed"]
         self._best = state["best"]
         self.given = list(state["given"])
 
-    def _kinds(self) -> set[str]:
-        return {warning.split(":")[0] for warning in self.given}
-
     def _divergence(self, step: int, inner_loss: float) -> str | None:
         previous = inner_loss if self._smoothed is None else self._smoothed
         self._smoothed = SMOOTHING * previous + (1 - SMOOTHING) * inner_loss
         self._best = min(self._best, self._smoothed)
-        # Of the size of the loss, whose sign is arbitrary: qualities count as negative.
+        # Relative to the size of the loss, whose sign is arbitrary: terms of quality count as negative.
         if self._smoothed - self._best > DIVERGENCE * abs(self._best):
             return (
                 f"weights diverge: at step {step} the smoothed loss is {self._smoothed:.3g}, its best was"

@@ -8,16 +8,16 @@ from ..drawing.panels import COLOURS, make_panels, save_panels
 from ..genotypes import parse_operator
 from ..runtime.errors import UserError
 
-_DASHES = ("-", "--", ":")  # one after the other, as often as all colours are used up
-_LEADERS = 3  # of each panel, drawn in full colour
+_DASHES = ("-", "--", ":")  # the next one whenever all colours are used up
+_LEADERS = 3  # operators in full colour in each panel
 
 
 def draw_probabilities(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """Draw a panel for each edge with a line for each candidate operator.
 
     Args:
-        history: The rows of `history.jsonl`, of which those with `probability` are drawn.
-        folder: The folder of probabilities.svg and probabilities.png; made if missing.
+        history: Rows of the run's `history.jsonl`; those with `probability` are drawn.
+        folder: Folder for probabilities.svg and probabilities.png, which is made if it is missing.
 
     Raises:
         UserError: If the history holds no probabilities yet, or a file cannot be written.

@@ -1,4 +1,4 @@
-"""The task network that scores the architecture, and learns its task on the fused images meanwhile."""
+"""The task network whose loss scores the architecture, while it learns its task on the fused images."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,16 +15,17 @@ from ..downstream.task_network import parameter_groups
 class Scorer:
     """A task network in training, with its optimiser.
 
-    It starts in the warm-up of a search, so that the first steps of the architecture are not scored by noise.
+    Its training starts in the warm-up of a search, so that it does not score the first steps of the architecture by
+    noise.
 
     Args:
-        network: The task network, on its device.
-        learning_rate: The highest of the task network.
-        weight_decay: Of the kernels of the task network.
+        network: Task network on its device.
+        learning_rate: Largest learning rate of the task network.
+        weight_decay: Decoupled weight decay of the kernels of the task network.
 
     Attributes:
-        network: The task network, in training mode.
-        parameters: Its parameters that are trained.
+        network: Task network in training mode.
+        parameters: Parameters of the network that are trained.
     """
 
     def __init__(self, network: TaskNetwork, *, learning_rate: float, weight_decay: float) -> None:
@@ -34,18 +35,18 @@ class Scorer:
         self._optimizer = torch.optim.AdamW(parameter_groups(network, weight_decay), lr=learning_rate)
 
     def loss(self, fused: Tensor, batch: PairBatch) -> Tensor:
-        """Score fused images (N, 1, H, W), which are clipped to [0, 1], by the labels of their batch: a scalar."""
+        """Return the loss of fused images (N, 1, H, W), clipped to [0, 1], by the labels of their batch: a scalar."""
         return self.network.loss(fused.clamp(0, 1), batch)
 
     def step(self, part: float) -> None:
-        """Update the parameters, at a part of the highest learning rate."""
+        """Update the parameters, at a fraction of the largest learning rate."""
         for group in self._optimizer.param_groups:
             group["lr"] = part * self._learning_rate
         self._optimizer.step()
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Keep the network in evaluation mode for a while."""
+        """Keep the network in evaluation mode until the block ends."""
         self.network.eval()
         try:
             yield
@@ -57,10 +58,10 @@ class Scorer:
         return self.network.buffers()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that `load_state_dict` needs to go on as if never stopped."""
+        """Return everything that the steps change."""
         return {"network": self.network.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])

@@ -1,4 +1,4 @@
-"""The batches of a search: of the training pairs, of the architecture's pairs, and a few to validate on."""
+"""The batches of a search: for the weights, for the architecture, and for validation."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,18 +17,16 @@ SCALE = (0.75, 1.5)  # zoom of labelled pairs that score the architecture
 class SearchBatches:
     """The batches of a search on its device.
 
-    The batches of labelled pairs for architecture and validation are upright, and those for the architecture are zoomed
-    by `SCALE`.
+    Labelled pairs for architecture and validation are upright, and those for the architecture are zoomed by `SCALE`.
 
     Attributes:
-        pairs: The pairs and what each is for.
-        batch_size: Crops in a batch.
+        pairs: Pairs of the run, divided into parts by purpose.
+        batch_size: Number of crops in a batch, over all processes.
         crop: Height and width of the crops in pixels.
-        seed: The seed of the run.
-        validation_seed: Draws the validation crops.
-        device: The device of the batches.
-        workers: Processes that prepare the training batches.
-        ranks: The processes that share every batch.
+        seed: Seed of the crops that train.
+        validation_seed: Seed of the validation crops.
+        workers: Number of processes that prepare the training batches.
+        ranks: Processes that share every batch.
     """
 
     pairs: RunPairs
@@ -41,11 +39,11 @@ class SearchBatches:
     ranks: Ranks = ALONE
 
     def weight(self, start: int, stop: int) -> Iterator[PairBatch]:
-        """Yield the batches that train the weights in the steps `start` to `stop` (excluded)."""
+        """Yield the batches that train the weights in the steps `start` to `stop` - 1."""
         return self._batches("weight", "training", start, stop, self.seed, workers=self.workers)
 
     def architecture(self, start: int, stop: int) -> Iterator[PairBatch]:
-        """Yield the batches that score the architecture, counted from the first step that has one."""
+        """Yield the batches `start` to `stop` - 1 that score the architecture, which has none in the warm-up."""
         return self._batches("architecture", "architecture", start, stop, self.seed, SCALE, self.workers)
 
     def validation(self) -> Iterator[PairBatch]:

@@ -1,4 +1,4 @@
-"""Config of a search; the shipped configs/search*.yaml are instances of it."""
+"""Config of a search; the shipped files are configs/search*.yaml."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -19,8 +19,8 @@ class SearchDataSection(BatchDataSection):
     """The pairs of a search.
 
     Attributes:
-        architecture: Fraction of the training pairs that the architecture is scored on.
-        seed: Deals out the pairs, and draws the validation crops and the synthetic pairs; null for the run's seed.
+        architecture: Fraction of the training pairs that score the architecture; the others train the weights.
+        seed: Seed of the split of the pairs, the validation crops and the synthetic pairs; null for the run's seed.
     """
 
     crop: Annotated[int, Field(ge=16)] = 64
@@ -28,21 +28,22 @@ class SearchDataSection(BatchDataSection):
     seed: WholeNumber | None = None
 
     def seed_of(self, run: int) -> int:
-        """Return `seed`, or else that of the run."""
+        """Return `seed`, or the seed of the run where it is null."""
         return run if self.seed is None else self.seed
 
 
 class SpaceSection(Section):
-    """The networks to choose from: every step of every cell is one of the operators.
+    """The search space: every step of every cell is one of the operators.
 
     Attributes:
         channels: Feature maps between stem and head, an even number.
         cells: Kind of each cell: "successive", "multi_scale" or "decomposition".
-        steps: Operators in each cell.
+        steps: Number of operators in each cell.
         operators: Ids of the candidates, such as residual_k3_d1.
         norm: Normalisation after pointwise convolutions: "batch", "group" or "none".
-        stem: "full", or "half" to work at half height and width.
-        head: "direct" to paint the fused image, "envelope" to weigh the brighter and the darker source.
+        stem: Resolution of the cells: "full", or "half" for half the height and width.
+        head: Output of the network: "direct" for the fused image itself, "envelope" for the weights of the brighter
+            and the darker source.
     """
 
     channels: Annotated[int, Field(ge=2, multiple_of=2)] = 16
@@ -85,20 +86,20 @@ class SearchSection(Section):
     """The bilevel optimisation.
 
     Attributes:
-        steps: Number of iterations in all.
+        steps: Number of iterations in the whole search.
         warmup: Iterations at the beginning that train the weights alone.
         estimator: Estimator of the hypergradient: first_order, gauss_newton, finite_difference, unrolled, neumann or
             conjugate_gradient.
         estimator_options: Settings of the estimator, such as {clip: 5} of gauss_newton.
-        mixture: "softmax", or "gumbel" for straight-through samples of one operator.
+        mixture: Mixture of the candidates: "softmax", or "gumbel" for straight-through samples of one operator.
         temperature: Temperature of the mixture at the first and at the last step; it decays geometrically.
         weight_learning_rate: Learning rate of the weights (Adam) at the first step; it decays to a tenth along a half
             cosine.
-        weight_clip: Largest norm of the gradient of the weights, and of that of a task network.
-        architecture_learning_rate: Learning rate of the logits (Adam).
-        inner_loss: Fusion loss that trains the weights on the weight pairs; null for the one of the task.
+        weight_clip: Largest norm of the gradient of the weights, and likewise of a task network.
+        architecture_learning_rate: Learning rate of the architecture logits (Adam).
+        inner_loss: Fusion loss that trains the weights on the weight pairs; null for the loss of the task.
         outer_loss: Fusion loss that scores the architecture on the architecture pairs, unless a downstream task does;
-            null for the one of the task.
+            null for the loss of the task.
         checkpoint_every: Steps between two checkpoints.
         validate_every: Steps between two validations.
     """
@@ -128,20 +129,20 @@ class SearchSection(Section):
 
 
 def _check_budget(value: object) -> object:
-    """Refuse what is no budget; a bare number is one without its unit."""
+    """Refuse a value that is not a budget, such as a number without a unit."""
     if value is not None:
         parse_budget(str(value))
     return value
 
 
 class CostSection(Section):
-    """What a network may cost, and how its cost counts in the search; time is measured on this device where it counts.
+    """The cost of a network in the outer loss, and its budget. Times are measured on the device of the search.
 
     Attributes:
         weight: Weight of a millisecond of the expected forward pass in the outer loss.
         budget: Largest cost of the network: a time like 90ms, operations like 5GFLOPs, or parameters like 50kparams;
             null for no bound.
-        budget_weight: Penalty in the outer loss for exceeding the budget by its own size.
+        budget_weight: Penalty in the outer loss for twice the budget; it grows linearly with the excess.
         height: Height in pixels of the images for which time and operations count.
         width: Width in pixels of the images for which time and operations count.
     """
@@ -162,13 +163,13 @@ class SearchConfig(TaskConfig):
     """One search.
 
     Attributes:
-        seeds: Number of searches; the others have the seeds that follow.
-        data: The pairs.
+        seeds: Number of searches, with the seeds `seed`, `seed` + 1 and so on.
+        data: Image pairs, and the crops that are cut from them.
         space: The networks to choose from.
-        search: The bilevel optimisation.
-        cost: What a network may cost, and how that counts.
-        downstream: The task network whose loss on the fused images scores the architecture in place of
-            `search.outer_loss`; null for fusion alone.
+        search: Settings of the bilevel optimisation.
+        cost: The cost of a network in the outer loss, and its budget.
+        downstream: The task network whose loss on the fused images scores the architecture instead of
+            `search.outer_loss`; null for none.
     """
 
     steps_in: ClassVar[str] = "search"

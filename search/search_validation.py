@@ -1,4 +1,4 @@
-"""How a network does on pairs that no training sees, and the statistics its batch normalisation needs for it."""
+"""Validation losses, and the recalibration of batch normalisation before them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,12 +12,12 @@ from ..data import PairBatch
 def recalibrate(network: nn.Module, batches: Iterable[PairBatch]) -> None:
     """Set the running statistics of every batch normalisation to the average over some batches.
 
-    Estimators leave buffers alone, and a supernet's statistics would belong to a mixture that no longer exists, so a
+    Estimators do not change buffers, and a supernet's statistics belong to a mixture that no longer exists, so a
     derived network measures its own.
 
     Args:
-        network: called as network(first, second); its statistics are replaced.
-        batches: at least one batch of training pairs, on the network's device.
+        network: Fusion network, whose statistics are replaced.
+        batches: Batches of training pairs on the network's device, at least one.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -42,12 +42,9 @@ def mean_losses(
     """Average losses over batches without gradients.
 
     Args:
-        fuse: makes the fused images (N, 1, H, W) of a batch.
-        batches: at least one.
-        losses: by name, called as loss(fused, batch).
-
-    Returns:
-        The mean of each loss over the batches.
+        fuse: Function that fuses a batch to (N, 1, H, W) images.
+        batches: Validation batches, at least one.
+        losses: Functions that are called as ``loss(fused, batch)``, by name.
     """
     rows = []
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Several searches that differ in their seed alone: how far they agree, and which does best on validation pairs."""
+"""Searches that differ in their seed alone: how far they agree, and which one is best on the validation pairs."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -41,8 +41,8 @@ class SearchResult:
 
     Attributes:
         genotype: The network with its provenance, as in `genotype.yaml` of the run folder.
-        genotypes: The genotype of each seed; one where a single search was asked for.
-        best_seed: The seed with the least outer loss on the validation pairs, among those whose network meets the
+        genotypes: The genotype of each seed, at least one.
+        best_seed: The seed with the least outer loss on the validation pairs, among the seeds whose network meets the
             budget if there are any.
     """
 
@@ -52,12 +52,12 @@ class SearchResult:
 
     @property
     def budget(self) -> BudgetReport | None:
-        """What the network costs against the budget; None if there was no budget."""
+        """The cost of the network compared with the budget; None without a budget."""
         return BudgetReport.of(self.genotype)
 
     @property
     def agreement(self) -> dict[str, tuple[str, int]]:
-        """Return for each edge, like "cell 1 step 2", the operator that most seeds chose, and how many."""
+        """The operator that most seeds chose for each edge, such as "cell 1 step 2", and their number."""
         chosen: dict[str, Counter[str]] = {}
         for genotype in self.genotypes.values():
             for index, cell in enumerate(genotype.cells, start=1):
@@ -72,21 +72,18 @@ def search_seeds(
     """Search `config.seeds` times, with the seeds from `config.seed` on, and keep the best.
 
     Each search has its own folder, `seed-0` and so on, below the run folder, which gets genotype, weights and pictures
-    of the picked one at the end. All searches have the same synthetic pairs, parts and validation crops, those of the
-    first seed (`data.seed`), so that their validation losses can be compared; order and crops of the training pairs and
-    initial weights differ. With a downstream task, the outer loss of each is that of the task network that it trained.
+    of the best one at the end. All searches share the synthetic pairs, the split and the validation crops of the first
+    seed, so that their validation losses can be compared. Order and crops of the training pairs and initial weights
+    differ. With a downstream task, the outer loss of each search is the loss of its own task network.
 
     Args:
-        config: The config of all searches; `config.run` is the folder.
-        search_once: Searches with one config; takes `resume`.
-        resume: go on where the searches stopped; finished ones stay as they are. `config.seeds` may be another.
-        overwrite: replace what is in the folder.
-
-    Returns:
-        What was found.
+        config: Config of all searches; `config.run` is the folder.
+        search_once: Function that searches with one config; it takes `resume`.
+        resume: Whether to go on with stopped searches. Finished ones are kept, and `config.seeds` may have changed.
+        overwrite: Whether to replace the searches in the folder.
 
     Raises:
-        UserError: as for `search`, or the folder holds a single search.
+        UserError: As for `search`, or if the folder holds a single search.
     """
     seeds = range(config.seed, config.seed + config.seeds)
     runs = {seed: config.run / SEED_FOLDERS.replace("*", str(seed)) for seed in seeds}
@@ -103,14 +100,14 @@ def search_seeds(
             )
         for seed, run in runs.items():
             if not ranks.agree((run / GENOTYPE_FILE).is_file()):
-                begun = bool(ranks.agree((run / CONFIG_FILE).is_file()))
+                started = bool(ranks.agree((run / CONFIG_FILE).is_file()))
                 changes = {"run": run, "seed": seed, "seeds": 1, "data": data}
-                search_once(config.model_copy(update=changes), resume=begun)
+                search_once(config.model_copy(update=changes), resume=started)
         return ranks.from_leader(lambda: _conclude(config.run, runs))
 
 
 def _conclude(folder: Path, runs: Mapping[int, Path]) -> SearchResult:
-    """Pick the best search and write its results into the folder of all; the genotype comes last."""
+    """Copy the results of the best search into the folder of all; the genotype comes last."""
     genotypes = {seed: load_genotype(run) for seed, run in runs.items()}
     losses = {seed: _figures(genotype)["outer loss"] for seed, genotype in genotypes.items()}
     within = [seed for seed, genotype in genotypes.items() if _meets_budget(genotype)]
@@ -148,16 +145,12 @@ def _figures(genotype: Genotype) -> dict[str, float]:
 
 
 def _spread(values: Collection[float]) -> tuple[float, float]:
-    """Return mean and standard deviation, that of a sample; 0 for a single value."""
+    """Return the mean and the sample standard deviation, which is 0 for a single value."""
     return mean(values), stdev(values) if len(values) > 1 else 0.0
 
 
 def print_seeds(result: SearchResult) -> None:
-    """Print a table with a row for each seed, how far they agree, and which one is picked.
-
-    Args:
-        result: The result of `search`.
-    """
+    """Print a table with a row for each seed, the agreement of the seeds, and the best one."""
     figures = {seed: _figures(genotype) for seed, genotype in result.genotypes.items()}
     titles = ["seed", *(f"cell {index} ({cell.kind})" for index, cell in enumerate(result.genotype.cells, start=1))]
     rows = []

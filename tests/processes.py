@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 PATIENCE = 240  # seconds; on a busy machine, processes are slow to start
 _PROGRESS = re.compile(r"[\w -]+: \d+/\d+, ")
@@ -89,9 +88,7 @@ class CommandLine:
         self._server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.kill()
         self._server.communicate()
 

@@ -23,8 +23,8 @@ def load_first_stage(folder: Path, ranks: Ranks = ALONE) -> FirstStage:
     """Load a trained fusion network and freeze it.
 
     Args:
-        folder: A run folder, or anything with a `genotype.yaml` and a `weights.safetensors`.
-        ranks: The processes that load it; the first one alone reads the folder.
+        folder: A run folder, or another one with `genotype.yaml` and `weights.safetensors`.
+        ranks: Processes that load the network; the first one alone reads the folder.
 
     Raises:
         UserError: If the folder does not hold a fusion network with its weights.
@@ -47,12 +47,12 @@ def run_stages(network: nn.Module, first_stage: FirstStage | None, first: Tensor
 
     Args:
         network: A fusion network, or a refine network.
-        first_stage: What a refine network refines the output of.
-        first: (N, 1, H, W) in [0, 1].
-        second: (N, 1, H, W) in [0, 1].
+        first_stage: Network whose output a refine network refines; None for a fusion network.
+        first: First sources in [0, 1], (N, 1, H, W).
+        second: Second sources in [0, 1], (N, 1, H, W).
 
     Returns:
-        The fused image (N, 1, H, W) and, of a refine network, the side images of first and second.
+        The fused images, (N, 1, H, W), and from a refine network the side images of both sources.
     """
     if first_stage is None:
         return (network(first, second),)

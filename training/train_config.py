@@ -1,4 +1,4 @@
-"""Config of a training; the shipped configs/train*.yaml are instances of it."""
+"""Config of a training; the shipped files are configs/train*.yaml."""
 
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -24,15 +24,15 @@ class TrainSection(Section):
     """The optimisation, by AdamW.
 
     Attributes:
-        steps: Number of optimiser steps.
+        steps: Number of optimiser steps in the whole run.
         learning_rate: Largest learning rate; it rises over the warm-up and then falls to a hundredth along a half
             cosine.
         warmup: Steps over which the learning rate rises.
         weight_decay: Decoupled weight decay of AdamW.
         clip: Largest norm of the gradient; a longer gradient is scaled down to it.
-        ema: Decay of the moving average of the weights, which is what is validated and kept; it rises to this value
-            from 0.1 at the first step.
-        precision: "auto" for mixed precision where the device has it (CUDA), or "float32".
+        ema: Decay of the moving average of the weights, which is validated and kept; it rises to this value from 0.1
+            at the first step.
+        precision: Arithmetic of the networks: "auto" for mixed precision where the device has it (CUDA), or "float32".
         side_weight: Weight of the distances of a refine network's two side images from their sources.
         validate_every: Steps between two validations.
         checkpoint_every: Steps between two checkpoints.
@@ -67,9 +67,13 @@ class TrainConfig(TaskConfig):
         genotype: The network: a name in the zoo, a YAML file or a run folder.
         first_stage: Run folder of the trained network whose output a refine network refines.
         init: Weights to start from, a safetensors file or a run folder; null for random ones.
-        data: The pairs.
-        train: The optimisation.
+        data: Image pairs, and the crops that are cut from them.
+        train: Settings of the optimisation, by AdamW.
         loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss of the task.
+
+    Example:
+        >>> TrainConfig(task="mri-ct").data.crop
+        96
     """
 
     steps_in: ClassVar[str] = "train"

@@ -15,10 +15,9 @@ def draw_curves(
     """Draw a panel for the loss and one for each metric.
 
     Args:
-        history: The rows of `history.jsonl`.
-        folder: The folder of curves.svg and curves.png; made if missing.
-        metrics: `metrics` in the provenance of the run's genotype: the scores of the best weights, and after the end
-            of the training those of each fusion without a network, which are drawn as levels.
+        history: Rows of the run's `history.jsonl`.
+        folder: Folder for curves.svg and curves.png, which is made if it is missing.
+        metrics: Scores by method, as in the provenance of a trained genotype. All but "best" are drawn as levels.
 
     Raises:
         UserError: If the history holds no validation yet, or a file cannot be written.

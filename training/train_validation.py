@@ -1,4 +1,4 @@
-"""How well images are fused that no training sees: the loss and the basket of metrics, on whole images of 8 bits."""
+"""Validation of a fusion network: the loss and the basket of metrics, on whole images of 8 bits."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,20 +12,20 @@ from ..data.run_pairs import PairSet
 from ..objectives import FusionLoss
 from ..objectives.metrics import BASKET, METRICS, fusion_metrics
 
-SMALLEST = max(METRICS[name].smallest_side for name in BASKET)  # pixels, of an image that can be validated on
+SMALLEST = max(METRICS[name].smallest_side for name in BASKET)  # pixels: the metrics need images of this size at least
 
 Fuse = Callable[[Tensor, Tensor], Tensor]  # two (1, 1, H, W) in [0, 1] to the fused image
 
 TRIVIAL: dict[str, Fuse] = {"average": lambda first, second: (first + second) / 2, "maximum": torch.maximum}
-"""Fusion without a network, to compare with."""
+"""Methods of fusion without a network, to compare with."""
 
 
 class Validation(NamedTuple):
-    """What a validation found.
+    """The result of a validation.
 
     Attributes:
-        scores: The mean loss and metrics of each data set by name, and under "mean" the mean over the data sets.
-        examples: By name, first source, second source and fused image of some pairs side by side, (H, 3 W) uint8.
+        scores: Mean loss and metrics under "mean", and of several data sets also those of each, by its name.
+        examples: First source, second source and fused image of some pairs side by side, (H, 3 W) uint8, by name.
     """
 
     scores: dict[str, dict[str, float]]
@@ -38,14 +38,11 @@ def validate(
     """Fuse and score all validation pairs.
 
     Args:
-        fuse: makes the fused image (1, 1, H, W) of a pair.
-        sets: the data sets; each counts the same in the mean, however many validation pairs it has.
-        loss: scores the images as they leave the network, before they are rounded to 8 bits.
-        device: where to compute.
-        examples: how many pairs to show, an equal number of each set if possible.
-
-    Returns:
-        Scores and examples.
+        fuse: Function that fuses a pair to a (1, 1, H, W) image.
+        sets: Data sets; each has the same weight in the mean, whatever its number of validation pairs.
+        loss: Fusion loss of the images before they are rounded to 8 bits.
+        device: Device on which to fuse and score.
+        examples: Number of pairs to show, an equal number of each set if possible.
     """
     scores: dict[str, dict[str, float]] = {}
     pictures: dict[str, NDArray[np.uint8]] = {}
@@ -56,7 +53,9 @@ def validate(
             for index, (name, batch) in enumerate(pair_set.validation_pairs(device)):
                 first, second = batch.first, batch.second
                 fused = fuse(first, second)
-                shown, first_shown, second_shown = (_to_bytes(image) for image in (fused, first, second))
+                shown, first_shown, second_shown = (
+                    (image.clamp(0, 1) * 255).round().to(torch.uint8) for image in (fused, first, second)
+                )
                 metrics = fusion_metrics(shown, first_shown, second_shown, BASKET)
                 rows.append(torch.stack([loss(fused, first, second), *(metrics[key][0] for key in BASKET)]).double())
                 if index < wanted:
@@ -65,7 +64,3 @@ def validate(
         scores[pair_set.name] = dict(zip(("loss", *BASKET), means, strict=True))
     mean = {name: sum(row[name] for row in scores.values()) / len(scores) for name in ("loss", *BASKET)}
     return Validation({"mean": mean, **(scores if len(scores) > 1 else {})}, pictures)
-
-
-def _to_bytes(image: Tensor) -> Tensor:
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)

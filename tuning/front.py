@@ -1,4 +1,4 @@
-"""What a study has found so far: the trials that no other beats in both quality and cost, as files and as a table."""
+"""The front of a study: the trials that no other beats in both quality and cost, as files and as a table."""
 
 import json
 from dataclasses import replace
@@ -18,21 +18,19 @@ from .study import load_study, study_facts, trial_number
 from .tune_config import TuneConfig
 from .worker import GENOTYPE
 
-_ROWS = 10  # of the table of a study of quality alone
+_ROWS = 10  # largest number of rows for a study of quality alone
 
 
 def show(config: TuneConfig, storage: str | None = None) -> Front:
-    """Draw what a study has found so far, and write a genotype for each point of its front.
+    """Draw the front of a study so far, and write a genotype for each of its points.
 
     Args:
-        config: names the study and the run folder, whose `front/` gets front.png, front.html and NN-genotype.yaml.
-        storage: the URL of the database that the workers share; None for a file in the run folder.
-
-    Returns:
-        The front, the files and, where something is missing, a note.
+        config: Config of the study. The folder `front/` in its run folder gets front.svg, front.png, front.html and
+            NN-genotype.yaml.
+        storage: URL of the database that the workers share; None for a file in the run folder.
 
     Raises:
-        UserError: the storage cannot be used, has no such study, or no trial has come to its end.
+        UserError: If the storage cannot be used or has no such study, or if no trial is complete.
     """
     front = _read(config, parse_url(storage, config.run))
     folder = config.run / "front"
@@ -48,11 +46,7 @@ def show(config: TuneConfig, storage: str | None = None) -> Front:
 
 
 def print_front(front: Front) -> None:
-    """Print a line for each point of a front.
-
-    Args:
-        front: What a study has found.
-    """
+    """Print a line for each point of a front, or for the 10 best trials of a study of quality alone."""
     points = front.best[:_ROWS] if front.cost is None else front.best
     names = short_names(points[0].settings)
     rows = []

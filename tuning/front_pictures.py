@@ -1,4 +1,4 @@
-"""The pictures of a study: quality against cost, or by trial, for print and as a page."""
+"""The pictures of a study: quality against cost, or by trial, as SVG and PNG and as an interactive page."""
 
 import html
 from importlib.util import find_spec
@@ -12,7 +12,7 @@ from .points import Front, Point
 
 _FRONT = COLOURS[0]
 
-# Those that work without a network.
+# Buttons that work offline.
 _BUTTONS = {"displaylogo": False, "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]]}
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -48,14 +48,10 @@ h1 {{ font-size: 1.45rem; line-height: 1.2; letter-spacing: -.01em; margin: 0; }
 
 
 def draw_front(front: Front, folder: Path) -> list[Path]:
-    """Draw all trials, and the front or the best so far.
-
-    Args:
-        front: what a study has found.
-        folder: where front.svg and front.png go.
+    """Draw all trials, and the front or the best quality so far, into front.svg and front.png.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: If a file cannot be written.
     """
     figure, (panel,) = make_panels([""], size=(7.2, 4.8), across=front.cost or "trial")
     panel.scatter(*_places(front.points), color=QUIET, s=28, label="trials")
@@ -63,7 +59,7 @@ def draw_front(front: Front, folder: Path) -> list[Path]:
     panel.scatter(*_places(front.chosen), color=_FRONT, s=40, zorder=3, label=_edge_name(front))
     style: dict[str, Any] = {"textcoords": "offset points", "horizontalalignment": "right", "fontsize": 9}
     for point, x, y in zip(front.chosen, *_places(front.chosen), strict=True):
-        # Nothing else of the line is above and left of a point.
+        # The line of the front leaves the area above and left of a point empty.
         panel.annotate(str(point.number), (x, y), (-4, 4), color=_FRONT, **style)
     panel.set_ylabel(front.quality)
     panel.margins(0.08)
@@ -71,17 +67,13 @@ def draw_front(front: Front, folder: Path) -> list[Path]:
 
 
 def write_page(front: Front, folder: Path) -> tuple[list[Path], str]:
-    """Write a page, whole in one file, that tells settings and operators of the trial under the pointer.
-
-    Args:
-        front: what a study has found.
-        folder: where front.html goes.
+    """Write front.html, which shows settings and operators of the trial under the pointer.
 
     Returns:
-        The file and "", or no file and why.
+        The file and "", or no file and the reason.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: If the file cannot be written.
     """
     if find_spec("plotly") is None:
         return [], "no interactive page: install what draws it with `pip install timfuse[tune]`"
@@ -129,13 +121,13 @@ def write_page(front: Front, folder: Path) -> tuple[list[Path], str]:
 
 
 def _places(points: tuple[Point, ...]) -> tuple[list[float], list[float]]:
-    """Return the places of points in a picture: cost or number, and quality."""
+    """Return the coordinates of points: cost or trial number, and quality."""
     across = [point.number if point.cost is None else point.cost for point in points]
     return across, [point.quality for point in points]
 
 
 def _edge(front: Front) -> tuple[list[float], list[float]]:
-    """Return the line of the front, or of the best quality so far."""
+    """Return the coordinates of the front, or of the best quality so far."""
     if front.cost is not None:
         return _places(front.chosen)
     across, up = _places(tuple(sorted(front.points, key=lambda point: point.number)))

@@ -1,4 +1,4 @@
-"""The points of a study: what its trials came to, and how that is written."""
+"""The points of a study: its complete trials, and how they are written."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,14 +10,13 @@ from ..runtime.yaml_text import parse_yaml
 
 @dataclass(frozen=True)
 class Point:
-    """A trial that came to its end.
+    """A complete trial.
 
     Attributes:
-        number: Of the trial.
-        quality: To grow.
-        cost: To shrink; None in a study of quality alone.
-        settings: What it tried, by the keys of `vary`.
-        genotype: The text of its genotype.
+        quality: Geometric mean of the study's metrics, to be maximised.
+        cost: Cost of the network, to be minimised; None in a study of quality alone.
+        settings: Values of the varied keys, such as `search.space.channels`.
+        genotype: Content of the trial's genotype.yaml.
     """
 
     number: int
@@ -27,13 +26,10 @@ class Point:
     genotype: str
 
     def lines(self, unit: str | None) -> list[str]:
-        """Say what it is, a fact on each line.
+        """Write number, objectives, settings and the operators of each cell, one on each line.
 
         Args:
-            unit: what its cost is.
-
-        Returns:
-            Number, objectives, settings, and the operators of each cell.
+            unit: Unit of the cost, such as "milliseconds".
         """
         names = short_names(self.settings)
         cost = [] if self.cost is None else [f"{self.cost:.4g} {unit}"]
@@ -49,16 +45,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Front:
-    """What a study has found.
+    """The complete trials of a study, and the best of them.
 
     Attributes:
-        study: Its name.
-        cost: What shrinks, or None.
-        metrics: Those whose geometric mean is the quality.
-        points: All trials that came to their end, in their order.
-        best: Those that no other beats, the cheapest first; of a study of quality alone all, the best first.
-        files: What was written.
-        note: What is missing, or "".
+        cost: Name of the cost, such as "milliseconds"; None in a study of quality alone.
+        metrics: Metrics whose geometric mean is the quality.
+        points: All complete trials, in their order.
+        best: Trials that no other beats, the cheapest first; in a study of quality alone all, the best first.
+        files: Files that `show` has written.
+        note: Message about a file that could not be made, or "".
     """
 
     study: str
@@ -71,23 +66,20 @@ class Front:
 
     @property
     def chosen(self) -> tuple[Point, ...]:
-        """The points that the study is for: its front, or the best trial."""
+        """The front, or in a study of quality alone the best trial."""
         return self.best[:1] if self.cost is None else self.best
 
     @property
     def quality(self) -> str:
-        """What the quality is, in words."""
+        """The quality in words."""
         return f"quality: geometric mean of {', '.join(self.metrics)}" if len(self.metrics) > 1 else self.metrics[0]
 
 
 def short_names(keys: Collection[str]) -> dict[str, str]:
     """Shorten dotted keys to their last parts, as far as they stay different.
 
-    Args:
-        keys: such as `search.space.channels`.
-
     Returns:
-        The short name of each.
+        The short name of each key.
 
     Example:
         >>> list(short_names(["search.space.channels", "search.search.outer_loss.edges", "train.loss.edges"]).values())
@@ -103,7 +95,7 @@ def short_names(keys: Collection[str]) -> dict[str, str]:
 
 
 def written(value: Any) -> str:
-    """Write a setting as short as it stays clear."""
+    """Write a value of a setting, with numbers of at most four digits."""
     if isinstance(value, list):
         return "[" + ", ".join(map(written, value)) + "]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""What a trial tries: Optuna's sampler with random numbers of each trial's own."""
+"""The settings of a trial: Optuna's sampler, seeded for each trial by its number."""
 
 import json
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from .tune_config import Choices, Range
 class TrialSampler(BaseSampler):
     """Tree-structured Parzen estimators (Bergstra et al., NeurIPS 2011; several objectives: Ozaki et al., GECCO 2020).
 
-    The random numbers depend on the study's seed and the trial's number alone: a worker draws what any other would draw
-    in its place, and two that begin at once do not draw the same.
+    The random numbers depend on the study's seed and the trial's number alone: any worker draws the same for a trial,
+    and two workers that start at once draw different settings.
 
     Args:
-        seed: of the study.
+        seed: Seed of the study, any integer >= 0.
     """
 
     def __init__(self, seed: int) -> None:
@@ -28,45 +28,40 @@ class TrialSampler(BaseSampler):
         self._sampler = TPESampler(seed=0)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Seed the sampler for a trial."""
         self._sampler = TPESampler(seed=derive_seed(self._seed, "trial", trial.number) % 2**32)
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Leave it to the estimators, as all below."""
         return self._sampler.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Draw all settings together."""
         return self._sampler.sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draw one setting."""
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """End a trial."""
         self._sampler.after_trial(study, trial, state, values)
 
 
 def suggest(trial: Trial, vary: dict[str, Range | Choices]) -> dict[str, Any]:
-    """Draw the settings of a trial; one that is a retry has those of the trial before it.
+    """Draw the settings of a trial; a retry gets the settings of the trial that it repeats.
 
     Args:
-        trial: that asks.
-        vary: choices or a range by key.
+        trial: Running trial that needs settings.
+        vary: Choices or a range for each key.
 
     Returns:
-        A value by key.
+        A value for each key.
     """
     settings: dict[str, Any] = {}
     for key, values in vary.items():
         if not isinstance(values, Range):
-            # Optuna's choices are scalars; lists are given to it as text.
+            # Optuna's choices must be scalars, so lists go to it as text.
             by_text = {json.dumps(value): value for value in values}
             settings[key] = by_text[trial.suggest_categorical(key, list(by_text))]
         elif isinstance(values.low, int) and isinstance(values.high, int):

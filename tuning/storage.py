@@ -16,17 +16,14 @@ from ..runtime.errors import UserError
 from ..runtime.files import make_folder
 
 HEARTBEAT_SECONDS = 10
-GRACE_SECONDS = 60  # without a heartbeat, after which a worker counts as dead
-_BUSY_SECONDS = 60  # to wait for another worker's transaction
-_ATTEMPTS = 10  # at making tables that another worker is making
+GRACE_SECONDS = 60  # time without a heartbeat after which a worker counts as dead
+_BUSY_SECONDS = 60  # longest wait for another worker's transaction
+_ATTEMPTS = 10  # largest number of attempts to make tables that another worker is making
 _PACKAGES = {"psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary", "mysqldb": "mysqlclient"}  # by driver
 
 
 class Storage(RDBStorage):
-    """A database whose workers live on where it is away for a moment.
-
-    Args:
-        url: of the database.
+    """A database whose workers survive a short failure of the connection.
 
     Attributes:
         shown: The URL without its password.
@@ -35,7 +32,7 @@ class Storage(RDBStorage):
     def __init__(self, url: URL) -> None:
         self.shown = shown(url)
         sqlite = url.get_backend_name() == "sqlite"
-        # Transactions of SQLite are begun below.
+        # Transactions of SQLite are started by the listener below.
         arguments = {"timeout": _BUSY_SECONDS, "isolation_level": None} if sqlite else {}
         super().__init__(
             url.render_as_string(hide_password=False),
@@ -44,12 +41,12 @@ class Storage(RDBStorage):
             grace_period=GRACE_SECONDS,
         )
         if sqlite:
-            # Reading and then writing is one transaction only if it is begun as a writing one: else two workers could
-            # take the same trial.
+            # Reading and then writing is one transaction only if it starts as a writing one; otherwise two workers
+            # could take the same trial.
             event.listen(self.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
 
     def record_heartbeat(self, trial_id: int) -> None:
-        """Record a sign of life; one that cannot be recorded must not end the others."""
+        # The failure of one heartbeat must not end the following ones.
         with suppress(SQLAlchemyError, StorageInternalError):
             super().record_heartbeat(trial_id)
 
@@ -58,20 +55,17 @@ def parse_url(text: str | None, run: Path) -> URL:
     """Read the URL of a storage.
 
     Args:
-        text: such as `postgresql://user:password@host/name`; None for a file in the run folder.
-        run: the run folder.
-
-    Returns:
-        The URL.
+        text: URL such as `postgresql://user:password@host/name`; None for a file in the run folder.
+        run: Run folder, which gets the file study.db.
 
     Raises:
-        UserError: it is none.
+        UserError: If the text is not the URL of a database.
     """
     if text is None:
         return URL.create("sqlite", database=str(run / "study.db"))
     try:
         return make_url(text)
-    except (ArgumentError, ValueError):  # whose words may hold the password
+    except (ArgumentError, ValueError):  # their messages may hold the password
         raise UserError(
             "--storage must be the URL of a database, like sqlite:///study.db or postgresql://user:password@host/name"
         ) from None
@@ -84,22 +78,16 @@ def shown(url: URL) -> str:
 
 @contextmanager
 def connected(url: URL) -> Iterator[Storage]:
-    """Open a storage for the block, in which Optuna is silent and what a database says is one line.
-
-    Args:
-        url: of the database.
-
-    Yields:
-        The storage.
+    """Open a storage until the block ends; Optuna is silent in it, and errors of the database become one line.
 
     Raises:
-        UserError: the database cannot be used.
+        UserError: If the database cannot be used.
     """
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # of heartbeats and retries
+            warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats and retries are experimental
             storage = _open(url)
             try:
                 yield storage
@@ -107,7 +95,10 @@ def connected(url: URL) -> Iterator[Storage]:
                 storage.remove_session()
                 storage.engine.dispose()
     except (SQLAlchemyError, StorageInternalError) as error:
-        raise _unreachable(url, error) from None
+        raise UserError(
+            f"cannot use the storage {shown(url)}: {_line(url, error)}; "
+            "check its address and that it is running, then start again: nothing is lost"
+        ) from None
     finally:
         optuna.logging.set_verbosity(verbosity)
 
@@ -137,15 +128,8 @@ def _open(url: URL) -> Storage:
     raise AssertionError
 
 
-def _unreachable(url: URL, error: Exception) -> UserError:
-    return UserError(
-        f"cannot use the storage {shown(url)}: {_line(url, error)}; "
-        "check its address and that it is running, then start again: nothing is lost"
-    )
-
-
 def _line(url: URL, error: BaseException) -> str:
-    """Take the first line of what the driver said, without the password."""
+    """Return the first line of the driver's message, without the password."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(getattr(error, "orig", None) or error).strip()

@@ -1,4 +1,4 @@
-"""One trial: search with some settings, train what is found, and say how good and how costly it is."""
+"""One trial: a search with some settings, a training of the network that it finds, and the objectives."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +18,12 @@ OnValidation = Callable[[int, Scores], None]
 
 
 class Outcome(NamedTuple):
-    """What a trial ends with.
+    """The result of a trial.
 
     Attributes:
-        genotype: As trained; its provenance begins with the trial.
-        quality: To grow.
-        cost: To shrink; None where the study does not ask.
+        genotype: The trained network; its provenance begins with the trial.
+        quality: Geometric mean of the study's metrics, to be maximised.
+        cost: Cost of the network, to be minimised; None in a study of quality alone.
     """
 
     genotype: Genotype
@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The objectives of the study."""
+        """Values of the study's objectives."""
         return (self.quality,) if self.cost is None else (self.quality, self.cost)
 
 
@@ -43,33 +43,31 @@ def run_trial(
     number: int,
     on_validation: OnValidation | None = None,
 ) -> Outcome:
-    """Run a trial, or what is left of it after it was stopped in whatever way.
+    """Run a trial, or the rest of a trial that was stopped.
 
     Args:
-        config: of the study.
-        settings: what this trial tries, by the keys of `vary`.
-        folder: of the trial; gets the run folders `search` and `train`.
-        number: of the trial.
-        on_validation: Receives the step and the losses of each validation of the search.
-
-    Returns:
-        The trained genotype and the objectives.
+        config: Config of the study, whose stages the settings change.
+        settings: Values of the keys of `vary` in this trial.
+        folder: Folder of the trial, which gets the run folders `search` and `train`.
+        number: Number of the trial in the study.
+        on_validation: Function that receives the step and the losses of each validation of the search.
 
     Raises:
-        UserError: a stage failed, or an objective is not a number.
+        UserError: If a stage fails, or an objective is not finite.
     """
     search_config, train_config = config.stages(settings, folder)
-    if (search_config.run / GENOTYPE_FILE).is_file():  # which is what a search writes last
+    if (search_config.run / GENOTYPE_FILE).is_file():  # a search writes it last
         found = load_genotype(search_config.run)
     else:
-        found = search(search_config, resume=_begun(search_config.run), on_validation=on_validation).genotype
-    training = train(train_config, resume=_begun(train_config.run))
+        started = (search_config.run / CONFIG_FILE).is_file()
+        found = search(search_config, resume=started, on_validation=on_validation).genotype
+    training = train(train_config, resume=(train_config.run / CONFIG_FILE).is_file())
     quality = geometric_mean([training.scores["best"]["mean"][name] for name in config.quality])
     cost = None if config.cost is None else cost_of(found, config.cost)
     for name, value in (("quality", quality), (config.cost, cost)):
         if value is not None and not math.isfinite(value):
             raise UserError(f"the {name} is not a number: {value}")
-    told = {
+    tuning = {
         "study": config.study,
         "trial": number,
         "settings": dict(settings),
@@ -79,42 +77,24 @@ def run_trial(
     genotype = replace(
         training.genotype,
         name=f"{config.study}-{number}",
-        provenance={"tuning": told, **training.genotype.provenance},
+        provenance={"tuning": tuning, **training.genotype.provenance},
     )
     return Outcome(genotype, quality, cost)
 
 
 def geometric_mean(values: Sequence[float]) -> float:
-    """Combine metrics of different scales.
+    """Return the geometric mean of at least one value: 0 if a value is negative, NaN if a value is NaN.
 
-    Args:
-        values: at least one.
-
-    Returns:
-        Their geometric mean; 0 where one is below 0, NaN where one is none.
+    Example:
+        >>> geometric_mean([2.0, 8.0]), geometric_mean([2.0, -1.0])
+        (4.0, 0.0)
     """
     return math.prod(max(value, 0.0) if value == value else value for value in values) ** (1 / len(values))
 
 
 def cost_of(genotype: Genotype, name: str) -> float:
-    """Read a cost of a network from what the search said of it.
-
-    Args:
-        genotype: of a search.
-        name: "milliseconds", "GFLOPs" or "parameters".
-
-    Returns:
-        The cost.
-    """
-    said: Any = genotype.provenance
-    return float(
-        {
-            "milliseconds": lambda: said["latency"]["milliseconds"],
-            "GFLOPs": lambda: said["flops_640x480"] / 1e9,
-            "parameters": lambda: said["parameters"],
-        }[name]()
-    )
-
-
-def _begun(run: Path) -> bool:
-    return (run / CONFIG_FILE).is_file()
+    """Read a cost of a network, "milliseconds", "GFLOPs" or "parameters", from the provenance of its search."""
+    provenance: Any = genotype.provenance
+    if name == "milliseconds":
+        return float(provenance["latency"]["milliseconds"])
+    return float(provenance["flops_640x480"] / 1e9 if name == "GFLOPs" else provenance["parameters"])

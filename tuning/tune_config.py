@@ -1,4 +1,4 @@
-"""Config of a study; the shipped configs/tune.yaml is an instance of it."""
+"""Config of a study; the shipped file is configs/tune.yaml."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -25,19 +25,19 @@ class TuneDataSection(PairsSection):
     """The pairs of both stages of a trial, which hold out the same validation pairs.
 
     Attributes:
-        shares: How often the pairs of each folder come, relative to the others; null for all folders equally often.
+        shares: Relative frequency of the pairs of each folder; null for all folders equally often.
     """
 
     shares: tuple[Positive, ...] | None = None
 
 
 class Range(Section):
-    """All numbers between two, whole ones where both are whole.
+    """The numbers between two, whole numbers if both are whole.
 
     Attributes:
-        low: The smallest number.
-        high: The largest number.
-        log: Whether to try the numbers evenly by their logarithm.
+        low: Smallest number of the range.
+        high: Largest number of the range.
+        log: Whether the numbers are drawn evenly by their logarithm.
     """
 
     low: Number
@@ -45,7 +45,7 @@ class Range(Section):
     log: bool = False
 
     def samples(self) -> tuple[int | float, ...]:
-        """Take numbers that tell whether the range can be used: its ends, and what comes next to a whole one."""
+        """Return the numbers that are checked before a study: the ends of the range, and the second whole number."""
         return (self.low, self.low + 1, self.high) if isinstance(self.low + self.high, int) else (self.low, self.high)
 
     @model_validator(mode="after")
@@ -66,14 +66,14 @@ class TuneConfig(TaskConfig):
     Attributes:
         run: Folder of this machine's trials and of the front.
         study: Name of the study in its storage.
-        data: The pairs.
+        data: Image pairs, and how they are split, for both stages.
         search: The search of a trial, as for `timfuse search`.
         train: The training of the network that it finds, as for `timfuse train`.
-        vary: Keys to vary: a list of choices, or a range `{low: 1, high: 9, log: false}`; null for nothing. Keys are
-            those of this config, such as `search.space.channels` or `train.loss.edges`, and may be nested.
-        quality: Metrics whose geometric mean on the validation pairs is to grow.
-        cost: The cost that is to shrink: "milliseconds" as the search measures them, "GFLOPs" or "parameters"; null to
-            look at quality alone.
+        vary: Keys of this config to vary, such as `search.space.channels` or `train.loss.edges`, nested or dotted:
+            for each a list of choices, or a range `{low: 1, high: 9, log: false}`; null for nothing.
+        quality: Metrics whose geometric mean on the validation pairs is maximised.
+        cost: The cost to minimise: "milliseconds" as the search measures them, "GFLOPs" or "parameters"; null for
+            quality alone.
     """
 
     stage: Literal["tune"] = "tune"
@@ -121,21 +121,23 @@ class TuneConfig(TaskConfig):
         return self
 
     def stages(self, settings: Mapping[str, Any], folder: Path) -> tuple[SearchConfig, TrainConfig]:
-        """Make the configs of a trial.
+        """Make the configs of the search and of the training of a trial.
+
+        The training starts from fresh weights: on real pairs they were better after 300 steps than the weights of the
+        search.
 
         Args:
-            settings: what the trial tries, by the keys of `vary`.
-            folder: of the trial.
-
-        Returns:
-            That of the search, and that of the training of what it finds, which starts from fresh weights: on real
-            pairs they were ahead of those inherited from the search after 300 steps.
+            settings: Values of the keys of `vary` in the trial.
+            folder: Folder of the trial, in which both run folders lie.
 
         Raises:
-            UserError: a setting is of neither stage, is not what it may be, or does not fit the others.
+            UserError: If a setting belongs to neither stage, is out of its range, or does not fit the others.
         """
         found = str(folder / "search")
-        own = {"search": {"run": found}, "train": {"run": str(folder / "train"), "genotype": found}}
+        own: dict[str, dict[str, Any]] = {
+            "search": {"run": found},
+            "train": {"run": str(folder / "train"), "genotype": found},
+        }
         both = self.model_dump(mode="json", include=set(_BOTH))
         both |= {f"data.{key}": value for key, value in self.data.model_dump(mode="json").items()}
         varied: dict[str, dict[str, Any]] = {"search": {}, "train": {}}
@@ -149,7 +151,7 @@ class TuneConfig(TaskConfig):
             "search": {"search.outer_loss": outer, "search.inner_loss": inner},
             "train": {"loss": training_loss(self.task)},
         }
-        for stage, of_task in losses.items():  # a varied weight changes the loss of the task where there is no other
+        for stage, of_task in losses.items():  # varied weights change the task's loss where the config has no other
             given = dict(dotted_items(getattr(self, stage).model_dump(mode="json")))
             for key, loss in of_task.items():
                 if given.get(key, loss) is None and any(name.startswith(f"{key}.") for name in varied[stage]):
@@ -160,7 +162,7 @@ class TuneConfig(TaskConfig):
         )
 
     def comparable(self) -> dict[str, Any]:
-        """Return what the trials of a study must have in common to be compared, as plain data by dotted key."""
+        """Return, by dotted key, the values that all trials of a study must share to be comparable."""
         content = dotted_items(self.model_dump(mode="json"))
         return {key: value for key, value in content if key not in (*_OWN, *_HARMLESS)}
 
@@ -185,7 +187,7 @@ def _refuse_own(key: str, place: str) -> None:
 
 
 def _values(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Range | Choices | None]]:
-    """Walk what to vary, nested or not."""
+    """Walk the choices and ranges of `vary`, nested or not, by dotted key."""
     for name, value in content.items():
         key = f"{prefix}{name}"
         if value is None or isinstance(value, (Range, tuple)):

@@ -1,7 +1,7 @@
-"""The work of one process on a study: trials until the study has enough, whoever runs them.
+"""The work of one process on a study: it runs trials until the study has enough.
 
-Optuna keeps the trials: each has a heartbeat while it runs, and one without is handed to the next worker that looks,
-with its settings, and goes on in its folder from the last checkpoints. Several workers on one machine should have one
+Optuna stores the trials. A running trial has a heartbeat; if it stops, the next free worker takes the trial over, with
+its settings and its folder, and goes on from the last checkpoints. Several workers on one machine should have one
 thread each (`OMP_NUM_THREADS=1`).
 """
 
@@ -37,12 +37,12 @@ from .trial import run_trial
 from .tune_config import TuneConfig
 
 GENOTYPE = "genotype"  # attribute of a finished trial: the YAML text, for machines that do not have its folder
-_ERROR = "error"  # attribute of a trial that failed by itself: why
-_SUPERSEDED = "superseded"  # attribute of a trial that another one does in its place
+_ERROR = "error"  # attribute of a trial with an error of its own: the message
+_SUPERSEDED = "superseded"  # attribute of a trial that another one repeats
 _BEGUN = "begun"  # attribute of a trial that computes: its number, since a retry inherits attributes
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _POLL_SECONDS = 1.0
-_FAILURES = 3  # in a row, after which a worker gives up
+_FAILURES = 3  # failures in a row after which a worker gives up
 
 
 class _TrialError(Exception):
@@ -50,31 +50,31 @@ class _TrialError(Exception):
 
 
 class _TakenOverError(BaseException):
-    """Another worker took this one for dead and has its trial now.
+    """Another worker considered this one dead and has taken its trial over.
 
-    Not an `Exception`, at which Optuna would try to note the trial's end.
+    It is no `Exception`, because Optuna would then try to record the end of the trial.
     """
 
 
-# What ends a trial that another attempt can bring to its end, or that has come to it.
+# Errors after which a trial is not marked as failed: another attempt can complete it, or it has ended already.
 _NO_FAILURE = (StoppedError, TrialPruned, _TrialError, UpdateFinishedTrialError, SQLAlchemyError, StorageInternalError)
 
 
 def tune(config: TuneConfig, trials: int, storage: str | None = None) -> None:
-    """Work on a study until it has so many finished trials, beside any number of other workers.
+    """Run trials of a study until it has enough, alone or beside other workers.
 
     Args:
-        config: what to try, on what and how; `config.run` is the folder.
-        trials: how many the study is to have in all, at least 1.
-        storage: the URL of the database that the workers share; None for a file in the run folder.
+        config: Config of the study; `config.run` is the folder of this machine's trials.
+        trials: Number of finished trials of the whole study, at least 1.
+        storage: URL of the database that the workers share; None for a file in the run folder.
 
     Raises:
-        UserError: the config, the data, the device or the storage cannot be used, the study in the storage is another
-            one, trial after trial fails, or the user stopped the work.
+        UserError: If the config, the data, the device or the storage cannot be used, the storage has another study of
+            this name, several trials in a row fail, or the user stops the work.
     """
     search_config, train_config = config.stages({}, config.run)
     with connected(parse_url(storage, config.run)) as opened:
-        # So that what no trial could use is found before any trial.
+        # Data that no trial could use raise an error before the first trial.
         for stage in (search_config, train_config):
             stage.data.open_pairs(search_config.task, search_config.sources, config.seed)
         study = open_study(config, opened)
@@ -82,14 +82,7 @@ def tune(config: TuneConfig, trials: int, storage: str | None = None) -> None:
 
 
 class _Worker:
-    """One process's work on a study.
-
-    Args:
-        config: of the study.
-        study: the study.
-        storage: where it is.
-        trials: how many it is to have.
-    """
+    """The work of one process on a study."""
 
     def __init__(self, config: TuneConfig, study: Study, storage: Storage, trials: int) -> None:
         self.config, self.study, self.storage, self.trials = config, study, storage, trials
@@ -97,7 +90,7 @@ class _Worker:
         self.console = Console(stderr=True)
 
     def run(self) -> None:
-        """Run trials while there are any to run."""
+        """Run trials until the study has enough."""
         self._greet()
         try:
             while self._has_turn():
@@ -120,7 +113,7 @@ class _Worker:
             )
 
     def _has_turn(self) -> bool:
-        """Wait until the study needs one trial more; tell whether it ever does."""
+        """Wait until the study needs one more trial and return True, or False as soon as it has enough."""
         waits = False
         while True:
             fail_stale_trials(self.study)
@@ -147,7 +140,7 @@ class _Worker:
             except _NO_FAILURE:
                 raise
             except Exception as error:
-                trial.set_user_attr(_ERROR, str(error) or repr(error))  # it would fail again
+                trial.set_user_attr(_ERROR, str(error) or repr(error))  # a retry would fail too
                 if isinstance(error, (UserError, torch.OutOfMemoryError)):
                     raise _TrialError from error
                 raise
@@ -177,7 +170,7 @@ class _Worker:
         return outcome.values
 
     def _check_needed(self, trial: Trial) -> FrozenTrial:
-        """End a trial that workers who looked at the same time made once too often."""
+        """End a trial that the study does not need, because several workers started one at the same time."""
         trials = self.study.get_trials(deepcopy=False)
         frozen = trials[trial.number]
         history = _retries(frozen)
@@ -187,12 +180,12 @@ class _Worker:
         ahead = [other.state in FINISHED or other.state == TrialState.RUNNING for other in trials[: trial.number]]
         ahead += [other.state in FINISHED for other in trials[trial.number + 1 :]]
         if sum(ahead) >= self.trials:
-            raise _TrialError  # without a reason, so that it is there when the study needs more
+            raise _TrialError  # without a message, so that the trial can be repeated when the study needs more
         return frozen
 
     @contextmanager
     def _own(self, folder: Path, settings: dict[str, Any]) -> Iterator[None]:
-        """Keep other processes out of a trial's folder; wait for one that was taken for dead and is not."""
+        """Lock the folder of a trial; wait for a worker that seemed dead and is not."""
         waits = False
         while True:
             try:
@@ -207,7 +200,7 @@ class _Worker:
             yield
 
     def _report(self, study: Study, trial: FrozenTrial) -> None:
-        """Tell how a trial ended; give up after several failures in a row."""
+        """Report how a trial ended; give up after several failures in a row."""
         name = f"trial {trial_number(trial)}"
         finished = sum(self._states()[state] for state in FINISHED)
         count = f"{finished} of {self.trials} trials finished"
@@ -232,15 +225,11 @@ class _Worker:
 
 
 def hand_back(study: Study) -> None:
-    """Enqueue every trial that ended before its time, with its settings, for whoever asks next.
-
-    Args:
-        study: the study.
-    """
+    """Enqueue every trial that ended early, with its settings, for the next free worker."""
     trials = study.get_trials(deepcopy=False)
     grace = timedelta(seconds=storages.GRACE_SECONDS)
     for trial in trials:
-        # A worker that was killed between taking a trial and its first heartbeat would never be missed.
+        # Optuna does not miss a worker that was killed between taking a trial and its first heartbeat.
         silent = trial.state == TrialState.RUNNING and trial.user_attrs.get(_BEGUN) != trial.number
         if silent and trial.datetime_start is not None and datetime.now() - trial.datetime_start > grace:
             with suppress(ValueError):  # another worker was first
@@ -253,5 +242,5 @@ def hand_back(study: Study) -> None:
 
 
 def _retries(trial: FrozenTrial) -> list[int]:
-    """Return the numbers that a trial had before."""
+    """Return the numbers of the trials that a trial repeats."""
     return RetryHeartbeatStaleTrialCallback.retry_history(trial)

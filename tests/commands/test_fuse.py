@@ -115,7 +115,7 @@ def test_fusing_with_the_labels_that_are_found(run, refused):
     keep_task_network(CompactDetector(("person", "car"), 8), Path("net"))
     code, output, _ = run(*fusing(*labels))
     assert code == 0
-    assert output.splitlines()[1:] == ["what net finds in them is in found"]
+    assert output.splitlines()[1:] == ["detections or masks of net are in found"]
     assert Path("found/classes.txt").read_text() == "person\ncar\n"
     for folder, suffix in (("out", "png"), ("found/boxes", "txt"), ("found/pictures", "png")):
         assert written(folder) == [f"{name}.{suffix}" for name in "abcd"]

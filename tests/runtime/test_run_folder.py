@@ -72,7 +72,7 @@ def test_a_new_run(tmp_path, resume, overwrite):
         assert "exclude each other" in refusal(tmp_path / "x", resume=True, overwrite=True)
         return
     with start(tmp_path / "x", resume=resume, overwrite=overwrite) as run:
-        assert (run.path / "config.yaml").read_text() == CONFIG
+        assert (run.checkpoint.parent / "config.yaml").read_text() == CONFIG
         assert not run.resumes
         assert ("from the beginning" in run.note) == resume
 
