@@ -37,7 +37,7 @@ dev: .venv/.developed
 
 # Two processes of tests at a time, each with one thread; the tests of a file share what they prepare.
 test: .venv-test/.installed
-	.venv-test/bin/pytest --numprocesses 2 --dist loadfile
+	.venv-test/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The root of the repository is the package, so mypy is shown a folder that holds it under its name.
 lint: .venv-test/.installed

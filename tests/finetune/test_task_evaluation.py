@@ -28,6 +28,8 @@ from timfuse.runtime.errors import UserError
 from timfuse.runtime.run_files import CONFIG_FILE
 from timfuse.runtime.weights import load_into
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 SCORES = ["AP50", "AP75", "mAP", "AP50 person", "AP50 bicycle", "AP50 car", "loss"]
 
