@@ -1,6 +1,7 @@
 """Image files: reading and writing them at their own bit depth, luma, and scaling to [0, 1]."""
 
 import io
+import stat
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +18,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # pillow's other readers start programs or take what is no image
 _BITS_PER_SAMPLE = 258  # the TIFF tag
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG, pillow's "L" and kornia's rgb_to_ycbcr
 _JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
@@ -28,6 +30,18 @@ _SAVING: dict[str, dict[str, Any]] = {
     ".bmp": {"format": "BMP"},
 }
 _BROKEN = (OSError, SyntaxError, ValueError, IndexError, KeyError, Image.DecompressionBombError)
+
+
+def open_image(path: Path) -> ImageFile:
+    """Open a PNG, JPEG, TIFF or BMP file and read its header; the name's suffix does not count.
+
+    Raises:
+        UserError: If the path is a device, a pipe or a folder, which is not opened.
+        OSError: If the file cannot be read, or is none of these formats; see `PIL.Image.open`.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UserError(f"{path} is no regular file; replace or remove it")
+    return Image.open(path, formats=_FORMATS)
 
 
 def read_pixels(path: Path) -> Pixels:
@@ -51,7 +65,7 @@ def read_pixels(path: Path) -> Pixels:
                [40000, 40000, 40000]], dtype=uint16)
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if _reduced_to_8_bits(image):
                 return _read_deep_png(path) if image.format == "PNG" else _read_deep_tiff(path)
             image.load()
@@ -153,7 +167,7 @@ def _read_deep_png(path: Path) -> Pixels:
     """
     halves = []
     for order in ("16B", "16L"):
-        with Image.open(path) as image:
+        with open_image(path) as image:
             codec, extents, offset, mode = image.tile[0]
             if str(mode).startswith("LA"):
                 raise UserError(f"{path} is a 16-bit grey PNG with alpha, which cannot be read; save it without alpha")

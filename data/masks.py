@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..runtime.errors import UserError
 from .class_names import read_class_names
+from .images import open_image
 from .layouts import MASKS, divided, find_images
 from .pair_batch import IGNORED
 
@@ -96,7 +96,7 @@ def read_mask(path: Path) -> Mask:
         UserError: If the file is missing, damaged or of another kind.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             # Pillow spreads the values of grey images with fewer bits over 0 to 255: a 1 of four bits comes as 17.
             grey = image.mode == "L" and image.format == "PNG" and ";" not in str(image.tile[0][3])
             palette = image.mode == "P" and image.format == "PNG"

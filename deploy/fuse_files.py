@@ -133,9 +133,12 @@ def _targets(output: Path, pair: Pair) -> list[Path]:
 
 
 def _check_output(output: Path, pairs: Sequence[Pair], labels: Labeller | None) -> None:
-    """Refuse to write two images to the same file, or to replace a source."""
+    """Refuse to write two images to the same file, to replace a source, or to put fused images among the sources."""
     if _is_file(output) and len(pairs) > 1:
         raise UserError(f"{output} is one file for {len(pairs)} pairs; name a folder")
+    folders = dict.fromkeys(path.parent for pair in pairs for path in (pair.first, pair.second))
+    if output.is_dir() and any(folder.samefile(output) for folder in folders):
+        raise UserError(f"{output} holds the sources, where fused images would pass for them; choose another folder")
     sources = {path.resolve() for pair in pairs for path in (pair.first, pair.second)}
     for pair in pairs:
         images = _targets(output, pair)

@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..data import Pair, read_pixels
+from ..data.images import open_image
 from ..data.pairs import find_fused, named_folders
 from ..runtime.errors import UserError
 
@@ -77,7 +77,7 @@ def _read_8_bits(path: Path) -> NDArray[np.uint8]:
 def _size(path: Path) -> tuple[int, int]:
     """Read width and height; a file without a readable header raises the error of `read_pixels`."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return image.size
     except (OSError, SyntaxError, ValueError):
         height, width = read_pixels(path).shape[:2]

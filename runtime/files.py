@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +21,19 @@ _REMEDIES = {
     errno.EISDIR: "there is a folder of this name; choose another name",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+
+
+_observers: list[Callable[[Path], None]] = []
+
+
+@contextlib.contextmanager
+def observing_writes(observer: Callable[[Path], None]) -> Iterator[None]:
+    """Call a function with the path of each file that `write_atomically` is about to write, within a block."""
+    _observers.append(observer)
+    try:
+        yield
+    finally:
+        _observers.remove(observer)
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
@@ -67,6 +80,8 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], Non
         UserError: If the file cannot be written (disk full, no permission, ...); nothing is left behind.
     """
     make_folder(path.parent)
+    for observer in _observers:
+        observer(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:

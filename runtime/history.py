@@ -42,13 +42,14 @@ class History:
 
     def __init__(self, folder: Path, resume_step: int | None, *, tensorboard: bool = True) -> None:
         self.path = make_folder(folder) / HISTORY_FILE
-        kept = [] if resume_step is None else [row for row in _rows(self.path) if row["step"] <= resume_step]
+        rows, damaged = ([], 0) if resume_step is None else _rows(self.path)
+        kept = [row for row in rows if row["step"] <= (resume_step or 0)]
         write_atomically(self.path, "".join(_line(row) for row in kept))
         try:
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
             raise cannot_write(self.path, error) from error
-        self.note = ""
+        self.note = f"{self.path} had {damaged} damaged lines, which are left out" if damaged else ""
         self._events: SummaryWriter | None = None
         if tensorboard:
             self._open_events(folder, purge_step=0 if resume_step is None else resume_step + 1)
@@ -107,7 +108,9 @@ class History:
 
     def _open_events(self, folder: Path, purge_step: int) -> None:
         if find_spec("tensorboard") is None:
-            self.note = "no TensorBoard events: install them with `pip install timfuse[tensorboard]`"
+            self.note += (
+                "; " * bool(self.note) + "no TensorBoard events: install them with `pip install timfuse[tensorboard]`"
+            )
             return
         from torch.utils.tensorboard import SummaryWriter
 
@@ -131,24 +134,25 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         raise UserError(f"no history {path}; give a run folder that has one")
-    return _rows(path)
+    return _rows(path)[0]
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
-    """Read the lines before the first incomplete one."""
+def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Read the rows whose lines are whole, and count the damaged lines that are not an incomplete last one."""
     rows: list[dict[str, Any]] = []
-    if not path.is_file():
-        return rows
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+    damaged = 0
+    # Without a line end, `12` may be the start of `120`.
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.is_file() else []
+    for line in lines:
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        # Without a line end, `12` may be the start of `120`.
-        if not (line.endswith("\n") and isinstance(row, dict) and isinstance(row.get("step"), int)):
-            break
-        rows.append(row)
-    return rows
+        except (ValueError, RecursionError):  # also a number of too many digits, and brackets that nest too deep
+            row = None
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            rows.append(row)
+        else:
+            damaged += 1
+    return rows, damaged
 
 
 def _line(row: Mapping[str, Any]) -> str:

@@ -64,6 +64,7 @@ class Loop:
         self.path: Path = config.run  # type: ignore[attr-defined]
         self.resumes = False
         self._config, self._stack, self._resume, self._overwrite = config, stack, resume, overwrite
+        self._data = ""
         self._folder: RunFolder | None = None
         self._history: History | None = None
         self._progress: Progress | None = None
@@ -73,17 +74,17 @@ class Loop:
 
         Args:
             pairs: Number of pairs that this process sees.
-            fingerprint: Returns a text that differs if a pair or its purpose differs. It is called only where there
-                are several processes.
+            fingerprint: Returns a text that differs if a pair or its purpose differs.
             harmless: Dotted config keys beside `HARMLESS` that may differ on resuming.
 
         Raises:
             UserError: If the processes differ, or the folder cannot be used; see `open_run`.
         """
         harmless = (*HARMLESS, *harmless)
+        self._data = fingerprint()
         if self.ranks.count > 1:
             self._check_same_config(harmless)
-            self._check_same_data(pairs, fingerprint())
+            self._check_same_data(pairs)
         if self.ranks.leads:
             self._folder = self._stack.enter_context(
                 open_run(
@@ -103,10 +104,15 @@ class Loop:
             state: The freshly prepared state; changed in place.
 
         Raises:
-            UserError: If the checkpoint is damaged or does not fit the state.
+            UserError: If the checkpoint is damaged or does not fit the state, or the data have changed.
         """
         if self.resumes:
             saved = self.ranks.from_leader(lambda: load_checkpoint(self.path / CHECKPOINT_FILE))
+            if saved.get("data") != self._data:
+                raise UserError(
+                    f"cannot resume {self.path}: its pairs are not those that it began with, in names, images, labels"
+                    " or which are for validation; bring them back or start anew with --overwrite"
+                )
         elif self.ranks.count > 1:  # the processes may have read other initial weights
             saved = self.ranks.from_leader(lambda: capture(state))
         else:
@@ -177,7 +183,7 @@ class Loop:
     def save(self, state: State) -> None:
         """Write the state as the run's checkpoint."""
         if self.ranks.leads:
-            save_checkpoint(self.path / CHECKPOINT_FILE, capture(state))
+            save_checkpoint(self.path / CHECKPOINT_FILE, {**capture(state), "data": self._data})
 
     def log_examples(self, step: int, examples: Mapping[str, NDArray[np.uint8]]) -> None:
         """Show images in TensorBoard by their names; see `History.log_image`."""
@@ -234,8 +240,8 @@ class Loop:
                         f"{first.get(key)}; start all ranks with the same command"
                     )
 
-    def _check_same_data(self, pairs: int, fingerprint: str) -> None:
-        (first, first_pairs), *others = self.ranks.collect((fingerprint, pairs))
+    def _check_same_data(self, pairs: int) -> None:
+        (first, first_pairs), *others = self.ranks.collect((self._data, pairs))
         for rank, (other, other_pairs) in enumerate(others, start=1):
             if other != first:
                 how = f"{other_pairs} pairs against {first_pairs}"

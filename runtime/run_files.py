@@ -3,6 +3,7 @@
 CONFIG_FILE = "config.yaml"
 CHECKPOINT_FILE = "checkpoint.pt"
 LOCK_FILE = ".lock"
+MANIFEST_FILE = ".written"  # the names of all files that the run wrote
 HISTORY_FILE = "history.jsonl"
 EVENT_FILES = "events.out.tfevents.*"  # of TensorBoard
 GENOTYPE_FILE = "genotype.yaml"

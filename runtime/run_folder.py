@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import json
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import IO
 
 from .config import dotted_items
 from .errors import InUseError, UserError
-from .files import cannot_write, make_folder, write_atomically
+from .files import cannot_write, make_folder, observing_writes, write_atomically
 from .run_files import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -22,32 +23,28 @@ from .run_files import (
     LAST_WEIGHTS_FILE,
     LATENCY_FILE,
     LOCK_FILE,
+    MANIFEST_FILE,
     PICTURES_FOLDER,
     RATES_FILE,
     SEED_FOLDERS,
-    SPECIFICATION_FILE,
     TASK_FOLDER,
     WEIGHTS_FILE,
 )
 from .yaml_text import parse_yaml
 
-# Everything a run writes, and so all that --overwrite deletes, except config.yaml, which is replaced: it marks a folder
-# as a run, even one that a killed process has half deleted.
-_OWN_FILES = (
-    CHECKPOINT_FILE,
-    HISTORY_FILE,
-    EVENT_FILES,
-    GENOTYPE_FILE,
-    WEIGHTS_FILE,
-    LAST_WEIGHTS_FILE,
-    LATENCY_FILE,
-    RATES_FILE,
-    *(f"{FIRST_STAGE_FOLDER}/{name}" for name in (GENOTYPE_FILE, WEIGHTS_FILE)),
-    *(f"{folder}/{name}" for folder in (DETECTORS_FOLDER, TASK_FOLDER) for name in (SPECIFICATION_FILE, WEIGHTS_FILE)),
-    *(f"{PICTURES_FOLDER}/*.{suffix}" for suffix in ("png", "svg", "dot")),
+# Names that a run has for itself. None of them may be a link: what a run writes or deletes lies in its folder.
+_RESERVED = (
+    *(
+        CHECKPOINT_FILE,
+        CONFIG_FILE,
+        DETECTORS_FOLDER,
+        FIRST_STAGE_FOLDER,
+        GENOTYPE_FILE,
+        HISTORY_FILE,
+        LAST_WEIGHTS_FILE,
+    ),
+    *(LATENCY_FILE, LOCK_FILE, MANIFEST_FILE, PICTURES_FOLDER, RATES_FILE, TASK_FOLDER, WEIGHTS_FILE),
 )
-# A search with several seeds has a run folder for each below its own.
-RUN_FILES = (*_OWN_FILES, *(f"{SEED_FOLDERS}/{name}" for name in (*_OWN_FILES, CONFIG_FILE, LOCK_FILE)))
 
 
 class RunFolder:
@@ -63,11 +60,46 @@ class RunFolder:
         self.checkpoint = path / CHECKPOINT_FILE
         self.resumes = False
         self.note = ""
-        self._lock = lock
+        self._path, self._lock = path, lock
+        self._manifest = path / MANIFEST_FILE
+        self._written = set(_names_in(self._manifest))
+        self._observing = observing_writes(self._record)
+        self._observing.__enter__()
 
     def close(self) -> None:
         """Release the lock."""
-        self._lock.close()
+        if not self._lock.closed:
+            self._observing.__exit__(None, None, None)
+            self._lock.close()
+
+    def delete(self) -> None:
+        """Delete all that the run wrote, and nothing else, but for the config: it marks the folder as that of a run."""
+        own = [name for name in self._written if name != CONFIG_FILE and _lies_within(self._path, name)]
+        folders = {self._path, *((self._path / name).parent for name in own)}
+        events = [path for folder in folders for path in folder.glob(EVENT_FILES)]
+        locks = [folder / LOCK_FILE for folder in folders - {self._path}]
+        # The manifest goes last, so that an overwriting that was killed can be repeated.
+        for path in (*(self._path / name for name in own), *events, *locks, self._manifest):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise UserError(f"cannot delete {path}: {error.strerror}; delete it yourself") from None
+        self._written.clear()
+        for folder in sorted(folders - {self._path}, reverse=True):  # inner folders come first
+            with contextlib.suppress(OSError):  # it does not exist, or holds files that no run wrote
+                folder.rmdir()
+
+    def _record(self, path: Path) -> None:
+        """Add a file to the manifest before it is written."""
+        with contextlib.suppress(ValueError):  # it lies elsewhere
+            name = str(path.relative_to(self._path))
+            if name not in self._written:
+                self._written.add(name)
+                try:
+                    with self._manifest.open("a", encoding="utf-8", errors="surrogateescape") as file:
+                        file.write(f"{json.dumps(name)}\n")
+                except OSError as error:
+                    raise cannot_write(self._manifest, error) from error
 
     def __enter__(self) -> "RunFolder":
         return self
@@ -107,16 +139,20 @@ def open_run(
         raise UserError("--resume and --overwrite exclude each other; give one of them")
     config_path = folder / CONFIG_FILE
     try:
-        present = [entry for entry in folder.iterdir() if not _is_leftover(entry)] if folder.is_dir() else []
+        entries = list(folder.iterdir()) if folder.is_dir() else []
     except OSError as error:
         raise cannot_write(config_path, error) from error
+    for entry in entries:
+        if entry.is_symlink() and (entry.name in _RESERVED or entry.match(SEED_FOLDERS)):
+            raise UserError(f"{entry} is a link, and a run writes into its own folder alone; remove the link")
+    present = [entry for entry in entries if not _is_leftover(entry)]
     if present and config_path not in present:
         raise UserError(f"{folder} has files in it but no run ({CONFIG_FILE}); choose another folder")
     run = RunFolder(make_folder(folder), _lock(folder))
     try:
         if config_path.is_file():
             if overwrite:
-                _delete_run(folder)
+                run.delete()
             elif resume:
                 _check_same_config(config_path, config_yaml, harmless)
             else:
@@ -126,8 +162,9 @@ def open_run(
         run.resumes = resume and run.checkpoint.is_file()
         if resume and not run.resumes:
             run.note = f"{folder} has no checkpoint yet; the run starts from the beginning"
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        for place in (".", PICTURES_FOLDER, FIRST_STAGE_FOLDER, TASK_FOLDER, DETECTORS_FOLDER):
+            for leftover in (folder / place).glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
         write_atomically(config_path, config_yaml)
     except BaseException:
         run.close()
@@ -137,14 +174,17 @@ def open_run(
 
 def _is_leftover(entry: Path) -> bool:
     """Tell whether a process that was killed before it wrote the config may have left a file."""
-    return entry.name == LOCK_FILE or (entry.name.startswith(".") and entry.name.endswith(".tmp"))
+    return entry.name in (LOCK_FILE, MANIFEST_FILE) or (entry.name.startswith(".") and entry.name.endswith(".tmp"))
 
 
 def _lock(folder: Path) -> IO[str]:
     """Take the folder's lock, which the operating system frees when this process ends or is killed."""
     path = folder / LOCK_FILE
     try:
-        file = path.open("a+", encoding="utf-8")
+        # Not through a link, which would let the lock change a file elsewhere.
+        file = os.fdopen(
+            os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666), "a+", encoding="utf-8"
+        )
     except OSError as error:
         raise cannot_write(path, error) from error
     try:
@@ -165,18 +205,27 @@ def _lock(folder: Path) -> IO[str]:
     return file
 
 
-def _delete_run(folder: Path) -> None:
-    for pattern in RUN_FILES:
-        for path in folder.glob(pattern):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise UserError(f"cannot delete {path}: {error.strerror}; delete it yourself") from None
-    patterns = {str(Path(pattern).parent) for pattern in RUN_FILES} - {"."}
-    subfolders = [subfolder for pattern in patterns for subfolder in folder.glob(pattern)]
-    for subfolder in sorted(subfolders, reverse=True):  # inner folders come first
-        with contextlib.suppress(OSError):  # it does not exist, or holds files that no run writes
-            subfolder.rmdir()
+def _names_in(manifest: Path) -> list[str]:
+    """Read the names in a manifest; a line that a killed process left incomplete has no file yet."""
+    names = []
+    try:
+        lines = manifest.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            if isinstance(name := json.loads(line), str):
+                names.append(name)
+    return names
+
+
+def _lies_within(folder: Path, name: str) -> bool:
+    """Tell whether a name is that of a file in a folder, without a link on the way: a manifest may be anybody's."""
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
+        return False
+    ways = [folder.joinpath(*parts[:count]) for count in range(1, len(parts))]
+    return not any(way.is_symlink() for way in ways)
 
 
 def _check_same_config(path: Path, config_yaml: str, harmless: Collection[str]) -> None:

@@ -41,18 +41,22 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         The tensors by name.
 
     Raises:
-        UserError: If the file is missing, damaged or of another format.
+        UserError: If the file is missing, damaged or of another format, or a value is not finite.
     """
     if path.is_dir():
         path = path / WEIGHTS_FILE
     try:
-        return safetensors.torch.load_file(path, device="cpu")
+        weights = safetensors.torch.load_file(path, device="cpu")
     except FileNotFoundError:
         raise UserError(f"no weights file {path}; check the path") from None
     except safetensors.SafetensorError:
         raise UserError(f"{path} is damaged or not a safetensors file; get it again") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{path} holds values that are not finite, in {name}; get the file again or train anew")
+    return weights
 
 
 def load_into(module: nn.Module, path: Path) -> None:
