@@ -21,9 +21,7 @@ CONFIGS = {
 
 FLAGS = {
     "init": Annotated[str, Argument(metavar="RUN", help="A meta-initialisation; default: all-tasks, a shipped one.")],
-    "data": Annotated[
-        list[str], Option(metavar="DIR", help="Folder of pairs, may be repeated; default: synthetic.")
-    ],
+    "data": Annotated[list[str], Option(metavar="DIR", help="Folder of pairs, may be repeated; default: synthetic.")],
     "task": Annotated[str, Option("--task", "-t", metavar="TASK", help="What is fused: infrared-visible, mri-ct, ...")],
     "run": Annotated[str, Option("--run", "-r", metavar="DIR", help="Folder of the run.")],
     "steps": Annotated[int, Option(metavar="N", help="Number of steps; warm-up and validations scale with it.")],

@@ -33,9 +33,7 @@ def search_step(
     In the warm-up only the task network learns from the architecture batch.
 
     Args:
-        config: The config of the search.
         state: The state of the search; changed in place.
-        parts: Losses, cost penalty and processes.
         weight_batch: Pairs that train the weights.
         architecture_batch: Pairs that score the architecture; None in the warm-up of a search without a task network.
 

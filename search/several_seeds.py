@@ -150,7 +150,12 @@ def _spread(values: Collection[float]) -> tuple[float, float]:
 
 
 def print_seeds(result: SearchResult) -> None:
-    """Print a table with a row for each seed, the agreement of the seeds, and the best one."""
+    """Print a table with a row for each seed, the agreement of the seeds, and the best one.
+
+    Example:
+        >>> from timfuse.search import SearchConfig, print_seeds, search
+        >>> print_seeds(search(SearchConfig(seeds=3)))  # doctest: +SKIP
+    """
     figures = {seed: _figures(genotype) for seed, genotype in result.genotypes.items()}
     titles = ["seed", *(f"cell {index} ({cell.kind})" for index, cell in enumerate(result.genotype.cells, start=1))]
     rows = []
