@@ -70,7 +70,6 @@ class Loop:
         """Compare config and data of all processes, and open the run folder.
 
         Args:
-            pairs: Number of pairs that this process sees.
             fingerprint: Returns a text that differs if a pair or its purpose differs. It is called only where there
                 are several processes.
             harmless: Dotted config keys beside `HARMLESS` that may differ on resuming.
@@ -96,9 +95,6 @@ class Loop:
 
     def start(self, state: State) -> None:
         """Load the state from the checkpoint, or else copy that of the first process.
-
-        Args:
-            state: The freshly prepared state; changed in place.
 
         Raises:
             UserError: If the checkpoint is damaged or does not fit the state.
@@ -248,8 +244,6 @@ def open_loop(config: Section, *, resume: bool = False, overwrite: bool = False)
 
     Args:
         config: The resolved config, with `run` and `device`.
-        resume: Whether to go on with the run in the folder.
-        overwrite: Whether to replace the run in the folder.
 
     Yields:
         The loop; folder, history and progress are closed when the block ends.
