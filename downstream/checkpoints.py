@@ -64,15 +64,10 @@ def find_checkpoint(source: str | Path) -> tuple[Path, dict[str, Any]]:
 
 
 def make_config(content: Mapping[str, Any], families: Collection[str], source: str | Path) -> "PreTrainedConfig":
-    """Build and check a configuration.
+    """Build and check a configuration from plain data, as in `config.json`, for images of any size.
 
     Args:
-        content: Plain data, as in `config.json`.
         families: Values of `model_type` that are accepted.
-        source: Name of the network for error messages.
-
-    Returns:
-        The configuration, for images of any size.
 
     Raises:
         UserError: If the network is of another family, or the configuration is not valid.

@@ -49,8 +49,6 @@ def score_detections(
     """Score a detector on a set of images by the rules of COCO.
 
     Args:
-        predictions: Detections of each image, possibly none.
-        truths: Labels of each image, possibly none.
         classes: Class names, to which the positions in `predictions` and `truths` refer.
         sizes: Height and width of each image in pixels.
 

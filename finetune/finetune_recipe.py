@@ -63,9 +63,6 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
         resume: Whether to go on from the run's checkpoint. The result is the same to the bit.
         overwrite: Whether to replace the run in the folder.
 
-    Returns:
-        The scores of the best weights, and how the fusion loss changed.
-
     Raises:
         UserError: If the config, the data, the device or the run folder cannot be used, or a loss is not finite.
 

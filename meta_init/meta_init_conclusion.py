@@ -51,7 +51,6 @@ def conclude(
     Args:
         network: The network on its device; its weights are replaced by the best ones.
         tasks: All tasks, including those that were held out.
-        best_step: The step of the best weights, from 0.
     """
     run = config.run
     load_into(network, run)
@@ -89,8 +88,6 @@ def described(
 
     Args:
         tasks: The tasks that are trained on.
-        best_step: The step of the weights, from 0.
-        scores: The losses of the weights by task.
     """
     return config.described(
         genotype,

@@ -65,7 +65,6 @@ class EpisodeDataSection(DataSection):
         """Open the pairs of a task; every file is read once and checked.
 
         Args:
-            name: Name of the task, such as "mri-ct".
             seed: Seed of the run, which decides the split and the synthetic pairs.
             roots: Folders of the pairs, which replace the folders of the section.
 

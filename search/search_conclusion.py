@@ -159,13 +159,7 @@ def probabilities_by_name(probabilities: Tensor, operators: Sequence[str]) -> di
 
 
 def status(row: Row, probabilities: Tensor, operators: Sequence[str]) -> str:
-    """Write the loss and the most probable operator of each edge, for the progress of a search.
-
-    Args:
-        row: Row of the step in the history.
-        probabilities: Operator probabilities, (cells, steps, candidates).
-        operators: Ids of the candidates, in the order of their probabilities.
-    """
+    """Write the loss and the most probable operator of each edge, for the progress of a search."""
     values, indices = probabilities.flatten(0, 1).max(-1)
     leaders = (f"{operators[i]} {p:.2f}" for p, i in zip(values.tolist(), indices.tolist(), strict=True))
     return f"loss {row['inner_loss']:.4f}, leading: {' | '.join(leaders)}"

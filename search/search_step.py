@@ -34,11 +34,7 @@ def search_step(
 
     Args:
         state: The state of the search; changed in place.
-        weight_batch: Pairs that train the weights.
         architecture_batch: Pairs that score the architecture; None in the warm-up of a search without a task network.
-
-    Returns:
-        The row of the history.
     """
     settings, scorer = config.search, state.scorer
     searching = architecture_batch is not None and (scorer is None or state.step >= settings.warmup)

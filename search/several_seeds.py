@@ -77,10 +77,8 @@ def search_seeds(
     differ. With a downstream task, the outer loss of each search is the loss of its own task network.
 
     Args:
-        config: Config of all searches; `config.run` is the folder.
         search_once: Function that searches with one config; it takes `resume`.
         resume: Whether to go on with stopped searches. Finished ones are kept, and `config.seeds` may have changed.
-        overwrite: Whether to replace the searches in the folder.
 
     Raises:
         UserError: As for `search`, or if the folder holds a single search.

@@ -87,9 +87,6 @@ class Front:
 def short_names(keys: Collection[str]) -> dict[str, str]:
     """Shorten dotted keys to their last parts, as far as they stay different.
 
-    Returns:
-        The short name of each key.
-
     Example:
         >>> list(short_names(["search.space.channels", "search.search.outer_loss.edges", "train.loss.edges"]).values())
         ['channels', 'outer_loss.edges', 'loss.edges']
