@@ -74,7 +74,7 @@ def adapt_and_score(
     steps: Collection[int],
     progress: Progress | None = None,
 ) -> Curve:
-    """Adapt a network in place, and return its query loss in evaluation mode after each of some numbers of steps."""
+    """Adapt a network in place; return its query loss in evaluation mode after each number of steps in `steps`."""
     loss, training = partial(pair_loss, fusion_loss), network.training
     optimizer = adaptation.build_optimizer()
     curve: Curve = {}

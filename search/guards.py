@@ -38,7 +38,7 @@ class Guards:
         self.given: list[str] = []
 
     def observe(self, step: int, inner_loss: float, probabilities: Tensor) -> list[str]:
-        """Check the finite inner loss and the noiseless probabilities of a step, and return new warnings of one line."""
+        """Check the finite loss and the noiseless probabilities of a step, and return new warnings, one line each."""
         new = [self._divergence(step, inner_loss)]
         if step >= self._warmup:
             new += [self._collapse(step, probabilities), self._entropy(step, probabilities)]
