@@ -1,6 +1,7 @@
 # make demo   find, meta-train, adapt, finetune and use networks on synthetic pairs; ends with fused images and a page
 # make dev    a development environment in .venv: the package from this folder, with the test tools
 # make test   build the wheel, install it into .venv-test and test what was installed
+# make test-rounding   the tests of what processors round differently, with other instructions than this one's best
 # make lint   style and types, with the tools of .venv-test
 # make clean  remove everything that was built here; runs/ stays
 
@@ -15,7 +16,7 @@ SOURCES := $(shell find . -path './.*' -prune -o -path ./tests -prune -o -path .
 # The tests are about what is installed, not about what happens to lie on the path.
 unexport PYTHONPATH
 
-.PHONY: demo dev test lint clean
+.PHONY: demo dev test test-rounding lint clean
 
 # The pairs that are fused are not among those that the network was found and trained on.
 demo: .venv/.installed
@@ -37,7 +38,15 @@ dev: .venv/.developed
 
 # Two processes of tests at a time, each with one thread; the tests of a file share what they prepare.
 test: .venv-test/.installed
-	.venv-test/bin/pytest --numprocesses 2 --dist loadfile
+	.venv-test/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# What a processor with AVX-512 rounds differently is also tested with AVX2; elsewhere with the plainest instructions.
+test-rounding: .venv-test/.installed
+	if grep -qm 1 avx512f /proc/cpuinfo; then \
+		export ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2; \
+	else \
+		export ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41; \
+	fi; .venv-test/bin/pytest --numprocesses 2 --dist load -m rounding
 
 # The root of the repository is the package, so mypy is shown a folder that holds it under its name.
 lint: .venv-test/.installed

@@ -96,7 +96,7 @@ def adapt(config: "AdaptConfig", overwrite: Overwrite = False) -> None:
 
 @takes_config("finetune")
 def finetune(config: "FinetuneConfig", resume: Resume = False, overwrite: Overwrite = False) -> None:
-    """Adapt a trained network to your pairs, and to detection or segmentation if asked.
+    """Adapt a network to pairs, and to detection or segmentation.
 
     The network that detects or segments is trained with it.
     """

@@ -28,9 +28,10 @@ def mutual_information(fused: Tensor, sources: Tensor) -> Tensor:
     """
     count, pixels = len(fused), fused[0].numel()
     level = (fused.clamp(0, 1) * (_BINS - 1)).flatten(1)  # (N, HW)
-    below = level.detach().floor().clamp(max=_BINS - 2)
+    # A level that is not a number has a bin, and makes its share and so the result not a number.
+    below = level.detach().floor().nan_to_num(0).clamp(max=_BINS - 2)
     share = level - below  # share of the upper bin
-    rows = (sources.detach().clamp(0, 1) * (_BINS - 1)).round().long().flatten(2)  # (K, N, HW)
+    rows = (sources.detach().clamp(0, 1) * (_BINS - 1)).round().nan_to_num(0).long().flatten(2)  # (K, N, HW)
     image = torch.arange(len(sources) * count, device=fused.device).view(-1, count, 1)
     cells = (image * _BINS + rows) * _BINS + below.long()  # (K, N, HW)
     joint = torch.zeros(image.numel() * _BINS**2, dtype=fused.dtype, device=fused.device)

@@ -1,3 +1,4 @@
+import re
 from functools import reduce
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from timfuse.runtime.config_text import commented_yaml
 from timfuse.runtime.weights import save_weights
 from timfuse.search import SearchConfig, search
 from timfuse.training import TrainConfig, train
-from timfuse.tuning import TuneConfig, show, tune
+from timfuse.tuning import TuneConfig
 
 CONFIGS = sorted((Path(timfuse.__file__).parent / "configs").glob("*.yaml"))
 SEARCHES = [path for path in CONFIGS if path.stem.startswith("search")]
@@ -26,6 +27,11 @@ TRAININGS = [path for path in CONFIGS if path.stem.startswith("train")]
 FINETUNINGS = [path for path in CONFIGS if path.stem.startswith("finetune")]
 INITIALISATIONS = [path for path in CONFIGS if path.stem.startswith("meta-init")]
 STUDIES = [path for path in CONFIGS if path.stem.startswith("tune")]
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+README_CONFIGS = {
+    name or command
+    for command, name in re.findall(r"^timfuse ([a-z-]+)(?:.*--config ([a-z-]+))?", README, re.MULTILINE)
+}
 MODELS = {
     **dict.fromkeys(SEARCHES, SearchConfig),
     **dict.fromkeys(TRAININGS, TrainConfig),
@@ -35,6 +41,11 @@ MODELS = {
 }
 # What the commands run by default. The one of `tune` names losses and leaves out what its trials decide.
 WRITTEN_OUT = [path for path in CONFIGS if path.stem in ("search", "train", "meta-init", "finetune")]
+
+
+def without_those_of_the_readme(configs):
+    """Leave out the configs that the README's commands use, since those are run in test_readme.py."""
+    return [path for path in configs if path.stem not in README_CONFIGS]
 
 
 @pytest.fixture(autouse=True)
@@ -123,7 +134,7 @@ def test_a_shipped_search_space_can_be_built(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", without_those_of_the_readme(SEARCHES), ids=lambda path: path.stem)
 def test_a_shipped_search_runs(path, tmp_path):
     settings = [
         f"run={tmp_path / 'run'}",
@@ -170,14 +181,13 @@ def test_the_shipped_trainings_run(tmp_path, monkeypatch):
         ("train-ivif", "genotype=runs/demo/search"),
         ("train-demo", "init=runs/train-ivif"),
         ("train-refine-ivif",),
-        ("train",),
     ):
         config = load_config(TrainConfig, Path(name), [*settings, *more])
         assert train(config).best_step == 0
         assert (config.run / "weights.safetensors").is_file()
 
 
-@pytest.mark.parametrize("path", FINETUNINGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", without_those_of_the_readme(FINETUNINGS), ids=lambda path: path.stem)
 def test_a_shipped_finetuning_runs(path, tmp_path):
     pytest.importorskip("faster_coco_eval")
     pytest.importorskip("transformers")
@@ -200,7 +210,7 @@ def test_a_shipped_finetuning_runs(path, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", INITIALISATIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", without_those_of_the_readme(INITIALISATIONS), ids=lambda path: path.stem)
 def test_a_shipped_meta_initialisation_runs(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     genotype = Genotype("demo", "infrared-visible", "fusion", 4, (CellGenotype("successive", ("residual_k3_d1",)),))
@@ -220,27 +230,6 @@ def test_a_shipped_meta_initialisation_runs(path, tmp_path, monkeypatch):
     assert set(config.used_tasks) == set(TASKS)
     assert set(meta_initialise(config).curves) == set(TASKS)
     assert (config.run / "rates.yaml").is_file()
-
-
-@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_a_shipped_study_runs(path, tmp_path):
-    settings = [
-        f"run={tmp_path / 'run'}",
-        "device=cpu",
-        "data.synthetic_pairs=4",
-        "search.data.crop=24",
-        "search.search.steps=2",
-        "search.search.warmup=1",
-        "search.cost.height=32",
-        "search.cost.width=32",
-        "train.data.crop=24",
-        "train.train.steps=1",
-        "train.train.warmup=0",
-    ]
-    config = load_config(TuneConfig, path, settings)
-    tune(config, 1)
-    (point,) = show(config).best
-    assert point.settings.keys() == config.vary.keys()
 
 
 def test_the_folders_of_the_shipped_meta_initialisation_are_there(shared):

@@ -27,6 +27,8 @@ from .tiny_runs import (
     write_networks,
 )
 
+pytestmark = pytest.mark.rounding
+
 # At a higher rate a detector enlarges rounding errors as quickly as it learns.
 SLOW = {**DETECTION, "learning_rate": 5e-4}
 STRATEGIES = ("fusion", "frozen", "joint", "lagrangian", "learned_loss", "detfusion")

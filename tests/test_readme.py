@@ -15,6 +15,8 @@ from timfuse.meta_init import MetaInitConfig
 from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
 
+pytestmark = pytest.mark.slow
+
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [

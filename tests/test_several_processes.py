@@ -125,7 +125,7 @@ ESTIMATORS = {
 }
 OPERATORS = ["residual_k3_d1", "separable_k3", "channel_attention_k3"]
 FOUR = {"batch_size": 4}
-SEARCH, TRAIN = (10, 20), (2, 4)  # steps at which runs of several processes are stopped, and all steps
+SEARCH, TRAIN = (6, 10), (2, 4)  # steps at which runs of several processes are stopped, and all steps
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_two_processes_give_what_one_gives_who_then_goes_on(program, networks, t
         yield tiny_training(folder / "train", networks, train={"steps": 4})
         refine = {"genotype": str(networks / "refine.yaml"), "first_stage": str(first.run)}
         yield tiny_training(folder / "train-refine", networks, **refine, train={"steps": 4})
-        settings = {"steps": 20, "validate_every": 10}
+        settings = {"steps": SEARCH[1], "validate_every": 5}
         for estimator, options in ESTIMATORS.items():
             yield tiny_search(
                 folder / f"search-{estimator}",
@@ -204,7 +204,7 @@ def test_two_processes_give_what_one_gives_who_then_goes_on(program, networks, t
     assert codes == [0], lines
     for first, second in zip(alone, together, strict=True):
         states = [load_checkpoint(config.run / "checkpoint.pt")["state"] for config in (first, second)]
-        assert states[0]["step"] == (20 if "search" in first.run.name else 4)
+        assert states[0]["step"] == (SEARCH if "search" in first.run.name else TRAIN)[1]
         assert_close(*states, 1e-10, first.run.name)
         assert_close(*(read_history(config.run / "history.jsonl") for config in (first, second)), 1e-8, first.run.name)
         if "logits" in states[0]:
@@ -241,7 +241,7 @@ def test_a_value_that_is_not_finite_in_one_process_ends_all(program, networks, t
     assert outputs[1] == "SystemExit: 2\n" * len(configs)
 
 
-META = {"pretrain": 2, "steps": 20, "rate_learning_rate": 0.1, "checkpoint_every": 1000}
+META = {"pretrain": 2, "steps": 8, "rate_learning_rate": 0.1, "checkpoint_every": 1000}
 
 
 def test_several_processes_initialise_to_the_bit_as_one_also_where_their_number_changes(networks, tmp_path):

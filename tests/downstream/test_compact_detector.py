@@ -185,6 +185,7 @@ def test_bad_widths(width):
         CompactDetector.from_specification({"classes": ["person"], "width": width})
 
 
+@pytest.mark.rounding
 @pytest.mark.slow
 def test_ten_scenes_are_learnt_by_heart():
     scenes = [make_scene(seed) for seed in range(10, 20)]

@@ -294,6 +294,7 @@ def test_what_lies_in_the_padding_is_cut_off():
     assert found.boxes.tolist() == [[16, 36, 48, 40]] * 3
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("family", ["rt_detr", "d_fine", "detr"])
 def test_learning_lowers_the_loss(opened, family):
     scenes = [make_scene(seed, height=96, width=96) for seed in (0, 1)]

@@ -133,6 +133,7 @@ def test_padding_does_not_move_the_classes():
     torch.testing.assert_close(cut, logits_of(segmenter, images)[..., :40, :70])
 
 
+@pytest.mark.rounding
 def test_two_scenes_are_learnt():
     pytest.importorskip("torchmetrics")
     scenes = [make_scene(seed, height=96, width=96) for seed in (0, 1)]

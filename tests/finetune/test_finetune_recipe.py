@@ -214,6 +214,7 @@ def test_frozen_leaves_the_network_as_it_was_to_the_bit(tiny, started, images):
     assert done.scores["mean"]["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-6)
 
 
+@pytest.mark.rounding
 def test_frozen_learns_on_a_folder_of_images(tiny, scenes, tmp_path):
     shutil.copytree(scenes / "ir", tmp_path / "images")
     runs = {}
@@ -230,6 +231,7 @@ def test_frozen_learns_on_a_folder_of_images(tiny, scenes, tmp_path):
     assert folder[0] == pytest.approx(first[0], nan_ok=True)
 
 
+@pytest.mark.rounding
 def test_the_network_starts_from_init_and_learns(tiny, started):
     config = tiny(guidance={"strategy": "joint"}, train=SHORT, init=str(started), genotype=None)
     finetune(config)

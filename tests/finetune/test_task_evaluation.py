@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from timfuse.data import write_scenes
 from timfuse.downstream import load_guiding_detectors
@@ -16,7 +17,6 @@ from timfuse.finetune import (
     MethodScores,
     evaluate_task,
     finetune,
-    finetune_recipe,
     task_evaluation,
 )
 from timfuse.finetune.task_evaluation import columns_of, markdown, shown
@@ -27,6 +27,8 @@ from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.run_files import CONFIG_FILE
 from timfuse.runtime.weights import load_into
+
+pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
 SCORES = ["AP50", "AP75", "mAP", "AP50 person", "AP50 bicycle", "AP50 car", "loss"]
@@ -197,17 +199,24 @@ def test_what_was_trained_to_compare_is_the_same_harness_on_other_images(evaluat
     assert _config(output / "copies-seed0").guidance.images == str(copies.resolve())
 
 
-def test_a_second_evaluation_trains_nothing(evaluated, output, runs, copies, scenes, monkeypatch):
-    monkeypatch.setattr(finetune_recipe, "_step", lambda *arguments: pytest.fail("a step was trained"))
+@pytest.fixture
+def steps():
+    """The optimisers that made a step, one entry for each."""
+    made = []
+    handle = register_optimizer_step_post_hook(lambda optimizer, *arguments: made.append(optimizer))
+    yield made
+    handle.remove()
+
+
+def test_a_second_evaluation_trains_nothing(evaluated, output, runs, copies, scenes, steps):
     again = evaluate_task(runs, scenes, output, fused={"copies": copies})
+    assert steps == []
     assert_same_scores(again, evaluated)
 
 
-def test_a_training_that_was_stopped_goes_on(evaluated, output, runs, monkeypatch):
+def test_a_training_that_was_stopped_goes_on(evaluated, output, runs, steps):
     folder = output.with_name("stopped")
     shutil.copytree(output, folder)
-    steps, step = [], finetune_recipe._step
-    monkeypatch.setattr(finetune_recipe, "_step", lambda *arguments: steps.append(1) or step(*arguments))
     for name in ("checkpoint.pt", "genotype.yaml", "history.jsonl"):
         (folder / "visible-seed1" / name).unlink()
     again = evaluate_task(runs[:2], None, folder)
@@ -215,9 +224,9 @@ def test_a_training_that_was_stopped_goes_on(evaluated, output, runs, monkeypatc
     assert_same_scores(again, [method for method in evaluated if method.name not in ("copies", "guided")])
 
 
-def test_runs_alone(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune_recipe, "_step", lambda *arguments: pytest.fail("a step was trained"))
+def test_runs_alone(runs, tmp_path, steps):
     one, two = evaluate_task([runs[2], runs[1]], None, tmp_path / "out", baselines=False)
+    assert steps == []
     # A single run keeps its whole name, and the first run's loss goes for the second.
     assert [(method.name, method.seeds) for method in (one, two)] == [("guided", (0,)), ("joint-seed1", (1,))]
     metrics = load_genotype(runs[1]).provenance["metrics"]["best"]["mean"]

@@ -191,6 +191,7 @@ def test_what_comes_out_fuses_and_can_be_started_from(tiny, finished):
     assert all(torch.allclose(end[name], start[name], atol=1e-9) for name in learnt)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("algorithm", META_GRADIENTS)
 def test_every_algorithm_learns_to_adapt_and_its_rates_where_their_gradient_is_known(tiny, algorithm):
     # The best of several validations, since the last one alone hangs on rounding in imaml.

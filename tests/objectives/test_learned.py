@@ -79,6 +79,7 @@ def test_the_gradient_reaches_every_parameter():
         optimizer.step()
 
 
+@pytest.mark.rounding
 def test_learning_draws_the_loss_to_the_source_that_is_wanted():
     first, second = pair(5)
     torch.manual_seed(0)

@@ -110,3 +110,12 @@ def test_what_is_poor_in_correlation_and_information_counts_more(pair: tuple[Ten
     torch.testing.assert_close(terms["differences"], (2 - QUALITIES["SCD"](fused, first, second)).square().mean())
     information = QUALITIES["MI"](fused, first, second)
     torch.testing.assert_close(terms["information"], -torch.log(information + 0.01).mean())
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_is_not_a_number_stays_that(place):
+    images = [*torch.rand(2, 1, 1, 8, 8)]
+    images[place][0, 0, 2, 3] = math.nan
+    fused, source = (image.requires_grad_() for image in images)
+    value = mutual_information(fused, source[None])
+    assert value.isnan().item() == (place == 0)  # sources are checked when they are read
