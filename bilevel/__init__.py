@@ -13,15 +13,15 @@ Here the weight decay of a ridge regression is learned on validation data while 
 >>> x, truth = torch.randn(60, 20), torch.randn(20, 1)
 >>> y = x @ truth + 3 * torch.randn(60, 1)
 >>> training, validation = (x[:30], y[:30]), (x[30:], y[30:])
->>> model, log_decay = torch.nn.Linear(20, 1, bias=False), torch.tensor(-5.0, requires_grad=True)
+>>> model, log_decay = torch.nn.Linear(20, 1, bias=False), torch.tensor(0.0, requires_grad=True)
 >>> def outer_loss(model, batch):
 ...     return mse_loss(model(batch[0]), batch[1])
 >>> def inner_loss(model, batch):
 ...     return outer_loss(model, batch) + log_decay.exp() * model.weight.square().sum()
 >>> problem = BilevelProblem(model, [log_decay], outer_loss, inner_loss)
->>> optimizer = torch.optim.Adam([log_decay, model.weight], lr=0.03)
->>> for _ in range(500):
-...     estimate = conjugate_gradient(problem, validation, training, iterations=20)
+>>> optimizer = torch.optim.Adam([log_decay, model.weight], lr=0.1)
+>>> for _ in range(200):
+...     estimate = conjugate_gradient(problem, validation, training, iterations=5)
 ...     log_decay.grad, model.weight.grad = *estimate.outer, *estimate.inner
 ...     optimizer.step()
 >>> print(f"weight decay {log_decay.exp():.1f}, validation loss {outer_loss(model, validation):.1f}")

@@ -102,9 +102,6 @@ def adapt(module: nn.Module, loss: Loss, support: Iterable[Any], optimizer: torc
 def restored(module: nn.Module) -> Iterator[list[Tensor]]:
     """Restore a module's weights, `.grad` and buffers at the end of a `with` block.
 
-    Args:
-        module: Module that may be trained within the block.
-
     Yields:
         Copies of the weights that require grad, as they are at the start of the block.
 

@@ -6,11 +6,7 @@ from ..runtime.errors import UserError
 
 
 def refuse_compiled(module: nn.Module) -> None:
-    """Raise an error if a part of the module is compiled, because torch.compile does not support double backward.
-
-    Raises:
-        UserError: If a part is compiled; the message names it.
-    """
+    """Raise a `UserError` if a part of the module is compiled: torch.compile does not support double backward."""
     for name, part in module.named_modules():
         # `torch.compile(module)` wraps, `module.compile()` keeps the class and sets an attribute.
         if hasattr(part, "_orig_mod") or part._compiled_call_impl is not None:

@@ -29,9 +29,6 @@ def conjugate_gradient(
     backward passes, at most ``iterations`` Hessian products and one mixed product.
 
     Args:
-        problem: The bilevel problem at its current a and w.
-        outer_batch: Batch on which the outer loss is evaluated.
-        inner_batch: Batch on which the inner loss is evaluated.
         iterations: Largest number of Hessian products, >= 0.
         damping: Multiple of the identity that is added to f_ww, >= 0.
         tolerance: Relative residual |F_w - H q| / |F_w| at which the iteration stops, >= 0.

@@ -25,9 +25,6 @@ def finite_difference(
     The error of the difference is O(h²). The cost is four forward and four backward passes, and one copy of w.
 
     Args:
-        problem: The bilevel problem at its current a and w.
-        outer_batch: Batch on which the outer loss is evaluated.
-        inner_batch: Batch on which the inner loss is evaluated.
         learning_rate: Size lr of the inner gradient step, > 0.
         step: Distance of w+ and w- from w, > 0.
 

@@ -14,8 +14,6 @@ def first_order(problem: BilevelProblem, outer_batch: Any, inner_batch: Any) -> 
     The cost is one forward and one backward pass.
 
     Args:
-        problem: The bilevel problem at its current a and w.
-        outer_batch: Batch on which the outer loss is evaluated.
         inner_batch: Not used, since every estimator has the same signature.
 
     Returns:

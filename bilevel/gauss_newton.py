@@ -27,9 +27,6 @@ def gauss_newton(
     makes c independent of the common scale of both losses. The cost is two forward and two backward passes.
 
     Args:
-        problem: The bilevel problem at its current a and w.
-        outer_batch: Batch on which the outer loss is evaluated.
-        inner_batch: Batch on which the inner loss is evaluated.
         epsilon: Relative damping, >= 0. It bounds |c| by 1 / epsilon.
         clip: Bound on |c|, > 0. Near the inner optimum, c grows like 1 / |f_w| and the formula no longer holds.
 

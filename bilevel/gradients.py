@@ -16,7 +16,6 @@ def loss_and_gradient(loss: Tensor, variables: Sequence[Tensor], average: Averag
     Args:
         loss: Loss of the local part of the batch, a scalar. Its graph is freed.
         variables: Leaf tensors; the gradient by a variable that the loss does not depend on is zero.
-        average: Mean over the processes, as in `BilevelProblem`. It is called once.
 
     Returns:
         The mean loss and the mean gradient, both without a graph.

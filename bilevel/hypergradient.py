@@ -48,14 +48,8 @@ def make_hypergradient(
     """Check the numbers of one estimate and collect its diagnostics, with a single transfer from the device.
 
     Args:
-        F: Value of the outer loss, a scalar.
         F_a: Direct part of the hypergradient, the fallback where ``G`` is not finite.
         G: Hypergradient, one tensor for each outer parameter.
-        F_w: Gradient of the outer loss by the inner variables, flat.
-        f: Value of the inner loss, a scalar.
-        f_w: Gradient of the inner loss by the inner variables, flat.
-        inner: The same gradient in the shapes of the inner variables.
-        extra: Diagnostics of the estimator, which are passed on unchanged.
 
     Raises:
         NonFiniteError: If a loss or one of F_a, F_w, f_w is not finite; names the first such quantity.

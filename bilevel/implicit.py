@@ -24,9 +24,6 @@ def implicit_hypergradient(
     Hessian products are exact. They and the mixed product share the graph of f_w, which is computed once.
 
     Args:
-        problem: The bilevel problem at its current a and w.
-        outer_batch: Batch on which the outer loss is evaluated.
-        inner_batch: Batch on which the inner loss is evaluated.
         damping: Multiple of the identity that is added to f_ww, >= 0.
         solve: Function of the product v -> (f_ww + damping I) v and of F_w. It returns q and its diagnostics; all
             vectors are flat.

@@ -25,11 +25,6 @@ class InnerLoop:
 
     The function `inner_loop` makes it.
 
-    Args:
-        module: Module with the initial weights.
-        optimizer: Optimiser that defines the steps.
-        average: Mean of the gradients over the processes, as in `BilevelProblem`.
-
     Attributes:
         module: The copy, with weights and buffers of its own. Losses are evaluated with it.
 
@@ -100,12 +95,8 @@ def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer, average: Ave
     have to be taken within it.
 
     Args:
-        module: Module with the initial weights.
         optimizer: Optimiser, `torch.optim.SGD` or `Adam`, of the parameters that change; others stay fixed.
         average: Mean of the gradients of each step over the processes, as in `BilevelProblem`.
-
-    Yields:
-        The loop, which holds the copy.
 
     Raises:
         UserError: If the module or the optimiser is of a kind whose steps would be wrong.

@@ -25,9 +25,6 @@ def isolated(problem: BilevelProblem) -> Iterator[Evaluate]:
     Every evaluation starts from the same random state and from a fresh copy of the buffers. Because a pass writes only
     to its copy, its graph stays valid whatever the next pass does. Gradients are enabled within the block.
 
-    Args:
-        problem: The bilevel problem whose module is evaluated.
-
     Yields:
         The function that evaluates a loss.
     """

@@ -27,9 +27,6 @@ def neumann(
     and two backward passes, ``terms`` Hessian products and one mixed product.
 
     Args:
-        problem: The bilevel problem at its current a and w.
-        outer_batch: Batch on which the outer loss is evaluated.
-        inner_batch: Batch on which the inner loss is evaluated.
         learning_rate: Scale lr of the series, > 0 and below 2 over the largest eigenvalue of H.
         terms: Number of Hessian products, >= 0.
         damping: Multiple of the identity that is added to f_ww, >= 0.

@@ -18,9 +18,7 @@ def check_estimator_options(estimator: Estimator, options: Mapping[str, int | fl
     """Check that an estimator has these settings.
 
     Args:
-        estimator: Name of the estimator, a key of `ESTIMATORS`.
         options: Settings of the estimator by name, numbers >= 0.
-        key: Config key of the settings, for the error.
 
     Raises:
         UserError: If the estimator has no such setting, or a value is not a number of the right kind.
@@ -41,13 +39,9 @@ def complete_options(
     """Add the learning rate of the inner steps to the settings of an estimator that models these steps.
 
     Args:
-        estimator: Name of the estimator, a key of `ESTIMATORS`.
         options: Settings of the estimator by name. A learning rate among them takes precedence.
         learning_rate: Learning rate of the inner steps, > 0.
         weights: Inner variables, for an estimator that takes an optimiser.
-
-    Returns:
-        The keyword arguments for the estimator.
     """
     completed: dict[str, Any] = dict(options)
     parameters = inspect.signature(ESTIMATORS[estimator]).parameters

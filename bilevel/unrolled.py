@@ -26,9 +26,6 @@ def unrolled(
     The cost is K + 1 forward and backward passes, one backward pass through all steps, and memory for K graphs.
 
     Args:
-        problem: The bilevel problem at its current a and w.
-        outer_batch: Batch on which the outer loss is evaluated.
-        inner_batch: Batch on which the inner loss is evaluated, the same at every step.
         optimizer: Optimiser of the module's parameters, `torch.optim.SGD` or `Adam`. The steps start from its settings
             and its state, which stay unchanged. Default: gradient descent with learning rate 0.01.
         steps: Number K of inner steps, >= 1.

@@ -17,11 +17,7 @@ _BUDGET = re.compile(
 
 @dataclass(frozen=True)
 class Budget:
-    """A bound on the cost of a network.
-
-    Args:
-        text: The budget as the user wrote it.
-        kind: What is bounded, and the unit of `amount`.
+    """A bound on the cost of a network: the text of the user, its kind, and the amount in the unit of the kind.
 
     Example:
         >>> Budget("5kparams", "params", 5000.0) == parse_budget("5kparams")

@@ -64,10 +64,6 @@ def open_cost_penalty(
 ) -> CostPenalty | None:
     """Measure and count what the penalty needs.
 
-    Args:
-        weight: As in `CostPenalty`, like `budget` and `budget_weight`.
-        table: Measurements to reuse; None for those in the cache of the device.
-
     Returns:
         The penalty, or None where neither a weight nor a budget asks for one.
 

@@ -16,11 +16,7 @@ from .latency import ForwardPass, measure
 
 @dataclass(frozen=True)
 class DeploymentTarget:
-    """A device, and the size of the images that networks are to fuse on it.
-
-    Args:
-        height: Height of the images, in pixels.
-        width: Width of the images, in pixels.
+    """A device, and the size in pixels of the images that networks are to fuse on it.
 
     Example:
         >>> DeploymentTarget(480, 640, torch.device("cpu")).cost("params", nn.Linear(3, 1))

@@ -16,9 +16,6 @@ from .search_space import SearchSpace
 def check_feasible(space: SearchSpace, budget: Budget, model: CostModel, target: DeploymentTarget) -> None:
     """Check that the cheapest network of a search space meets the budget.
 
-    Args:
-        model: Of the costs of the space, in the unit of the budget.
-
     Raises:
         UserError: If even the cheapest network is above the budget. The message says which setting would help.
 
@@ -39,9 +36,6 @@ def check_feasible(space: SearchSpace, budget: Budget, model: CostModel, target:
 
 def suggest_setting(space: SearchSpace, budget: Budget, model: CostModel, target: DeploymentTarget) -> str:
     """Name the gentlest change of the space that meets the budget, or the least cost that any change reaches.
-
-    Args:
-        model: Of the costs of the space, in the unit of the budget.
 
     Example:
         >>> import torch

@@ -22,10 +22,6 @@ def measure(passes: Sequence[ForwardPass], device: torch.device, progress: Progr
     Every round visits each pass: one run that does not count, then a few of which the fastest counts. The result is the
     median of the rounds. A pass that takes seconds runs once.
 
-    Args:
-        passes: These run in inference mode.
-        progress: Advances `ROUNDS` times for each pass.
-
     Returns:
         Milliseconds of each, to the tenth of a microsecond.
     """

@@ -64,7 +64,6 @@ def check_latency_prediction(
     """Predict and measure networks drawn uniformly from a search space.
 
     Args:
-        networks: The size of the sample, at least 2.
         fresh: Whether to measure the parts anew that the cache has.
 
     Raises:

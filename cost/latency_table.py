@@ -25,10 +25,7 @@ def latency_table_path(device: torch.device) -> Path:
 
 
 def load_latency_table(path: Path, device: torch.device) -> LatencyTable:
-    """Read a table; a file that does not exist is an empty table.
-
-    Args:
-        device: The device that the table must have been measured on.
+    """Read a table that was measured on a device; a file that does not exist is an empty table.
 
     Raises:
         UserError: If the file is damaged or belongs to another device.
@@ -68,10 +65,7 @@ def save_latency_table(path: Path, table: LatencyTable, device: torch.device) ->
 
 
 def merge_latency_table(path: Path, measured: LatencyTable, device: torch.device) -> None:
-    """Put measurements into a table that other processes may change at the same time.
-
-    Args:
-        measured: These replace older measurements of the same parts.
+    """Put measurements into a table, in place of older ones; other processes may change it at the same time.
 
     Raises:
         UserError: If the file cannot be read or written.

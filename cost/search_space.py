@@ -15,9 +15,6 @@ class SearchSpace:
     Args:
         channels: Feature maps between stem and head, even.
         cells: The kind of each cell, a key of `CELL_KINDS`.
-        steps: The number of operators in each cell.
-        operators: The candidates, by their ids.
-        norm: As in `Genotype`, like `stem` and `head`.
 
     Example:
         >>> space = SearchSpace(4, ("successive",), 2, ("identity", "dense_k3_d1"))

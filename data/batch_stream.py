@@ -30,16 +30,12 @@ def cut_crops(
     upright: bool = False,
     ranks: Ranks = ALONE,
 ) -> PairBatch:
-    """Cut one random window out of each pair, with its labels where the source has any.
+    """Cut one random window out of each of N pairs, with its labels where the source has any.
 
     Args:
-        pairs: Positions of N pairs in `source`.
         crop: Height and width of the crops in pixels.
         rng: The generator that draws the windows; see `Window.draw` for `scale` and `upright`.
         ranks: The processes that share the pairs; each draws all windows and cuts its own.
-
-    Returns:
-        The batch, in the order of `pairs`.
     """
     windows = [(index, Window.draw(*source.size(index), crop, rng, scale=scale, upright=upright)) for index in pairs]
     own = ranks.share(windows)
@@ -153,8 +149,6 @@ def stream_batches(stream: Dataset[T], start: int, stop: int, workers: int = 0) 
 
     Args:
         stream: A data set whose item `step` is the batch of that step, such as a `BatchStream`.
-        start: The first step; a resumed run passes the step at which it was stopped.
-        stop: The step after the last one.
         workers: Processes that prepare items ahead; 0 prepares them in this process. The items are the same.
 
     Raises:

@@ -18,12 +18,6 @@ _ROUNDING = 0.1  # pixels; values of few decimals put a box that ends at the bor
 def find_boxes(root: Path, names: Sequence[str]) -> list[Path]:
     """Find the box file of each pair: `boxes/NAME.txt`, or `labels/NAME.txt` where there is no folder `boxes`.
 
-    Args:
-        names: Names of the pairs; files of other names are ignored.
-
-    Returns:
-        The file of each pair, in the order of `names`.
-
     Raises:
         UserError: If there is no folder of boxes, or a pair has no file in it.
     """
@@ -47,9 +41,6 @@ def read_boxes(path: Path, classes: int, *, height: int, width: int) -> tuple[Ob
 
     Args:
         path: The text file; it is empty for an image without objects, and empty lines are skipped.
-        classes: Number of classes in the data set.
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
 
     Returns:
         The objects, and the number of boxes that were clipped by more than a tenth of a pixel.
@@ -91,9 +82,6 @@ def write_boxes(path: Path, objects: Objects, *, height: int, width: int, scores
     """Write a file that `read_boxes` reads; or with scores a file of detections, which `read_boxes` refuses.
 
     Args:
-        path: The text file; missing folders are created.
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
         scores: Scores (K,) in [0, 1] at the ends of the lines; None if the boxes are no detections.
 
     Raises:

@@ -8,13 +8,7 @@ from ..runtime.files import write_atomically
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
-    """Read a text file with one class name per line, in the order of the class ids from 0 on.
-
-    Args:
-        path: The text file; empty lines at its end are skipped.
-
-    Returns:
-        At least one name; all names differ.
+    """Read a text file with one unique class name per line, in the order of the class ids from 0 on.
 
     Raises:
         UserError: If the file is missing, is no text or is empty, has an empty line between others or a name twice.
@@ -39,13 +33,5 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def write_class_names(path: Path, names: Sequence[str]) -> None:
-    """Write a file that `read_class_names` reads.
-
-    Args:
-        path: The text file; missing folders are created.
-        names: Names of the classes, in the order of their ids from 0 on.
-
-    Raises:
-        UserError: If the file cannot be written.
-    """
+    """Write a file that `read_class_names` reads."""
     write_atomically(path, "".join(f"{name}\n" for name in names).encode())

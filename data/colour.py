@@ -29,8 +29,6 @@ def chroma_source(colour: str, first: Pixels, second: Pixels) -> str:
 
     Args:
         colour: The source that usually has colour, "first", "second" or "both"; see `Genotype.colour_source`.
-        first: Pixels (H, W) or (H, W, 3) of the first source.
-        second: Pixels (H, W) or (H, W, 3) of the second source.
 
     Returns:
         `colour`; or the other source if that one is grey, or "grey" if both are.

@@ -10,10 +10,7 @@ from ..runtime.errors import UserError
 
 
 def fingerprint(parts: Iterable[object]) -> str:
-    """Compute the fingerprint of text, numbers and nested lists of them.
-
-    Returns:
-        32 hexadecimal digits, the same for equal values on every machine.
+    """Compute the fingerprint of text, numbers and nested lists of them: 32 hexadecimal digits.
 
     Example:
         >>> fingerprint(["a", (1, 2)]) == fingerprint(("a", [1, 2]))
@@ -23,11 +20,7 @@ def fingerprint(parts: Iterable[object]) -> str:
 
 
 def fingerprint_files(paths: Iterable[Path]) -> list[str]:
-    """Compute the fingerprint of each file's content, in hexadecimal digits.
-
-    Raises:
-        UserError: If a file cannot be read.
-    """
+    """Compute the fingerprint of each file's content, in hexadecimal digits."""
     with ThreadPoolExecutor() as executor:
         return list(executor.map(_of_file, paths))
 

@@ -85,13 +85,8 @@ def check_pairs(
     """Read every file of every pair, so that bad files are reported before a long run starts.
 
     Args:
-        pairs: The files of each pair, at least one.
         minimum_size: Smallest height and width in pixels that an image may have.
         cache_megabytes: Memory for decoded pairs; the pairs beyond it are read again when needed.
-        progress: Advanced by one after each pair.
-
-    Returns:
-        The pairs, without labels.
 
     Raises:
         UserError: If a file cannot be read, the images of a pair differ in size or are too small, or all 16-bit

@@ -88,7 +88,6 @@ def write_pixels(path: Path, pixels: Pixels) -> None:
     """Write an image file in the format of its suffix; an interruption leaves the old file or the new one.
 
     Args:
-        path: The file; missing folders are created.
         pixels: Pixels (H, W) or (H, W, 3); uint8 for every format, uint16 for TIFF and grey PNG.
 
     Raises:

@@ -57,7 +57,6 @@ def divided(layout: Layout, part: str) -> list[Layout]:
     """List the layouts of one part of a divided data set; the part's folder may be at any depth above the names.
 
     Args:
-        layout: The layout of an undivided data set.
         part: Name of the folder of the part.
 
     Example:
@@ -74,9 +73,6 @@ def divided(layout: Layout, part: str) -> list[Layout]:
 
 def find_images(root: Path, pattern: str) -> dict[str, list[Path]]:
     """Find the images of one source in a data set.
-
-    Args:
-        pattern: The path of the source in a `Layout`.
 
     Returns:
         The files of each name, more than one if several fit; empty if there are none. Hidden files and files that are

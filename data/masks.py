@@ -21,12 +21,6 @@ Mask = NDArray[np.uint8]  # (H, W)
 def find_masks(root: Path, names: Sequence[str]) -> list[Path]:
     """Find the mask of each pair in one of the layouts `MASKS`; in a divided data set below `train`.
 
-    Args:
-        names: Names of the pairs; masks of other names are ignored.
-
-    Returns:
-        The file of each pair, in the order of `names`.
-
     Raises:
         UserError: If there are no masks or masks in two layouts, or a pair has none or two.
     """
@@ -53,7 +47,6 @@ def read_masks(
     """Read class masks: 8-bit PNG with the class id as grey value or palette index, and `IGNORED` for no class.
 
     Args:
-        files: The mask of each pair, a PNG file.
         sizes: Height and width of each pair, which its mask must have.
         names: A text file with the class names; see `read_class_names`. If it does not exist, the classes are called
             background, class 1, class 2 and so on, or background and target if there are just two.
@@ -87,10 +80,7 @@ def read_masks(
 
 
 def read_mask(path: Path) -> Mask:
-    """Read the class ids of one mask from an 8-bit PNG file, grey or with a palette.
-
-    Returns:
-        (H, W) uint8: the grey values, or the palette indices.
+    """Read the class ids of one mask, (H, W) uint8, from an 8-bit PNG file, grey or with a palette.
 
     Raises:
         UserError: If the file is missing, damaged or of another kind.

@@ -37,15 +37,11 @@ def find_pairs(
     """Find the pairs of a data set in any of the task's `LAYOUTS`, or in two folders of the data set.
 
     Args:
-        root: The folder of the data set; see `layouts.LAYOUTS`.
         task: A key of `genotypes.TASKS`; any name if `folders` are given.
         split: The part of the data set to take: a folder of this name, in `root` or below the folders of the sources,
             or the pairs that `<split>.txt` in `root` names. None takes all pairs; of a data set that is divided into
             folders, the pairs of `train`.
         folders: Folders in `root` with the images of the first and the second source, instead of the task's layouts.
-
-    Returns:
-        The pairs, sorted by name.
 
     Raises:
         UserError: If the task is unknown, the folder does not exist, it holds no pairs of this task or pairs in two
@@ -87,9 +83,6 @@ def match_pairs(first: str | Path, second: str | Path) -> list[Pair]:
         first: A file, a folder or a glob pattern for the first source.
         second: The same for the second source; the suffixes of the images may differ.
 
-    Returns:
-        The pairs, sorted by name; two single files have the name of the first.
-
     Raises:
         UserError: If there is no such path, a folder holds no images, an image has no partner, or two files of one
             source share a name.
@@ -121,9 +114,6 @@ def find_fused(folder: Path, names: Sequence[str]) -> list[Path]:
     Args:
         folder: The fused images of one method, with any suffix; further images are ignored.
 
-    Returns:
-        The file of each pair, in the order of `names`.
-
     Raises:
         UserError: If the folder does not exist or is empty, or has no image or two images for a pair.
     """
@@ -146,9 +136,6 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
         arguments: NAME=FOLDER for each method, or FOLDER for a method with the folder's name. An existing folder may
             have an equals sign in its name.
 
-    Returns:
-        The folders by name, in the order of the arguments.
-
     Raises:
         UserError: If two methods have the same name.
     """
@@ -165,14 +152,7 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
 
 
 def read_names(path: Path, known: set[str]) -> list[str]:
-    """Read a text file with one pair name per line, with or without the suffix of the image.
-
-    Args:
-        path: The text file; empty lines are skipped.
-        known: The names of all pairs, which the file must choose from.
-
-    Returns:
-        The names, sorted, each once.
+    """Read a text file with one known pair name per line, with or without the suffix of the image; sort the names.
 
     Raises:
         UserError: If the file cannot be read, is empty or has an unknown name.

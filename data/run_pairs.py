@@ -25,8 +25,6 @@ class PairSet:
     """The pairs of one data set.
 
     Attributes:
-        name: Name of the data set, from its folder.
-        source: The pairs, with or without labels.
         split: The positions in `source` of each part.
     """
 
@@ -102,10 +100,6 @@ class RunPairs:
 
         Args:
             name: Name of the stream; the arguments that are not listed belong to `BatchStream` and `stream_batches`.
-            part: The part of the pairs that the batches are drawn from.
-
-        Yields:
-            The batch of each step, with labels where the pairs have any.
         """
         parts = self._positions(part)
         shares = [share / len(each) for share, each in zip(self.shares, parts, strict=True) for _ in each]

@@ -38,14 +38,10 @@ def open_source(
         root: Folder of the data set; None for synthetic pairs.
         task: A key of `genotypes.TASKS`; any name if `folders` are given.
         folders: Folders in `root` with the images of the first and the second source; see `find_pairs`.
-        labels: The labels to open; None for pairs without labels.
         minimum_size: Smallest height and width in pixels that an image may have.
         synthetic_pairs: Number of pairs to render where `root` is None.
         seed: Chooses the synthetic pairs.
         cache_megabytes: Memory for decoded pairs; the pairs beyond it are read again when needed.
-
-    Returns:
-        The pairs.
 
     Raises:
         UserError: If the folder or a file in it cannot be used, a pair has no label, or there are no such synthetic

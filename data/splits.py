@@ -47,7 +47,6 @@ def split_pairs(
     each part keep a part from being one stretch of the video.
 
     Args:
-        names: Name of each pair in the source.
         seed: Chooses the blocks of each part.
         folder: Folder of the data set; if it holds `train.txt` and `val.txt`, these name the training and the
             validation pairs, and pairs that neither names are left out.
@@ -94,9 +93,6 @@ def scene_blocks(names: Sequence[str]) -> list[list[int]]:
     of the numbers into blocks of up to a twentieth of all names, or up to three names if that is more. A name without a
     number belongs to the series of that name (Window and Window2), or is a scene by itself.
 
-    Args:
-        names: Name of each pair in the source.
-
     Returns:
         The positions of each block's pairs; no block is empty, and two or more names make at least two blocks.
     """
@@ -115,15 +111,7 @@ def scene_blocks(names: Sequence[str]) -> list[list[int]]:
 
 
 def spread(positions: Sequence[int], count: int) -> tuple[int, ...]:
-    """Choose positions at equal distances, since neighbours look alike.
-
-    Args:
-        positions: The positions to choose from, in the order of the pairs' names.
-        count: Largest number of positions to choose.
-
-    Returns:
-        The chosen positions in their order.
-    """
+    """Choose up to `count` positions at equal distances, since neighbours look alike."""
     places = np.linspace(0, len(positions) - 1, min(count, len(positions))).round().astype(int)
     return tuple(positions[place] for place in places)
 

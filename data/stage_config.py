@@ -156,12 +156,7 @@ class StageConfig(Section):
         return rhythm | {"doing": self.stage}
 
     def described(self, genotype: Genotype, **entries: Any) -> Genotype:
-        """Add to a genotype how the stage made its weights, and keep where its architecture comes from.
-
-        Args:
-            genotype: The genotype at the start of the stage.
-            **entries: Further entries of the provenance.
-        """
+        """Add to a genotype how the stage made its weights, further entries, and the origin of its architecture."""
         start = {key: value for key in ("genotype", "init", "first_stage") if (value := getattr(self, key, None))}
         provenance: dict[str, Any] = {
             "timfuse": __version__,
@@ -198,14 +193,7 @@ class TaskConfig(StageConfig):
         return self
 
     def for_task(self, genotype: Genotype) -> Genotype:
-        """Set the task of a network to that of the config.
-
-        Args:
-            genotype: The network, whose own task counts where the config has none.
-
-        Returns:
-            The same network with task, sources and colour of the config.
-        """
+        """Give a network the task, the sources and the colour of the config, where it has them."""
         if self.task is None:
             return genotype if self.colour is None else replace(genotype, colour=self.colour)
         same = self.task == genotype.task
@@ -216,14 +204,7 @@ class TaskConfig(StageConfig):
 
 
 def check_task(name: str, sources: Sources | None) -> None:
-    """Refuse a task that is neither one of `genotypes.TASKS` nor described by its sources.
-
-    Args:
-        sources: Names of the task's sources, which a task of the user's own needs.
-
-    Raises:
-        ValueError: If the task is unknown, or its name cannot name a folder.
-    """
+    """Raise a `ValueError` if a task is neither one of `genotypes.TASKS` nor described by its sources."""
     if sources is None and name not in TASKS:
         raise ValueError(
             f"unknown task {name!r}{nearest(name, TASKS)}: use {', '.join(TASKS)}, or name the sources of your own"

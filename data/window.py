@@ -24,12 +24,8 @@ class Window:
     Coordinates are continuous: pixel i covers [i, i + 1].
 
     Attributes:
-        top: First row of the square in the image.
-        left: First column of the square in the image.
         side: Height and width of the square in pixels of the image.
         crop: Height and width of the result in pixels.
-        horizontal_flip: Whether left and right are swapped.
-        vertical_flip: Whether top and bottom are swapped.
     """
 
     top: int
@@ -53,15 +49,10 @@ class Window:
         """Draw a window of an image, uniformly over all places and mirrorings.
 
         Args:
-            height: Height of the image in pixels.
-            width: Width of the image in pixels.
             crop: Height and width of the result in pixels; without `scale` the image must be at least as large.
             scale: Smallest and largest zoom factor, drawn log-uniformly; an image that is too small for the factor is
                 enlarged more. None for no zoom.
             upright: Whether top and bottom stay where they are.
-
-        Returns:
-            The window.
         """
         side = crop
         if scale is not None:

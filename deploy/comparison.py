@@ -29,9 +29,6 @@ def write_comparison(
         zoom: Regions to enlarge in every pair; default: two in each, where the methods differ most.
         pictures: Image files for the end of the page, such as the curves of a training.
 
-    Returns:
-        The files, the sheet first.
-
     Raises:
         UserError: As `evaluate` and `comparison_sheet`, or if a file cannot be written.
 

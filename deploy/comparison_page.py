@@ -38,12 +38,8 @@ def comparison_page(
     The page contains its images and scripts and loads nothing.
 
     Args:
-        evaluation: Metrics to show below the images; default: none.
         zoom: Regions to offer in every pair; default: two in each, where the methods differ most.
         pictures: Image files for the end of the page, such as the curves of a training.
-
-    Returns:
-        The HTML text.
 
     Raises:
         UserError: If a file cannot be read, the images of a pair differ in size, or a region exceeds an image.

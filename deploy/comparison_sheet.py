@@ -27,10 +27,6 @@ def comparison_sheet(
 
     Args:
         zoom: Regions to enlarge in every pair; default: two in each, where the methods differ most.
-        progress: Advances by one after each pair; default: none.
-
-    Returns:
-        The sheet in RGB.
 
     Raises:
         UserError: If a file cannot be read, the images of a pair differ in size, or a region exceeds an image.

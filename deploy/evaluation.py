@@ -37,8 +37,6 @@ class Evaluation:
     """The values of several metrics for several methods on several images.
 
     Args:
-        methods: Names of the methods, in the order of the first axis.
-        images: Names of the images, in the order of the second axis.
         metrics: Names in `METRICS`, in the order of the third axis.
         values: The values, (methods, images, metrics), float64.
         trivial: Methods for comparison, which are ranked but never marked as best.
@@ -92,10 +90,6 @@ class Evaluation:
 
         Args:
             resamples: Number of times that the images are drawn with replacement.
-            seed: Seed of the draws, which are the same for all methods and metrics.
-
-        Returns:
-            Lower and upper ends, (2, methods, metrics).
         """
         methods, images, metrics = self.values.shape
         # A mean depends on how often each image is drawn: (resamples, images).
@@ -132,10 +126,6 @@ def evaluate(
     Args:
         metrics: Names in `METRICS`; default: those that papers print.
         trivial: Whether to score the methods of `TRIVIAL` too.
-        progress: Advances by one after each pair; default: none.
-
-    Returns:
-        The values, with the trivial methods last.
 
     Raises:
         UserError: If a metric is unknown, a method has the name of a trivial one, a file cannot be read, or the

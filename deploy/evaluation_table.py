@@ -59,9 +59,6 @@ def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
     `metrics.csv` has a row for each method and image; `summary.csv` has a row for each method, with mean, interval and
     rank of every metric; `table.md` has means, intervals and ranks; `table.tex` has the means.
 
-    Returns:
-        The four files.
-
     Raises:
         UserError: If a file cannot be written.
 

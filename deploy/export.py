@@ -77,10 +77,6 @@ def export_onnx(run: str | Path, output: Path) -> Export:
 
     Args:
         run: Name of a shipped network, or a run folder.
-        output: The file, usually with the suffix .onnx.
-
-    Returns:
-        The size of the file, the difference of the outputs and the times.
 
     Raises:
         UserError: If there is no such network, it cannot be exported, the outputs differ by more than 1e-4, a package

@@ -29,8 +29,6 @@ class FusedFiles(NamedTuple):
     """The result of fusing files.
 
     Attributes:
-        fused: Number of pairs that were fused.
-        skipped: Number of pairs that had been fused before.
         rate: Images per second over the last hundred, with reading and writing.
     """
 
@@ -52,7 +50,6 @@ def fuse_files(
     """Fuse image files, pair by pair.
 
     Args:
-        fuser: The network that fuses each pair.
         pairs: The image files, as `data.find_pairs` or `data.match_pairs` returns them.
         output: A folder, for NAME.png of every pair (NAME.tif for colour of 16 bits); or, for one pair, an image file.
         resume: Whether to skip pairs that have a fused image already, and labels if `labels` is given. A pair with only
@@ -60,9 +57,6 @@ def fuse_files(
         overwrite: Whether to replace fused images and labels.
         resize: With "second", second images are resampled to the size of the first; default: both sizes must agree.
         labels: Task network that also labels each fused image; default: none.
-
-    Returns:
-        The number of pairs that were fused and skipped, and the rate.
 
     Raises:
         UserError: If a file cannot be read or written, the sizes of a pair differ, there are fused images or labels

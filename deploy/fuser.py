@@ -29,7 +29,6 @@ class Fuser:
     """A trained network that fuses aligned images of any kind and size.
 
     Args:
-        network: The network, which is moved to the device.
         pass_bytes: Memory of the feature maps at a time, in bytes; larger images are fused in tiles.
         pass_pixels: Number of pixels up to which images are fused as a whole, with any memory.
 
@@ -153,9 +152,6 @@ def load(name_or_path: str | Path, device: str = "auto") -> Fuser:
         name_or_path: Name of a network that comes with timfuse, or a folder with `genotype.yaml` and
             `weights.safetensors`, such as a run folder.
         device: Name of a device: "auto" (the first CUDA device, or else the CPU), "cpu", "cuda", "cuda:1" or "mps".
-
-    Returns:
-        The network, which is called with two images.
 
     Raises:
         UserError: If there is no such network or device, or a file of the network is missing or damaged.

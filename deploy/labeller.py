@@ -29,10 +29,6 @@ class Labeller:
     For an image NAME, a detector writes `boxes/NAME.txt`, with lines `class cx cy w h score` relative to the image and
     the best first, and `classes.txt`. A segmentation network writes `label/NAME.png`, 8-bit grey with class ids, and
     `label-classes.txt`. Both write a picture, `pictures/NAME.png`.
-
-    Args:
-        network: A `TaskNetwork` in evaluation mode, which is moved to the device.
-        folder: Folder of the labels, which is made if it does not exist.
     """
 
     def __init__(self, network: nn.Module, folder: Path, device: torch.device) -> None:
@@ -50,14 +46,7 @@ class Labeller:
         return self.folder / PICTURES_FOLDER / f"{name}.png"
 
     def write_classes(self, *, overwrite: bool) -> None:
-        """Write the names of the classes.
-
-        Args:
-            overwrite: Whether to replace the names of other classes.
-
-        Raises:
-            UserError: If the folder has other names already, or the file cannot be written.
-        """
+        """Write the names of the classes; raise a `UserError` if the folder has others, unless they are overwritten."""
         path = self.folder / ("classes.txt" if self._boxes else "label-classes.txt")
         if path.exists() and not overwrite and read_class_names(path) != self.classes:
             raise UserError(
@@ -69,9 +58,6 @@ class Labeller:
     def find(self, fused: Pixels) -> Found:
         """Find objects or classes in the luma of a fused image.
 
-        Args:
-            fused: Pixels of the fused image, (H, W) or (H, W, 3).
-
         Returns:
             The detections with a score of at least 0.05, the best first, or the mask.
         """
@@ -82,16 +68,7 @@ class Labeller:
         return Detections(*(field[found.scores >= _LEAST_SCORE].cpu() for field in found))
 
     def write(self, name: str, fused: Pixels, found: Found) -> None:
-        """Write the picture and the labels of an image.
-
-        Args:
-            name: Name of the image, without suffix.
-            fused: Pixels of the fused image, (H, W) or (H, W, 3).
-            found: The result of `find` for the image.
-
-        Raises:
-            UserError: If a file cannot be written.
-        """
+        """Write the picture and the labels of an image (H, W) or (H, W, 3), as `find` found them."""
         height, width = fused.shape[:2]
         image = fused if fused.dtype == np.uint8 else to_pixels(torch.from_numpy(unit_range(fused)), np.uint8)
         colour = np.broadcast_to(image.reshape(height, width, -1), (height, width, 3)).astype(np.uint8)
@@ -108,10 +85,6 @@ def load_labeller(name_or_path: str | Path, folder: Path, device: torch.device) 
 
     Args:
         name_or_path: Name or folder of the fusion network, as for `load`; the folder has the task network in `task/`.
-        folder: Folder of the labels, which is made if it does not exist.
-
-    Returns:
-        A labeller with the task network.
 
     Raises:
         UserError: If there is no such network, it has no task network, or a file of that is missing or damaged.

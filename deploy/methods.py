@@ -24,10 +24,6 @@ def find_methods(folders: Sequence[str], pairs: Sequence[Pair]) -> dict[str, lis
 
     Args:
         folders: NAME=FOLDER for each method, or FOLDER for a method with the name of the folder.
-        pairs: The pairs; every folder has an image for each.
-
-    Returns:
-        The files by the name of the method, in the order of the folders.
 
     Raises:
         UserError: If two methods have the same name, or a folder is missing or lacks images.

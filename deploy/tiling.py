@@ -35,14 +35,9 @@ def plan_tiles(height: int, width: int, *, margin: int, multiple: int, pixels: i
     """Divide an image into nearly square tiles of the same size, row by row.
 
     Args:
-        height: Height of the image in pixels, at least 1.
-        width: Width of the image in pixels, at least 1.
         margin: Distance in pixels by which surroundings exceed the area within the image.
         multiple: Number of pixels; areas and surroundings start and end at multiples of it, or at the end of the image.
         pixels: Number of pixels in the surroundings; it is exceeded where areas would be smaller than four margins.
-
-    Returns:
-        The tiles; one, if the image has at most `pixels` pixels.
     """
     if height * width <= pixels:
         whole = slice(0, height), slice(0, width)

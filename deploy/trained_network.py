@@ -18,8 +18,6 @@ class TrainedNetwork(nn.Module):
     """A network that fuses two sources, or a refine network with its first stage, rewritten by `for_inference`.
 
     Args:
-        genotype: The architecture of the network.
-        network: The network with its weights; not changed.
         first_stage: The network whose output a refine network refines.
         detectors: Detectors whose attention modulates a network that is not a refine network.
     """
@@ -68,9 +66,6 @@ def load_network(name_or_path: str | Path) -> TrainedNetwork:
     Args:
         name_or_path: Name or folder of the network, as for `find_network`. The folder of a refine network has its first
             stage in `first_stage/`, and that of a network that detectors modulate has these in `detectors/`.
-
-    Returns:
-        The network with all networks that it depends on.
 
     Raises:
         UserError: If there is no such network, or a file is missing, damaged or does not fit the others.

@@ -41,7 +41,6 @@ def choose_regions(sources: Sequence[NDArray[np.uint8]], fused: Sequence[NDArray
     deviation of the structures of the fused images.
 
     Args:
-        sources: Luma of the two sources, (H, W).
         fused: Luma of the fused images, (H, W). The standard deviation over a single one includes the sources.
 
     Returns:
@@ -71,11 +70,7 @@ def choose_regions(sources: Sequence[NDArray[np.uint8]], fused: Sequence[NDArray
 
 
 def parse_region(text: str) -> Region:
-    """Read a region from a text such as "120,80,64,48": x, y, width and height in pixels.
-
-    Raises:
-        UserError: If the text is something else.
-    """
+    """Read a region from a text such as "120,80,64,48": x, y, width and height in pixels."""
     parts = text.split(",")
     if len(parts) != 4 or not all(part.strip().isdecimal() for part in parts) or "0" in (parts[2], parts[3]):
         raise UserError(f"{text} is no region; write X,Y,WIDTH,HEIGHT in pixels, such as 120,80,64,48")

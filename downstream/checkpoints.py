@@ -23,11 +23,7 @@ _NO_SETTINGS = {"_name_or_path", "architectures", "auto_map", "dtype", "torch_dt
 
 
 def require_transformers() -> None:
-    """Check that the packages for networks of transformers are installed.
-
-    Raises:
-        UserError: If one is missing.
-    """
+    """Raise a `UserError` if a package for networks of transformers is missing."""
     try:
         import scipy  # noqa: F401  (the losses of transformers match queries to objects with it)
         import transformers  # noqa: F401
@@ -68,18 +64,13 @@ def find_checkpoint(source: str | Path) -> tuple[Path, dict[str, Any]]:
 
 
 def make_config(content: Mapping[str, Any], families: Collection[str], source: str | Path) -> "PreTrainedConfig":
-    """Build and check a configuration.
+    """Build and check a configuration from plain data, as in `config.json`, for images of any size.
 
     Args:
-        content: Plain data, as in `config.json`.
-        families: The values of `model_type` to accept.
-        source: Name of the network for error messages.
-
-    Returns:
-        The configuration, for images of any size.
+        families: Values of `model_type` that are accepted.
 
     Raises:
-        UserError: If it is of another family, or not valid.
+        UserError: If the network is of another family, or the configuration is not valid.
     """
     from transformers import AutoConfig
 
@@ -123,7 +114,6 @@ def build_model(auto: str, config: "PreTrainedConfig") -> "PreTrainedModel":
 
     Args:
         auto: Name of the class of transformers that builds networks for the task.
-        config: Of the network.
 
     Raises:
         UserError: If it needs a package that is not installed.
@@ -143,8 +133,8 @@ def load_model(auto: str, folder: Path, config: "PreTrainedConfig", classes: Seq
 
     Args:
         auto: Name of the class of transformers that builds networks for the task.
-        folder: With the weights.
-        config: Of the saved network.
+        folder: Folder that `find_checkpoint` returned.
+        config: Configuration of the saved network.
         classes: Names of the classes, compared without regard to capitals.
 
     Raises:

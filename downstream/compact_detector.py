@@ -79,10 +79,7 @@ class CompactDetector(TaskNetwork):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """Compute features at four scales.
-
-        Args:
-            images: Luma images in [0, 1], (N, 1, H, W), with H and W multiples of 32.
+        """Compute features at four scales of luma images (N, 1, H, W) in [0, 1], with H and W multiples of 32.
 
         Returns:
             (N, C, H / s, W / s) for s = 4, 8, 16, 32, with C = `channels`.

@@ -26,7 +26,6 @@ class GuidingDetectors(nn.Module):
     Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022.
 
     Args:
-        classes: Names of the classes that the detectors find.
         width: Width of each detector, >= 2; see `CompactDetector`.
 
     Example:
@@ -65,19 +64,11 @@ class GuidingDetectors(nn.Module):
 
         It is differentiable with respect to the fused image. Freeze the detectors and set evaluation mode before, so
         that neither weights nor statistics adapt to the image.
-
-        Args:
-            fused: Luma images in [0, 1], (N, 1, H, W).
-            batch: Batch whose objects the detectors should find.
         """
         return torch.stack([detector.loss(fused, batch) for detector in self._detectors()]).mean()
 
     def attention(self, first: Tensor, second: Tensor) -> Tensor:
-        """Compute a map that is high where the objects are.
-
-        Args:
-            first: First sources, luma in [0, 1], (N, 1, H, W).
-            second: Second sources, luma in [0, 1], (N, 1, H, W).
+        """Compute a map that is high where the objects are, from sources (N, 1, H, W) in [0, 1].
 
         Returns:
             The larger attention of the two detectors at the finest level, in [0, 1], (N, 1, H, W).

@@ -41,10 +41,6 @@ def make_targets(objects: Sequence[Objects], classes: int, height: int, width: i
     Friendly Network for Real-Time Object Detection" (arXiv 1909.00700).
 
     Args:
-        objects: Boxes and classes of each of N images.
-        classes: Number C of classes, to which the objects refer.
-        height: Number h of rows of the maps.
-        width: Number w of columns of the maps.
         stride: Height and width of a cell in pixels.
     """
     most = max(1, max(len(each.classes) for each in objects))
@@ -100,7 +96,6 @@ def focal_loss(logits: Tensor, heat: Tensor, count: Tensor) -> Tensor:
     Args:
         logits: Predicted logits of the heat, (N, C, h, w).
         heat: Target in [0, 1], 1 at peaks, (N, C, h, w).
-        count: Number of objects, which divides the sum.
     """
     probability = logits.sigmoid()
     at_peaks = (1 - probability) ** 2 * F.softplus(-logits)
@@ -115,7 +110,6 @@ def box_loss(sides: Tensor, targets: Targets) -> Tensor:
 
     Args:
         sides: Predicted distances in pixels to left, top, right and bottom, positive, (N, 4, h, w).
-        targets: Maps of the same size, from `make_targets`.
     """
     true = targets.sides
     area = (sides[:, 0] + sides[:, 2]) * (sides[:, 1] + sides[:, 3])
@@ -139,9 +133,6 @@ def find_peaks(logits: Tensor, sides: Tensor, stride: int, height: int, width: i
         logits: Logits of the heat, (N, C, h, w).
         sides: Distances to the sides in pixels, (N, 4, h, w).
         stride: Height and width of a cell in pixels.
-        height: Number of rows of the images.
-        width: Number of columns of the images.
-        limit: Largest number of objects in an image.
     """
     columns = logits.shape[-1]
     # Among equal neighbours the first is the peak. Logits are compared because the sigmoids of large ones are equal.

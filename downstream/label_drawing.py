@@ -28,9 +28,6 @@ def with_labels(
         image: Colour image, (H, W, 3); it does not change.
         labels: Objects, detections (drawn from a score of 0.3 on), or a mask (H, W).
         classes: Names to write at the boxes, with the scores of detections, if they fit into the image; None for none.
-
-    Returns:
-        A new image of the same shape.
     """
     if isinstance(labels, Tensor):
         return _tinted(image, labels.cpu().numpy())

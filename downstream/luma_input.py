@@ -15,12 +15,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class LumaInput(nn.Module):
-    """Prepare luma images for a network that expects C channels.
-
-    Args:
-        mean: Mean of each channel, for values in [0, 1].
-        std: Standard deviation of each channel.
-    """
+    """Prepare luma images for a network whose C channels have this mean and deviation, for values in [0, 1]."""
 
     mean: Tensor
     std: Tensor
@@ -41,10 +36,6 @@ class LumaInput(nn.Module):
         """Read the normalisation of a saved network from its `preprocessor_config.json`.
 
         Without the file, ImageNet's is used. If the number of values is not C, each channel gets their average.
-
-        Args:
-            folder: Folder of the saved network.
-            channels: Number C of channels that the network takes.
 
         Raises:
             UserError: If the file is damaged.

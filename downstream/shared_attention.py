@@ -31,7 +31,6 @@ class SharedAttention(nn.Module):
 
     Args:
         channels: Number C of feature maps of each level.
-        levels: Number of levels of each pyramid.
     """
 
     def __init__(self, channels: int, levels: int) -> None:

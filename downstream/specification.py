@@ -28,11 +28,6 @@ def keep_network(network: nn.Module, specification: Mapping[str, Any], folder: P
 def load_kept(folder: Path, what: str, build: Callable[[Mapping[str, Any]], Network]) -> Network:
     """Load a network that `keep_network` wrote, onto the CPU.
 
-    Args:
-        folder: Folder with the two files of the network.
-        what: Name of the network for error messages.
-        build: Function that makes a network with fresh weights from a specification.
-
     Raises:
         UserError: If a file is missing or damaged, or they do not belong together.
     """

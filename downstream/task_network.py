@@ -55,7 +55,6 @@ class TaskNetwork(nn.Module):
 
         Args:
             images: Luma images in [0, 1], (N, 1, H, W), which replace the sources of the batch.
-            batch: Batch with objects for detection, or masks for segmentation.
         """
         raise NotImplementedError
 

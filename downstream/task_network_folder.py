@@ -90,11 +90,7 @@ def load_task_network(run: Path) -> TaskNetwork:
 
 
 def load_task_weights(network: TaskNetwork, run: Path) -> None:
-    """Load weights that `keep_task_network` wrote into a network of the same architecture.
-
-    Args:
-        network: Task network, which does not change if the weights do not fit.
-        run: Run folder with the folder `task`.
+    """Load weights that `keep_task_network` wrote into a network of the same architecture; another one stays unchanged.
 
     Raises:
         UserError: If the weights cannot be read or do not fit.
@@ -121,10 +117,6 @@ def start_from(network: TaskNetwork, name_or_path: str) -> None:
 
     A compact detector may have other classes than the saved one: the weights of common classes are copied, those of
     the others do not change. Other networks must have the same specification.
-
-    Args:
-        network: Task network that receives the weights.
-        name_or_path: Name that `shipped_detectors` lists, or a run folder.
 
     Raises:
         UserError: If there is no such network, or it is of another architecture.

@@ -32,12 +32,6 @@ class TransformersNetwork(TaskNetwork):
 
     Images are padded on the right and at the bottom to multiples of 32 and never resized, so that objects keep their
     size in pixels. `train()` and `eval()` decide whether batch normalisation learns.
-
-    Args:
-        task: Kind of the task, "detection" or "segmentation".
-        model: Network of transformers, whose labels are the class names.
-        inputs: Module that turns luma images into the input of the model.
-        name: Name or folder of the network, as the user wrote it.
     """
 
     def __init__(self, task: str, model: "PreTrainedModel", inputs: LumaInput, name: str) -> None:
@@ -51,10 +45,8 @@ class TransformersNetwork(TaskNetwork):
         """Open a saved network and fit it to the classes of a data set.
 
         Args:
-            task: Kind of the task, "detection" or "segmentation".
             source: A folder, or the name of a published network, such as `PekingU/rtdetr_r18vd` or
                 `nvidia/segformer-b0-finetuned-ade-512-512`.
-            classes: Names of the classes; in segmentation the background comes first.
 
         Returns:
             The network. Classes that the saved network knows keep their weights; the others get fresh ones.
@@ -194,13 +186,7 @@ KINDS = {
 
 
 def segformer_tiny(classes: Sequence[str]) -> TransformersNetwork:
-    """Build a small SegFormer with fresh weights that learns from hundreds of images on a CPU.
-
-    Args:
-        classes: Names of the mask values, the background first.
-
-    Returns:
-        A network with 0.2 million parameters and luma input.
+    """Build a small SegFormer with 0.2 million fresh weights that learns from hundreds of images on a CPU.
 
     Raises:
         UserError: If a package is missing.

@@ -12,11 +12,10 @@ _GAP = 4  # pixels between two examples
 
 
 def draw_examples(examples: Mapping[str, NDArray[np.uint8]], folder: Path) -> list[Path]:
-    """Write images below each other, pixel by pixel, into examples.png.
+    """Write images below each other, pixel by pixel, into examples.png in a folder.
 
     Args:
         examples: Images of any sizes by name, all (H, W) or all (H, W, 3). Without any, nothing is written.
-        folder: Folder for examples.png, which is made if it is missing.
 
     Raises:
         UserError: If the file cannot be written.

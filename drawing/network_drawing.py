@@ -14,7 +14,6 @@ def draw(genotype: Genotype, folder: Path, parameters: Mapping[str, int] | None 
     """Draw a network and each of its cells.
 
     Args:
-        genotype: Architecture of the network.
         folder: Folder for network.dot, network.svg, network.png, cell_1.dot and so on, which is made if it is missing.
         parameters: Number of elements of every parameter of the built network, by the parameter's name. Without it,
             the pictures show no numbers of parameters.

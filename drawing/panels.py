@@ -34,10 +34,7 @@ def make_panels(
     """Make a figure with a panel for each title.
 
     Args:
-        titles: Titles of the panels, at least one.
-        columns: Largest number of panels in a row.
         size: Width and height of a panel, in inches.
-        across: Label of the horizontal axes.
         same_axes: Whether all panels show the same ranges.
     """
     from matplotlib.figure import Figure
@@ -106,7 +103,6 @@ def block_means(history: Sequence[Mapping[str, Any]], name: str) -> NDArray[np.f
 
     Args:
         history: Rows of `history.jsonl`; those without the value, or with null, are left out.
-        name: Name of the value, such as "loss".
 
     Returns:
         The number of finished steps and the value, (2, blocks).

@@ -39,8 +39,6 @@ class Frame:
     Args:
         label: Name of the cell, such as "Cell 1 · multi-scale".
         detail: Number of the cell's parameters in words, or "".
-        fill: Colour of the inside, such as "#F1F5FA".
-        border: Colour of the line, such as "#7488A6".
     """
 
     label: str
@@ -51,14 +49,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture without positions, which graphviz chooses.
-
-    Args:
-        graph: Nodes and edges, with the attributes of `genotype_graph`.
-        title: Name of the network or the cell.
-        subtitle: Main figures, such as "48 channels · 994,917 parameters".
-        frames: Frame of each cell in the graph, by the cell's index.
-    """
+    """A picture without positions, which graphviz chooses."""
 
     graph: networkx.DiGraph
     title: str

@@ -31,15 +31,9 @@ _FONTS = """<?xml version="1.0"?>
 
 
 def render(texts: Mapping[str, str]) -> dict[str, bytes]:
-    """Draw graphs; the same text gives the same bytes.
+    """Draw graphs from DOT text by name, and return the contents of NAME.dot, NAME.svg and NAME.png by file name.
 
     Graphviz runs in a process of its own, because the C library may print messages or crash.
-
-    Args:
-        texts: DOT text by the name of the picture.
-
-    Returns:
-        The contents of NAME.dot, NAME.svg and NAME.png for each name, by file name.
 
     Raises:
         UserError: If graphviz cannot draw a text.

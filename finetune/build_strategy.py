@@ -39,11 +39,7 @@ def build_strategy(
     """Build a strategy. Arguments that are not listed here are keys of the config section `guidance`.
 
     Args:
-        network: Fusion network on its device.
         task: Task network on the same device; None without a downstream task.
-        loss: Fusion loss, which every strategy measures and most of them minimise.
-        ranks: Processes that share every batch.
-        width: Feature maps of the two detectors of "detfusion".
         init: Initial weights of the two detectors of "detfusion", see `start_from`; None for random ones.
         **others: Keys of `guidance` that no strategy needs; ignored.
     """

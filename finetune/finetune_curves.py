@@ -26,9 +26,6 @@ def show_labels(
     """Put side by side the sources, the image with its labels and the image with the task network's prediction.
 
     Args:
-        first: First source in [0, 1], (1, 1, H, W).
-        second: Second source in [0, 1], (1, 1, H, W).
-        image: Image that the task network sees, in [0, 1], (1, 1, H, W).
         truth: Objects, or a mask (H, W); None to show the image as it is.
         prediction: Detections, or a mask (H, W); None to leave it out.
 
@@ -49,8 +46,6 @@ def draw_finetuning(
     """Draw a panel for each training loss, each score, and for the multiplier of a constraint.
 
     Args:
-        history: Rows of the run's `history.jsonl`.
-        folder: Folder for curves.svg and curves.png, which is made if it is missing.
         reference: Fusion loss on the validation pairs at the start, drawn as a level.
         tolerance: Fraction by which the fusion loss may exceed the reference, drawn where it is constrained.
 

@@ -20,7 +20,6 @@ class FusedImages:
     """A pair source that returns the fused image of a method as both sources of each pair.
 
     Args:
-        source: The pairs that were fused, with their labels.
         folder: Folder with an image for each pair, under the pair's name.
 
     Raises:
@@ -74,7 +73,6 @@ def with_fused_images(pairs: RunPairs, folder: Path) -> RunPairs:
     """Replace both sources of each pair by the fused image of a method.
 
     Args:
-        pairs: The pairs that were fused; they are left unchanged.
         folder: Folder with an image for each pair, under the pair's name.
 
     Raises:
@@ -89,10 +87,6 @@ def with_fused_images(pairs: RunPairs, folder: Path) -> RunPairs:
 
 def validation_pairs(pairs: RunPairs, device: torch.device | str) -> Iterator[tuple[str, PairBatch, Tensor | None]]:
     """Walk the validation pairs, whole.
-
-    Args:
-        pairs: The pairs, whose sources may be replaced by fused images.
-        device: Device of the yielded images and labels.
 
     Yields:
         The name, the sources and labels as a batch of one, and the (1, 1, H, W) fused image; None for pairs without

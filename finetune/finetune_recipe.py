@@ -37,7 +37,7 @@ class Finetuning(NamedTuple):
         genotype: The fusion network with its provenance, as in `genotype.yaml`.
         best_step: The step after which the networks had their best weights, from 0.
         scores: Scores of the best weights on the validation pairs, as in `Validation`.
-        fusion_loss_before: The fusion loss on the validation pairs of the network at the start.
+        fusion_loss_before: The fusion loss of the initial network on the validation pairs.
         promise_kept: Whether the fusion loss stayed within the tolerance of "lagrangian".
     """
 
@@ -51,23 +51,32 @@ class Finetuning(NamedTuple):
 def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = False) -> Finetuning:
     """Adapt a fusion network to what its images are for, train the task's network with it, and write the run folder.
 
-    Moving averages of the trained weights are what is validated and kept. The best ones have the highest AP50 or mIoU
-    on the validation pairs; under "lagrangian" they also keep the promise there, or come closest to it if none does.
+    The moving averages of the weights are validated and kept. The best ones have the highest AP50 or mIoU on the
+    validation pairs; under "lagrangian" they also keep the promise there, or come closest to it if none does.
 
     Where `torchrun` started several processes, each computes a part of every batch and all take the mean of the
-    gradients. It equals the gradient of the whole batch except for the task network, whose loss is divided by the
-    objects of a part and which normalises by the statistics of a part.
+    gradients. It equals the gradient of the whole batch except for the task network: its loss is divided by the number
+    of objects in a part, and it normalises with the statistics of a part.
 
     Args:
         config: The networks, the data and the guidance; `config.run` is the run folder.
         resume: Whether to go on from the run's checkpoint. The result is the same to the bit.
         overwrite: Whether to replace the run in the folder.
 
-    Returns:
-        The scores of the best weights, and how the fusion loss changed.
-
     Raises:
         UserError: If the config, the data, the device or the run folder cannot be used, or a loss is not finite.
+
+    Example:
+        One step on synthetic pairs, for the sake of brevity:
+
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> data = {"synthetic_pairs": 3, "validation_pairs": 1, "crop": 32, "batch_size": 1}
+        >>> with TemporaryDirectory() as run:
+        ...     config = FinetuneConfig(run=Path(run), data=data, train={"steps": 1, "warmup": 0, "images": 0})
+        ...     finetuning = finetune(config)
+        >>> finetuning.best_step, list(finetuning.scores["mean"])
+        (0, ['loss'])
     """
     settings, data = config.train, config.data
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:

@@ -62,12 +62,8 @@ class FinetuneParts(NamedTuple):
 def open_parts(config: FinetuneConfig, ranks: Ranks) -> tuple[FinetuneParts, nn.Module]:
     """Read the fusion network and the pairs, and make the loss.
 
-    Args:
-        config: The config of the finetuning.
-        ranks: The processes of the run.
-
     Returns:
-        The parts, and the fusion network with the weights that it starts from.
+        The parts, and the fusion network with its initial weights.
 
     Raises:
         UserError: If the network, the loss or the pairs cannot be used, or a process has too small a part of a batch.
@@ -102,9 +98,7 @@ def open_run_pairs(config: FinetuneConfig, task: str, roots: Sequence[Path | Non
     """Open the pairs of a finetuning, with labels and a method's fused images if the config asks for them.
 
     Args:
-        config: The config of the run.
-        task: The fusion task.
-        roots: Folders of data sets in the place of the config's own.
+        roots: Folders of data sets, which replace those of the config.
 
     Raises:
         UserError: If a folder or a file in it cannot be used.
@@ -125,11 +119,7 @@ def open_run_pairs(config: FinetuneConfig, task: str, roots: Sequence[Path | Non
 
 
 def loss_of(config: FinetuneConfig, task: str) -> FusionLoss:
-    """Make the fusion loss of a finetuning.
-
-    Args:
-        config: The config of the run.
-        task: The fusion task, whose loss counts where the config has none.
+    """Make the fusion loss of a finetuning: that of the config, or else that of the task.
 
     Raises:
         UserError: If the loss does not fit the crops or the strategy.
@@ -148,14 +138,11 @@ def set_up(
     """Build the task network, the strategy, the moving averages and the optimiser.
 
     Args:
-        config: The config of the finetuning.
         network: The fusion network with its initial weights.
-        parts: The pairs, whose classes the task network learns, and the loss.
-        device: The device of the networks.
-        ranks: The processes of the run.
+        parts: The loss, and the pairs, whose classes the task network learns.
 
     Raises:
-        UserError: If the weights of the task network to start from cannot be used.
+        UserError: If the initial weights of the task network cannot be used.
     """
     settings, section = config.train, config.downstream
     task = None

@@ -32,10 +32,6 @@ SOURCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Strategy:
     """The base of all strategies.
 
-    Args:
-        network: Fusion network, which the strategy trains.
-        loss: Fusion loss, which the strategy minimises or measures.
-
     Attributes:
         own: Modules that the strategy trains beside the fusion network and the task network.
         preparation: Number of steps before the fusion network and the task network are trained.
@@ -90,11 +86,7 @@ class Frozen(Strategy):
     """Training of the task network on images that do not change: from the fusion network, or without one.
 
     Args:
-        network: Fusion network, which is used only for the images "fused".
-        task: Task network, which is trained.
-        loss: Fusion loss, which is only measured.
         images: Images of the task network: "fused", or a key of `SOURCES`.
-        ranks: Processes that share every batch.
     """
 
     def __init__(
@@ -121,8 +113,6 @@ class Joint(Strategy):
     The task network's own gradients are those of L_T, whatever its weight.
 
     Args:
-        network: Fusion network, trained by both losses.
-        task: Task network, trained by its own loss.
         weight: Weight of L_T for the fusion network, >= 0.
     """
 
@@ -146,8 +136,6 @@ class Lagrangian(Strategy):
     descends along L_T + mu g with g = (L_F - L_ref) / |L_ref| - tolerance, and mu ascends; see `Multiplier`.
 
     Args:
-        network: Fusion network, trained by both losses.
-        task: Task network, trained by its loss L_T.
         reference: Frozen copy of the fusion network at the start.
         tolerance: Fraction by which L_F may exceed L_ref, >= 0.
         rate: Step size of the ascent of mu, > 0.
@@ -210,14 +198,6 @@ class LearnedLoss(Strategy):
 
     The outer variables are the weights of the two sources at each pixel in the fusion loss, and the task network, on
     which the inner loss does not depend. The inner variables are the weights of the fusion network.
-
-    Args:
-        network: Fusion network, trained by the learned fusion loss.
-        task: Task network, trained by its loss L_T.
-        loss: Fusion loss L_F, whose weights of the sources are learned.
-        estimator: Estimator of the hypergradient, a key of `ESTIMATORS`.
-        options: Settings of the estimator, by the names of its arguments.
-        ranks: Processes that share every batch.
     """
 
     def __init__(
@@ -265,10 +245,7 @@ class DetFusion(Strategy):
     Source: Sun et al., "DetFusion: A Detection-driven Infrared and Visible Image Fusion Network", ACM MM 2022.
 
     Args:
-        network: Fusion network that the attention modulates.
         task: Detector that learns on the fused images, on which the fusion network does not depend.
-        loss: Fusion loss beside the content and detection losses.
-        detectors: The two guiding detectors, one for each source.
         weight: Weight of the detection loss of the fused image under the frozen detectors, >= 0.
         content: Weight of the object-aware content loss, >= 0.
         preparation: Number of steps that train the two detectors first.

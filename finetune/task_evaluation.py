@@ -1,4 +1,4 @@
-"""Scoring what fused images are good for: runs, sources, their average and other methods' images, by one harness."""
+"""Scores of a downstream task on fused images: runs, sources, their average and other methods' images alike."""
 
 import csv
 import io
@@ -31,17 +31,19 @@ from .strategies import SOURCES
 from .task_validation import Fuse, validate
 
 BASELINES = {"infrared": "first", "visible": "second", "average": "average"}
-"""Images that need no fusion network, by the names that tables have for them."""
+"""Images that need no fusion network, by their names in tables."""
 _SEED = re.compile("[-_]?(seed)?[-_]?[0-9]+")
 
 
 class MethodScores(NamedTuple):
-    """How one method does.
+    """The scores of one method.
 
     Attributes:
-        name: Of the method.
-        seeds: Of its runs.
         scores: For each run, the mean scores and those of each class, such as "AP50" and "AP50 person".
+
+    Example:
+        >>> MethodScores("joint", (0, 1), ({"AP50": 0.5}, {"AP50": 0.7})).mean("AP50")
+        0.6
     """
 
     name: str
@@ -69,22 +71,27 @@ def evaluate_task(
     """Score runs on labelled pairs, beside the sources, their average and the fused images of other methods.
 
     A run is scored with its own task network. For images that come without one, the same task network is trained in
-    the same way, with as many steps, on the run's training pairs, once for each seed of the runs; these trainings are
-    runs in `output`, which are gone on with where they were stopped.
+    the same way, with as many steps, on the run's training pairs, once for each seed of the runs. These trainings are
+    runs in `output`; a stopped one is resumed.
 
     Args:
-        runs: Folders of finetunings; those that differ in the seed alone are one method. All are of one task.
+        runs: Folders of finetunings for one task; those that differ in the seed alone are one method.
         data: Folder of the labelled pairs to score on: those of its val.txt, or all where it has none; None for the
             validation pairs of the runs.
-        output: Folder for the trainings and the tables: scores.csv, table.md.
-        fused: By name, folders with the fused image of every pair, of the training pairs too.
+        output: Folder for the trainings and the tables scores.csv and table.md.
+        fused: By name of the method, a folder with the fused image of every pair, also of the training pairs.
         baselines: Whether to score the sources and their average.
 
     Returns:
-        The methods, those without a fusion network first; the fusion loss is that of the first run for all.
+        The methods, those without a fusion network first; the fusion loss of the first run is used for all.
 
     Raises:
-        UserError: A folder cannot be used, the runs are of several tasks, or the classes of data and run differ.
+        UserError: If a folder cannot be used, the runs are of several tasks, or the classes of data and run differ.
+
+    Example:
+        >>> runs = [Path("runs/joint"), Path("runs/lagrangian")]
+        >>> for method in evaluate_task(runs, None, Path("runs/comparison")):  # doctest: +SKIP
+        ...     print(method.name, method.mean("AP50"))
     """
     configs = {run: _config_of(run) for run in runs}
     first, *others = configs.values()
@@ -100,7 +107,7 @@ def evaluate_task(
     data = data and data.expanduser()
     make_folder(output)
     loss = loss_of(first, load_genotype(runs[0]).task)
-    ours: list[MethodScores] = []  # first, so that a run that cannot be scored is told before anything is trained
+    ours: list[MethodScores] = []  # first, so that a run that cannot be scored raises before anything is trained
     for group in _grouped(configs):
         rows = [_score(run, configs[run], data, loss) for run in group]
         ours.append(MethodScores(_name(group), tuple(configs[run].seed for run in group), tuple(rows)))
@@ -114,10 +121,10 @@ def evaluate_task(
         for seed in seeds:
             run = output / f"{name}-seed{seed}"
             config = _plain(first, run, seed, images)
-            begun = (run / CONFIG_FILE).is_file()
-            if begun and _config_of(run).model_copy(update={"run": run}) != config:
+            started = (run / CONFIG_FILE).is_file()
+            if started and _config_of(run).model_copy(update={"run": run}) != config:
                 raise UserError(f"{run} was trained beside runs of another config; name another folder with --output")
-            finetune(config, resume=begun)
+            finetune(config, resume=started)
             rows.append(_score(run, config, data, loss))
         methods.append(MethodScores(name, tuple(seeds), tuple(rows)))
     methods += ours
@@ -127,14 +134,7 @@ def evaluate_task(
 
 
 def markdown(methods: Sequence[MethodScores]) -> str:
-    """Write a table of the scores, mean ± standard deviation over the seeds.
-
-    Args:
-        methods: At least one.
-
-    Returns:
-        Markdown.
-    """
+    """Write a table in Markdown of the scores of at least one method: mean ± standard deviation over the seeds."""
     columns = columns_of(methods)
     lines = [["method", "seeds", *columns], [":--", *["--:"] * (len(columns) + 1)]]
     lines += [[method.name, str(len(method.seeds)), *(shown(method, name) for name in columns)] for method in methods]
@@ -148,7 +148,7 @@ def columns_of(methods: Sequence[MethodScores]) -> list[str]:
 
 
 def shown(method: MethodScores, score: str) -> str:
-    """Write the mean of a score with its deviation."""
+    """Write the mean of a score with its standard deviation, if there is one."""
     mean, deviation = method.mean(score), method.deviation(score)
     return f"{mean:.3f}" if deviation is None else f"{mean:.3f} ± {deviation:.3f}"
 
@@ -171,7 +171,7 @@ def _config_of(run: Path) -> FinetuneConfig:
 
 
 def _plain(config: FinetuneConfig, run: Path, seed: int, images: str) -> FinetuneConfig:
-    """Take over the harness of a run for images that no network has to fuse."""
+    """Make the config for images that need no fusion network, otherwise the same as that of a run."""
     guidance = type(config.guidance)(strategy="frozen", images=images)
     return config.model_copy(update={"run": run, "seed": seed, "guidance": guidance})
 
@@ -222,7 +222,7 @@ def _pairs(config: FinetuneConfig, task: str, data: Path | None) -> RunPairs:
 
 
 def _fuse(run: Path, config: FinetuneConfig, device: torch.device) -> Fuse:
-    """Make what a run's task network sees of a pair."""
+    """Make the function that turns a pair into the image for a run's task network."""
     images = config.guidance.images
     if images != "fused":
         return SOURCES.get(images, SOURCES["first"])

@@ -49,10 +49,6 @@ def validate(
 
     Args:
         fuse: Function that fuses a pair; it is not called for pairs with a fused image of their own.
-        task: Task network in evaluation mode; None to measure the fusion loss alone.
-        pairs: Pairs of the run, with labels if there is a task network.
-        loss: Fusion loss of the images before they are rounded.
-        device: Device on which to fuse and score.
         examples: Number of pairs to show, spread over all validation pairs.
     """
     shown = set(spread(range(len(pairs.positions("validation"))), examples))

@@ -13,16 +13,7 @@ def nearest(value: str, allowed: Iterable[str]) -> str:
 
 
 def check_choice(key: str, value: object, allowed: Iterable[str]) -> None:
-    """Refuse a value that is not allowed.
-
-    Args:
-        key: The key of the value, like `cells[1].kind`, for the error.
-        value: The value that the user chose, of any type.
-        allowed: The allowed values, in the order of the error.
-
-    Raises:
-        UserError: If `value` is not one of `allowed`.
-    """
+    """Raise a `UserError` if the value of a key, like `cells[1].kind`, is not allowed."""
     allowed = tuple(allowed)
     if value not in allowed:
         suggestion = nearest(value, allowed) if isinstance(value, str) else ""

@@ -14,7 +14,6 @@ def draw_adaptation(methods: Mapping[str, Curves], folder: Path) -> list[Path]:
 
     Args:
         methods: Curves by the name of the initial weights, each with the same tasks.
-        folder: Folder for adaptation.svg and adaptation.png, which is made if it is missing.
 
     Raises:
         UserError: If a file cannot be written.
@@ -26,10 +25,6 @@ def draw_adaptation(methods: Mapping[str, Curves], folder: Path) -> list[Path]:
 
 def draw_training(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """Draw a panel for each task: the validation loss before and after adaptation over the steps of the training.
-
-    Args:
-        history: Rows of the run's `history.jsonl`.
-        folder: Folder for curves.svg and curves.png, which is made if it is missing.
 
     Raises:
         UserError: If the history holds no validation yet, or a file cannot be written.

@@ -36,11 +36,7 @@ class EpisodeStream(Dataset[tuple[Episode, ...]]):
 
     Args:
         tasks: Tasks of this process, each with one episode in every step.
-        support: Number of pairs in a support batch.
-        query: Number of pairs in a query batch, none of them in the support batches.
         steps: Largest number of support batches in an episode.
-        crop: Height and width of the crops in pixels.
-        seed: Seed of the run, from which the seeds of the episodes derive.
         pretrain: First step whose episodes have support batches.
     """
 
@@ -97,13 +93,7 @@ class EpisodeStream(Dataset[tuple[Episode, ...]]):
 
 
 def validation_query(task: Task, crop: int, seed: int) -> PairBatch:
-    """Cut the query batch that scores a task throughout a run: 16 crops of its validation pairs.
-
-    Args:
-        task: Task with its validation pairs.
-        crop: Height and width of the crops in pixels.
-        seed: Seed of the run, which alone decides the crops.
-    """
+    """Cut the query batch that scores a task throughout a run: 16 crops of its validation pairs."""
     places = np.linspace(0, len(task.validation) - 1, VALIDATION_CROPS).round().astype(int)
     rng = np.random.default_rng(derive_seed(seed, "validation", task.name))
     return cut_crops(task.source, [task.validation[place] for place in places], crop, rng)

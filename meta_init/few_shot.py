@@ -1,4 +1,4 @@
-"""Few-shot adaptation: from an initialisation and a few pairs of a task to a network that fuses."""
+"""Few-shot adaptation, from an initialisation and a few pairs of a task to a network that fuses."""
 
 import time
 from collections.abc import Sequence
@@ -43,9 +43,9 @@ class Adapted(NamedTuple):
         genotype: The network with its provenance, as in `genotype.yaml`.
         curve: The validation loss by number of steps.
         fresh: The validation loss from random weights, by `plain_adaptation`.
-        pairs: Number of pairs that the network adapted on.
+        pairs: Number of pairs that the network adapted to.
         seconds: Time of the adaptation in seconds, without reading and checking pairs.
-        sources: Names of the two folders of the pairs, where they are not the usual ones of the task.
+        sources: Names of the two folders of the pairs, if they are not the usual ones of the task.
     """
 
     genotype: Genotype
@@ -57,18 +57,26 @@ class Adapted(NamedTuple):
 
 
 def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
-    """Adapt an initialisation to a task on a few pairs of it; write a run folder that can be fused with.
+    """Adapt an initialisation to a task on a few pairs, and write a run folder with a network that fuses.
 
     Args:
         config: The initialisation, the task, the pairs and the number of steps; `config.run` is the run folder.
         overwrite: Whether to replace the run in the folder.
 
-    Returns:
-        The genotype and the course of the validation loss.
-
     Raises:
         UserError: If there is no such initialisation or task, or the data, the device or the run folder cannot be
             used.
+
+    Example:
+        One step on a synthetic pair, for the sake of brevity:
+
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as run:
+        ...     config = AdaptConfig(run=Path(run), init="all-tasks", task="mri-ct", data={"pairs": 1}, steps=1)
+        ...     adapted = adapt_to_task(config)
+        >>> list(adapted.curve), adapted.pairs
+        ([0, 1], 1)
     """
     keep_freed_memory()
     device = select_device(config.device)
@@ -112,7 +120,12 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
 
 
 def shipped_initialisations() -> tuple[str, ...]:
-    """List the meta-initialisations that come with timfuse, sorted."""
+    """List the meta-initialisations that come with timfuse, sorted.
+
+    Example:
+        >>> shipped_initialisations()
+        ('all-tasks',)
+    """
     return folders_with(RATES_FILE, SHIPPED)
 
 
@@ -121,9 +134,6 @@ def find_initialisation(name_or_path: str) -> Path:
 
     Args:
         name_or_path: A name that `shipped_initialisations` lists, which goes first, or the folder of a run.
-
-    Returns:
-        The folder.
 
     Raises:
         UserError: If there is no such initialisation.

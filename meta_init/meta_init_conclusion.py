@@ -1,4 +1,4 @@
-"""The end of a meta-initialisation: how its best weights adapt, beside random weights, and the files that say so."""
+"""The end of a meta-initialisation: how its best weights and random weights adapt, written to files."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class MetaInitialisation(NamedTuple):
         genotype: The network with its provenance, as in `genotype.yaml`.
         best_step: The step after which the network had its best weights, from 0.
         curves: For each task, the validation loss after some steps of adaptation from the best weights.
-        fresh: The same from random weights, by `plain_adaptation`.
+        fresh: The validation losses from random weights, by `plain_adaptation`.
     """
 
     genotype: Genotype
@@ -46,15 +46,11 @@ def conclude(
     best_step: int,
     device: torch.device,
 ) -> MetaInitialisation:
-    """Adapt the best weights to every task beside random weights, and draw; the genotype comes last.
+    """Adapt the best weights and random weights to every task, and draw; the genotype comes last.
 
     Args:
-        config: The config of the meta-initialisation.
-        genotype: The network.
         network: The network on its device; its weights are replaced by the best ones.
-        tasks: All tasks, those that were held out too.
-        best_step: The step of the best weights, from 0.
-        device: The device of the network.
+        tasks: All tasks, including those that were held out.
     """
     run = config.run
     load_into(network, run)
@@ -76,7 +72,7 @@ def conclude(
 
 
 def by_count(curve: Curve) -> dict[str, float]:
-    """Write the losses of an adaptation for history and provenance: "after 5" and so on."""
+    """Name the losses of an adaptation for history and provenance: "after 5" and so on."""
     return {f"after {count}": value for count, value in curve.items()}
 
 
@@ -91,12 +87,7 @@ def described(
     """Add to the genotype how its weights were made.
 
     Args:
-        config: The config of the meta-initialisation.
-        genotype: The network.
-        network: The network that was built of it.
         tasks: The tasks that are trained on.
-        best_step: The step of the weights, from 0.
-        scores: The losses of the weights by task.
     """
     return config.described(
         genotype,

@@ -65,7 +65,6 @@ class EpisodeDataSection(DataSection):
         """Open the pairs of a task; every file is read once and checked.
 
         Args:
-            name: Name of the task, such as "mri-ct".
             seed: Seed of the run, which decides the split and the synthetic pairs.
             roots: Folders of the pairs, which replace the folders of the section.
 
@@ -165,6 +164,10 @@ class MetaInitConfig(StageConfig):
         tasks: The fusion tasks to train on, by name; null leaves a task out.
         inner: Settings of the adaptation to a task.
         meta: Settings of the training of the initial weights.
+
+    Example:
+        >>> list(MetaInitConfig(tasks={"mri-ct": {}, "mri-pet": {}, "multi-focus": None}).used_tasks)
+        ['mri-ct', 'mri-pet']
     """
 
     steps_in: ClassVar[str] = "meta"
@@ -218,6 +221,10 @@ class AdaptConfig(TaskConfig):
         data: Image pairs of the task; a few are enough.
         loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss of the initialisation.
         steps: Number of optimiser steps; for more than 2,000 give the initialisation to `timfuse train` as `init`.
+
+    Example:
+        >>> AdaptConfig(task="mri-ct", steps=5).init
+        'all-tasks'
     """
 
     stage: Literal["adapt"] = "adapt"

@@ -40,11 +40,13 @@ def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: 
         resume: Whether to go on from the run's checkpoint. The result is the same to the bit.
         overwrite: Whether to replace the run in the folder.
 
-    Returns:
-        The genotype as written to `genotype.yaml`, and how the best weights adapt.
-
     Raises:
         UserError: If the config, the data, the device or the run folder cannot be used, or a loss is not finite.
+
+    Example:
+        >>> from pathlib import Path
+        >>> config = MetaInitConfig(tasks={"mri-ct": {}, "mri-pet": {}}, data={"root": Path("data")})
+        >>> result = meta_initialise(config)  # doctest: +SKIP
     """
     settings, data = config.meta, config.data
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:
@@ -158,7 +160,7 @@ def _meta_gradient(
 
 
 def _statistics(buffers: Iterable[Tensor]) -> list[Tensor]:
-    """Take the buffers that are averaged over the tasks: those of floating-point numbers."""
+    """Take the buffers that are averaged over the tasks, which hold floating-point numbers."""
     return [buffer for buffer in buffers if buffer.is_floating_point()]
 
 

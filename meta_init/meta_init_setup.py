@@ -49,9 +49,6 @@ class MetaInitParts(NamedTuple):
 def open_tasks(config: MetaInitConfig) -> tuple[Genotype, list[Task]]:
     """Read the network's genotype and open the pairs of all tasks.
 
-    Args:
-        config: The config of the meta-initialisation.
-
     Raises:
         UserError: If the genotype or a folder of pairs cannot be used, or a task has too few pairs.
     """
@@ -74,14 +71,7 @@ def open_tasks(config: MetaInitConfig) -> tuple[Genotype, list[Task]]:
 
 
 def open_trials(config: MetaInitConfig, tasks: Sequence[Task], steps: int, device: torch.device) -> list[Trial]:
-    """Cut the crops of the trials of each task.
-
-    Args:
-        config: The config of the meta-initialisation.
-        tasks: The tasks, one trial for each.
-        steps: Number of steps of an adaptation.
-        device: The device of the crops.
-    """
+    """Cut the crops of one trial for each task, with the given number of steps of adaptation."""
     sizes = config.data.model_dump(include={"support", "query", "crop"})
     return make_trials(tasks, **sizes, steps=steps, episodes=EPISODES, seed=config.seed, device=device)
 
@@ -89,13 +79,8 @@ def open_trials(config: MetaInitConfig, tasks: Sequence[Task], steps: int, devic
 def set_up(config: MetaInitConfig, genotype: Genotype, device: torch.device) -> MetaInitState:
     """Build the network with its weights, the inner learning rates and the optimiser.
 
-    Args:
-        config: The config of the meta-initialisation.
-        genotype: The network.
-        device: The device of the network.
-
     Raises:
-        UserError: If the weights to start from, or the part of the network that is to adapt, cannot be used.
+        UserError: If the initial weights, or the part of the network that is to adapt, cannot be used.
     """
     network = build_network(genotype).to(device)
     if config.init is not None:

@@ -22,14 +22,10 @@ _OPTIMIZERS: dict[str, OptimizerFactory] = {
 
 
 def adapting_layers(network: nn.Module, part: str | None) -> dict[str, list[nn.Parameter]]:
-    """List the layers that adapt to a task.
+    """List the parameters of each layer that adapts to a task, by the layer's name.
 
     Args:
-        network: Fusion network, whose parts are its direct submodules.
         part: Name of the only part of the network that adapts, such as "head"; None for all of it.
-
-    Returns:
-        The parameters of each layer, by the layer's name.
 
     Raises:
         UserError: If there is no part of this name, or it is the whole network.
@@ -45,13 +41,7 @@ def adapting_layers(network: nn.Module, part: str | None) -> dict[str, list[nn.P
 
 
 def adaptation_of(layers: Mapping[str, list[nn.Parameter]], rates: Tensor, optimizer: str) -> Adaptation:
-    """Describe the adaptation of layers.
-
-    Args:
-        layers: Parameters of each layer, by the layer's name.
-        rates: Learning rates of the layers, above 0, (layers,).
-        optimizer: Name of the optimiser: "sgd", "adam" or "adamw".
-    """
+    """Describe the adaptation of layers at rates above 0, (layers,), by an optimiser "sgd", "adam" or "adamw"."""
     return Adaptation(tuple(layers.values()), rates, _OPTIMIZERS[optimizer])
 
 
@@ -62,12 +52,7 @@ def plain_adaptation(network: nn.Module) -> Adaptation:
 
 
 def save_rates(folder: Path, layers: Mapping[str, list[nn.Parameter]], rates: Tensor) -> None:
-    """Write `rates.yaml`.
-
-    Args:
-        folder: Run folder, which is made if it is missing.
-        layers: Parameters of each layer that adapts, by the layer's name.
-        rates: Learning rates of the layers, (layers,).
+    """Write the learning rates of the layers that adapt, (layers,), to `rates.yaml` in a folder.
 
     Raises:
         UserError: If the file cannot be written.
@@ -76,14 +61,7 @@ def save_rates(folder: Path, layers: Mapping[str, list[nn.Parameter]], rates: Te
 
 
 def load_rates(folder: Path, layers: Mapping[str, list[nn.Parameter]]) -> Tensor:
-    """Read `rates.yaml`.
-
-    Args:
-        folder: Run folder of a meta-initialisation.
-        layers: Parameters of each layer that adapts, by the layer's name.
-
-    Returns:
-        The learning rates of the layers, (layers,).
+    """Read the learning rates of the layers that adapt, (layers,), from `rates.yaml` in a folder.
 
     Raises:
         UserError: If the file cannot be read or belongs to another network.

@@ -22,7 +22,6 @@ class Trial(NamedTuple):
     """The episodes that test an initialisation for a task.
 
     Attributes:
-        task: Task to which the network adapts.
         episodes: Episodes with support batches of training pairs; all have the same query batch, of validation pairs.
     """
 
@@ -31,12 +30,7 @@ class Trial(NamedTuple):
 
 
 def pair_loss(loss: FusionLoss, network: nn.Module, batch: PairBatch) -> Tensor:
-    """Fuse a batch and return the fusion loss, a scalar.
-
-    Args:
-        network: Fusion network with the weights to score.
-        batch: Sources in [0, 1], (N, 1, H, W) each.
-    """
+    """Fuse a batch, (N, 1, H, W) in [0, 1], and return the fusion loss, a scalar."""
     return loss(network(batch.first, batch.second), batch.first, batch.second)
 
 
@@ -51,18 +45,7 @@ def make_trials(
     seed: int,
     device: torch.device,
 ) -> list[Trial]:
-    """Cut the batches of the trials of each task, which are the same throughout a run.
-
-    Args:
-        tasks: Tasks to make trials for, one for each.
-        support: Number of pairs in a support batch.
-        query: Number of pairs that an episode keeps apart from the support batches.
-        crop: Height and width of the crops in pixels.
-        steps: Number of support batches in an episode.
-        episodes: Number of episodes of each task.
-        seed: Seed of the run, from which the seeds of the crops derive.
-        device: Device to which the batches are moved.
-    """
+    """Cut the batches of the trials of each task, which are the same throughout a run."""
     stream = EpisodeStream(
         tasks, support=support, query=query, steps=steps, crop=crop, seed=derive_seed(seed, "validation")
     )
@@ -75,17 +58,7 @@ def make_trials(
 
 
 def adaptation_curve(network: nn.Module, adaptation: Adaptation, trial: Trial, steps: Collection[int]) -> Curve:
-    """Score the adaptation to a task; the network gets its weights back.
-
-    Args:
-        network: Network with the initial weights.
-        adaptation: Layers, learning rates and optimiser of the adaptation.
-        trial: Task and episodes, each with a support batch for each step.
-        steps: Numbers of steps after which to score, from 0 on.
-
-    Returns:
-        The loss on the query batch, averaged over the episodes, by number of steps.
-    """
+    """Return the query loss after some numbers of steps, averaged over the episodes; the weights are restored."""
     curves = []
     for episode in trial.episodes:
         with restored(network):
@@ -101,19 +74,7 @@ def adapt_and_score(
     steps: Collection[int],
     progress: Progress | None = None,
 ) -> Curve:
-    """Adapt a network in place, and score it between the steps in evaluation mode.
-
-    Args:
-        network: Network with the initial weights; it keeps the adapted ones.
-        adaptation: Layers, learning rates and optimiser of the adaptation.
-        fusion_loss: Fusion loss, which the adaptation minimises.
-        episode: Episode with a support batch for each step.
-        steps: Numbers of steps after which to score, from 0 on.
-        progress: Progress to advance by one for each step.
-
-    Returns:
-        The loss on the query batch by number of steps.
-    """
+    """Adapt a network in place; return its query loss in evaluation mode after each number of steps in `steps`."""
     loss, training = partial(pair_loss, fusion_loss), network.training
     optimizer = adaptation.build_optimizer()
     curve: Curve = {}

@@ -15,9 +15,7 @@ def object_content_loss(fused: Tensor, first: Tensor, second: Tensor, boxes: Seq
     Both means are over the whole batch, so small boxes count as much as all the rest.
 
     Args:
-        fused: Fused images F, (N, 1, H, W), in [0, 1].
-        first: First sources A, (N, 1, H, W), in [0, 1].
-        second: Second sources B, (N, 1, H, W), in [0, 1].
+        fused: Fused images F, (N, 1, H, W), in [0, 1], like the sources A and B.
         boxes: Boxes of each image, N tensors (K, 4) of left, top, right and bottom in pixels, K >= 0. Parts outside the
             image do not count.
 
@@ -46,8 +44,6 @@ def covered_pixels(boxes: Sequence[Tensor], height: int, width: int) -> Tensor:
 
     Args:
         boxes: Boxes of each image, N tensors (K, 4) of left, top, right and bottom in pixels.
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
 
     Returns:
         Booleans, (N, 1, height, width). A centre on the left or upper edge of a box is inside.

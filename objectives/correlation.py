@@ -12,9 +12,7 @@ def correlation_of_differences(fused: Tensor, first: Tensor, second: Tensor) -> 
     The difference between the fused image and one source should be like the other source.
 
     Args:
-        fused: Fused images F, (N, 1, H, W), in [0, 1].
-        first: First sources A, (N, 1, H, W), in [0, 1].
-        second: Second sources B, (N, 1, H, W), in [0, 1].
+        fused: Fused images F, (N, 1, H, W), in [0, 1], like the sources A and B.
 
     Returns:
         (N,), in [-2, 2].

@@ -20,9 +20,7 @@ def edge_transfer(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
     angles of 0 and ±90° are left out, because they have no derivative.
 
     Args:
-        fused: Fused image F, (N, 1, H, W), in [0, 1].
-        first: First source, (N, 1, H, W), in [0, 1].
-        second: Second source, (N, 1, H, W), in [0, 1].
+        fused: Fused images F, (N, 1, H, W), in [0, 1], like both sources I_k.
 
     Returns:
         (N,), in [0, 1].

@@ -31,9 +31,7 @@ def intensity_loss(fused: Tensor, first: Tensor, second: Tensor, weights: Tensor
     and dim hot targets.
 
     Args:
-        fused: Fused image F, (N, 1, H, W), in [0, 1].
-        first: First source, (N, 1, H, W), in [0, 1].
-        second: Second source, (N, 1, H, W), in [0, 1].
+        fused: Fused images F, (N, 1, H, W), in [0, 1], like both sources I_k.
         weights: Weights w of the first and the second source, broadcastable to (2, N, 1, H, W).
 
     Returns:
@@ -55,9 +53,7 @@ def gradient_loss(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Measure the distance to the stronger edge of both sources: the mean of | |∇F| - max(|∇I_1|, |∇I_2|) |.
 
     Args:
-        fused: Fused image F, (N, 1, H, W), in [0, 1].
-        first: First source, (N, 1, H, W), in [0, 1].
-        second: Second source, (N, 1, H, W), in [0, 1].
+        fused: Fused images F, (N, 1, H, W), in [0, 1], like both sources I_k.
 
     Returns:
         Scalar, at least 0.
@@ -79,9 +75,7 @@ def ssim_loss(fused: Tensor, first: Tensor, second: Tensor, weights: Tensor) -> 
     """Measure the weighted dissimilarity to both sources: the mean over pixels of Σ_k w_k (1 - SSIM(F, I_k)).
 
     Args:
-        fused: Fused image F, (N, 1, H, W), in [0, 1]; H and W are at least 6.
-        first: First source, (N, 1, H, W), in [0, 1].
-        second: Second source, (N, 1, H, W), in [0, 1].
+        fused: Fused images F, (N, 1, H, W), in [0, 1], like both sources I_k; H and W are at least 6.
         weights: Weights w of the first and the second source, broadcastable to (2, N, 1, H, W).
 
     Returns:

@@ -26,11 +26,7 @@ class SourceWeights(nn.Module):
         nn.init.zeros_(self.outer.bias)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Weigh two sources at each pixel.
-
-        Args:
-            first: First source, (N, 1, H, W), in [0, 1].
-            second: Second source, (N, 1, H, W), in [0, 1].
+        """Weigh two sources, (N, 1, H, W) in [0, 1], at each pixel.
 
         Returns:
             (2, N, 1, H, W) for the first and the second source, with sum 1 over the first dimension.

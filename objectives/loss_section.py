@@ -62,8 +62,6 @@ def fusion_loss(section: LossSection | None, default: FusionLoss, crop: int) -> 
     """Build the fusion loss of a config and try it on a crop.
 
     Args:
-        section: Section of the config; None for the default loss.
-        default: Loss that is used where the config has none.
         crop: Height and width of the training crops in pixels.
 
     Raises:

@@ -40,10 +40,7 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
 
 
 def training_loss(task: str) -> FusionLoss:
-    """Return the default loss for training a network for a task.
-
-    Args:
-        task: Key of `genotypes.TASKS`, or the name of a task of the user's own.
+    """Return the default loss for training a network for a task, which may be the user's own.
 
     Example:
         >>> training_loss("infrared-visible") == NAMED_LOSSES["quality"], training_loss("mine") == FusionLoss()
@@ -53,13 +50,10 @@ def training_loss(task: str) -> FusionLoss:
 
 
 def search_losses(task: str) -> tuple[FusionLoss, FusionLoss]:
-    """Return the default outer and inner loss for the search of an architecture for a task.
+    """Return the default outer and inner loss for an architecture search for a task, which may be the user's own.
 
     With equal losses the hypergradient would nearly cancel. Except for infrared-visible, whose losses are a pair of
     their own, the inner loss has twice the weight of gradients.
-
-    Args:
-        task: Key of `genotypes.TASKS`, or the name of a task of the user's own.
 
     Example:
         >>> outer, inner = search_losses("mri-ct")

@@ -40,13 +40,9 @@ def histogram_saliency(image: Tensor) -> Tensor:
 
 
 def saliency_weights(first: Tensor, second: Tensor) -> Tensor:
-    """Weigh two sources at each pixel by the softmax of their histogram saliencies.
+    """Weigh two sources, (N, 1, H, W) in [0, 1], at each pixel by the softmax of their histogram saliencies.
 
     As both saliencies lie in [0, 1], each weight lies between 0.27 and 0.73.
-
-    Args:
-        first: First source, (N, 1, H, W), in [0, 1].
-        second: Second source, (N, 1, H, W), in [0, 1].
 
     Returns:
         (2, N, 1, H, W) for the first and the second source, with sum 1 over the first dimension.

@@ -12,19 +12,12 @@ _FLOOR = 1e-6
 
 
 def exposed_target(first: Tensor, second: Tensor) -> Tensor:
-    """Blend two exposures by how well each is exposed, at each pixel independently.
+    """Blend two exposures, (N, 1, H, W) in [0, 1], by how well each is exposed, at each pixel independently.
 
         T = Σ_k e_k I_k / Σ_k e_k,  e_k = exp(-(I_k - 1/2)² / 0.08)
 
     A blend of neighbourhoods would show halos. This one has less contrast, which a gradient term can restore, and where
     the exposures lie far apart it can invert the order of two tones.
-
-    Args:
-        first: First source, (N, 1, H, W), in [0, 1].
-        second: Second source, (N, 1, H, W), in [0, 1].
-
-    Returns:
-        (N, 1, H, W), in [0, 1].
 
     References:
         Mertens, Kautz and Van Reeth, "Exposure Fusion" (Pacific Graphics 2007), for the exposedness e.
@@ -46,11 +39,7 @@ def sharper_target(first: Tensor, second: Tensor) -> Tensor:
     The fourth power keeps the blend between equally sharp regions narrow.
 
     Args:
-        first: First focal plane, (N, 1, H, W), in [0, 1]; H and W are at least 17.
-        second: Second focal plane, of the same shape and range.
-
-    Returns:
-        (N, 1, H, W), in [0, 1].
+        first: First focal plane, (N, 1, H, W), in [0, 1], like the second one; H and W are at least 17.
 
     Example:
         >>> sharp, blurred = torch.eye(20)[None, None], torch.full((1, 1, 20, 20), 0.05)
@@ -72,9 +61,6 @@ def functional_target(first: Tensor, second: Tensor) -> Tensor:
     Args:
         first: Anatomy A, such as MRI, (N, 1, H, W), in [0, 1].
         second: Activity B, the luma of PET or SPECT, (N, 1, H, W), in [0, 1].
-
-    Returns:
-        (N, 1, H, W), in [0, 1].
 
     Example:
         >>> functional_target(torch.tensor([0.6, 0.6]), torch.tensor([0.0, 0.3]))

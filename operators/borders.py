@@ -8,12 +8,7 @@ def reflected(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv2d:
     """Make a convolution with reflected borders, from (N, inputs, H, W) to (N, outputs, H, W).
 
     Args:
-        inputs: Number of input maps, at least 1.
-        outputs: Number of output maps, at least 1.
         kernel: Height and width of the kernel in pixels, odd.
-
-    Returns:
-        The convolution, with a bias.
     """
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect" if kernel > 1 else "zeros")
 

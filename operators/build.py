@@ -30,9 +30,6 @@ def build_operator(name: str, channels: int, norm: str = "batch") -> nn.Module:
         channels: Number of feature maps C, at least 1.
         norm: Normalisation, "batch", "group" or "none", for operators that have one.
 
-    Returns:
-        A module that maps (N, C, H, W) to the same shape.
-
     Raises:
         UserError: If the id is unknown.
 
@@ -96,13 +93,10 @@ def build_supernet(
     """Build a fusion network in which each operator is a mixture of all candidates.
 
     Args:
-        channels: Number of feature maps between stem and head, even.
         cells: Kind of each cell: "successive", "multi_scale" or "decomposition".
         steps: Number of mixtures in each cell, at least 1.
         candidates: Ids of the operators that each mixture chooses from, at least 1.
         norm: Normalisation, "batch", "group" or "none".
-        stem: As in `FusionNetwork`, "full" or "half".
-        head: As in `FusionNetwork`, "direct" or "envelope".
 
     Returns:
         A network called as supernet(first, second, probabilities) with probabilities (cells, steps, candidates).

@@ -39,12 +39,7 @@ def count_flops(network: nn.Module, height: int, width: int, inputs: int = 2) ->
 
     Args:
         network: A network that takes `inputs` images; copied, not changed.
-        height: Height of the images in pixels, at least 1.
-        width: Width of the images in pixels, at least 1.
         inputs: Number of images (1, 1, H, W): 2, or 3 for a refine network.
-
-    Returns:
-        The number of operations.
 
     Example:
         >>> from timfuse.genotypes import load_genotype
@@ -65,9 +60,6 @@ def count_memory(network: nn.Module, *images: Tensor) -> int:
     Args:
         network: Any module; operations inside a single call to torch do not count.
         images: Inputs of the network, on the device of its weights.
-
-    Returns:
-        The number of bytes.
 
     Example:
         >>> count_memory(nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 1, 1)), torch.zeros(1, 1, 8, 8))  # 4 + 1 maps

@@ -100,9 +100,6 @@ def depthwise_convolution(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
         x: Feature maps, (N, m C, H, W).
         weight: Kernels, (C, m, k, k) with k of 3, 5 or 7; output c reads the inputs m c to m c + m - 1.
         dilation: Distance between the taps of the kernel in pixels, 1 or 2.
-
-    Returns:
-        Feature maps, (N, C, H, W).
     """
     if x.device.type != "cpu":
         return _convolve(x, weight, dilation)

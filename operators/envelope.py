@@ -5,15 +5,10 @@ from torch import Tensor, nn
 
 
 def enveloped(maps: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Weigh the brighter and the darker source at each pixel: u max(A, B) + l min(A, B) + o.
+    """Weigh the brighter and the darker source at each pixel: u max(A, B) + l min(A, B) + o, not clipped.
 
     Args:
         maps: The weights u and l and the offset o, (N, 3, H, W).
-        first: First source A, (N, 1, H, W), in [0, 1].
-        second: Second source B, (N, 1, H, W), in [0, 1].
-
-    Returns:
-        The fused image, (N, 1, H, W), not clipped.
     """
     upper, lower, offset = maps.split(1, 1)
     return upper * torch.maximum(first, second) + lower * torch.minimum(first, second) + offset
@@ -24,7 +19,6 @@ def start_near_maximum(last: nn.Module, area: int = 1) -> None:
     """Start an envelope head near 0.9 max(A, B) + 0.1 min(A, B) by small weights and these biases.
 
     Args:
-        last: The last convolution of the head; changed in place.
         area: Number of output channels for each of the maps u, l and o, at least 1.
     """
     assert isinstance(last, nn.Conv2d)

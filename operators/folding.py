@@ -16,9 +16,6 @@ M = TypeVar("M", bound=nn.Module)
 def fold_batch_norm(network: M) -> M:
     """Fold every batch normalisation into the convolution before it, except inside registered operators.
 
-    Args:
-        network: An operator, a cell or a network; not changed.
-
     Returns:
         A copy in evaluation mode, with the same output up to rounding.
 

@@ -43,9 +43,6 @@ class DenseInParts(nn.Module):
 
     A convolution of C maps stays in the cache, and one of their concatenation does not. A sum of slices is faster than
     a matrix product forwards, and slower backwards.
-
-    Args:
-        dense: The operator that this one replaces.
     """
 
     def __init__(self, dense: Dense) -> None:
@@ -75,11 +72,7 @@ class DenseInParts(nn.Module):
 
 
 class PooledGroupNorm(nn.Module):
-    """Group normalisation whose statistics are a `GlobalMean`, so that they are those of the image in every tile.
-
-    Args:
-        norm: The group normalisation that this one replaces.
-    """
+    """Group normalisation whose statistics are a `GlobalMean`, so that they are those of the image in every tile."""
 
     def __init__(self, norm: GroupNorm) -> None:
         super().__init__()
@@ -102,9 +95,6 @@ def for_inference(network: M) -> M:
     """Rewrite a network for use: fold normalisations, merge linear layers, compute activations in place.
 
     Registered operators are not rewritten, except group normalisations of this package in them.
-
-    Args:
-        network: A fusion network, or detectors that guide one; not changed.
 
     Returns:
         A copy in evaluation mode without gradients, with the same output up to rounding.

@@ -23,10 +23,6 @@ def joined_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, ranks
 
     Args:
         x: The part of this process, (N, C, H, W); all parts have the same size.
-        weight: Factor of each normalised feature map, (C,).
-        bias: Offset of each normalised feature map, (C,).
-        eps: Positive number that is added to the variance.
-        ranks: The processes that have a part of the batch.
 
     Returns:
         The normalised part, (N, C, H, W), and the statistics of the batch, without gradient.

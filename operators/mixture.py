@@ -18,9 +18,6 @@ class MixedOperator(nn.Module):
 
     The candidates return scaled branches, and the input that some of them add is added once. So mixing costs one
     addition for each candidate.
-
-    Args:
-        candidates: The operators, in the order of the probabilities.
     """
 
     adds_input: Tensor
@@ -36,15 +33,7 @@ class MixedOperator(nn.Module):
         self.plain = [i for i in others if not isinstance(candidates[i], Operator)]
 
     def forward(self, x: Tensor, probabilities: Tensor) -> Tensor:
-        """Mix the candidates.
-
-        Args:
-            x: Feature maps (N, C, H, W) that all candidates read.
-            probabilities: Probability of each candidate, (candidates,), at least 0; one-hot for a hard choice.
-
-        Returns:
-            Feature maps, (N, C, H, W).
-        """
+        """Mix the candidates with (candidates,) probabilities, which may be one-hot, on (N, C, H, W)."""
         total = x * (probabilities * self.adds_input).sum()
         scales = probabilities + SMALLEST_PROBABILITY
         for index in self.folding:

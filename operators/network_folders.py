@@ -26,14 +26,11 @@ def shipped_names() -> tuple[str, ...]:
 
 
 def find_network(name_or_path: str | Path) -> Path:
-    """Find the folder of a trained network.
+    """Find the folder of a trained network, without checking its files.
 
     Args:
         name_or_path: A name that `shipped_names` lists, or a folder with `genotype.yaml` and `weights.safetensors`,
             such as a run folder. Where both exist, the shipped network is found; write "./ivif" for the folder.
-
-    Returns:
-        The folder. It is not checked for its files.
 
     Raises:
         UserError: If there is neither a shipped network nor a folder of this name.
@@ -52,10 +49,6 @@ def find_shipped(name_or_path: str | Path, root: Path, names: Sequence[str], *, 
 
     Args:
         name_or_path: One of `names`, or the path of a folder. The names have precedence, except over a `Path`.
-        root: The folder that has a folder for each name.
-        names: The names of the folders in `root`.
-        what: The thing in the folders, for the error.
-        run: The kind of run that writes such a folder, for the error.
 
     Raises:
         UserError: If there is no such folder.
@@ -72,10 +65,7 @@ def find_shipped(name_or_path: str | Path, root: Path, names: Sequence[str], *, 
 
 
 def load_network_folder(folder: Path) -> tuple[Genotype, nn.Module]:
-    """Load a network from a folder onto the CPU.
-
-    Args:
-        folder: A run folder, or any other with `genotype.yaml` and `weights.safetensors`.
+    """Load a folder with `genotype.yaml` and `weights.safetensors`, such as a run folder, onto the CPU.
 
     Returns:
         The genotype, and the network with its weights, in training mode.
@@ -96,11 +86,6 @@ def load_network_folder(folder: Path) -> tuple[Genotype, nn.Module]:
 
 def save_network_folder(folder: Path, genotype: Genotype, network: nn.Module) -> None:
     """Write a network to a folder: first the weights, then the genotype, which marks the folder as complete.
-
-    Args:
-        folder: The folder, which is made if it does not exist.
-        genotype: The genotype with its provenance.
-        network: The network that the genotype describes, on any device.
 
     Raises:
         UserError: If a file cannot be written.

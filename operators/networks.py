@@ -34,14 +34,12 @@ class FusionNetwork(nn.Module):
     """A stem on both sources, cells and a head, for any H and W.
 
     Args:
-        channels: Number of feature maps between stem and head, even.
         cells: Kind and operator ids of each cell, in order.
         norm: Normalisation of the cells, "batch", "group" or "none".
         stem: Resolution of the features: "full", or "half" for half the height and width, by unshuffled pixels.
         head: With "direct" it computes the fused image F, as in TIM. With "envelope" it computes three maps u, l and o,
             and F = u max(A, B) + l min(A, B) + o, which keeps the detail of the sources A and B even where features are
             coarse. It starts near the maximum.
-        build: Builds an operator from its id and number of channels.
 
     Example:
         >>> cells = [("successive", ["identity"])]
@@ -101,13 +99,9 @@ class RefineNetwork(nn.Module):
     """A branch of stem and cells on each source beside the fused image, and a merge of both branches, for any H and W.
 
     Args:
-        channels: Number of feature maps of each branch, even.
-        first_cells: Kind and operator ids of the cells on the branch of the first source.
-        second_cells: Kind and operator ids of the cells on the branch of the second source.
         norm: Normalisation of stems and cells, "batch", "group" or "none".
         merge: Merge of the branches: "gated" blends them by a mask that the first one computes, "concat" stacks them
             and ends in tanh.
-        build: Builds an operator from its id and number of channels.
 
     Example:
         >>> cells = [("successive", ["identity"])]
@@ -146,12 +140,7 @@ class RefineNetwork(nn.Module):
         )
 
     def forward(self, first: Tensor, second: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Refine a fused image.
-
-        Args:
-            first: First source, (N, 1, H, W), in [0, 1].
-            second: Second source, (N, 1, H, W), in [0, 1].
-            fused: Output of the first stage, (N, 1, H, W).
+        """Refine a fused image (N, 1, H, W), the output of the first stage, beside its sources in [0, 1].
 
         Returns:
             The image of the first branch, the image of the second branch and the refined image, each (N, 1, H, W).

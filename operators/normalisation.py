@@ -62,10 +62,6 @@ def synchronised(network: nn.Module, ranks: Ranks) -> Iterator[None]:
 
     In the block, all processes call the network in training mode equally often, with parts of one size.
 
-    Args:
-        network: The network that the processes train together.
-        ranks: The processes; a single one changes nothing.
-
     Example:
         >>> network = nn.Sequential(BatchNorm(4))
         >>> with synchronised(network, ALONE):
@@ -105,10 +101,6 @@ def build_norm(norm: str, channels: int) -> nn.Module:
 
     Args:
         norm: Normalisation, "batch", "group" (at most 8 groups; independent of the batch) or "none".
-        channels: Number of feature maps C, at least 1.
-
-    Returns:
-        A module that is called with (N, C, H, W) and optionally a scale.
     """
     if norm == "batch":
         return BatchNorm(channels)

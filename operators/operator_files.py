@@ -13,15 +13,9 @@ from .registration import REGISTERED, in_one_line
 
 
 def load_operators(path: Path) -> tuple[str, ...]:
-    """Run a Python file that registers operators, and test each of them.
+    """Run a Python file that registers operators, test each of them, and return their ids.
 
     The file is a program with all rights of the user. Run only files that the user names.
-
-    Args:
-        path: A file that calls `register_operator`.
-
-    Returns:
-        The ids of the operators that it registers.
 
     Raises:
         UserError: If the file cannot be read, fails or registers nothing, or an operator fails its tests; names the

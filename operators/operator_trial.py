@@ -18,9 +18,6 @@ _SHAPE = (2, 4, 9, 11)
 def try_operator(name: str) -> None:
     """Test a registered operator in evaluation, in training, on the meta device and on a part of an image.
 
-    Args:
-        name: Id of the operator, such as "blur_k3".
-
     Raises:
         UserError: If it fails or changes its input, or its output has another shape or dtype, is not finite, has no
             gradient, or depends on pixels farther away than its radius.

@@ -32,9 +32,6 @@ def receptive_field(genotype: Genotype) -> int | None:
     that starts at a multiple of 8 pixels and exceeds an area by this distance on every side has the output of the whole
     image in the area, if these means are those of the whole image.
 
-    Args:
-        genotype: The architecture; for a refine network, the first stage does not count.
-
     Returns:
         The distance in pixels; None for a network with a non-local operator, or with a registered one without radius.
 

@@ -23,8 +23,6 @@ class Registration:
     """A registered kind of operator.
 
     Attributes:
-        build: Function or class that builds an operator.
-        parameters: The parameters of `build`, a part of `PARAMETERS`.
         radius: Distance in pixels over which it looks, as in `register_operator`.
         source: File that defines `build`, or the module where there is no file, as in a notebook.
         sha256: SHA-256 of the file at the registration; None without a file.
@@ -68,9 +66,6 @@ def register_operator(
             means by `timfuse.operators.pooling.GlobalMean` do not count. With it, large images are fused in tiles. None
             if it is unknown or the whole image; images are then fused as a whole.
 
-    Returns:
-        A decorator that returns what it decorates.
-
     Raises:
         UserError: If the name is taken or not allowed, or the parameters do not agree with kernels and dilations.
 
@@ -109,13 +104,6 @@ def register_operator(
 def build_registered(kind: str, values: Mapping[str, int | str]) -> nn.Module:
     """Build an operator of a registered kind.
 
-    Args:
-        kind: Name under which it is registered.
-        values: A value for each of `PARAMETERS`; the operator takes what it needs.
-
-    Returns:
-        A module for which `is_registered` is true.
-
     Raises:
         UserError: If the registered function fails or does not return a module.
     """
@@ -146,14 +134,7 @@ def without_registered(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def operator_sources(operators: Iterable[str]) -> dict[str, object]:
-    """Find the files of the registered operators among some, for the provenance of a genotype.
-
-    Args:
-        operators: Ids of operators of any kind.
-
-    Returns:
-        For each registered kind, the name of its file and the SHA-256 of the file.
-    """
+    """Map each registered kind among some operators to the name of its file and the file's SHA-256."""
     kinds = dict.fromkeys(parse_operator(name).kind for name in operators)
     return {
         kind: {"file": Path(REGISTERED[kind].source).name, "sha256": REGISTERED[kind].sha256}

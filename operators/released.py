@@ -77,15 +77,7 @@ RELEASED_NAMES: dict[type[nn.Module], dict[str, str]] = {
 
 
 def released_name(module: nn.Module, key: str) -> str:
-    """Translate a key of a state dict into that of the published code.
-
-    Args:
-        module: An operator, cell or network of this package.
-        key: Dotted name of one of its parameters or buffers.
-
-    Returns:
-        The dotted name of the same tensor in the published code.
-    """
+    """Translate the name of a parameter or buffer of a module into that of the published code."""
     names = RELEASED_NAMES.get(type(module), {})
     head, _, rest = key.partition(".")
     longest = ".".join(key.split(".")[:2])
@@ -104,9 +96,6 @@ def read_released(path: Path) -> dict[str, Tensor]:
 
     Args:
         path: A file of `torch.save` with the state dict, or a mapping with the state dict at "state_dict" or "model".
-
-    Returns:
-        The tensors by name, on the CPU.
 
     Raises:
         UserError: If the file is missing, damaged or holds anything but tensors.
@@ -129,11 +118,7 @@ def convert_released(module: nn.Module, released: Mapping[str, Tensor]) -> dict[
     """Convert a state dict of the published code into one that a module loads strictly.
 
     Args:
-        module: The operator, cell or network that the weights are for.
         released: The published tensors by name; names may start with "module.", as `DataParallel` saves them.
-
-    Returns:
-        A state dict for `module`.
 
     Raises:
         UserError: If a tensor is missing, left over or of another shape, because the genotype is another.

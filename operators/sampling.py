@@ -14,10 +14,6 @@ def unshuffled(x: Tensor, factor: int) -> Tensor:
 
     Args:
         x: Feature maps, (N, C, H, W), with H and W multiples of the factor.
-        factor: Height and width of the blocks whose pixels become channels, at least 1.
-
-    Returns:
-        Feature maps, (N, C factor², H / factor, W / factor).
     """
     phases = [
         channel[:, row::factor, column::factor]
@@ -33,10 +29,6 @@ def shuffled(x: Tensor, factor: int) -> Tensor:
 
     Args:
         x: Feature maps, (N, C factor², H, W).
-        factor: Height and width of the blocks whose pixels are channels, at least 1.
-
-    Returns:
-        Feature maps, (N, C, factor H, factor W).
     """
     blocks = x.unflatten(1, (-1, factor, factor)).permute(0, 1, 4, 2, 5, 3)  # (N, C, H, factor, W, factor)
     return blocks.reshape(x.shape[0], blocks.shape[1], factor * x.shape[2], factor * x.shape[3])

@@ -17,7 +17,6 @@ def average_gradients(optimizer: torch.optim.Optimizer, others: Sequence[Tensor]
     Args:
         optimizer: Optimiser of the same parameters in every process.
         others: Tensors to average in the same exchange, such as losses, on the parameters' device.
-        ranks: The processes that take part.
 
     Returns:
         The means of the others.
@@ -35,16 +34,7 @@ def average_gradients(optimizer: torch.optim.Optimizer, others: Sequence[Tensor]
 
 
 def average_row(row: Mapping[str, float], optimizer: torch.optim.Optimizer, ranks: Ranks) -> dict[str, float]:
-    """Average what a step measured over the processes, in one exchange with the gradients; see `average_gradients`.
-
-    Args:
-        row: Numbers by name, the same names in every process.
-        optimizer: Optimiser of the same parameters in every process.
-        ranks: The processes that take part.
-
-    Returns:
-        The means by name.
-    """
+    """Average numbers by name over the processes, in one exchange with the gradients; see `average_gradients`."""
     values = optimizer.param_groups[0]["params"][0].new_tensor(list(row.values()))
     (values,) = average_gradients(optimizer, [values], ranks)
     return dict(zip(row, values.tolist(), strict=True))

@@ -23,7 +23,6 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint; a kill at any moment leaves the old one or the new one.
 
     Args:
-        path: Path of the file, usually `checkpoint.pt`.
         state: Nested containers of tensors, numbers and text.
 
     Raises:
@@ -71,9 +70,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def restoring(run: Path) -> Iterator[None]:
     """Turn the errors of a state that does not accept a checkpoint into one line.
 
-    Args:
-        run: Run folder, which the error names.
-
     Raises:
         UserError: If an entry is missing or of another kind or shape.
     """
@@ -98,11 +94,7 @@ def capture_rng() -> dict[str, Any]:
 
 
 def restore_rng(state: dict[str, Any]) -> None:
-    """Set every global random generator to a captured state.
-
-    Args:
-        state: Result of `capture_rng`; states of CUDA devices that this machine lacks are ignored.
-    """
+    """Set every global random generator to the result of `capture_rng`; missing CUDA devices are ignored."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))

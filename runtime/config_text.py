@@ -30,20 +30,13 @@ def commented_yaml(config: Section) -> str:
 
     Where a section is null, its keys follow as a comment. Keys of a kind of section that comes twice, such as a second
     loss, are explained where they come first.
-
-    Returns:
-        YAML that `load_config` reads back to an equal config.
     """
     title = inspect.cleandoc(type(config).__doc__ or "").partition("\n")[0]
     return "\n".join([f"# {title}", *_section_lines(config, set(), apart=True)]) + "\n"
 
 
 def attribute_meanings(owner: type) -> dict[str, str]:
-    """Read the section `Attributes:` of the docstrings of a class and its base classes.
-
-    Returns:
-        The text of each entry, in one line, by the name of the attribute.
-    """
+    """Read the meaning of each attribute, in one line, from the docstrings of a class and its base classes."""
     meanings: dict[str, str] = {}
     for base in reversed(owner.__mro__):
         _, _, entries = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")

@@ -15,9 +15,6 @@ def select_device(name: str, number: int = 0) -> torch.device:
         name: Name of the device: `auto` (a CUDA device, or else the CPU), `cpu`, `cuda`, `cuda:1`, ... or `mps`.
         number: Index of the CUDA device if the name has none, >= 0.
 
-    Returns:
-        The device, with an index for CUDA.
-
     Raises:
         UserError: If the name is unknown or there is no such device.
 
@@ -46,11 +43,7 @@ def select_device(name: str, number: int = 0) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Name a device for reports.
-
-    Returns:
-        The model of the GPU, or the model of the CPU and the number of threads that torch uses.
-    """
+    """Name a GPU by its model, or the CPU by its model and the number of threads that torch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

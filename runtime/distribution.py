@@ -54,15 +54,7 @@ class Ranks:
         return items[self.rank :: self.count]
 
     def check_even(self, key: str, size: int) -> None:
-        """Check that `share` gives every process the same number of items.
-
-        Args:
-            key: Name of the number in the config, for the error.
-            size: Number of items for all processes.
-
-        Raises:
-            UserError: If the number of processes does not divide the size.
-        """
+        """Raise a `UserError` if the number of processes does not divide a size, which has this key in the config."""
         if size % self.count:
             sizes = {max(1, size // self.count) * self.count, (size // self.count + 1) * self.count}
             raise UserError(
@@ -79,9 +71,6 @@ class Ranks:
         Args:
             rows: Rows of the items that `share` gave to this process, (own, ...).
             total: Number of items of all processes together.
-
-        Returns:
-            (total, ...), the same in every process.
         """
         if self.count == 1:
             return rows
@@ -94,9 +83,6 @@ class Ranks:
 
         Args:
             tensors: Tensors on one device, such as a loss and its gradients on the local part of a batch.
-
-        Returns:
-            The means of the tensors, in the same shapes.
         """
         if self.count == 1 or not tensors:
             return tuple(tensors)
@@ -124,9 +110,6 @@ class Ranks:
 
     def from_leader(self, make: Callable[[], T]) -> T:
         """Make an object in the first process alone, and return it in all of them.
-
-        Args:
-            make: Function that the first process calls. An error in it ends all processes.
 
         Returns:
             The object; in the other processes a copy of it, with tensors of a GPU on their own GPU.

@@ -41,9 +41,6 @@ class NonFiniteError(ArithmeticError):
 def check_finite(values: Mapping[str, float]) -> None:
     """Check losses and norms before they are used.
 
-    Args:
-        values: Numbers by their names in an error, such as "loss" or "gradient".
-
     Raises:
         NonFiniteError: If a number is infinite or NaN; names the first one.
     """

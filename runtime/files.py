@@ -37,29 +37,14 @@ def observing_writes(observer: Callable[[Path], None]) -> Iterator[None]:
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
-    """Turn an error of the operating system into one line with the file and the remedy.
-
-    Args:
-        path: File that could not be written.
-        error: Error of the operating system.
-
-    Returns:
-        The error to raise.
-    """
+    """Turn an error of the operating system into one line with the file and the remedy."""
     reason = error.strerror or str(error)
     remedy = _REMEDIES.get(error.errno or 0, f"{reason}; choose another folder")
     return UserError(f"cannot write {path}: {remedy}")
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder and its parents where they do not exist.
-
-    Returns:
-        The same path.
-
-    Raises:
-        UserError: If the folder cannot be made.
-    """
+    """Make a folder and its parents where they do not exist, and return it; raise a `UserError` if that fails."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -73,7 +58,6 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], Non
     The content goes to a file with a temporary name in the same folder, is synced to disk and renamed.
 
     Args:
-        path: Path of the file. Missing folders above it are made.
         content: Text (written as UTF-8), bytes, or a function that writes to the open binary file.
 
     Raises:

@@ -60,9 +60,6 @@ class History:
         Args:
             step: Number of the step, larger than the last one.
             values: Numbers, texts or nested mappings of them, by name. TensorBoard gets the numbers as `name/nested`.
-
-        Raises:
-            UserError: If the line cannot be written.
         """
         try:
             self._file.write(_line({"step": step, **values}))
@@ -78,12 +75,7 @@ class History:
         """Add an image to the TensorBoard events, if they are written.
 
         Args:
-            step: Number of the step at which the image was made.
-            name: Name of the image in TensorBoard.
             image: Grey or colour image, (H, W) or (H, W, 3).
-
-        Raises:
-            UserError: If the event cannot be written.
         """
         if self._events:
             try:
@@ -121,13 +113,7 @@ class History:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read a history.
-
-    Args:
-        path: Path of a `history.jsonl`, whose last line may be incomplete.
-
-    Returns:
-        One dictionary for each step.
+    """Read the values of each step from a `history.jsonl`, whose last line may be incomplete.
 
     Raises:
         UserError: If there is no such file.

@@ -51,10 +51,8 @@ class Loop:
     """An open run; every process calls the same methods in the same order, and the first one alone writes.
 
     Attributes:
-        ranks: The processes of the run.
         device: Where this process computes.
-        path: The run folder.
-        resumes: Whether the run goes on from a checkpoint; known after `start`.
+        resumes: Whether the run goes on from a checkpoint; known after `open_folder`.
     """
 
     def __init__(
@@ -73,7 +71,6 @@ class Loop:
         """Compare config and data of all processes, and open the run folder.
 
         Args:
-            pairs: Number of pairs that this process sees.
             fingerprint: Returns a text that differs if a pair or its purpose differs.
             harmless: Dotted config keys beside `HARMLESS` that may differ on resuming.
 
@@ -98,10 +95,7 @@ class Loop:
         self.resumes = bool(self.ranks.agree(self._folder is not None and self._folder.resumes))
 
     def start(self, state: State) -> None:
-        """Bring the state to where the run stands: from the checkpoint, or else to that of the first process.
-
-        Args:
-            state: The freshly prepared state; changed in place.
+        """Load the state from the checkpoint, or else copy that of the first process.
 
         Raises:
             UserError: If the checkpoint is damaged or does not fit the state, or the data have changed.
@@ -144,10 +138,10 @@ class Loop:
             step: Makes one step and returns what it measured. It raises `NonFiniteError` before it changes anything
                 but buffers and random generators.
             validate: Scores the state; returns None in processes that do not validate.
-            validate_every: Steps between two validations.
-            checkpoint_every: Steps between two checkpoints.
-            remedy: Which settings to lower where a value is not finite.
-            status: Text beside the progress bar, made of the step's row.
+            validate_every: Number of steps between two validations.
+            checkpoint_every: Number of steps between two checkpoints.
+            remedy: Which settings to lower if a value is not finite.
+            status: Makes the text beside the progress bar of the step's row.
             validate_after: Number of steps without a validation at the beginning.
             on_validation: Receives the step and the scores of each validation in the first process; an exception
                 that it raises ends the run.
@@ -256,8 +250,6 @@ def open_loop(config: Section, *, resume: bool = False, overwrite: bool = False)
 
     Args:
         config: The resolved config, with `run` and `device`.
-        resume: Whether to go on with the run in the folder.
-        overwrite: Whether to replace the run in the folder.
 
     Yields:
         The loop; folder, history and progress are closed when the block ends.
@@ -272,26 +264,15 @@ def open_loop(config: Section, *, resume: bool = False, overwrite: bool = False)
 
 
 def capture(state: State) -> dict[str, Any]:
-    """Take a state field by field, and the random generators, as plain data for a checkpoint.
-
-    Args:
-        state: A dataclass; see `State`.
-
-    Returns:
-        What `restore` takes; tensors share memory with the state.
-    """
+    """Return a state and the random generators as plain data for a checkpoint; tensors share memory with the state."""
     return {"state": {field.name: _plain(getattr(state, field.name)) for field in fields(state)}, "rng": capture_rng()}
 
 
 def restore(state: State, saved: Mapping[str, Any]) -> None:
-    """Put a state and the random generators back to what `capture` took.
-
-    Args:
-        state: A state of the same kind; changed in place.
-        saved: What `capture` returned.
+    """Set a state of the same kind, in place, and the random generators to what `capture` returned.
 
     Raises:
-        ValueError: If a tensor has another shape. What is missing or does not fit otherwise raises its own error.
+        ValueError: If a tensor has another shape. Anything else that is missing or does not fit raises its own error.
     """
     for field in fields(state):
         value, old = getattr(state, field.name), saved["state"][field.name]

@@ -24,10 +24,8 @@ class Progress:
 
     Args:
         total: Number of steps of the whole work.
-        description: Name of the work in one or two words.
         start: Number of steps that an earlier process has done; they do not count for the rate.
         unit: Name of the steps in the plural, for the rate.
-        console: Console of the output, standard error by default.
 
     Example:
         >>> with Progress(3, "counting") as progress:
@@ -80,11 +78,7 @@ class Progress:
             self._bar = None
 
     def advance(self, status: str = "") -> None:
-        """Count one step.
-
-        Args:
-            status: Text beside the bar, such as the loss.
-        """
+        """Count one step, and show text beside the bar, such as the loss."""
         self.completed += 1
         self._times.append(time.monotonic())
         if self._bar:

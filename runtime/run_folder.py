@@ -121,9 +121,6 @@ def open_run(
         overwrite: Whether to delete the run in the folder. Files that no run writes stay.
         harmless: Dotted config keys that may differ on resuming, such as the number of workers.
 
-    Returns:
-        The open folder; close it or use it in a `with` statement.
-
     Raises:
         UserError: If the folder holds a run and neither flag is given, holds something else, or is in use by another
             process, or if the config of a resumed run has changed.

@@ -12,7 +12,6 @@ def cosine(start: float, end: float, step: int, steps: int) -> float:
         start: Value at the first step, which is 0.
         end: Value at the last step, `steps` - 1.
         step: Current step, from 0 to `steps` - 1.
-        steps: Number of steps of the schedule.
 
     Example:
         >>> [round(cosine(1.0, 0.0, step, 5), 3) for step in range(5)]
@@ -27,7 +26,6 @@ def warmed_cosine(highest: float, step: int, steps: int, warmup: int) -> float:
     Args:
         highest: Value at the end of the warm-up.
         step: Current step, from 0 to `steps` - 1.
-        steps: Number of steps of the schedule.
         warmup: Number of steps of the rise, fewer than `steps`.
 
     Example:

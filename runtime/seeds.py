@@ -13,9 +13,6 @@ def seed_everything(seed: int) -> None:
     """Seed every global random generator and make CUDA choose deterministic kernels.
 
     The CPU kernels in use are deterministic. Where CUDA has no deterministic kernel, torch gives a warning and goes on.
-
-    Args:
-        seed: Seed for all generators, any integer >= 0.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)

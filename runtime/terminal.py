@@ -36,7 +36,6 @@ def print_table(
         titles: Headings of the columns of text.
         numbers: Headings of the columns of numbers, which are aligned to the right.
         rows: Cells of each row, one for each heading; a `Text` has its own style.
-        console: Console of the output, standard output by default.
 
     Example:
         >>> print_table(["network"], ["ms"], [["ivif", "80.1"], ["ivif-fast", "34.5"]])

@@ -17,7 +17,6 @@ def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], metadata: M
     """Write a state dict to a file.
 
     Args:
-        path: Path of the file, usually `weights.safetensors`.
         state_dict: Tensors of any device and memory format, by name.
         metadata: Texts about the weights for the header of the file.
 
@@ -36,9 +35,6 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 
     Args:
         path: A safetensors file, or a folder with a `weights.safetensors`.
-
-    Returns:
-        The tensors by name.
 
     Raises:
         UserError: If the file is missing, damaged or of another format, or a value is not finite.
@@ -60,10 +56,9 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_into(module: nn.Module, path: Path) -> None:
-    """Load weights into a network that has exactly these parameters and buffers.
+    """Load weights into a network that has exactly these parameters and buffers; another one stays unchanged.
 
     Args:
-        module: Network that gets the weights; unchanged if they do not fit.
         path: A safetensors file, or a folder with a `weights.safetensors`.
 
     Raises:

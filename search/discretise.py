@@ -15,10 +15,7 @@ _MARGIN = 0.98  # of the corrected bound, so that the next network does not exce
 
 
 def choose(probabilities: Tensor) -> Choices:
-    """Choose the most probable candidate of each edge, of equal ones the first.
-
-    Args:
-        probabilities: Operator probabilities, (cells, steps, candidates).
+    """Choose the most probable candidate of each edge, of equal ones the first, from (cells, steps, candidates).
 
     Example:
         >>> choose(torch.tensor([[[0.2, 0.8], [0.6, 0.4]]]))
@@ -36,7 +33,6 @@ def choose_within(probabilities: Tensor, model: CostModel, allowed: float) -> Ch
 
     Args:
         probabilities: Operator probabilities, (cells, steps, candidates).
-        model: Model that predicts the cost of a network.
         allowed: Largest predicted cost, in the model's unit.
 
     Returns:
@@ -78,9 +74,7 @@ def choose_measured(
 
     Args:
         probabilities: Operator probabilities, (cells, steps, candidates).
-        model: Model that predicts the cost of a network.
         allowed: Largest measured cost, in the model's unit.
-        measure: Function that measures the cost of a network.
 
     Returns:
         For each cell and step, the index of the candidate, and the measured cost. If no measured network is within the
@@ -103,14 +97,6 @@ def choose_measured(
 
 def reasons(probabilities: Tensor, operators: Sequence[str], choices: Choices) -> list[list[str]]:
     """Explain each chosen operator by its probability and that of the best other one.
-
-    Args:
-        probabilities: Operator probabilities, (cells, steps, candidates).
-        operators: Ids of the candidate operators, in the same order.
-        choices: Index of the chosen candidate, for each cell and step.
-
-    Returns:
-        A text for each cell and step.
 
     Example:
         >>> probabilities = torch.tensor([[[0.2, 0.8], [0.6, 0.4]]])

@@ -20,8 +20,6 @@ class Guards:
     """Checks of a search at each step; they give each kind of warning once.
 
     Args:
-        operators: Ids of the candidate operators.
-        steps: Number of iterations of the whole search.
         warmup: Number of iterations before the architecture moves.
 
     Attributes:
@@ -40,16 +38,7 @@ class Guards:
         self.given: list[str] = []
 
     def observe(self, step: int, inner_loss: float, probabilities: Tensor) -> list[str]:
-        """Check one step.
-
-        Args:
-            step: Number of finished steps before it.
-            inner_loss: Loss that trains the weights, finite.
-            probabilities: Operator probabilities without sampling noise, (cells, steps, candidates).
-
-        Returns:
-            New warnings, one line each.
-        """
+        """Check the finite loss and the noiseless probabilities of a step, and return new warnings, one line each."""
         new = [self._divergence(step, inner_loss)]
         if step >= self._warmup:
             new += [self._collapse(step, probabilities), self._entropy(step, probabilities)]

@@ -13,11 +13,7 @@ _LEADERS = 3  # operators in full colour in each panel
 
 
 def draw_probabilities(history: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """Draw a panel for each edge with a line for each candidate operator.
-
-    Args:
-        history: Rows of the run's `history.jsonl`; those with `probability` are drawn.
-        folder: Folder for probabilities.svg and probabilities.png, which is made if it is missing.
+    """Draw a panel for each edge with a line for each candidate operator into probabilities.svg and .png in a folder.
 
     Raises:
         UserError: If the history holds no probabilities yet, or a file cannot be written.

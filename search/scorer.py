@@ -19,12 +19,9 @@ class Scorer:
     noise.
 
     Args:
-        network: Task network on its device.
-        learning_rate: Largest learning rate of the task network.
         weight_decay: Decoupled weight decay of the kernels of the task network.
 
     Attributes:
-        network: Task network in training mode.
         parameters: Parameters of the network that are trained.
     """
 

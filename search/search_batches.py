@@ -20,13 +20,9 @@ class SearchBatches:
     Labelled pairs for architecture and validation are upright, and those for the architecture are zoomed by `SCALE`.
 
     Attributes:
-        pairs: Pairs of the run, divided into parts by purpose.
         batch_size: Number of crops in a batch, over all processes.
-        crop: Height and width of the crops in pixels.
         seed: Seed of the crops that train.
         validation_seed: Seed of the validation crops.
-        workers: Number of processes that prepare the training batches.
-        ranks: Processes that share every batch.
     """
 
     pairs: RunPairs

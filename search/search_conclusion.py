@@ -43,15 +43,11 @@ RULE_OF_BUDGET = "the most probable operators at the last step that meet the bud
 def validation_losses(
     parts: SearchParts, fuse: Callable[[Tensor, Tensor], Tensor], scorer: Scorer | None = None
 ) -> dict[str, float]:
-    """Average both losses of a search over the validation batches.
+    """Average `inner_loss` and `outer_loss` of a search over the validation batches.
 
     Args:
-        parts: The losses and the batches of the search.
-        fuse: Fuses two (N, 1, H, W) sources.
-        scorer: The task network whose loss is the outer one; None for `outer`.
-
-    Returns:
-        `inner_loss` and `outer_loss`.
+        fuse: Function that fuses two (N, 1, H, W) sources.
+        scorer: Task network whose loss is the outer one; None for `parts.outer`.
     """
     outer = _of_batches(parts.outer) if scorer is None else scorer.loss
     losses = {"inner_loss": _of_batches(parts.inner), "outer_loss": outer}
@@ -75,15 +71,11 @@ def conclude(
     """Derive the network, measure it and write everything that belongs to it; the genotype comes last.
 
     Args:
-        config: The config of the search.
-        parts: The losses, the batches of one process, and the cost penalty.
+        parts: The losses, the cost penalty, and the batches of a single process.
         supernet: The supernet with its searched weights.
-        probabilities: (cells, steps, candidates) at the end of the search.
+        probabilities: Operator probabilities, (cells, steps, candidates), at the end of the search.
         warnings: Warnings of the guards during the search.
         scorer: The task network that scored the architecture, if there is one.
-
-    Returns:
-        The genotype with its provenance, as in `genotype.yaml`.
     """
     run, space, device = config.run, config.space.search_space, probabilities.device
     target = DeploymentTarget(config.cost.height, config.cost.width, device)
@@ -158,12 +150,7 @@ def _choose(
 
 
 def probabilities_by_name(probabilities: Tensor, operators: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Write operator probabilities for the history, by edge and operator.
-
-    Args:
-        probabilities: (cells, steps, candidates).
-        operators: The ids of the candidates.
-    """
+    """Name operator probabilities, (cells, steps, candidates), by edge and operator, for the history."""
     return {
         f"cell {cell + 1} step {step + 1}": dict(zip(operators, row, strict=True))
         for cell, rows in enumerate(probabilities.tolist())
@@ -172,13 +159,7 @@ def probabilities_by_name(probabilities: Tensor, operators: Sequence[str]) -> di
 
 
 def status(row: Row, probabilities: Tensor, operators: Sequence[str]) -> str:
-    """Write the loss and the leading operator of each edge, for the progress of a search.
-
-    Args:
-        row: The row of the step in the history.
-        probabilities: (cells, steps, candidates).
-        operators: The ids of the candidates.
-    """
+    """Write the loss and the most probable operator of each edge, for the progress of a search."""
     values, indices = probabilities.flatten(0, 1).max(-1)
     leaders = (f"{operators[i]} {p:.2f}" for p, i in zip(values.tolist(), indices.tolist(), strict=True))
     return f"loss {row['inner_loss']:.4f}, leading: {' | '.join(leaders)}"

@@ -170,6 +170,10 @@ class SearchConfig(TaskConfig):
         cost: The cost of a network in the outer loss, and its budget.
         downstream: The task network whose loss on the fused images scores the architecture instead of
             `search.outer_loss`; null for none.
+
+    Example:
+        >>> SearchConfig(task="mri-ct").search.estimator
+        'gauss_newton'
     """
 
     steps_in: ClassVar[str] = "search"

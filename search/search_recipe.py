@@ -40,12 +40,26 @@ def search(
         on_validation: Receives the step and the losses of each validation of a single search; an exception that it
             raises ends the run.
 
-    Returns:
-        The genotype, as written to `genotype.yaml`, and those of the seeds.
-
     Raises:
         UserError: If the config, the data, the device or the run folder cannot be used, no network of the space meets
             the budget, or a loss is not finite.
+
+    Example:
+        One step on synthetic pairs in a space of two networks, for the sake of brevity:
+
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> operators = ("residual_k3_d1", "dense_k3_d1")
+        >>> sections = {
+        ...     "data": {"synthetic_pairs": 4, "crop": 16, "batch_size": 1},
+        ...     "space": {"channels": 2, "cells": ("successive",), "steps": 1, "operators": operators},
+        ...     "search": {"steps": 1, "warmup": 0},
+        ...     "cost": {"height": 16, "width": 16},
+        ... }
+        >>> with TemporaryDirectory() as run:
+        ...     result = search(SearchConfig(run=Path(run), **sections))
+        >>> result.best_seed, result.genotype.channels
+        (0, 2)
     """
     if config.seeds > 1:
         return search_seeds(config, _search_once, resume=resume, overwrite=overwrite)
@@ -63,8 +77,8 @@ def _search_once(
     """Search with one seed.
 
     With a downstream task, the loss of a task network on the fused images scores the architecture; the fusion loss
-    trains the weights all the same. The task network learns along: in the warm-up by one more forward pass of the
-    supernet, afterwards as a part of the outer variables.
+    still trains the weights. The task network learns too: in the warm-up by one more forward pass of the supernet,
+    afterwards as a part of the outer variables.
     """
     settings = config.search
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:
@@ -113,7 +127,7 @@ def _search_once(
 
 
 def _observed(config: SearchConfig, state: SearchState, row: Row, loop: Loop) -> Row:
-    """Watch over the losses and the operator probabilities of a step."""
+    """Print what the guards find in a step, and add the operator probabilities to its row now and then."""
     probabilities = relax(state.logits.detach(), row["temperature"])
     for warning in state.guards.observe(state.step, row["inner_loss"], probabilities):
         loop.print(f"warning: {warning}")

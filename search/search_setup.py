@@ -49,9 +49,6 @@ def open_parts(
     """Make the losses, open the pairs, and measure or count what networks cost where that matters.
 
     Args:
-        config: The config of the search.
-        device: The device of the search.
-        ranks: The processes of the run.
         resume: Whether the run goes on from a checkpoint, if there is one.
 
     Returns:
@@ -71,11 +68,6 @@ def open_parts(
 
 def open_batches(config: SearchConfig, device: torch.device, ranks: Ranks) -> tuple[SearchBatches, Scorer | None]:
     """Open the pairs and, for a downstream task, their labels, and build the task network.
-
-    Args:
-        config: The config of the search.
-        device: The device of the batches and the task network.
-        ranks: The processes that share every batch.
 
     Raises:
         UserError: If a folder, a file or the task network cannot be used.
@@ -104,10 +96,9 @@ def open_batches(config: SearchConfig, device: torch.device, ranks: Ranks) -> tu
 
 
 def open_penalty(config: SearchConfig, device: torch.device, resume: bool) -> CostPenalty | None:
-    """Measure or count what networks cost, where that matters; a resumed run keeps the table that it began with.
+    """Measure or count what networks cost, where that matters; a resumed run keeps its table.
 
     Args:
-        config: The config of the search.
         device: The device on which to measure.
         resume: Whether the run goes on from a checkpoint, if there is one.
 
@@ -124,20 +115,14 @@ def open_penalty(config: SearchConfig, device: torch.device, resume: bool) -> Co
         budget_weight=cost.budget_weight,
         table=load_latency_table(own, device) if resume and own.is_file() else None,
     )
-    begun = resume and (config.run / CHECKPOINT_FILE).is_file()
-    if penalty is not None and penalty.budget is not None and not begun:
+    started = resume and (config.run / CHECKPOINT_FILE).is_file()
+    if penalty is not None and penalty.budget is not None and not started:
         check_feasible(space, penalty.budget, penalty.models[penalty.budget.kind], target)
     return penalty
 
 
 def set_up(config: SearchConfig, device: torch.device, scorer: Scorer | None = None) -> SearchState:
-    """Build the supernet, the logits and their optimisers.
-
-    Args:
-        config: The config of the search.
-        device: The device of the networks.
-        scorer: The task network of a search by a downstream task.
-    """
+    """Build the supernet, the logits and their optimisers."""
     space, settings = config.space, config.search
     supernet = build_supernet(
         channels=space.channels,

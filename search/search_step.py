@@ -33,14 +33,8 @@ def search_step(
     In the warm-up only the task network learns from the architecture batch.
 
     Args:
-        config: The config of the search.
         state: The state of the search; changed in place.
-        parts: Losses, cost penalty and processes.
-        weight_batch: Pairs that train the weights.
         architecture_batch: Pairs that score the architecture; None in the warm-up of a search without a task network.
-
-    Returns:
-        The row of the history.
     """
     settings, scorer = config.search, state.scorer
     searching = architecture_batch is not None and (scorer is None or state.step >= settings.warmup)

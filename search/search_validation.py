@@ -14,10 +14,6 @@ def recalibrate(network: nn.Module, batches: Iterable[PairBatch]) -> None:
 
     Estimators do not change buffers, and a supernet's statistics belong to a mixture that no longer exists, so a
     derived network measures its own.
-
-    Args:
-        network: Fusion network, whose statistics are replaced.
-        batches: Batches of training pairs on the network's device, at least one.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -43,7 +39,6 @@ def mean_losses(
 
     Args:
         fuse: Function that fuses a batch to (N, 1, H, W) images.
-        batches: Validation batches, at least one.
         losses: Functions that are called as ``loss(fused, batch)``, by name.
     """
     rows = []

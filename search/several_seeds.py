@@ -77,10 +77,8 @@ def search_seeds(
     differ. With a downstream task, the outer loss of each search is the loss of its own task network.
 
     Args:
-        config: Config of all searches; `config.run` is the folder.
         search_once: Function that searches with one config; it takes `resume`.
         resume: Whether to go on with stopped searches. Finished ones are kept, and `config.seeds` may have changed.
-        overwrite: Whether to replace the searches in the folder.
 
     Raises:
         UserError: As for `search`, or if the folder holds a single search.
@@ -150,7 +148,12 @@ def _spread(values: Collection[float]) -> tuple[float, float]:
 
 
 def print_seeds(result: SearchResult) -> None:
-    """Print a table with a row for each seed, the agreement of the seeds, and the best one."""
+    """Print a table with a row for each seed, the agreement of the seeds, and the best one.
+
+    Example:
+        >>> from timfuse.search import SearchConfig, print_seeds, search
+        >>> print_seeds(search(SearchConfig(seeds=3)))  # doctest: +SKIP
+    """
     figures = {seed: _figures(genotype) for seed, genotype in result.genotypes.items()}
     titles = ["seed", *(f"cell {index} ({cell.kind})" for index, cell in enumerate(result.genotype.cells, start=1))]
     rows = []

@@ -20,11 +20,7 @@ class FirstStage(NamedTuple):
 
 
 def load_first_stage(folder: Path, ranks: Ranks = ALONE) -> FirstStage:
-    """Load a trained fusion network and freeze it.
-
-    Args:
-        folder: A run folder, or another one with `genotype.yaml` and `weights.safetensors`.
-        ranks: Processes that load the network; the first one alone reads the folder.
+    """Load a trained fusion network, which the first process alone reads, and freeze it.
 
     Raises:
         UserError: If the folder does not hold a fusion network with its weights.
@@ -43,13 +39,7 @@ def load_first_stage(folder: Path, ranks: Ranks = ALONE) -> FirstStage:
 
 
 def run_stages(network: nn.Module, first_stage: FirstStage | None, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
-    """Run a network, after its first stage if it has one.
-
-    Args:
-        network: A fusion network, or a refine network.
-        first_stage: Network whose output a refine network refines; None for a fusion network.
-        first: First sources in [0, 1], (N, 1, H, W).
-        second: Second sources in [0, 1], (N, 1, H, W).
+    """Run a network on sources (N, 1, H, W) in [0, 1], after its first stage if it has one.
 
     Returns:
         The fused images, (N, 1, H, W), and from a refine network the side images of both sources.

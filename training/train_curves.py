@@ -15,8 +15,6 @@ def draw_curves(
     """Draw a panel for the loss and one for each metric.
 
     Args:
-        history: Rows of the run's `history.jsonl`.
-        folder: Folder for curves.svg and curves.png, which is made if it is missing.
         metrics: Scores by method, as in the provenance of a trained genotype. All but "best" are drawn as levels.
 
     Raises:

@@ -44,20 +44,22 @@ class Training(NamedTuple):
 def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False) -> Training:
     """Train a fusion network, or a refine network behind a trained fusion network, and write the run folder.
 
-    The moving average of the weights is what is validated and kept; the best weights are those with the least
-    validation loss, averaged over the data sets. Where `torchrun` started several processes, each computes a part of
-    every batch, and the result equals that of one process up to rounding.
+    The moving average of the weights is validated and kept; the best weights are those with the least validation loss,
+    averaged over the data sets. Where `torchrun` started several processes, each computes a part of every batch, and
+    the result equals that of one process up to rounding.
 
     Args:
         config: The network, the data and the optimisation; `config.run` is the run folder.
         resume: Whether to go on from the run's checkpoint. The result is the same to the bit.
         overwrite: Whether to replace the run in the folder.
 
-    Returns:
-        The genotype as written to `genotype.yaml`, and the scores of the best weights.
-
     Raises:
         UserError: If the config, the data, the device or the run folder cannot be used, or a loss is not finite.
+
+    Example:
+        >>> training = train(TrainConfig(task="mri-ct", data={"synthetic_pairs": 8}))  # doctest: +SKIP
+        >>> list(training.scores)  # doctest: +SKIP
+        ['best', 'average', 'maximum']
     """
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:
         ranks, device = loop.ranks, loop.device

@@ -49,8 +49,6 @@ def open_parts(config: TrainConfig, ranks: Ranks, resume: bool) -> TrainParts:
     """Read the network's genotype, its first stage and the pairs, and make the loss.
 
     Args:
-        config: The config of the training.
-        ranks: The processes of the run.
         resume: Whether the run goes on from a checkpoint, if there is one; it then keeps its own first stage.
 
     Raises:
@@ -76,21 +74,16 @@ def open_parts(config: TrainConfig, ranks: Ranks, resume: bool) -> TrainParts:
     first_stage = None
     if config.first_stage is not None:
         own = config.run / FIRST_STAGE_FOLDER
-        begun = resume and (own / GENOTYPE_FILE).is_file()
-        first_stage = load_first_stage(own if begun else config.first_stage.expanduser(), ranks)
+        started = resume and (own / GENOTYPE_FILE).is_file()
+        first_stage = load_first_stage(own if started else config.first_stage.expanduser(), ranks)
     return TrainParts(genotype, first_stage, loss, pairs)
 
 
 def set_up(config: TrainConfig, genotype: Genotype, device: torch.device) -> TrainState:
     """Build the network with its initial weights, their moving average and the optimiser.
 
-    Args:
-        config: The config of the training.
-        genotype: The network.
-        device: The device of the networks.
-
     Raises:
-        UserError: If the weights to start from cannot be used.
+        UserError: If the initial weights cannot be used.
     """
     settings = config.train
     network = build_network(genotype).to(device)
@@ -108,14 +101,10 @@ def set_up(config: TrainConfig, genotype: Genotype, device: torch.device) -> Tra
 
 
 def fast_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """Choose the type in which a device multiplies fastest.
+    """Choose the type in which a device multiplies fastest: bfloat16, float16, or None for float32.
 
     Args:
-        precision: "auto", or "float32" for full precision everywhere.
-        device: The device that multiplies.
-
-    Returns:
-        bfloat16 or float16; None where it is float32.
+        precision: One of "auto" and "float32", which is full precision everywhere.
     """
     if precision == "float32" or device.type != "cuda":
         return None

@@ -38,11 +38,7 @@ def validate(
     """Fuse and score all validation pairs.
 
     Args:
-        fuse: Function that fuses a pair to a (1, 1, H, W) image.
         sets: Data sets; each has the same weight in the mean, whatever its number of validation pairs.
-        loss: Fusion loss of the images before they are rounded to 8 bits.
-        device: Device on which to fuse and score.
-        examples: Number of pairs to show, an equal number of each set if possible.
     """
     scores: dict[str, dict[str, float]] = {}
     pictures: dict[str, NDArray[np.uint8]] = {}

@@ -31,6 +31,9 @@ def show(config: TuneConfig, storage: str | None = None) -> Front:
 
     Raises:
         UserError: If the storage cannot be used or has no such study, or if no trial is complete.
+
+    Example:
+        >>> front = show(TuneConfig(vary={"search.space.channels": (8, 16)}))  # doctest: +SKIP
     """
     front = _read(config, parse_url(storage, config.run))
     folder = config.run / "front"
@@ -46,7 +49,14 @@ def show(config: TuneConfig, storage: str | None = None) -> Front:
 
 
 def print_front(front: Front) -> None:
-    """Print a line for each point of a front, or for the 10 best trials of a study of quality alone."""
+    """Print a line for each point of a front, or for the 10 best trials of a study of quality alone.
+
+    Example:
+        >>> point = Point(3, 0.61, 2500, {"search.space.channels": 8}, genotype="cells: []")
+        >>> print_front(Front("tune", "parameters", ("VIF",), (point,), (point,)))
+        trial channels quality parameters
+        3     8         0.6100       2500
+    """
     points = front.best[:_ROWS] if front.cost is None else front.best
     names = short_names(points[0].settings)
     rows = []

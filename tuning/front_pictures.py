@@ -67,10 +67,7 @@ def draw_front(front: Front, folder: Path) -> list[Path]:
 
 
 def write_page(front: Front, folder: Path) -> tuple[list[Path], str]:
-    """Write front.html, which shows settings and operators of the trial under the pointer.
-
-    Returns:
-        The file and "", or no file and the reason.
+    """Write front.html, with settings and operators of the trial under the pointer; return the file and a note.
 
     Raises:
         UserError: If the file cannot be written.

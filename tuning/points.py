@@ -17,6 +17,10 @@ class Point:
         cost: Cost of the network, to be minimised; None in a study of quality alone.
         settings: Values of the varied keys, such as `search.space.channels`.
         genotype: Content of the trial's genotype.yaml.
+
+    Example:
+        >>> Point(3, 0.61, 2500, {"search.space.channels": 8}, genotype="cells: []").lines("parameters")
+        ['trial 3', 'quality 0.6100', '2500 parameters', 'channels 8']
     """
 
     number: int
@@ -54,6 +58,11 @@ class Front:
         best: Trials that no other beats, the cheapest first; in a study of quality alone all, the best first.
         files: Files that `show` has written.
         note: Message about a file that could not be made, or "".
+
+    Example:
+        >>> point = Point(3, 0.61, 2500, {"search.space.channels": 8}, genotype="cells: []")
+        >>> Front("tune", "parameters", ("MI", "VIF"), (point,), (point,)).quality
+        'quality: geometric mean of MI, VIF'
     """
 
     study: str
@@ -77,9 +86,6 @@ class Front:
 
 def short_names(keys: Collection[str]) -> dict[str, str]:
     """Shorten dotted keys to their last parts, as far as they stay different.
-
-    Returns:
-        The short name of each key.
 
     Example:
         >>> list(short_names(["search.space.channels", "search.search.outer_loss.edges", "train.loss.edges"]).values())

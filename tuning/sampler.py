@@ -18,9 +18,6 @@ class TrialSampler(BaseSampler):
 
     The random numbers depend on the study's seed and the trial's number alone: any worker draws the same for a trial,
     and two workers that start at once draw different settings.
-
-    Args:
-        seed: Seed of the study, any integer >= 0.
     """
 
     def __init__(self, seed: int) -> None:
@@ -49,15 +46,7 @@ class TrialSampler(BaseSampler):
 
 
 def suggest(trial: Trial, vary: dict[str, Range | Choices]) -> dict[str, Any]:
-    """Draw the settings of a trial; a retry gets the settings of the trial that it repeats.
-
-    Args:
-        trial: Running trial that needs settings.
-        vary: Choices or a range for each key.
-
-    Returns:
-        A value for each key.
-    """
+    """Draw a value for each varied key; a retry gets the settings of the trial that it repeats."""
     settings: dict[str, Any] = {}
     for key, values in vary.items():
         if not isinstance(values, Range):

@@ -1,4 +1,4 @@
-"""The study in its storage: begun by the first worker, and checked by every other."""
+"""The study in its storage: the first worker creates it, and every other one checks it."""
 
 import secrets
 import time
@@ -21,23 +21,16 @@ from .sampler import TrialSampler
 from .storage import Storage
 from .tune_config import TuneConfig
 
-FACTS = "timfuse"  # the attribute of a study that says what it is
-_PATIENCE_SECONDS = 10  # with the worker that is beginning the study
+FACTS = "timfuse"  # the attribute of a study that describes it
+_PATIENCE_SECONDS = 10  # for the worker that is creating the study
 _STARTUP_TRIALS = 5  # that are never pruned
 
 
 def open_study(config: TuneConfig, storage: Storage) -> Study:
-    """Begin a study, or join it.
-
-    Args:
-        config: of the study.
-        storage: where it is.
-
-    Returns:
-        The study.
+    """Create a study, or join it.
 
     Raises:
-        UserError: the study in the storage, or that of the run folder, is another one.
+        UserError: If the storage or the run folder holds another study.
     """
     sampler, pruner = TrialSampler(config.seed), _pruner(config)
     device = device_name(select_device(config.device))
@@ -63,17 +56,10 @@ def open_study(config: TuneConfig, storage: Storage) -> Study:
 
 
 def load_study(name: str, storage: Storage) -> Study:
-    """Load a study to look at.
-
-    Args:
-        name: of the study.
-        storage: where it is.
-
-    Returns:
-        The study.
+    """Load a study for reading.
 
     Raises:
-        UserError: there is no such study.
+        UserError: If there is no such study.
     """
     try:
         return optuna.load_study(storage=storage, study_name=name)
@@ -84,23 +70,16 @@ def load_study(name: str, storage: Storage) -> Study:
 
 
 def study_facts(study: Study, storage: Storage) -> dict[str, Any]:
-    """Read what the first worker said of a study: `id`, `device` and `settings`.
-
-    Args:
-        study: the study.
-        storage: where it is.
-
-    Returns:
-        The facts.
+    """Read what the first worker stored about a study: `id`, `device` and `settings`.
 
     Raises:
-        UserError: something else made the study.
+        UserError: If something else made the study.
     """
     start = time.monotonic()
     while FACTS not in study.user_attrs:
         if study.get_trials(deepcopy=False) or time.monotonic() - start > _PATIENCE_SECONDS:
             raise UserError(
-                f"the study {study.study_name} in {storage.shown} was not begun by `timfuse tune`; "
+                f"the study {study.study_name} in {storage.shown} was not created by `timfuse tune`; "
                 "name another with --set study=NAME"
             )
         time.sleep(0.2)
@@ -109,15 +88,15 @@ def study_facts(study: Study, storage: Storage) -> dict[str, Any]:
 
 
 def trial_number(trial: FrozenTrial) -> int:
-    """Return the number that a trial had when it was first tried."""
+    """Return the number of a trial, which is that of its first try if it was repeated."""
     first = RetryHeartbeatStaleTrialCallback.retried_trial_number(trial)
     return trial.number if first is None else first
 
 
 def may_prune(config: TuneConfig) -> bool:
-    """Tell whether trials can be ended early by what their searches validate.
+    """Return whether the validations of a search may end its trial early.
 
-    That takes one objective, and an outer loss that is the same in all trials.
+    That needs a single objective, and an outer loss that is the same in all trials.
     """
     return config.cost is None and not any(map(_touches_outer_loss, config.vary))
 
@@ -132,13 +111,13 @@ def _pruner(config: TuneConfig) -> BasePruner:
     return MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=config.search.search.warmup)
 
 
-def _check_settings(config: TuneConfig, storage: Storage, begun: dict[str, Any]) -> None:
+def _check_settings(config: TuneConfig, storage: Storage, stored: dict[str, Any]) -> None:
     """Refuse to mix trials that cannot be compared."""
     now = config.comparable()
-    for key in [*now, *(key for key in begun if key not in now)]:
-        if now.get(key) != begun.get(key):
+    for key in [*now, *(key for key in stored if key not in now)]:
+        if now.get(key) != stored.get(key):
             raise UserError(
-                f"the study {config.study} in {storage.shown} has {key} = {begun.get(key)}, not {now.get(key)}; "
+                f"the study {config.study} in {storage.shown} has {key} = {stored.get(key)}, not {now.get(key)}; "
                 "go on with that, or begin another with --set study=NAME and --set run=DIR"
             )
 

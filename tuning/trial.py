@@ -22,8 +22,6 @@ class Outcome(NamedTuple):
 
     Attributes:
         genotype: The trained network; its provenance begins with the trial.
-        quality: Geometric mean of the study's metrics, to be maximised.
-        cost: Cost of the network, to be minimised; None in a study of quality alone.
     """
 
     genotype: Genotype
@@ -46,11 +44,7 @@ def run_trial(
     """Run a trial, or the rest of a trial that was stopped.
 
     Args:
-        config: Config of the study, whose stages the settings change.
-        settings: Values of the keys of `vary` in this trial.
         folder: Folder of the trial, which gets the run folders `search` and `train`.
-        number: Number of the trial in the study.
-        on_validation: Function that receives the step and the losses of each validation of the search.
 
     Raises:
         UserError: If a stage fails, or an objective is not finite.

@@ -74,6 +74,10 @@ class TuneConfig(TaskConfig):
         quality: Metrics whose geometric mean on the validation pairs is maximised.
         cost: The cost to minimise: "milliseconds" as the search measures them, "GFLOPs" or "parameters"; null for
             quality alone.
+
+    Example:
+        >>> TuneConfig(vary={"search.space": {"channels": (8, 16)}}).vary
+        {'search.space.channels': (8, 16)}
     """
 
     stage: Literal["tune"] = "tune"

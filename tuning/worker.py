@@ -71,6 +71,10 @@ def tune(config: TuneConfig, trials: int, storage: str | None = None) -> None:
     Raises:
         UserError: If the config, the data, the device or the storage cannot be used, the storage has another study of
             this name, several trials in a row fail, or the user stops the work.
+
+    Example:
+        >>> config = TuneConfig(vary={"search.space.channels": (8, 16)}, cost="parameters")
+        >>> tune(config, trials=20)  # doctest: +SKIP
     """
     search_config, train_config = config.stages({}, config.run)
     with connected(parse_url(storage, config.run)) as opened:

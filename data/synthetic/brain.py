@@ -74,11 +74,6 @@ def make_brain(rng: np.random.Generator, level: float, height: int, width: int) 
     Args:
         rng: The head: slices of the same head need generators in the same state.
         level: Height of the slice, from 0 at the base of the cerebrum to 1 near the crown.
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
-
-    Returns:
-        The slice, with the front at the top.
     """
     half = min(height, width) / 2  # pixels of a unit of length
     pixel = 1 / half

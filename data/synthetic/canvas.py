@@ -19,14 +19,7 @@ def _interpolation(size: int, cells: int) -> Floats:
 
 
 def smooth_noise(rng: np.random.Generator, height: int, width: int, rows: int, columns: int) -> Floats:
-    """Draw noise (height, width) in [-1, 1] that is linear between the nodes of a grid.
-
-    Args:
-        height: Height of the image in pixels.
-        width: Width of the image in pixels.
-        rows: Number of grid cells from top to bottom.
-        columns: Number of grid cells from left to right.
-    """
+    """Draw noise (height, width) in [-1, 1] that is linear between the nodes of a grid of rows and columns."""
     nodes = rng.uniform(-1, 1, (rows + 1, columns + 1)).astype(np.float32)
     return np.asarray(_interpolation(height, rows) @ nodes @ _interpolation(width, columns).T, np.float32)
 
@@ -85,7 +78,6 @@ class Billboard:
         depth: Distance of the object in metres.
         left: Extent of the object to the left of its foot in metres; `right` and `top` are the other extents.
         light: Irradiance on the object, 1 in daylight.
-        instance: Number of the object on the canvas.
     """
 
     def __init__(

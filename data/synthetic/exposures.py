@@ -11,12 +11,7 @@ from .views import facade, landscape
 
 
 def make_exposures(seed: int | list[int], *, height: int = 128, width: int = 128) -> tuple[Pixels, Pixels]:
-    """Photograph a scene of deep shadows and bright lights with a short and with a long exposure.
-
-    Args:
-        seed: The scene; the same seed gives the same scene.
-        height: Height of the pictures in pixels, at least 32.
-        width: Width of the pictures in pixels, at least 32.
+    """Photograph a scene of high contrast, in at least 32 × 32 pixels, with a short and with a long exposure.
 
     Returns:
         The underexposed picture with black shadows, and the overexposed one with clipped lights; (H, W, 3) uint8 each.

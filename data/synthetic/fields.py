@@ -14,9 +14,6 @@ def spline_weights(places: NDArray[np.floating], cells: int) -> Floats:
     Args:
         places: Places (size,) in [0, 1], from one end of the grid to the other.
         cells: Number of grid cells between the ends.
-
-    Returns:
-        (size, cells + 3); rows sum to one.
     """
     distance = np.abs(places[:, None] * cells + 1 - np.arange(cells + 3))
     near = 2 / 3 - distance**2 + distance**3 / 2
@@ -42,9 +39,7 @@ def field(rng: np.random.Generator, shape: tuple[int, ...], rows: int, columns: 
     """Draw a smooth Gaussian field (H, W) with a standard deviation of about one.
 
     Args:
-        shape: Height and width of the image in pixels.
         rows: Grid cells from top to bottom, at least 1; a wave is about two of them long.
-        columns: Grid cells from left to right, at least 1.
     """
     height, width = shape
     # The squared weights of a cubic B-spline sum to 0.48 on average, along each axis.

@@ -30,16 +30,11 @@ class Layer:
 
 
 def make_focus(seed: int | list[int], *, height: int = 128, width: int = 128) -> tuple[Pixels, Pixels]:
-    """Photograph a scene in depth twice, with a lens wide open.
+    """Photograph a scene in depth twice, in at least 32 × 32 pixels, with a lens wide open.
 
     As behind a thin lens, parts out of focus are blurred by a disc with a radius proportional to the difference of the
     inverse distances. Each part is blurred before it covers the parts behind it. So the blurred edge of a near part is
     transparent, and its sharp edge hides the blur behind it.
-
-    Args:
-        seed: The scene; the same seed gives the same scene.
-        height: Height of the pictures in pixels, at least 32.
-        width: Width of the pictures in pixels, at least 32.
 
     Returns:
         The picture focused on the nearest part and the picture focused on the farthest part, (H, W, 3) uint8 each.
@@ -66,10 +61,6 @@ def make_focus(seed: int | list[int], *, height: int = 128, width: int = 128) ->
 
 def arrange(rng: np.random.Generator, height: int, width: int) -> list[Layer]:
     """Put objects at two or three distances before a background.
-
-    Args:
-        height: Height of the picture in pixels.
-        width: Width of the picture in pixels.
 
     Returns:
         The parts of the scene, from far to near; the first one fills the picture, at nearness 0.

@@ -22,7 +22,7 @@ _COLOURS = {
 def make_phantom(
     seed: int | list[int], *, modality: Modality, level: float = 0.4, height: int = 128, width: int = 128
 ) -> tuple[Pixels, Pixels]:
-    """Scan one slice of a head twice.
+    """Scan one slice of a head twice, in at least 32 × 32 pixels.
 
     Magnetic resonance shows the folds of the cortex and little of the skull. Computed tomography shows bone, chalk and
     hardly any difference within the brain. Emission tomography shows the activity of tissue, blurred, in false colours.
@@ -32,8 +32,6 @@ def make_phantom(
         modality: The second scanner: "ct", "pet" or "spect".
         level: Height of the slice, from 0 at the base of the cerebrum to 1 near the crown; slices of one head at
             neighbouring levels look alike.
-        height: Height of the slice in pixels, at least 32.
-        width: Width of the slice in pixels, at least 32.
 
     Returns:
         The MRI, (H, W) uint8, and the other image: (H, W) uint8 for CT, (H, W, 3) uint8 for PET and SPECT.

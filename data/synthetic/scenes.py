@@ -61,15 +61,10 @@ class Scene:
 
 
 def make_scene(seed: int | list[int], *, height: int = 128, width: int = 128) -> Scene:
-    """Render a street by day or by night for an infrared and a visible camera on one pixel grid.
+    """Render a street by day or by night, in at least 32 × 32 pixels, for an infrared and a visible camera.
 
     Heat and light are modelled apart. Bodies, wheels and engines are hot in any light. Bricks, markings, lettering,
     foliage, shadows and lamps show in visible light. The clear sky, and glass that mirrors it, are cold.
-
-    Args:
-        seed: The scene; the same seed gives the same scene.
-        height: Height of the images in pixels, at least 32.
-        width: Width of the images in pixels, at least 32.
 
     Example:
         >>> scene = make_scene(0, height=32, width=48)

@@ -34,13 +34,7 @@ def visible_image(
     weather: Weather,
     rng: np.random.Generator,
 ) -> NDArray[np.uint8]:
-    """Turn radiance into the 8-bit luma (H, W) of a visible camera.
-
-    Args:
-        radiance: Radiance (H, W) of the scene in the final size.
-        depth: Distance (H, W) in metres, for fog.
-        lights: Lamps that glare in the image.
-    """
+    """Turn the radiance (H, W) and depth (H, W) in metres into the 8-bit luma (H, W) of a visible camera."""
     height, width = radiance.shape
     air = 0.08 if weather.night else 0.75
     passed = np.exp(np.float32(-weather.fog) * np.minimum(depth, np.float32(300)))

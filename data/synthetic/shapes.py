@@ -7,11 +7,7 @@ from .canvas import Floats
 
 
 def grid(height: int, width: int) -> tuple[Floats, Floats, float]:
-    """Make the coordinates of the pixels of a picture.
-
-    Returns:
-        u to the right and v down, (H, W) each, 0 in the middle, in units of the shorter side; and the size of a pixel.
-    """
+    """Make the pixel coordinates u to the right and v down, (H, W) each, 0 in the middle, and the pixel size."""
     short = min(height, width)
     v = (np.arange(height, dtype=np.float32) + 0.5 - height / 2) / short
     u = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / short
@@ -45,13 +41,7 @@ def cover(distance: NDArray[np.floating], pixel: float) -> Floats:
 
 
 def paint(picture: Floats, colour: NDArray[np.floating], share: Floats) -> None:
-    """Paint over a picture in place.
-
-    Args:
-        picture: Picture to paint over, (3, H, W).
-        colour: Colour (3, H, W), or (3,) for an even colour.
-        share: Share of each pixel that is painted, (H, W) in [0, 1].
-    """
+    """Paint a colour (3, H, W) or (3,) over a share (H, W) in [0, 1] of each pixel of a picture (3, H, W), in place."""
     colour = np.asarray(colour, np.float32)
     picture += share * ((colour if colour.ndim == 3 else colour[:, None, None]) - picture)
 

@@ -52,14 +52,7 @@ class Lamp:
 
 
 def irradiance(lamps: list[Lamp], x: Floats, height: Floats, depth: Floats, base: float) -> Floats:
-    """Compute the light on points of the street, all of one shape.
-
-    Args:
-        x: Metres to the right of the camera.
-        height: Metres above the road surface.
-        depth: Metres along the road from the camera.
-        base: Irradiance from the sky alone.
-    """
+    """Compute the light on points of the street, all of one shape, in metres, from the irradiance of the sky."""
     total = np.full(x.shape, base, np.float32)
     for lamp in lamps:
         squared = (x - lamp.x) ** 2 + (height - lamp.height) ** 2 + (depth - lamp.depth) ** 2

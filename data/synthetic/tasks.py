@@ -34,7 +34,6 @@ def make_pair(task: str, seed: int, index: int, *, height: int, width: int) -> t
 
     Args:
         task: Name of the task, a key of `genotypes.TASKS`.
-        seed: Chooses the pairs; pairs of different seeds differ.
         index: Number of the pair. In medical tasks, six pairs in a row are slices of one head.
         height: Height of the images in pixels, at least 32.
         width: Width of the images in pixels, at least 32.

@@ -14,7 +14,6 @@ def landscape(rng: np.random.Generator, u: Floats, v: Floats, pixel: float, *, g
     Args:
         u: Coordinates (H, W) to the right, in units of the picture's shorter side.
         v: Coordinates (H, W) downwards, in the same units.
-        pixel: Size of a pixel in the same units.
         ground: Light on everything but the sky, 1 in daylight.
     """
     height, width = u.shape
@@ -57,7 +56,6 @@ def facade(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> tupl
     Args:
         u: Coordinates (H, W) to the right, in units of the picture's shorter side.
         v: Coordinates (H, W) downwards, in the same units.
-        pixel: Size of a pixel in the same units.
 
     Returns:
         Its reflectance, (3, H, W), and the share of window glass in each pixel, (H, W).

@@ -10,16 +10,7 @@ _CPU_ELEMENTS, _GPU_ELEMENTS = 2**18, 2**25  # of one intermediate result
 
 
 def row_bands(rows: int, row_elements: int, device: torch.device) -> Iterator[slice]:
-    """Split rows into bands of a size that suits a device.
-
-    Args:
-        rows: Number of rows of the result.
-        row_elements: Number of values in one row of the largest intermediate result.
-        device: Device on which the work is done.
-
-    Yields:
-        Slices of consecutive rows, which together cover each row once.
-    """
+    """Yield slices of consecutive rows, in bands of a size that suits a device."""
     elements = _CPU_ELEMENTS if device.type == "cpu" else _GPU_ELEMENTS
     size = max(_SMALLEST, elements // row_elements // _SMALLEST * _SMALLEST)
     for start in range(0, rows, size):

@@ -25,9 +25,6 @@ def edge_preservation(pictures: Pictures) -> Tensor:
     that the field uses, the ratio of two equal strengths is that strength instead of 1, and orientations do not wrap
     around at ±90 degrees.
 
-    Args:
-        pictures: Fused pictures and their sources.
-
     Returns:
         (N,), 0 to 0.9874; 0 if the sources have no edges.
 

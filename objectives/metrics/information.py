@@ -10,9 +10,6 @@ from .pictures import Pictures
 def entropy(pictures: Pictures) -> Tensor:
     """Compute EN, the entropy of the fused picture's histogram of 256 grey levels.
 
-    Args:
-        pictures: Fused pictures and their sources.
-
     Returns:
         (N,) bits, 0 to 8.
     """
@@ -21,9 +18,6 @@ def entropy(pictures: Pictures) -> Tensor:
 
 def mutual_information(pictures: Pictures) -> Tensor:
     """Compute MI, the mutual information of the fused picture with both sources, I(F, A) + I(F, B).
-
-    Args:
-        pictures: Fused pictures and their sources.
 
     Returns:
         (N,) bits, 0 to 16.
@@ -39,9 +33,6 @@ def normalised_mutual_information(pictures: Pictures) -> Tensor:
     """Compute NMI = 2 I(F, A) / (H(F) + H(A)) + 2 I(F, B) / (H(F) + H(B)).
 
     A term of two flat pictures counts 0.
-
-    Args:
-        pictures: Fused pictures and their sources.
 
     Returns:
         (N,), 0 to 2.

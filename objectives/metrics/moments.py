@@ -11,14 +11,7 @@ from .pictures import LEVELS, MIDDLE, Pictures
 
 
 def standard_deviation(pictures: Pictures) -> Tensor:
-    """Compute SD, the population standard deviation of the fused picture.
-
-    Args:
-        pictures: Fused pictures and their sources.
-
-    Returns:
-        (N,) grey levels.
-    """
+    """Compute SD, the population standard deviation of the fused picture, (N,) in grey levels."""
     fused, squares = _sums(pictures.fused_histogram)
     return _covariance(pictures.pixels, squares, fused, fused)[0].sqrt() / pictures.pixels
 
@@ -27,9 +20,6 @@ def correlation(pictures: Pictures) -> Tensor:
     """Compute CC, the mean of the fused picture's Pearson correlations with both sources.
 
     The correlation with a flat picture counts 0.
-
-    Args:
-        pictures: Fused pictures and their sources.
 
     Returns:
         (N,), -1 to 1.
@@ -48,9 +38,6 @@ def sum_of_correlations_of_differences(pictures: Pictures) -> Tensor:
     """Compute SCD = corr(F - B, A) + corr(F - A, B).
 
     A correlation with a flat picture or difference counts 0.
-
-    Args:
-        pictures: Fused pictures and their sources.
 
     Returns:
         (N,), -2 to 2.
@@ -76,9 +63,6 @@ def sum_of_correlations_of_differences(pictures: Pictures) -> Tensor:
 
 def peak_signal_to_noise_ratio(pictures: Pictures) -> Tensor:
     """Compute PSNR = 10 log10(255² / MSE), with MSE the mean of the squared errors towards both sources.
-
-    Args:
-        pictures: Fused pictures and their sources.
 
     Returns:
         (N,) dB, infinite if the fused picture equals both sources.

@@ -22,9 +22,6 @@ def visible_difference(pictures: Pictures) -> Tensor:
     a region of 16x16 pixels. Regions at the border are filled up with zeros. The saliency s of a region is the sum of
     its Sobel gradients to the power of 5. If no region is salient, all have equal weight.
 
-    Args:
-        pictures: Fused pictures and their sources.
-
     Returns:
         (N,) squared grey levels; 0 is best.
 

@@ -11,9 +11,6 @@ from .pictures import Pictures
 def spatial_frequency(pictures: Pictures) -> Tensor:
     """Compute SF, the root of the mean squared differences of horizontal plus those of vertical neighbours.
 
-    Args:
-        pictures: Fused pictures and their sources.
-
     Returns:
         (N,) grey levels.
 
@@ -29,9 +26,6 @@ def spatial_frequency(pictures: Pictures) -> Tensor:
 
 def average_gradient(pictures: Pictures) -> Tensor:
     """Compute AG, the mean of sqrt((g_x² + g_y²) / 2), with central differences, one-sided at the border.
-
-    Args:
-        pictures: Fused pictures and their sources.
 
     Returns:
         (N,) grey levels per pixel.

@@ -35,8 +35,6 @@ def window_moments(rows: Tensor, sources: int, window: Window) -> Iterator[Momen
 
     Args:
         rows: Pictures, (H, 2K + N, W) float64, with the fused pictures last.
-        sources: Number K of pairs of sources.
-        window: Window of the moments, which must fit into H and W.
 
     Yields:
         The moments of consecutive bands of rows, W - taps + 1 columns wide.
@@ -68,7 +66,6 @@ def smooth(rows: Tensor, window: Window, step: int = 1) -> Tensor:
 
     Args:
         rows: Pictures, (H, C, W), contiguous in memory.
-        window: Window of the filter, which must fit into H and W.
         step: Distance of neighbouring results in pixels.
 
     Returns:

@@ -336,7 +336,7 @@ def test_a_study_of_something_else_is_refused(tiny):
     config = tiny()
     with connected(parse_url(None, config.run)) as opened:
         optuna.create_study(storage=opened, study_name="tune").add_trial(optuna.create_trial(value=1.0))
-    with pytest.raises(UserError, match="was not begun by `timfuse tune`; name another with --set study=NAME"):
+    with pytest.raises(UserError, match="was not created by `timfuse tune`; name another with --set study=NAME"):
         tune(config, 1)
 
 
