@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import DecompressionBombError
 
 from ..runtime.errors import UserError
 from .class_names import read_class_names
@@ -13,7 +14,7 @@ from .images import open_image
 from .layouts import MASKS, divided, find_images
 from .pair_batch import IGNORED
 
-_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_BROKEN = (OSError, SyntaxError, ValueError, DecompressionBombError)
 
 Mask = NDArray[np.uint8]  # (H, W)
 

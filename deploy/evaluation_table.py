@@ -1,15 +1,14 @@
 """Tables of an evaluation: for the terminal, as Markdown, as LaTeX and as CSV."""
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..objectives.metrics import METRICS
+from ..runtime.csv_text import csv_text
 from ..runtime.files import write_atomically
 from ..runtime.terminal import output_console, print_table
 from .evaluation import Evaluation
@@ -89,7 +88,7 @@ def metrics_csv(evaluation: Evaluation) -> str:
         for method, images in zip(evaluation.methods, evaluation.values, strict=True)
         for image, values in zip(evaluation.images, images, strict=True)
     )
-    return _csv(["method", "image", *evaluation.metrics], rows)
+    return csv_text(["method", "image", *evaluation.metrics], rows)
 
 
 def summary_csv(evaluation: Evaluation) -> str:
@@ -103,7 +102,7 @@ def summary_csv(evaluation: Evaluation) -> str:
         [method, int(method in evaluation.trivial), len(evaluation.images), mean_rank, *values.ravel()]
         for method, mean_rank, values in zip(evaluation.methods, evaluation.mean_rank, columns, strict=True)
     )
-    return _csv(heading, rows)
+    return csv_text(heading, rows)
 
 
 def markdown(evaluation: Evaluation) -> str:
@@ -218,11 +217,3 @@ def _number(value: float, digits: int) -> str:
 def _pairs(evaluation: Evaluation) -> str:
     count = len(evaluation.images)
     return f"{count} pair{'s' * (count != 1)}"
-
-
-def _csv(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(heading)
-    writer.writerows(rows)
-    return text.getvalue()

@@ -1,7 +1,5 @@
 """Scores of a downstream task on fused images: runs, sources, their average and other methods' images alike."""
 
-import csv
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +17,7 @@ from ..genotypes import load_genotype
 from ..objectives import FusionLoss
 from ..operators import load_network_folder
 from ..runtime.config import load_config
+from ..runtime.csv_text import csv_text
 from ..runtime.device import select_device
 from ..runtime.errors import UserError
 from ..runtime.files import make_folder, write_atomically
@@ -154,14 +153,15 @@ def shown(method: MethodScores, score: str) -> str:
 
 
 def _csv(methods: Sequence[MethodScores]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = columns_of(methods)
-    writer.writerow(["method", "seed", *columns])
-    for method in methods:
-        for seed, row in zip(method.seeds, method.scores, strict=True):
-            writer.writerow([method.name, seed, *(f"{row[name]:.6g}" for name in columns)])
-    return text.getvalue()
+    return csv_text(
+        ["method", "seed", *columns],
+        (
+            [method.name, seed, *(f"{row[name]:.6g}" for name in columns)]
+            for method in methods
+            for seed, row in zip(method.seeds, method.scores, strict=True)
+        ),
+    )
 
 
 def _config_of(run: Path) -> FinetuneConfig:

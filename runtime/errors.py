@@ -4,6 +4,16 @@ import math
 from collections.abc import Mapping
 
 
+def printable(text: str) -> str:
+    r"""Escape what does not belong into a line of text, such as control characters in the name of a file.
+
+    Example:
+        >>> print(printable("a\nb\x1b[31m 测"))
+        a\nb\x1b[31m 测
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class UserError(Exception):
     """A mistake that a user can correct: one line with what is wrong, where, and what to do.
 
@@ -18,6 +28,9 @@ class UserError(Exception):
         ...     print(error)
         no network 'ivfi' (did you mean 'ivif'?): give the folder of a run, or one of ivif, ivif-fast
     """
+
+    def __init__(self, line: str) -> None:
+        super().__init__(printable(line))
 
 
 class StoppedError(UserError):

@@ -5,6 +5,7 @@ from collections import deque
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from .errors import printable
 from .terminal import leads
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Progress:
         from rich.console import Console  # here and below, because loading a network has to be quick
 
         self.total = total
-        self.description = description
+        self.description = printable(description)
         self.completed = start
         self._unit = unit
         self._console = console or Console(stderr=True, quiet=not leads())
@@ -80,6 +81,7 @@ class Progress:
     def advance(self, status: str = "") -> None:
         """Count one step, and show text beside the bar, such as the loss."""
         self.completed += 1
+        status = printable(status)
         self._times.append(time.monotonic())
         if self._bar:
             self._bar.update(self._task, completed=self.completed, speed=self._speed(), status=status)
@@ -91,7 +93,7 @@ class Progress:
 
     def print(self, message: str) -> None:
         """Write a line above the bar."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(message), markup=False, highlight=False, soft_wrap=True)
 
     @property
     def rate(self) -> float:

@@ -77,7 +77,8 @@ class RunFolder:
         own = [name for name in self._written if name != CONFIG_FILE and _lies_within(self._path, name)]
         folders = {self._path, *((self._path / name).parent for name in own)}
         events = [path for folder in folders for path in folder.glob(EVENT_FILES)]
-        locks = [folder / LOCK_FILE for folder in folders - {self._path}]
+        # Of the runs below this one.
+        locks = [folder / name for folder in folders - {self._path} for name in (LOCK_FILE, MANIFEST_FILE)]
         # The manifest goes last, so that an overwriting that was killed can be repeated.
         for path in (*(self._path / name for name in own), *events, *locks, self._manifest):
             try:
@@ -221,8 +222,8 @@ def _lies_within(folder: Path, name: str) -> bool:
     parts = Path(name).parts
     if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
         return False
-    ways = [folder.joinpath(*parts[:count]) for count in range(1, len(parts))]
-    return not any(way.is_symlink() for way in ways)
+    *ways, path = (folder.joinpath(*parts[:count]) for count in range(1, len(parts) + 1))
+    return not any(way.is_symlink() for way in ways) and (path.is_symlink() or not path.is_dir())
 
 
 def _check_same_config(path: Path, config_yaml: str, harmless: Collection[str]) -> None:

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 EVERY = {"checkpoint_every": 5, "validate_every": 4}
 # Where everything that a strategy keeps changes at every step.
 GUIDANCE = {"tolerance": 0.0, "multiplier_rate": 20.0, "loss_learning_rate": 0.1, "detector_steps": 3}
-ANY_FILE_BUT = (".lock", "config.yaml", "genotype.yaml", "checkpoint.pt")
+ANY_FILE_BUT = (".lock", ".written", "config.yaml", "genotype.yaml", "checkpoint.pt")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from timfuse.data import luma, read_pixels, unit_range, write_pixels
+from timfuse.data.masks import read_mask
 from timfuse.runtime.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -141,6 +143,28 @@ def test_other_sample_types_are_refused(tmp_path: Path, dtype: type) -> None:
     tifffile.imwrite(tmp_path / "a.tif", GREY8.astype(dtype))
     with pytest.raises(UserError, match=r"a\.tif.*8 or 16"):
         read_pixels(tmp_path / "a.tif")
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n(stolen) (w) file closefile showpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("content", [EPS, b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", b"P5 1 1 255 a", b"RIFF0000WEBPVP8 "])
+@pytest.mark.parametrize("read", [read_pixels, read_mask])
+def test_only_the_promised_formats_are_opened_whatever_the_name(tmp_path: Path, read: Any, content: bytes) -> None:
+    path = tmp_path / "0.png"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"0\.png"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [read_pixels, read_mask])
+def test_what_is_no_file_is_not_opened(tmp_path: Path, read: Any) -> None:
+    os.mkfifo(tmp_path / "pipe.png")  # which would wait for a writer for good
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    for name in ("pipe", "folder", "zero"):
+        with pytest.raises(UserError, match=rf"{name}\.png is no regular file; replace or remove it"):
+            read(tmp_path / f"{name}.png")
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:

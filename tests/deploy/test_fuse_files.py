@@ -137,8 +137,9 @@ def test_resampling_keeps_flat_images_and_their_depth(shape):
 
 def test_sources_are_never_replaced(fuse, folders):
     before = {path: path.read_bytes() for path in folders.rglob("*.png")}
-    for folder in ("ir", "vis"):
-        with pytest.raises(UserError, match=f"{folder}/scene_0.png is a source, and would be replaced"):
+    (folders / "way").symlink_to(folders / "vis")
+    for folder in ("ir", "vis", "way", "vis/../ir"):
+        with pytest.raises(UserError, match=rf"{folder} holds the sources, where fused images would pass for them"):
             fuse(output=folders / folder, overwrite=True)
     with pytest.raises(UserError, match=r"out\.png is one file for 3 pairs; name a folder"):
         fuse(output=folders / "out.png")

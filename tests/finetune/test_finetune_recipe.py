@@ -54,7 +54,7 @@ def finished(request, configured, tmp_path_factory):
 
 
 def files_of(run):
-    return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()} - {".lock"}
+    return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()} - {".lock", ".written"}
 
 
 def network_of(run):

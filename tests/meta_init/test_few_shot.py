@@ -48,7 +48,10 @@ def test_a_network_that_fuses_comes_out(adapting, finished, folders):
     trained = finished[0].run
     config = adapting(steps=6, seed=3)
     done = adapt_to_task(config)
-    files = {path.relative_to(config.run).as_posix() for path in config.run.rglob("*") if path.is_file()} - {".lock"}
+    files = {path.relative_to(config.run).as_posix() for path in config.run.rglob("*") if path.is_file()} - {
+        ".lock",
+        ".written",
+    }
     pictures = {"pictures/adaptation.svg", "pictures/adaptation.png"}
     assert files == {"config.yaml", "genotype.yaml", "weights.safetensors"} | pictures
     known = {path for pattern in RUN_FILES for path in config.run.glob(pattern)}

@@ -37,7 +37,7 @@ TRAINED = ("infrared-visible", "mri-ct", "thermal")
 
 
 def files_of(run):
-    return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()} - {".lock"}
+    return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()} - {".lock", ".written"}
 
 
 def state_of(run):

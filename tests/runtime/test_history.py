@@ -68,6 +68,20 @@ def test_half_a_last_line_is_not_read(tmp_path):
         assert [row["step"] for row in read_history(path)] == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "line", ["{", "[" * 99_999, '{"step": ' + "9" * 9999 + "}", "null", '{"step": true}', "\x00", ""]
+)
+def test_a_damaged_line_takes_no_other_with_it(tmp_path, line):
+    logged(tmp_path, None, [1, 2, 3])
+    path = tmp_path / "history.jsonl"
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([rows[0], line, *rows[1:], ""]))
+    assert [row["step"] for row in read_history(path)] == [1, 2, 3]
+    with History(tmp_path, 3, tensorboard=False) as history:
+        assert history.note == f"{path} had 1 damaged lines, which are left out"
+    assert path.read_text().splitlines() == rows
+
+
 def test_a_missing_history(tmp_path):
     with pytest.raises(UserError, match="no history"):
         read_history(tmp_path / "history.jsonl")

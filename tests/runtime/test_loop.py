@@ -75,7 +75,7 @@ class Trial:
     options: dict[str, Any] = field(default_factory=dict)
     before: Any = None
 
-    def run(self, *, state=None, harmless=("often",), pairs=5, fingerprint=lambda: 1 / 0, **opening):
+    def run(self, *, state=None, harmless=("often",), pairs=5, fingerprint=lambda: "five pairs", **opening):
         state = state or State.fresh()
         with open_loop(self.config, **opening) as loop:
             loop.open_folder(pairs=pairs, fingerprint=fingerprint, harmless=harmless)
@@ -321,6 +321,16 @@ def test_a_checkpoint_of_another_state_is_one_line(trial, change):
     save_checkpoint(run.config.run / "checkpoint.pt", content)
     with pytest.raises(UserError, match=r"run is of another architecture or program; start anew with --overwrite$"):
         run.run(resume=True)
+
+
+def test_a_run_goes_on_with_the_pairs_that_it_began_with(trial):
+    run = trial()
+    run.run()
+    with pytest.raises(UserError, match=r"cannot resume .*run: its pairs are not those that it began with"):
+        run.run(resume=True, fingerprint=lambda: "five others")
+    assert saved(run)["data"] == "five pairs"
+    run.run(overwrite=True, fingerprint=lambda: "five others")
+    assert saved(run)["data"] == "five others"
 
 
 def test_what_changes_no_result_may_differ_on_resuming(trial):

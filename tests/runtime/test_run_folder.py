@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ import pytest
 
 from timfuse.runtime.checkpoint import load_checkpoint, save_checkpoint
 from timfuse.runtime.errors import UserError
+from timfuse.runtime.files import write_atomically
 from timfuse.runtime.run_folder import open_run
 
 CONFIG = "seed: 0\nsearch:\n  steps: 10\ndata:\n  workers: 2\n"
@@ -30,20 +33,18 @@ def finished(tmp_path):
     folder = tmp_path / "runs" / "x"
     with start(folder) as run:
         save_checkpoint(run.checkpoint, {"step": 3})
-    for name in (
-        "genotype.yaml",
-        "latency.yaml",
-        "weights.safetensors",
-        "weights-last.safetensors",
-        "first_stage/genotype.yaml",
-        "first_stage/weights.safetensors",
-        "history.jsonl",
-        "events.out.tfevents.1.a",
-    ):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text("old")
-    (folder / "pictures").mkdir()
-    (folder / "pictures" / "fused.png").write_text("old")
+        for name in (
+            "genotype.yaml",
+            "latency.yaml",
+            "weights.safetensors",
+            "weights-last.safetensors",
+            "first_stage/genotype.yaml",
+            "first_stage/weights.safetensors",
+            "history.jsonl",
+            "pictures/fused.png",
+        ):
+            write_atomically(folder / name, "old")
+        (folder / "events.out.tfevents.1.a").write_text("old")
     return folder
 
 
@@ -94,14 +95,61 @@ def test_resuming_keeps_everything(finished):
 
 
 def test_overwriting_deletes_what_the_run_wrote_and_nothing_else(finished):
-    notes = finished / "my notes.txt"
-    notes.write_text("mine")
-    (finished / "pictures" / "mine.psd").write_text("mine")
+    mine = ("my notes.txt", "pictures/mine.psd", "pictures/my-own-sketch.png", "task/weights.safetensors")
+    for name in (*mine, "seed-backup/weights.safetensors"):
+        (finished / name).parent.mkdir(exist_ok=True)
+        (finished / name).write_text("mine")
     with start(finished, "seed: 1\n", overwrite=True) as run:
         assert not run.resumes
     left = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
-    assert left == {"config.yaml", ".lock", "my notes.txt", "pictures/mine.psd"}
+    assert left == {"config.yaml", ".lock", ".written", *mine, "seed-backup/weights.safetensors"}
     assert (finished / "config.yaml").read_text() == "seed: 1\n"
+
+
+def test_the_runs_below_a_run_are_deleted_with_it(finished):
+    inner = finished / "seed-3"
+    with start(finished, resume=True), start(inner) as run:
+        save_checkpoint(run.checkpoint, {"step": 3})
+        (inner / "events.out.tfevents.1.a").write_text("old")
+    start(finished, overwrite=True).close()
+    assert {path.name for path in finished.iterdir()} == {"config.yaml", ".lock", ".written"}
+
+
+@pytest.mark.parametrize(
+    "name", ["pictures", "seed-0", ".lock", ".written", "config.yaml", "weights.safetensors", "task"]
+)
+@pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
+def test_a_link_in_the_place_of_what_a_run_writes_is_refused(finished, tmp_path, name, flags):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "fused.png").write_text("mine")
+    place = finished / name
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    place.symlink_to(elsewhere if "." not in name else elsewhere / "fused.png")
+    assert f"{place} is a link" in refusal(finished, **flags)
+    assert (elsewhere / "fused.png").read_text() == "mine"
+
+
+def test_a_manifest_of_somebody_else_deletes_nothing_outside(finished, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    mine = [tmp_path / "mine.txt", tmp_path / "elsewhere" / "mine.txt"]
+    for path in mine:
+        path.write_text("mine")
+    (finished / "way").symlink_to(tmp_path / "elsewhere")
+    names = ["../../mine.txt", str(mine[0]), "way/mine.txt", "", ".", "a\0b"]
+    with (finished / ".written").open("a") as file:
+        file.write("".join(f"{json.dumps(name)}\n" for name in names) + 'null\n"half')
+    start(finished, overwrite=True).close()
+    assert all(path.read_text() == "mine" for path in mine)
+
+
+def test_what_a_killed_process_left_half_written_is_deleted(finished):
+    for name in (".genotype.yaml.0badcafe.tmp", "pictures/.fused.png.0badcafe.tmp"):
+        (finished / name).write_text("half")
+    start(finished, resume=True).close()
+    assert not list(finished.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize("flags", [{}, {"resume": True}, {"overwrite": True}])
@@ -145,7 +193,7 @@ def test_a_run_that_was_killed_before_its_config_was_written_leaves_a_usable_fol
     (tmp_path / ".config.yaml.0badcafe.tmp").write_text("half")
     with start(tmp_path) as run:
         assert not run.resumes
-    assert {path.name for path in tmp_path.iterdir()} == {".lock", "config.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", ".written", "config.yaml"}
 
 
 def test_an_overwriting_that_was_killed_can_be_repeated(finished, monkeypatch):
@@ -167,7 +215,7 @@ def test_an_overwriting_that_was_killed_can_be_repeated(finished, monkeypatch):
     # Nothing can be resumed from what is half deleted, and it is still known to be a run.
     assert not (finished / "checkpoint.pt").exists()
     start(finished, overwrite=True).close()
-    assert {path.name for path in finished.iterdir()} == {"config.yaml", ".lock"}
+    assert {path.name for path in finished.iterdir()} == {"config.yaml", ".lock", ".written"}
 
 
 def test_two_processes_cannot_have_the_same_run(finished):

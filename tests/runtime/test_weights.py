@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -79,4 +81,14 @@ def test_missing_damaged_and_foreign_files(tmp_path):
     path.unlink()
     path.mkdir()
     with pytest.raises(UserError, match=r"w\.safetensors"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, {"count": torch.tensor(3), "a": torch.ones(2), "b": torch.tensor([1.0, value])}, {})
+    with pytest.raises(
+        UserError, match="weights.safetensors holds values that are not finite, in b; get the file again"
+    ):
         load_weights(path)

@@ -61,6 +61,7 @@ def test_run_folder_holds_what_the_readme_says_and_no_leftovers(finished):
     names = {path.name for path in run.iterdir() if not path.name.startswith("events.out.tfevents.")}
     assert names == {
         ".lock",
+        ".written",
         "checkpoint.pt",
         "config.yaml",
         "genotype.yaml",

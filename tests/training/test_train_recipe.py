@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 def files_of(run):
-    return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()} - {".lock"}
+    return {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()} - {".lock", ".written"}
 
 
 def state_of(run):
