@@ -2,6 +2,7 @@
 
 import io
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +20,19 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # pillow's other readers start programs or take what is no image
-_BITS_PER_SAMPLE = 258  # the TIFF tag
+_ORIENTATION = 0x0112  # the EXIF tag
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
+_WHITE_IS_ZERO, _SIGNED, _PLAIN_TIFF = 0, 2, (0, 1, 2)
+# What brings an image with an orientation upright, by the value of the tag.
+_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
+    2: np.fliplr,
+    3: lambda pixels: np.rot90(pixels, 2),
+    4: np.flipud,
+    5: lambda pixels: np.swapaxes(pixels, 0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: np.rot90(np.swapaxes(pixels, 0, 1), 2),
+    8: np.rot90,
+}
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, as in JPEG, pillow's "L" and kornia's rgb_to_ycbcr
 _JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
 _SAVING: dict[str, dict[str, Any]] = {
@@ -45,16 +58,16 @@ def open_image(path: Path) -> ImageFile:
 
 
 def read_pixels(path: Path) -> Pixels:
-    """Read a PNG, JPEG, TIFF (first page) or BMP file without changing its bit depth.
+    """Read a PNG, JPEG, TIFF or BMP file, upright by its EXIF orientation, without changing its bit depth.
 
-    Palettes are resolved and alpha is dropped. An EXIF orientation is not applied: the sources of a pair are aligned on
-    the stored pixel grid, and turning the one with the tag would break the alignment.
+    Palettes are resolved and alpha is dropped.
 
     Returns:
         (H, W) for grey images, (H, W, 3) for colour, uint8 or uint16.
 
     Raises:
-        UserError: If the file is missing or damaged, or has neither 8 nor 16 bits per sample.
+        UserError: If the file is missing or damaged, has signed samples or neither 8 nor 16 bits in each, or has
+            several pages.
 
     Example:
         >>> import tempfile
@@ -66,15 +79,14 @@ def read_pixels(path: Path) -> Pixels:
     """
     try:
         with open_image(path) as image:
-            if _reduced_to_8_bits(image):
-                return _read_deep_png(path) if image.format == "PNG" else _read_deep_tiff(path)
-            image.load()
-            if image.mode.startswith("I;16"):
-                return np.asarray(image).astype(np.uint16)
-            if image.mode in ("I", "F"):
-                raise UserError(f"{path} holds 32-bit or signed samples; save it with 8 or 16 unsigned bits")
-            grey = image.mode in ("1", "L", "LA", "La")
-            return np.array(image.convert("L" if grey else "RGB"))
+            deep = _reduced_to_8_bits(image)  # before the orientation, for which pillow may decode the image
+            upright = _UPRIGHT.get(_orientation(image), np.asarray)
+            if image.format == "TIFF":
+                _check_tiff(path, image)
+                if deep or upright is not np.asarray:  # pillow turns TIFF images itself, those on their side wrongly
+                    return np.ascontiguousarray(upright(_read_by_tifffile(path)))
+            pixels = _read_deep_png(path) if deep else _read_by_pillow(path, image)
+            return np.ascontiguousarray(upright(pixels))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; check the path") from error
     except UnidentifiedImageError as error:
@@ -151,6 +163,39 @@ def unit_range(pixels: Pixels) -> NDArray[np.float32]:
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """Read the height and the width of an upright image from its header.
+
+    Raises:
+        UserError: If `read_pixels` cannot read the file either.
+    """
+    try:
+        with open_image(path) as image:
+            (width, height), orientation = image.size, _orientation(image)
+            if orientation == 1 or image.format != "TIFF":  # whose size pillow has turned or not, by its version
+                return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+    except (OSError, SyntaxError, ValueError):
+        pass
+    height, width = read_pixels(path).shape[:2]
+    return height, width
+
+
+def _orientation(image: ImageFile) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF does not make a damaged image
+        return 1
+
+
+def _check_tiff(path: Path, image: ImageFile) -> None:
+    """Refuse a TIFF file that would be read as something else than it holds."""
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1:
+        raise UserError(f"{path} has {pages} pages; save the one to read as a file of its own")
+    if _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ()):  # type: ignore[attr-defined]
+        raise UserError(f"{path} holds signed samples; save it with 8 or 16 unsigned bits")
+
+
 def _reduced_to_8_bits(image: ImageFile) -> bool:
     """Recognise 16-bit files with several samples per pixel, of which pillow silently keeps the upper bytes alone."""
     if image.format == "TIFF":
@@ -177,12 +222,28 @@ def _read_deep_png(path: Path) -> Pixels:
     return pixels
 
 
-def _read_deep_tiff(path: Path) -> Pixels:
+def _read_by_pillow(path: Path, image: ImageFile) -> Pixels:
+    white_is_zero = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
+    image.load()
+    if image.mode.startswith("I;16"):
+        pixels = np.asarray(image).astype(np.uint16)
+        return np.uint16(65535) - pixels if white_is_zero else pixels  # which pillow heeds for 8 bits alone
+    if image.mode in ("I", "F"):
+        raise UserError(f"{path} holds 32-bit or signed samples; save it with 8 or 16 unsigned bits")
+    grey = image.mode in ("1", "L", "LA", "La")
+    return np.array(image.convert("L" if grey else "RGB"))
+
+
+def _read_by_tifffile(path: Path) -> Pixels:
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         samples = page.asarray()
         if page.axes == "SYX":
             samples = np.moveaxis(samples, 0, -1)
-    if samples.dtype != np.uint16 or samples.ndim != 3:
-        raise UserError(f"{path} holds {samples.dtype} samples; save it with 8 or 16 unsigned bits")
-    return np.ascontiguousarray(samples[..., :3] if samples.shape[-1] >= 3 else samples[..., 0])
+    if samples.dtype not in (np.uint8, np.uint16) or page.photometric not in _PLAIN_TIFF:
+        raise UserError(f"{path} holds {samples.dtype} samples; save it with 8 or 16 unsigned bits, as grey or RGB")
+    if page.photometric == _WHITE_IS_ZERO:
+        samples = np.iinfo(samples.dtype).max - samples
+    if samples.ndim == 2:
+        return samples
+    return samples[..., :3] if samples.shape[-1] >= 3 else samples[..., 0]

@@ -96,7 +96,7 @@ def match_pairs(first: str | Path, second: str | Path) -> list[Pair]:
         ['scene_00000', 'scene_00001', 'scene_00002']
     """
     if Path(first).is_file() and Path(second).is_file():
-        return [Pair(Path(first).stem, Path(first), Path(second))]
+        return _of_two_files([Pair(Path(first).stem, Path(first), Path(second))])
     sides = _named(first), _named(second)
     alone = [
         f"{argument} has {len(names)} without a partner ({_few(names)})"
@@ -105,7 +105,7 @@ def match_pairs(first: str | Path, second: str | Path) -> list[Pair]:
     ]
     if alone:
         raise UserError(f"the images do not pair by name: {', '.join(alone)}; rename or remove them")
-    return [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])]
+    return _of_two_files([Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])])
 
 
 def find_fused(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -224,7 +224,15 @@ def _join(root: Path, first: _Found, second: _Found, wanted: Sequence[str] | Non
     ]
     if alone:
         raise UserError(f"{root}: {_few(alone)} without a partner of the same name; add the partners or remove them")
-    return [Pair(name, _only(first[name]), _only(second[name])) for name in names]
+    return _of_two_files([Pair(name, _only(first[name]), _only(second[name])) for name in names])
+
+
+def _of_two_files(pairs: list[Pair]) -> list[Pair]:
+    """Refuse a pair whose sources are one file, under whatever names: fusing it changes nothing."""
+    for pair in pairs:
+        if pair.first.samefile(pair.second):
+            raise UserError(f"both sources of {pair.name} are the file {pair.first}; name two different ones")
+    return pairs
 
 
 def _named(argument: str | Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Pair, read_pixels
-from ..data.images import open_image
+from ..data.images import read_size
 from ..data.pairs import find_fused, named_folders
 from ..runtime.errors import UserError
 
@@ -54,13 +54,13 @@ def read_images(pairs: Sequence[Pair], methods: Methods) -> Iterator[list[NDArra
         raise UserError("there is no pair to compare; check the folders")
     rows = [(pair.first, pair.second, *fused) for pair, *fused in zip(pairs, *methods.values(), strict=True)]
     for pair, (first, *others) in zip(pairs, rows, strict=True):
-        width, height = _size(first)
+        height, width = read_size(first)
         for path in others:
-            size = _size(path)
-            if size != (width, height):
+            size = read_size(path)
+            if size != (height, width):
                 raise UserError(
                     f"the images of {pair.name} have two sizes: {first} is {width}x{height}, {path} is "
-                    f"{size[0]}x{size[1]}; bring them to one size"
+                    f"{size[1]}x{size[0]}; bring them to one size"
                 )
     return ([_read_8_bits(path) for path in row] for row in rows)
 
@@ -68,13 +68,3 @@ def read_images(pairs: Sequence[Pair], methods: Methods) -> Iterator[list[NDArra
 def _read_8_bits(path: Path) -> NDArray[np.uint8]:
     pixels = read_pixels(path)
     return np.rint(pixels / 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.astype(np.uint8, copy=False)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """Read width and height; a file without a readable header raises the error of `read_pixels`."""
-    try:
-        with open_image(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError):
-        height, width = read_pixels(path).shape[:2]
-        return width, height

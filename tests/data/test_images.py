@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from timfuse.data import luma, read_pixels, unit_range, write_pixels
+from timfuse.data.images import read_size
 from timfuse.data.masks import read_mask
 from timfuse.runtime.errors import UserError
 
@@ -23,23 +24,27 @@ GREY16 = RNG.integers(0, 65536, (6, 9), dtype=np.uint16)
 RGB16 = RNG.integers(0, 65536, (6, 9, 3), dtype=np.uint16)
 
 
-def png(header: tuple[int, ...], rows: bytes) -> bytes:
+def png(header: tuple[int, ...], rows: bytes, orientation: int = 1) -> bytes:
     """A PNG file by hand: 16-bit colour and images without pixels, which no dependency writes."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    image = chunk(b"IHDR", struct.pack(">IIBBBBB", *header)) + chunk(b"IDAT", zlib.compress(rows))
-    return b"\x89PNG\r\n\x1a\n" + image + chunk(b"IEND", b"")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", *header)), (b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))]
+    parts += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
-def deep_png(pixels: np.ndarray) -> bytes:
+def deep_png(pixels: np.ndarray, orientation: int = 1) -> bytes:
     """A 16-bit PNG with 2 (grey, alpha), 3 (RGB) or 4 (RGBA) channels, whose rows are stored as differences."""
     height, width, channels = pixels.shape
     rows = pixels.astype(">u2").view(np.uint8).reshape(height, -1)
     differences = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))
     colour_type = {2: 4, 3: 2, 4: 6}[channels]
-    return png((width, height, 16, colour_type, 0, 0, 0), b"".join(b"\2" + row.tobytes() for row in differences))
+    content = b"".join(b"\2" + row.tobytes() for row in differences)
+    return png((width, height, 16, colour_type, 0, 0, 0), content, orientation)
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
@@ -114,11 +119,54 @@ def test_alpha_is_dropped_and_palettes_are_resolved(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_pixels(tmp_path / "la.png"), GREY8)
 
 
-def test_exif_orientation_leaves_the_pixel_grid_alone(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(GREY8).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_pixels(tmp_path / "turned.png"), GREY8)
+TURNED = {
+    1: GREY16,
+    2: GREY16[:, ::-1],
+    3: GREY16[::-1, ::-1],
+    4: GREY16[::-1],
+    5: GREY16.T,
+    6: GREY16.T[:, ::-1],
+    7: GREY16.T[::-1, ::-1],
+    8: GREY16.T[::-1],
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("kind", ["grey.png", "grey.tif", "colour.png", "colour.tif", "deep.png", "deep.tif", "16.tif"])
+def test_images_are_read_upright(tmp_path: Path, kind: str, orientation: int) -> None:
+    path = tmp_path / kind
+    stored, upright = GREY16, TURNED[orientation]
+    if "16" not in kind and "deep" not in kind:
+        stored, upright = (pixels.astype(np.uint8) for pixels in (stored, upright))
+    if "colour" in kind or "deep" in kind:
+        stored, upright = (np.stack([pixels, pixels, pixels], 2) for pixels in (stored, upright))
+    if kind == "deep.png":
+        path.write_bytes(deep_png(stored, orientation))
+    elif path.suffix == ".png":
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(stored).save(path, exif=exif)
+    else:
+        tag = (0x0112, "H", 1, orientation, True)
+        tifffile.imwrite(path, stored, photometric="rgb" if stored.ndim == 3 else "minisblack", extratags=[tag])
+    np.testing.assert_array_equal(read_pixels(path), upright)
+    assert read_size(path) == upright.shape[:2]
+
+
+def test_sixteen_bits_of_which_0_is_white_are_no_negative(tmp_path: Path) -> None:
+    for pixels in (GREY8, GREY16):
+        full = np.iinfo(pixels.dtype).max
+        tifffile.imwrite(tmp_path / "x.tif", full - pixels, photometric="miniswhite")
+        np.testing.assert_array_equal(read_pixels(tmp_path / "x.tif"), pixels)
+
+
+def test_signed_samples_and_several_pages_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "signed.tif", GREY8.astype(np.int8))
+    tifffile.imwrite(tmp_path / "pages.tif", np.stack([GREY8] * 3), photometric="minisblack")
+    with pytest.raises(UserError, match=r"signed\.tif holds signed samples"):
+        read_pixels(tmp_path / "signed.tif")
+    with pytest.raises(UserError, match=r"pages\.tif has 3 pages; save the one to read as a file of its own"):
+        read_pixels(tmp_path / "pages.tif")
 
 
 def test_unit_range_is_by_full_scale() -> None:
