@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Argument, Option, echo
+from typer import Argument, Exit, Option, echo
 
 from ..runtime.errors import UserError
 from ..runtime.run_files import WEIGHTS_FILE
@@ -80,6 +80,10 @@ def fuse(
     echo(f"{files.fused} fused with {fuser.name} into {output}{speed}{skipped}")
     if labels:
         echo(f"detections or masks of {network} are in {labels}")
+    for line in files.failed:
+        echo(f"error: {line}", err=True)
+    if files.failed:
+        raise Exit(1)
 
 
 @_takes_pairs

@@ -30,11 +30,13 @@ class FusedFiles(NamedTuple):
 
     Attributes:
         rate: Images per second over the last hundred, with reading and writing.
+        failed: For each pair that could not be read or fused, its name and the reason in one line.
     """
 
     fused: int
     skipped: int
     rate: float
+    failed: tuple[str, ...] = ()
 
 
 def fuse_files(
@@ -47,7 +49,7 @@ def fuse_files(
     resize: str | None = None,
     labels: Labeller | None = None,
 ) -> FusedFiles:
-    """Fuse image files, pair by pair.
+    """Fuse image files, pair by pair; one that cannot be read or fused does not stop the others.
 
     Args:
         pairs: The image files, as `data.find_pairs` or `data.match_pairs` returns them.
@@ -59,7 +61,7 @@ def fuse_files(
         labels: Task network that also labels each fused image; default: none.
 
     Raises:
-        UserError: If a file cannot be read or written, the sizes of a pair differ, there are fused images or labels
+        UserError: If the only pair cannot be read or fused, a file cannot be written, there are fused images or labels
             already, or the user presses Ctrl-C. Files that were written before it are complete.
 
     Example:
@@ -98,12 +100,19 @@ def fuse_files(
         ThreadPoolExecutor(1) as writer,
     ):
         writing: Future[None] | None = None
+        failed: list[str] = []
         for pair, images in zip(left, _ahead(lambda pair: _read(pair, resize), left), strict=True):
             try:
+                if isinstance(images, UserError):
+                    raise images
                 fused = fuser(*images)
                 found = None if labels is None else labels.find(fused)
             except UserError as error:
-                raise UserError(f"the pair {pair.name}: {error}") from None
+                failed.append(f"the pair {pair.name}: {error}")
+                if len(pairs) == 1:
+                    raise UserError(failed[0]) from None
+                progress.advance(f"{pair.name} failed")
+                continue
             if writing is not None:
                 writing.result()
             writing = writer.submit(_write, output, pair, fused, labels, found)
@@ -114,7 +123,7 @@ def fuse_files(
             writing.result()
         if progress.completed < len(pairs):
             raise UserError(f"stopped after {progress.completed} of {len(pairs)} pairs; go on with --resume")
-        return FusedFiles(len(left), len(done), progress.rate)
+        return FusedFiles(len(left) - len(failed), len(done), progress.rate, tuple(failed))
 
 
 def _is_file(output: Path) -> bool:
@@ -145,14 +154,18 @@ def _check_output(output: Path, pairs: Sequence[Pair], labels: Labeller | None) 
                 raise UserError(f"{target} would be the fused image and a file of its labels; choose another output")
 
 
-def _read(pair: Pair, resize: str | None) -> tuple[Pixels, Pixels]:
-    first, second = _plain(read_pixels(pair.first)), _plain(read_pixels(pair.second))
+def _read(pair: Pair, resize: str | None) -> tuple[Pixels, Pixels] | UserError:
+    """Read a pair; an error is returned, so that it reaches the pair's turn in the other thread."""
+    try:
+        first, second = _plain(read_pixels(pair.first)), _plain(read_pixels(pair.second))
+    except UserError as error:
+        return error
     height, width = first.shape[:2]
     if second.shape[:2] == (height, width):
         return first, second
     if resize is None:
-        raise UserError(
-            f"the pair {pair.name} has two sizes: {pair.first} is {width}x{height}, {pair.second} is"
+        return UserError(
+            f"two sizes: {pair.first} is {width}x{height}, {pair.second} is"
             f" {second.shape[1]}x{second.shape[0]}; if both show the same section, resample the second with --resize"
             " second"
         )
