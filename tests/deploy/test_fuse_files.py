@@ -84,7 +84,7 @@ def test_sixteen_bits(fuse, folders):
     assert fuse(output=deep).fused == 3
     assert written(deep) == ["scene_0.tif", "scene_1.tif", "scene_2.tif"]
     assert read_pixels(deep / "scene_0.tif").dtype == np.uint16
-    assert fuse(output=deep, resume=True) == (0, 3, 0.0)
+    assert fuse(output=deep, resume=True) == (0, 3, 0.0, ())
     shutil.copytree(folders / "ir", folders / "second")
     assert fuse(output=folders / "grey", second=folders / "second").fused == 3
     assert read_pixels(folders / "grey" / NAMES[0]).dtype == np.uint16
