@@ -125,7 +125,7 @@ ESTIMATORS = {
 }
 OPERATORS = ["residual_k3_d1", "separable_k3", "channel_attention_k3"]
 FOUR = {"batch_size": 4}
-SEARCH, TRAIN = (6, 10), (2, 4)  # steps at which runs of several processes are stopped, and all steps
+SEARCH, TRAIN = (5, 10), (2, 4)  # steps at which runs of several processes are stopped, and all steps
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def test_a_value_that_is_not_finite_in_one_process_ends_all(program, networks, t
     assert outputs[1] == "SystemExit: 2\n" * len(configs)
 
 
-META = {"pretrain": 2, "steps": 8, "rate_learning_rate": 0.1, "checkpoint_every": 1000}
+META = {"pretrain": 2, "steps": 20, "rate_learning_rate": 0.1, "checkpoint_every": 1000}
 
 
 def test_several_processes_initialise_to_the_bit_as_one_also_where_their_number_changes(networks, tmp_path):
