@@ -89,6 +89,6 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
     path = tmp_path / "weights.safetensors"
     save_weights(path, {"count": torch.tensor(3), "a": torch.ones(2), "b": torch.tensor([1.0, value])}, {})
     with pytest.raises(
-        UserError, match="weights.safetensors holds values that are not finite, in b; get the file again"
+        UserError, match=r"weights\.safetensors holds values that are not finite, in b; get the file again"
     ):
         load_weights(path)
