@@ -236,7 +236,7 @@ def _read_by_pillow(path: Path, image: ImageFile) -> Pixels:
 
 def _read_by_tifffile(path: Path) -> Pixels:
     with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
+        page = file.pages.first
         samples = page.asarray()
         if page.axes == "SYX":
             samples = np.moveaxis(samples, 0, -1)

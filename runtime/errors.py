@@ -29,7 +29,7 @@ class UserError(Exception):
         no network 'ivfi' (did you mean 'ivif'?): give the folder of a run, or one of ivif, ivif-fast
     """
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, line: str = "") -> None:
         super().__init__(printable(line))
 
 

@@ -79,7 +79,9 @@ class RunFolder:
         events = [path for folder in folders for path in folder.glob(EVENT_FILES)]
         # Of the runs below this one.
         locks = [folder / name for folder in folders - {self._path} for name in (LOCK_FILE, MANIFEST_FILE)]
-        # The manifest goes last, so that an overwriting that was killed can be repeated.
+        # Checkpoints go first, so that nothing resumes from what is half deleted, and the manifest goes last, so that
+        # an overwriting that was killed can be repeated.
+        own.sort(key=lambda name: Path(name).name != CHECKPOINT_FILE)
         for path in (*(self._path / name for name in own), *events, *locks, self._manifest):
             try:
                 path.unlink(missing_ok=True)

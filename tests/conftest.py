@@ -11,7 +11,7 @@ from timfuse.genotypes import OPERATOR_KINDS
 from timfuse.operators.registration import REGISTERED
 
 # Results of the numeric tests must not depend on a machine's speed or on chance.
-settings.register_profile("timfuse", deadline=None, derandomize=True, max_examples=50)
+settings.register_profile("timfuse", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("timfuse")
 # Tensors as small as the tests' are slower on several threads, and much slower beside other work. The variable is for
 # the processes that tests start.

@@ -128,8 +128,6 @@ def test_fusing_with_the_labels_that_are_found(run, refused):
     ("damage", "words"),
     [
         (unpaired, ["do not pair by name", "pairs/vis has 1 without a partner (b.png)"]),
-        (damaged, ["cannot read the image pairs/vis/c.png", "replace or remove it"]),
-        (two_sizes, ["the pair d has two sizes", "pairs/vis/d.png is 24x21", "--resize second"]),
         (empty, ["pairs/ir holds no image"]),
         (nothing, ["pairs/ir"]),
     ],
@@ -138,6 +136,23 @@ def test_bad_pairs_to_fuse(refused, damage, words):
     write_network(Path("net"))
     damage(write_pairs(Path("pairs")))
     line = refused(*fusing())
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damaged, ["the pair c: cannot read the image pairs/vis/c.png", "replace or remove it"]),
+        (two_sizes, ["the pair d: two sizes", "pairs/vis/d.png is 24x21", "--resize second"]),
+    ],
+)
+def test_a_bad_pair_among_others(run, damage, words):
+    write_network(Path("net"))
+    damage(write_pairs(Path("pairs")))
+    code, output, errors = run(*fusing())
+    assert code == 1
+    assert output.partition(" fused")[0] == str(len(list(Path("out").iterdir())))
+    (line,) = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert all(word in line for word in words), line
 
 

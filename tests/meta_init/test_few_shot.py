@@ -1,5 +1,6 @@
 """Adaptations of an initialisation: the network that comes out, how it got there, and what is refused."""
 
+import json
 import shutil
 
 import numpy as np
@@ -17,7 +18,6 @@ from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network, load_network_folder
 from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
-from timfuse.runtime.run_folder import RUN_FILES
 from timfuse.runtime.weights import load_weights
 
 from ..equality import assert_same
@@ -54,8 +54,7 @@ def test_a_network_that_fuses_comes_out(adapting, finished, folders):
     }
     pictures = {"pictures/adaptation.svg", "pictures/adaptation.png"}
     assert files == {"config.yaml", "genotype.yaml", "weights.safetensors"} | pictures
-    known = {path for pattern in RUN_FILES for path in config.run.glob(pattern)}
-    assert {config.run / name for name in files} - known == {config.run / "config.yaml"}
+    assert {json.loads(line) for line in (config.run / ".written").read_text().splitlines()} == files
     assert load_config(AdaptConfig, config.run / "config.yaml") == config
     genotype = load_genotype(config.run)
     assert genotype == done.genotype

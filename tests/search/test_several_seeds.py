@@ -13,6 +13,7 @@ from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
 from timfuse.runtime.distribution import ALONE
 from timfuse.runtime.errors import UserError
+from timfuse.runtime.files import write_atomically
 from timfuse.runtime.weights import load_weights, save_weights
 from timfuse.search import SearchConfig, print_seeds, search
 from timfuse.search.search_setup import open_batches
@@ -39,7 +40,7 @@ def pretended(*found):
         genotype = Genotype(config.run.name, "mri-ct", "fusion", 2, cells, provenance=provenance)
         save_weights(config.run / "weights.safetensors", build_network(genotype).state_dict(), {})
         row = {"step": 0, "probability": {"cell 1 step 1": {"identity": 1.0, "dense_k3_d1": 0.0}}}
-        (config.run / "history.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+        write_atomically(config.run / "history.jsonl", json.dumps(row) + "\n")
         save_genotype(genotype, config.run / "genotype.yaml")
 
     return pretend
