@@ -44,13 +44,12 @@ def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> lis
     from ..finetune.finetune_curves import draw_finetuning
     from ..meta_init.adaptation_curves import draw_training
     from ..runtime.history import read_history
-    from ..runtime.yaml_text import parse_yaml
+    from ..runtime.yaml_text import read_mapping
     from ..search.probability_curves import draw_probabilities
     from ..training.train_curves import draw_curves
 
     history = read_history(run / HISTORY_FILE)
-    config = parse_yaml((run / CONFIG_FILE).read_text(encoding="utf-8"), str(run / CONFIG_FILE))
-    match config.get("stage"):
+    match read_mapping(run / CONFIG_FILE).get("stage"):
         case "search":
             return draw_probabilities(history, folder)
         case "train":

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..genotypes.choices import check_choice
 from ..runtime.errors import UserError
+from ..runtime.files import read_text
 from .images import SUFFIXES
 from .layouts import LAYOUTS, Layout, divided, find_images
 
@@ -152,26 +153,29 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
 
 
 def read_names(path: Path, known: set[str]) -> list[str]:
-    """Read a text file with one known pair name per line, with or without the suffix of the image; sort the names.
+    """Read a list of pairs and sort their names.
+
+    A line has a name, or the path of one or both images, with or without suffix.
 
     Raises:
         UserError: If the file cannot be read, is empty or has an unknown name.
     """
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the list of names {path}; write one pair name per line") from error
-    names = {
-        line if line in known or Path(line).suffix.lower() not in SUFFIXES else Path(line).stem
-        for line in lines
-        if line
-    }
+    names = {_name_in(line.strip(), known) for line in read_text(path).splitlines() if line.strip()}
     if not names:
         raise UserError(f"{path} names no pair; write one pair name per line or remove the file")
     missing = sorted(names - known)
     if missing:
         raise UserError(f"{path} names {_few(missing)}, of which there is no image; correct the list")
     return sorted(names)
+
+
+def _name_in(line: str, known: set[str]) -> str:
+    """Find the name of a pair in a line of a list; a line without a known one is returned as it is."""
+    for entry in (line, *line.split()):
+        for name in (entry, PurePosixPath(entry).name, PurePosixPath(entry).stem):
+            if name in known:
+                return name
+    return line
 
 
 def _layout_of(folders: tuple[str, str]) -> Layout:

@@ -124,7 +124,7 @@ def evaluate(
     """Score the fused images of several methods, on luma with 8 bits.
 
     Args:
-        metrics: Names in `METRICS`; default: those that papers print.
+        metrics: Names in `METRICS`, in any case; default: those that papers print.
         trivial: Whether to score the methods of `TRIVIAL` too.
 
     Raises:
@@ -140,6 +140,8 @@ def evaluate(
         ...     evaluate(pairs, {"copy": [pairs[0].first]}, ["EN", "SD"]).methods
         ('copy', 'average', 'maximum', 'copy_first', 'copy_second')
     """
+    by_name = {name.lower(): name for name in METRICS}
+    metrics = tuple(dict.fromkeys(by_name.get(metric.lower(), metric) for metric in metrics))
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown:
         raise UserError(f"no metric {', '.join(unknown)}; choose from {', '.join(METRICS)}")

@@ -43,6 +43,20 @@ def cannot_write(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot write {path}: {remedy}")
 
 
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        UserError: If it cannot be read or is in another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text in UTF-8; save it in UTF-8") from None
+    except (OSError, ValueError) as error:  # a path with a NUL is a ValueError
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
 def make_folder(path: Path) -> Path:
     """Make a folder and its parents where they do not exist, and return it; raise a `UserError` if that fails."""
     try:

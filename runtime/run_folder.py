@@ -30,7 +30,7 @@ from .run_files import (
     TASK_FOLDER,
     WEIGHTS_FILE,
 )
-from .yaml_text import parse_yaml
+from .yaml_text import parse_yaml, read_mapping
 
 # Names that a run has for itself. None of them may be a link: what a run writes or deletes lies in its folder.
 _RESERVED = (
@@ -230,7 +230,7 @@ def _lies_within(folder: Path, name: str) -> bool:
 
 def _check_same_config(path: Path, config_yaml: str, harmless: Collection[str]) -> None:
     """Refuse to resume a run with another config than its own."""
-    old = dict(dotted_items(parse_yaml(path.read_text(encoding="utf-8"), str(path))))
+    old = dict(dotted_items(read_mapping(path)))
     new = dict(dotted_items(parse_yaml(config_yaml, "config")))
     for key in [*new, *(key for key in old if key not in new)]:
         if key not in harmless and old.get(key) != new.get(key):

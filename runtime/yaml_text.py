@@ -1,11 +1,25 @@
 """YAML as text: plain data only, the scalars of YAML 1.2, and errors that name the line."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from .errors import UserError
+from .files import read_text
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping, such as the config of a run.
+
+    Raises:
+        UserError: If the file cannot be read, is no YAML or holds something else.
+    """
+    content = parse_yaml(read_text(path), str(path))
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no mapping; it is damaged or no file of timfuse")
+    return content
 
 
 def parse_yaml(text: str, source: str) -> Any:

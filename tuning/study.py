@@ -16,7 +16,7 @@ from ..runtime.device import device_name, select_device
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
 from ..runtime.run_files import STUDY_FILE
-from ..runtime.yaml_text import dump_yaml, parse_yaml
+from ..runtime.yaml_text import dump_yaml, read_mapping
 from .sampler import TrialSampler
 from .storage import Storage
 from .tune_config import TuneConfig
@@ -127,7 +127,7 @@ def _claim_folder(config: TuneConfig, storage: Storage, identity: str) -> None:
     path = config.run / STUDY_FILE
     if not path.is_file():
         write_atomically(path, dump_yaml({"study": config.study, "id": identity}))
-    elif parse_yaml(path.read_text(encoding="utf-8"), str(path)).get("id") != identity:
+    elif read_mapping(path).get("id") != identity:
         raise UserError(
             f"{config.run} holds trials of another study than {config.study} in {storage.shown}; "
             "choose another folder with --set run=DIR, or delete this one"

@@ -43,6 +43,35 @@ def test_a_list_chooses_and_an_unlisted_orphan_does_not_matter(root: Path) -> No
         find_pairs(root, split="some")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbfb\r\na\r\n",
+        b"./vis/b.bmp\n./vis/a.bmp\n",
+        b"ir/a.png vis/a.bmp\nir/b.png\tvis/b.bmp\n",
+        b"C/ir/a\n b \n\n",
+    ],
+)
+def test_a_list_may_have_a_mark_paths_and_two_columns(root: Path, content: bytes) -> None:
+    (root / "some.txt").write_bytes(content)
+    assert names(find_pairs(root, split="some")) == ["a", "b"]
+
+
+def test_a_list_in_another_encoding(root: Path) -> None:
+    (root / "some.txt").write_text("a\n", encoding="utf-16")
+    with pytest.raises(UserError, match=r"some\.txt is no text in UTF-8; save it in UTF-8$"):
+        find_pairs(root, split="some")
+
+
+def test_the_sources_of_a_pair_are_two_files(root: Path) -> None:
+    (root / "other").symlink_to(root / "ir")
+    for first, second in (("ir", "ir"), ("ir/a.png", "other/a.png"), ("ir", "other")):
+        with pytest.raises(UserError, match=r"both sources of a are the file .*ir/a\.png; name two different ones"):
+            match_pairs(root / first, root / second)
+    with pytest.raises(UserError, match="both sources of a are the file"):
+        find_pairs(root, folders=("ir", "other"))
+
+
 @pytest.mark.parametrize("files", ["{part}/ir/x.png {part}/vi/x.png", "infrared/{part}/x.jpg visible/{part}/x.jpg"])
 def test_of_a_divided_set_one_part_is_taken(tmp_path: Path, files: str) -> None:
     for part in ("train", "test"):

@@ -142,6 +142,10 @@ def test_what_cannot_be_scored(pairs, methods, change, words):
         evaluate(pairs, change(methods))
 
 
+def test_metrics_are_named_in_any_case_and_once(pairs, methods):
+    assert evaluate(pairs, methods, ("en", "EN", "qabf", "Sd")).metrics == ("EN", "Qabf", "SD")
+
+
 def test_an_unknown_metric_lists_the_known(pairs, methods):
     with pytest.raises(UserError, match=r"no metric MII; choose from .*MI, "):
         evaluate(pairs, methods, ("EN", "MII"))
