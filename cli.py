@@ -17,7 +17,7 @@ from . import __version__
 from .commands.look import config, genotypes, latency, visualize
 from .commands.train import adapt, evaluate_task, finetune, meta_init, search, train, tune
 from .commands.use import compare, evaluate, export, fuse, import_, scenes
-from .runtime.errors import UserError
+from .runtime.errors import UserError, printable
 from .runtime.terminal import leads
 
 # As `--help` lists them.
@@ -100,10 +100,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Only the first of the processes that torchrun starts reports.
         with contextlib.redirect_stdout(sys.stdout if leads() else io.StringIO()):
             app(arguments)
-    except UserError as error:
-        if _debug:
+    except (UserError, OSError, MemoryError, RuntimeError) as error:
+        line = _line_of(error)
+        if _debug or not line:
             raise
         # Before the processes of a machine work together, all of them raise the same error; one of them reports it.
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            typer.echo(f"error: {error}", err=True)
+            typer.echo(f"error: {line}", err=True)
         sys.exit(2)
+
+
+def _line_of(error: Exception) -> str:
+    """Describe an error that is not a defect in one line; "" for any other."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return printable(f"cannot use {error.filename}: {error.strerror}" if error.filename else error.strerror)
+    # The second and the third are torch's, for the CPU and for CUDA.
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+        return "there is not enough memory for this; lower data.crop, data.batch_size or the size of the images"
+    return ""
