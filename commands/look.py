@@ -49,7 +49,8 @@ def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> lis
     from ..training.train_curves import draw_curves
 
     history = read_history(run / HISTORY_FILE)
-    match read_mapping(run / CONFIG_FILE).get("stage"):
+    content = read_mapping(run / CONFIG_FILE)
+    match content.get("stage"):
         case "search":
             return draw_probabilities(history, folder)
         case "train":
@@ -57,7 +58,7 @@ def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> lis
         case "meta-init":
             return draw_training(history, folder)
         case "finetune":
-            tolerance = config["guidance"]["tolerance"]
+            tolerance = content["guidance"]["tolerance"]
             return draw_finetuning(history, folder, provenance.get("fusion_loss_before"), tolerance)
     return []
 
