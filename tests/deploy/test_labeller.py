@@ -229,6 +229,5 @@ def test_an_error_of_the_task_network_names_the_pair(fuse, folders, monkeypatch)
         raise UserError("too small")
 
     monkeypatch.setattr(CompactDetector, "predict", refuse)
-    with pytest.raises(UserError, match="the pair scene_0: too small"):
-        fuse()
+    assert fuse().failed[0] == "the pair scene_0: too small"
     assert not list((folders / "out").iterdir())

@@ -23,7 +23,6 @@ from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.runtime.run_files import CONFIG_FILE
-from timfuse.runtime.run_folder import RUN_FILES
 from timfuse.runtime.weights import load_into, load_weights, save_weights
 
 CPU = torch.device("cpu")
@@ -91,8 +90,9 @@ def test_the_run_folder_holds_what_is_promised_and_no_leftovers(finished):
     if config.guidance.strategy == "detfusion":
         wanted |= {"detectors/specification.yaml", "detectors/weights.safetensors"}
     assert files_of(run) == wanted | events
-    known = {path for pattern in RUN_FILES for path in run.glob(pattern)}
-    assert {run / name for name in files_of(run)} - known == {run / CONFIG_FILE}
+    assert {json.loads(line) for line in (run / ".written").read_text().splitlines()} == {
+        name for name in files_of(run) if "tfevents" not in name
+    }
     for path in (run / "pictures").glob("*.png"):
         with Image.open(path) as image:
             image.verify()

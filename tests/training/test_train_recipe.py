@@ -17,7 +17,7 @@ from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
-from timfuse.runtime.run_folder import CONFIG_FILE, RUN_FILES
+from timfuse.runtime.run_files import CONFIG_FILE
 from timfuse.runtime.schedules import warmed_cosine
 from timfuse.runtime.weights import load_weights
 from timfuse.training import TrainConfig, train
@@ -73,8 +73,9 @@ def test_run_folder_holds_what_is_promised_and_no_leftovers(finished):
 
 def test_overwriting_knows_every_file_of_a_run(refined):
     run = refined[0].run
-    known = {path for pattern in RUN_FILES for path in run.glob(pattern)}
-    assert {run / name for name in files_of(run)} - known == {run / CONFIG_FILE}
+    assert {json.loads(line) for line in (run / ".written").read_text().splitlines()} == {
+        name for name in files_of(run) if "tfevents" not in name
+    }
 
 
 def test_history_has_every_step_and_the_loss_falls(finished):
