@@ -80,6 +80,8 @@ def run(path, steps, resume=False):
 
 def run_all(paths, steps, resume=False):
     for path in paths:
+        # A port of its own, since the processes may leave the last meeting at different times.
+        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
         try:
             run(path, steps[Path(path).stem.partition("-")[0]], resume)
         except (UserError, SystemExit) as error:
@@ -271,10 +273,12 @@ def test_several_processes_initialise_to_the_bit_as_one_also_where_their_number_
 
 # Command lines, one after the other; each line of the output is what one of them says.
 COMMANDS = """
-import sys
+import os, sys
 from timfuse.cli import main
 
 for words in sys.argv[1:]:
+    # A port of its own, since the processes may leave the last meeting at different times.
+    os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
     try:
         main(words.split())
     except SystemExit as error:
