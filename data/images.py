@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
@@ -116,6 +115,8 @@ def write_pixels(path: Path, pixels: Pixels) -> None:
     deep = pixels.dtype == np.uint16
     file = io.BytesIO()
     if suffix in (".tif", ".tiff"):
+        import tifffile  # here, because it takes half as long to import as all of timfuse
+
         photometric = "rgb" if pixels.ndim == 3 else "minisblack"
         tifffile.imwrite(file, pixels, photometric=photometric, metadata=None)
     elif suffix not in _SAVING:
@@ -235,6 +236,8 @@ def _read_by_pillow(path: Path, image: ImageFile) -> Pixels:
 
 
 def _read_by_tifffile(path: Path) -> Pixels:
+    import tifffile  # see `write_pixels`
+
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
         samples = page.asarray()
