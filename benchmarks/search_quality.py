@@ -26,12 +26,13 @@ import torch
 from timfuse.bilevel import ESTIMATORS
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
 from timfuse.objectives import FusionLoss
+from timfuse.objectives.loss_section import LossSection
 from timfuse.operators import build_network
 from timfuse.runtime.history import read_history
 from timfuse.runtime.run_files import HISTORY_FILE
 from timfuse.runtime.weights import load_into
 from timfuse.search import SearchConfig, search
-from timfuse.search.search_config import DataSection, SearchSection, SpaceSection
+from timfuse.search.search_config import SearchDataSection, SearchSection, SpaceSection
 from timfuse.training import TrainConfig, train
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,8 +52,7 @@ SPACE = SpaceSection(channels=8, cells=("successive",), steps=2, operators=OPERA
 CROP, BATCH, STEPS = 48, 4, 300
 SEARCH = {"steps": 400, "warmup": 50, "weight_learning_rate": 4e-3, "architecture_learning_rate": 2e-2}
 STEP_NAMES = ("first", "second")
-OUTER = SearchSection().outer_loss
-INNER = SearchSection().inner_loss
+OUTER, INNER = LossSection(base="saliency-outer"), LossSection(base="saliency")
 Network = tuple[str, str]  # its two operators
 
 
@@ -129,9 +129,9 @@ def search_one(data: Path, estimator: str, seed: int, folder: Path) -> dict[str,
         run=folder / f"{estimator}-{seed}",
         seed=seed,
         device="cpu",
-        data=DataSection(root=data, crop=CROP, batch_size=BATCH),
+        data=SearchDataSection(root=data, crop=CROP, batch_size=BATCH),
         space=SPACE,
-        search=SearchSection(estimator=estimator, **SEARCH),
+        search=SearchSection(estimator=estimator, outer_loss=OUTER, inner_loss=INNER, **SEARCH),
     )
     start = time.perf_counter()
     genotype = search(config, overwrite=True).genotype

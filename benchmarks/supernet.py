@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from timfuse.data import PairBatch
-from timfuse.objectives import search_losses
+from timfuse.objectives.named_losses import NAMED_LOSSES
 from timfuse.operators import FusionNetwork, build_supernet
 from timfuse.operators.activation import PReLU
 from timfuse.operators.mixture import MixedOperator
@@ -92,7 +92,7 @@ def search_iteration(estimator: str) -> Callable[[bool], object]:
     config = SearchConfig.model_validate({"device": "cpu", "search": {"estimator": estimator}})
     state = set_up(config, torch.device("cpu"))
     batches = [PairBatch(*batch()), PairBatch(*batch())]
-    parts = SearchParts(None, *search_losses(config.task), None, ALONE)
+    parts = SearchParts(None, NAMED_LOSSES["saliency-outer"], NAMED_LOSSES["saliency"], None, ALONE)
     return lambda both: search_step(config, state, parts, batches[0], batches[1] if both else None)
 
 

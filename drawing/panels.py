@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
 QUIET = "#B8C4D0"
 
-# In inches. Fixed margins take a third of the time of matplotlib's layouts, which measure every text several times.
+# In inches. Fixed margins take a third less time than matplotlib's layouts, which measure every text several times.
 _LABEL_WIDTH = 1.9  # of a long label in the legend
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.72, 0.15, 0.3, 0.45  # beside a panel, for its labels and its title
 _LEGEND = 0.4  # below the panels, for two lines of the legend

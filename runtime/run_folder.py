@@ -34,16 +34,20 @@ from .yaml_text import parse_yaml, read_mapping
 
 # Names that a run has for itself. None of them may be a link: what a run writes or deletes lies in its folder.
 _RESERVED = (
-    *(
-        CHECKPOINT_FILE,
-        CONFIG_FILE,
-        DETECTORS_FOLDER,
-        FIRST_STAGE_FOLDER,
-        GENOTYPE_FILE,
-        HISTORY_FILE,
-        LAST_WEIGHTS_FILE,
-    ),
-    *(LATENCY_FILE, LOCK_FILE, MANIFEST_FILE, PICTURES_FOLDER, RATES_FILE, TASK_FOLDER, WEIGHTS_FILE),
+    CHECKPOINT_FILE,
+    CONFIG_FILE,
+    DETECTORS_FOLDER,
+    FIRST_STAGE_FOLDER,
+    GENOTYPE_FILE,
+    HISTORY_FILE,
+    LAST_WEIGHTS_FILE,
+    LATENCY_FILE,
+    LOCK_FILE,
+    MANIFEST_FILE,
+    PICTURES_FOLDER,
+    RATES_FILE,
+    TASK_FOLDER,
+    WEIGHTS_FILE,
 )
 
 
