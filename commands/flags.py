@@ -24,6 +24,7 @@ FLAGS = {
     "data": Annotated[list[str], Option(metavar="DIR", help="Folder of pairs, may be repeated; default: synthetic.")],
     "task": Annotated[str, Option("--task", "-t", metavar="TASK", help="What is fused: infrared-visible, mri-ct, ...")],
     "run": Annotated[str, Option("--run", "-r", metavar="DIR", help="Folder of the run.")],
+    "stretch": Annotated[bool, Option("--stretch", help="Stretch raw sensor counts and temperatures to all 16 bits.")],
     "steps": Annotated[int, Option(metavar="N", help="Number of steps; warm-up and validations scale with it.")],
     "pairs": Annotated[int, Option(metavar="N", help="Number of training pairs to adapt on; 0 for all.")],
     "seeds": Annotated[int, Option(metavar="N", help="Search N times, and keep the best on validation.")],
@@ -32,7 +33,7 @@ FLAGS = {
 }
 """The flags that set keys of a config."""
 
-_ALL = {"data": "data.root", "run": "run"}
+_ALL = {"data": "data.root", "run": "run", "stretch": "data.stretch"}
 _TASK = _ALL | {"task": "task"}
 KEYS = {
     "search": _TASK

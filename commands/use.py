@@ -9,7 +9,7 @@ from typer import Argument, Exit, Option, echo
 
 from ..runtime.errors import UserError
 from ..runtime.run_files import WEIGHTS_FILE
-from .flags import takes
+from .flags import FLAGS, takes
 
 if TYPE_CHECKING:
     from ..data import Pair
@@ -27,6 +27,7 @@ def _find_pairs(
     split: str | None,
     first: str | None,
     second: str | None,
+    stretch: bool | None,
     usual_task: str = "infrared-visible",
     usual_sources: tuple[str, str] | None = None,
 ) -> "list[Pair]":
@@ -34,11 +35,11 @@ def _find_pairs(
     from ..data import find_pairs, match_pairs
 
     if first and second and not (data or task or sources or split):
-        return match_pairs(first, second)
+        return match_pairs(first, second, stretch=bool(stretch))
     if not data or first or second:
         raise UserError("name the pairs by --data (with --task, --sources, --split), or else by --first and --second")
     known = usual_sources if task in (None, usual_task) else None
-    return find_pairs(data.expanduser(), task or usual_task, split, folders=sources or known)
+    return find_pairs(data.expanduser(), task or usual_task, split, folders=sources or known, stretch=bool(stretch))
 
 
 _takes_pairs = takes(
@@ -49,6 +50,7 @@ _takes_pairs = takes(
         "split": Annotated[str, Option(metavar="train|val", help="The part of it to take.")],
         "first": Annotated[str, Option(metavar="PATH", help="In place of --data: folder, file or glob pattern.")],
         "second": Annotated[str, Option(metavar="PATH", help="The second sources, with the same names.")],
+        "stretch": FLAGS["stretch"],
     },
     partial(partial, _find_pairs),
 )
@@ -78,6 +80,9 @@ def fuse(
     speed = f", {files.rate:.3g} images per second" if files.fused else ""
     skipped = f"; {files.skipped} were there already" if files.skipped else ""
     echo(f"{files.fused} fused with {fuser.name} into {output}{speed}{skipped}")
+    for source, limits in zip(("first", "second"), pairs[0].stretches, strict=True):
+        if limits:
+            echo(f"the {source} images were stretched: {limits.low:.6g} is black, {limits.high:.6g} white")
     if labels:
         echo(f"detections or masks of {network} are in {labels}")
     for line in files.failed:

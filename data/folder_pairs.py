@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from ..runtime.errors import UserError
 from ..runtime.progress import Progress
 from .fingerprint import fingerprint, fingerprint_files
-from .images import Pixels, luma, read_pixels
+from .images import Pixels, luma
 from .masks import Mask
 from .pair_batch import Objects
 from .pair_source import Labels
 from .pairs import Pair
-
-_RAW_COUNTS = 2**14
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,8 @@ class FolderPairs:
         files = fingerprint_files(file for pair in self.pairs for file in (pair.first, pair.second))
         boxes = [[each.boxes.tolist(), each.classes.tolist()] for each in self.boxes]
         masks = [hashlib.blake2b(mask.tobytes()).hexdigest() for mask in self.masks]
-        return fingerprint((self.names, files, self.classes, self.unlabelled, boxes, masks))
+        reading = [(pair.channels, pair.stretches) for pair in self.pairs]
+        return fingerprint((self.names, files, reading, self.classes, self.unlabelled, boxes, masks))
 
 
 def check_pairs(
@@ -89,37 +88,27 @@ def check_pairs(
         cache_megabytes: Memory for decoded pairs; the pairs beyond it are read again when needed.
 
     Raises:
-        UserError: If a file cannot be read, the images of a pair differ in size or are too small, or all 16-bit
-            images of one side hold raw sensor counts, which would come out nearly black.
+        UserError: If a file cannot be read, or the images of a pair differ in size or are too small.
     """
     sizes: list[tuple[int, int]] = []
     cached: list[tuple[Pixels, Pixels] | None] = []
     room = cache_megabytes * 2**20
-    brightest: list[int | None] = [None, None]  # over the 16-bit images of each side
     executor = ThreadPoolExecutor()
     try:
         for pair, images in zip(pairs, executor.map(_read, pairs), strict=True):
             sizes.append(_check_sizes(pair, images, minimum_size))
-            for side, image in enumerate(images):
-                if image.dtype == "uint16":
-                    brightest[side] = max(brightest[side] or 0, int(image.max()))
             room -= images[0].nbytes + images[1].nbytes
             cached.append(images if room >= 0 else None)
             if progress is not None:
                 progress.advance()
     finally:
         executor.shutdown(cancel_futures=True)
-    for file, maximum in zip((pairs[0].first, pairs[0].second), brightest, strict=True):
-        if maximum is not None and maximum < _RAW_COUNTS:
-            raise UserError(
-                f"all 16-bit images in {file.parent} stay below {_RAW_COUNTS} of 65535 (raw sensor counts, "
-                f"largest {maximum}); stretch them to the full 16 bits or save them with 8"
-            )
     return FolderPairs(tuple(pairs), tuple(sizes), tuple(cached))
 
 
 def _read(pair: Pair) -> tuple[Pixels, Pixels]:
-    return luma(read_pixels(pair.first)), luma(read_pixels(pair.second))
+    first, second = pair.read()
+    return luma(first), luma(second)
 
 
 def _check_sizes(pair: Pair, images: tuple[Pixels, Pixels], minimum_size: int) -> tuple[int, int]:

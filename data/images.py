@@ -4,7 +4,8 @@ import io
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from threading import Lock
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +14,24 @@ from PIL.ImageFile import ImageFile
 
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
+from ..runtime.memory import physical_memory
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
+Samples: TypeAlias = NDArray[Any]  # as they are in the file: of 1, 8 or 16 bits, or signed, of 32 bits, floating-point
+Channels = Literal["colour", "alpha"]
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # pillow's other readers start programs or take what is no image
 _ORIENTATION = 0x0112  # the EXIF tag
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
-_WHITE_IS_ZERO, _SIGNED, _PLAIN_TIFF = 0, 2, (0, 1, 2)
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _SAMPLE_FORMAT = 258, 262, 277, 339  # TIFF tags
+_WHITE_IS_ZERO, _UNSIGNED, _PLAIN_TIFF = 0, 1, (0, 1, 2)
+_LARGE, _BOMB = 2**26, 200  # bytes of an image and bytes for each one of its file, which no photograph exceeds together
+_MOST_CHANNELS = 4
+_BYTES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "La", "RGBa")
+_WHITE: dict[int, Any] = {1: 255, 2: (255, 255), 3: (255, 255, 255), 4: (255, 255, 255, 255)}
+_MEMORY = 8  # an image takes at most one part of so many of the machine's memory
+_PILLOW_LIMIT = Lock()
 # What brings an image with an orientation upright, by the value of the tag.
 _UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
     2: np.fliplr,
@@ -41,32 +51,51 @@ _SAVING: dict[str, dict[str, Any]] = {
     ".jpeg": _JPEG,
     ".bmp": {"format": "BMP"},
 }
-_BROKEN = (OSError, SyntaxError, ValueError, IndexError, KeyError, Image.DecompressionBombError)
 
 
 def open_image(path: Path) -> ImageFile:
     """Open a PNG, JPEG, TIFF or BMP file and read its header; the name's suffix does not count.
 
     Raises:
-        UserError: If the path is a device, a pipe or a folder, which is not opened.
+        UserError: If the path is a device, a pipe or a folder, which is not opened; or the image is too large for the
+            machine's memory, or for its file.
         OSError: If the file cannot be read, or is none of these formats; see `PIL.Image.open`.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise UserError(f"{path} is no regular file; replace or remove it")
-    return Image.open(path, formats=_FORMATS)
+    with _PILLOW_LIMIT:  # the number of pixels from which pillow warns, on any machine
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(path, formats=_FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    width, height = image.size
+    size = width * height * len(image.getbands()) * (1 if image.mode in _BYTES else 2)
+    for too_large, reason in (
+        (size > physical_memory() // _MEMORY, f"more than one {_MEMORY}th of this machine's memory; reduce it"),
+        (size > max(_LARGE, _BOMB * status.st_size), f"in a file of {status.st_size:,}; replace or remove it"),
+    ):
+        if too_large:
+            image.close()
+            raise UserError(f"the image {path} of {width}x{height} takes {size:,} bytes, {reason}")
+    return image
 
 
-def read_pixels(path: Path) -> Pixels:
+def read_pixels(path: Path, channels: Channels = "colour") -> Pixels:
     """Read a PNG, JPEG, TIFF or BMP file, upright by its EXIF orientation, without changing its bit depth.
 
-    Palettes are resolved and alpha is dropped.
+    Palettes are resolved.
+
+    Args:
+        channels: What to read of an image with an alpha channel, in which some data sets keep a second image.
 
     Returns:
-        (H, W) for grey images, (H, W, 3) for colour, uint8 or uint16.
+        (H, W) for grey images and alpha, (H, W, 3) for colour, uint8 or uint16.
 
     Raises:
-        UserError: If the file is missing or damaged, has signed samples or neither 8 nor 16 bits in each, or has
-            several pages.
+        UserError: If the file is missing, damaged or too large, has neither 8 nor 16 unsigned bits in each sample, has
+            several pages, or no alpha channel where it is wanted.
 
     Example:
         >>> import tempfile
@@ -76,23 +105,49 @@ def read_pixels(path: Path) -> Pixels:
         array([[40000, 40000, 40000],
                [40000, 40000, 40000]], dtype=uint16)
     """
+    samples = read_samples(path, channels)
+    if samples.dtype not in (np.uint8, np.uint16):
+        raise UserError(
+            f"{path} holds {samples.dtype} samples; stretch them with --stretch, or save it with 8 or 16 unsigned bits"
+        )
+    return samples
+
+
+def read_samples(path: Path, channels: Channels = "colour") -> Samples:
+    """Read an image file as `read_pixels` does, whatever the type of its samples.
+
+    Returns:
+        (H, W) for grey images and alpha, (H, W, 3) for colour; any integer or floating-point type.
+
+    Raises:
+        UserError: As `read_pixels`, but for the type.
+    """
     try:
         with open_image(path) as image:
-            deep = _reduced_to_8_bits(image)  # before the orientation, for which pillow may decode the image
+            deep = _is_deep(image)  # before the orientation, for which pillow may decode the image
             upright = _UPRIGHT.get(_orientation(image), np.asarray)
             if image.format == "TIFF":
                 _check_tiff(path, image)
-                if deep or upright is not np.asarray:  # pillow turns TIFF images itself, those on their side wrongly
-                    return np.ascontiguousarray(upright(_read_by_tifffile(path)))
-            pixels = _read_deep_png(path) if deep else _read_by_pillow(path, image)
-            return np.ascontiguousarray(upright(pixels))
+                # pillow turns TIFF images itself, those on their side wrongly.
+                deep = deep or upright is not np.asarray
+            read = _decode if not deep else _decode_deep_png if image.format == "PNG" else _decode_by_tifffile
+            samples = read(path, image)
+            if not samples[-1].any():
+                _check_last_row(path)
+    except UserError:
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; check the path") from error
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is empty, damaged or no image at all; replace or remove it") from error
-    except _BROKEN as error:
+    except Exception as error:  # decoders raise errors of every kind where a file is damaged
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"cannot read the image {path} ({reason}); replace or remove it") from error
+    colours, alpha = (samples, None) if samples.ndim == 2 else _apart(samples)
+    if channels == "alpha" and alpha is None:
+        raise UserError(f"{path} has no alpha channel; leave out ':alpha', or replace the image")
+    chosen = alpha if channels == "alpha" else colours
+    return np.ascontiguousarray(upright(chosen))
 
 
 def write_pixels(path: Path, pixels: Pixels) -> None:
@@ -168,7 +223,7 @@ def read_size(path: Path) -> tuple[int, int]:
     """Read the height and the width of an upright image from its header.
 
     Raises:
-        UserError: If `read_pixels` cannot read the file either.
+        UserError: If `read_samples` cannot read the file either.
     """
     try:
         with open_image(path) as image:
@@ -177,8 +232,17 @@ def read_size(path: Path) -> tuple[int, int]:
                 return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
     except (OSError, SyntaxError, ValueError):
         pass
-    height, width = read_pixels(path).shape[:2]
+    height, width = read_samples(path).shape[:2]
     return height, width
+
+
+def has_8_bits(path: Path) -> bool:
+    """Check by its header whether an image file has at most 8 bits in a sample; true for what cannot be read."""
+    try:
+        with open_image(path) as image:
+            return not _is_deep(image)
+    except (UserError, OSError, SyntaxError, ValueError):
+        return True
 
 
 def _orientation(image: ImageFile) -> int:
@@ -188,65 +252,82 @@ def _orientation(image: ImageFile) -> int:
         return 1
 
 
+def _is_deep(image: ImageFile) -> bool:
+    """Recognise samples of more than 8 bits or with a sign; of some, pillow silently keeps the upper bytes alone."""
+    if image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        bits, kinds = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
+        return max(bits) > 8 or set(kinds) != {_UNSIGNED}
+    return image.format == "PNG" and "16B" in str(image.tile[0][3])
+
+
 def _check_tiff(path: Path, image: ImageFile) -> None:
     """Refuse a TIFF file that would be read as something else than it holds."""
     pages = getattr(image, "n_frames", 1)
     if pages > 1:
         raise UserError(f"{path} has {pages} pages; save the one to read as a file of its own")
-    if _SIGNED in image.tag_v2.get(_SAMPLE_FORMAT, ()):  # type: ignore[attr-defined]
-        raise UserError(f"{path} holds signed samples; save it with 8 or 16 unsigned bits")
+    samples = image.tag_v2.get(_SAMPLES_PER_PIXEL, 1)  # type: ignore[attr-defined]
+    if samples > _MOST_CHANNELS:
+        raise UserError(f"{path} has {samples} channels; save those to read as a file of their own")
 
 
-def _reduced_to_8_bits(image: ImageFile) -> bool:
-    """Recognise 16-bit files with several samples per pixel, of which pillow silently keeps the upper bytes alone."""
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))  # type: ignore[attr-defined]
-        return len(bits) > 1 and max(bits) > 8
-    return image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and "16B" in str(image.tile[0][3])
+def _decode(path: Path, image: ImageFile) -> Samples:
+    image.load()
+    if image.mode in ("LA", "La", "RGBA", "RGBa", "RGB"):
+        return np.array(image)
+    return np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
 
 
-def _read_deep_png(path: Path) -> Pixels:
-    """Read a 16-bit colour PNG in two passes, since pillow decodes one byte of each sample.
+def _decode_deep_png(path: Path, image: ImageFile) -> Samples:
+    """Read a 16-bit PNG; in colour or with alpha, in two passes, since pillow decodes one byte of each sample.
 
     pillow's "16B" (most significant byte first) takes the first byte of a sample, "16L" the second.
     """
+    if image.mode.startswith("I"):
+        return np.array(image).astype(np.uint16)
     halves = []
     for order in ("16B", "16L"):
-        with open_image(path) as image:
-            codec, extents, offset, mode = image.tile[0]
+        with open_image(path) as half:
+            codec, extents, offset, mode = half.tile[0]
             if str(mode).startswith("LA"):
                 raise UserError(f"{path} is a 16-bit grey PNG with alpha, which cannot be read; save it without alpha")
             # A plain tuple, as in the oldest pillow that is allowed.
-            image.tile = [(codec, extents, offset, str(mode).replace("16B", order))]  # type: ignore[list-item]
-            halves.append(np.asarray(image)[..., :3].astype(np.uint16))
-    pixels: Pixels = halves[0] * np.uint16(256) + halves[1]
-    return pixels
+            half.tile = [(codec, extents, offset, str(mode).replace("16B", order))]  # type: ignore[list-item]
+            halves.append(np.asarray(half).astype(np.uint16))
+    samples: Samples = halves[0] * np.uint16(256) + halves[1]
+    return samples
 
 
-def _read_by_pillow(path: Path, image: ImageFile) -> Pixels:
-    white_is_zero = image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO  # type: ignore[attr-defined]
-    image.load()
-    if image.mode.startswith("I;16"):
-        pixels = np.asarray(image).astype(np.uint16)
-        return np.uint16(65535) - pixels if white_is_zero else pixels  # which pillow heeds for 8 bits alone
-    if image.mode in ("I", "F"):
-        raise UserError(f"{path} holds 32-bit or signed samples; save it with 8 or 16 unsigned bits")
-    grey = image.mode in ("1", "L", "LA", "La")
-    return np.array(image.convert("L" if grey else "RGB"))
-
-
-def _read_by_tifffile(path: Path) -> Pixels:
+def _decode_by_tifffile(path: Path, image: ImageFile) -> Samples:
     import tifffile  # see `write_pixels`
 
     with tifffile.TiffFile(path) as file:
         page = file.pages.first
+        if page.photometric not in _PLAIN_TIFF:
+            raise UserError(f"{path} is neither grey nor RGB; save it as one of them")
+        size = file.filehandle.size
+        ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)]
+        if len(ends) < np.prod(page.chunked) or 0 in page.databytecounts or max(ends) > size:
+            raise UserError(f"{path} has fewer pixels than its header claims; replace or remove it")
         samples = page.asarray()
         if page.axes == "SYX":
             samples = np.moveaxis(samples, 0, -1)
-    if samples.dtype not in (np.uint8, np.uint16) or page.photometric not in _PLAIN_TIFF:
-        raise UserError(f"{path} holds {samples.dtype} samples; save it with 8 or 16 unsigned bits, as grey or RGB")
-    if page.photometric == _WHITE_IS_ZERO:
+    if page.photometric == _WHITE_IS_ZERO and samples.dtype.kind == "u":
         samples = np.iinfo(samples.dtype).max - samples
-    if samples.ndim == 2:
-        return samples
-    return samples[..., :3] if samples.shape[-1] >= 3 else samples[..., 0]
+    return samples
+
+
+def _check_last_row(path: Path) -> None:
+    """Refuse an image whose last row is black because it is missing: pillow leaves what it did not decode as it was."""
+    with open_image(path) as image:
+        image.im = Image.new(image.mode, image.size, _WHITE[len(image.getbands())]).im
+        image.load()
+        if np.asarray(image)[-1].all():
+            raise UserError(f"{path} has fewer rows than its header claims; replace or remove it")
+
+
+def _apart(samples: Samples) -> tuple[Samples, Samples | None]:
+    """Part (H, W, C) into colours, (H, W) or (H, W, 3), and alpha."""
+    count = samples.shape[-1]
+    colours = samples[..., :3] if count >= 3 else samples[..., 0]
+    return colours, samples[..., -1] if count in (2, 4) else None

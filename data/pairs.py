@@ -3,17 +3,24 @@
 import glob
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from ..genotypes.choices import check_choice
 from ..runtime.errors import UserError
 from ..runtime.files import read_text
-from .images import SUFFIXES
+from .images import SUFFIXES, Channels, Pixels, has_8_bits, read_pixels, read_samples
 from .layouts import LAYOUTS, Layout, divided, find_images
+from .stretch import Stretch, find_stretch
+
+_ALPHA = ":alpha"
 
 
 class Pair(NamedTuple):
     """Two image files of one scene, aligned pixel by pixel.
+
+    Attributes:
+        channels: What to read of each file: its colour or its alpha channel.
+        stretches: How to stretch the samples of each file, if it has more than 8 bits.
 
     Example:
         >>> Pair("00001", Path("ir/00001.png"), Path("vis/00001.jpg")).second.name
@@ -23,6 +30,17 @@ class Pair(NamedTuple):
     name: str
     first: Path
     second: Path
+    channels: tuple[Channels, Channels] = ("colour", "colour")
+    stretches: tuple[Stretch | None, Stretch | None] = (None, None)
+
+    def read(self) -> tuple[Pixels, Pixels]:
+        """Read both images, (H, W) or (H, W, 3), uint8 or uint16.
+
+        Raises:
+            UserError: If one of them cannot be read; see `read_pixels`.
+        """
+        first, second = map(_read, self[1:3], self.channels, self.stretches)
+        return first, second
 
 
 _Found = dict[str, list[Path]]  # by name; several files where several fit
@@ -34,6 +52,7 @@ def find_pairs(
     split: str | None = None,
     *,
     folders: tuple[str, str] | None = None,
+    stretch: bool = False,
 ) -> list[Pair]:
     """Find the pairs of a data set in any of the task's `LAYOUTS`, or in two folders of the data set.
 
@@ -43,10 +62,13 @@ def find_pairs(
             or the pairs that `<split>.txt` in `root` names. None takes all pairs; of a data set that is divided into
             folders, the pairs of `train`.
         folders: Folders in `root` with the images of the first and the second source, instead of the task's layouts.
+            FOLDER:alpha is the alpha channel of the images in FOLDER, in which some data sets keep a second image.
+        stretch: Whether to stretch images of sensor counts or temperatures; see `find_stretch`.
 
     Raises:
         UserError: If the task is unknown, the folder does not exist, it holds no pairs of this task or pairs in two
-            layouts, there is no such part, a file has no partner, or two files share a name.
+            layouts, there is no such part, a file has no partner, two files share a name, or images are raw counts
+            and are not to be stretched.
 
     Example:
         >>> import tempfile
@@ -56,9 +78,13 @@ def find_pairs(
         ...     [f"{pair.name}: {pair.first.parent.name}" for pair in find_pairs(Path(folder), "multi-focus")]
         ['scene_00000: near', 'scene_00001: near']
     """
+    channels: tuple[Channels, Channels] = ("colour", "colour")
     if folders is None:
         check_choice("task", task, LAYOUTS)
-    layouts = LAYOUTS[task] if folders is None else (_layout_of(folders),)
+        layouts = LAYOUTS[task]
+    else:
+        layouts = (_layout_of(folders),)
+        channels = _apart(folders)[1]
     if not root.is_dir():
         raise UserError(f"the data folder {root} does not exist; check the path")
     parts = [part for layout in layouts for part in divided(layout, split or "train")]
@@ -69,20 +95,25 @@ def find_pairs(
         if folders is not None:
             _check_folders(root, [*layouts, *parts])
         raise UserError(_nothing_found(root, task, parts if split else layouts))
-    if split is None or part is not None:
-        return _join(root, *found)
-    names = root / f"{split}.txt"
-    if not names.exists():
-        raise UserError(f"{root} is not divided: there is neither a folder {split}/ nor {split}.txt with pair names")
-    return _join(root, *found, wanted=read_names(names, found[0].keys() | found[1].keys()))
+    wanted = None
+    if split is not None and part is None:
+        names = root / f"{split}.txt"
+        if not names.exists():
+            raise UserError(
+                f"{root} is not divided: there is neither a folder {split}/ nor {split}.txt with pair names"
+            )
+        wanted = read_names(names, found[0].keys() | found[1].keys())
+    return _complete(_join(root, *found, wanted=wanted), channels, stretch=stretch)
 
 
-def match_pairs(first: str | Path, second: str | Path) -> list[Pair]:
+def match_pairs(first: str | Path, second: str | Path, *, stretch: bool = False) -> list[Pair]:
     """Pair the images of two sources by name, or two single files whatever their names.
 
     Args:
-        first: A file, a folder or a glob pattern for the first source.
+        first: A file, a folder or a glob pattern for the first source. With ":alpha" at its end, it is the alpha
+            channel of these images, in which some data sets keep a second image.
         second: The same for the second source; the suffixes of the images may differ.
+        stretch: Whether to stretch images of sensor counts or temperatures; see `find_stretch`.
 
     Raises:
         UserError: If there is no such path, a folder holds no images, an image has no partner, or two files of one
@@ -96,8 +127,9 @@ def match_pairs(first: str | Path, second: str | Path) -> list[Pair]:
         ...     [pair.name for pair in match_pairs(first, second)]
         ['scene_00000', 'scene_00001', 'scene_00002']
     """
+    (first, second), channels = _apart((str(first), str(second)))
     if Path(first).is_file() and Path(second).is_file():
-        return _of_two_files([Pair(Path(first).stem, Path(first), Path(second))])
+        return _complete([Pair(Path(first).stem, Path(first), Path(second))], channels, stretch=stretch)
     sides = _named(first), _named(second)
     alone = [
         f"{argument} has {len(names)} without a partner ({_few(names)})"
@@ -106,7 +138,9 @@ def match_pairs(first: str | Path, second: str | Path) -> list[Pair]:
     ]
     if alone:
         raise UserError(f"the images do not pair by name: {', '.join(alone)}; rename or remove them")
-    return _of_two_files([Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])])
+    return _complete(
+        [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])], channels, stretch=stretch
+    )
 
 
 def find_fused(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -179,13 +213,14 @@ def _name_in(line: str, known: set[str]) -> str:
 
 
 def _layout_of(folders: tuple[str, str]) -> Layout:
-    """Make the layout of a data set whose two folders are named."""
+    """Make the layout of a data set whose two folders are named, with what to read there."""
     for folder in folders:
         path = PurePosixPath(folder)
         if path.is_absolute() or ".." in path.parts or "*" in folder or "NAME" in folder:
             raise UserError(f"{folder!r} cannot be a folder of a source; name one below the data folder, like 'ir'")
-    first, second = (str(PurePosixPath(folder) / "NAME") for folder in folders)
-    if first == second:
+    paths, channels = _apart(folders)
+    first, second = (str(PurePosixPath(path) / "NAME") for path in paths)
+    if first == second and channels[0] == channels[1]:
         raise UserError(f"both sources are in {folders[0]!r}; name two folders")
     return first, second
 
@@ -228,15 +263,34 @@ def _join(root: Path, first: _Found, second: _Found, wanted: Sequence[str] | Non
     ]
     if alone:
         raise UserError(f"{root}: {_few(alone)} without a partner of the same name; add the partners or remove them")
-    return _of_two_files([Pair(name, _only(first[name]), _only(second[name])) for name in names])
+    return [Pair(name, _only(first[name]), _only(second[name])) for name in names]
 
 
-def _of_two_files(pairs: list[Pair]) -> list[Pair]:
-    """Refuse a pair whose sources are one file, under whatever names: fusing it changes nothing."""
-    for pair in pairs:
-        if pair.first.samefile(pair.second):
-            raise UserError(f"both sources of {pair.name} are the file {pair.first}; name two different ones")
-    return pairs
+def _complete(pairs: list[Pair], channels: tuple[Channels, Channels], *, stretch: bool) -> list[Pair]:
+    """Add how to read the files, and refuse a pair whose sources are one file: fusing it changes nothing."""
+    if channels[0] == channels[1]:
+        for pair in pairs:
+            if pair.first.samefile(pair.second):
+                raise UserError(
+                    f"both sources of {pair.name} are the file {pair.first}; name two different ones, or with "
+                    f"'{_ALPHA}' at the end of one its alpha channel"
+                )
+    first = find_stretch([pair.first for pair in pairs], channels[0], stretch=stretch)
+    second = find_stretch([pair.second for pair in pairs], channels[1], stretch=stretch)
+    return [pair._replace(channels=channels, stretches=(first, second)) for pair in pairs]
+
+
+def _read(file: Path, channels: Channels, stretch: Stretch | None) -> Pixels:
+    if stretch is None or has_8_bits(file):
+        return read_pixels(file, channels)
+    return stretch(read_samples(file, channels))
+
+
+def _apart(sources: tuple[str, str]) -> tuple[tuple[str, str], tuple[Channels, Channels]]:
+    """Part the paths of two sources from what to read there."""
+    first, second = (source.removesuffix(_ALPHA) for source in sources)
+    one, other = (("alpha" if source.endswith(_ALPHA) else "colour") for source in sources)
+    return (first, second), (cast(Channels, one), cast(Channels, other))
 
 
 def _named(argument: str | Path) -> dict[str, Path]:

@@ -12,6 +12,7 @@ from ..runtime.distribution import ALONE, Ranks
 from ..runtime.errors import UserError
 from .batch_stream import BatchStream, stream_batches, whole_pair
 from .fingerprint import fingerprint
+from .folder_pairs import FolderPairs
 from .pair_batch import PairBatch
 from .pair_source import JoinedPairs, Labels, PairSource
 from .sources import open_source
@@ -63,10 +64,17 @@ class RunPairs:
         return JoinedPairs([each.source for each in self.sets])
 
     @property
-    def counts(self) -> dict[str, int]:
-        """The numbers of pairs of each part that has any, for a genotype's provenance."""
-        parts = {f"{part}_pairs": len(self.positions(part)) for part in get_args(Part)}
-        return {name: count for name, count in parts.items() if count}
+    def described(self) -> dict[str, object]:
+        """The numbers of pairs of each part, and how images were stretched, for a genotype's provenance."""
+        parts: dict[str, object] = {f"{part}_pairs": len(self.positions(part)) for part in get_args(Part)}
+        stretches = {
+            f"{each.name}, {source}": list(stretch)
+            for each in self.sets
+            if isinstance(each.source, FolderPairs)
+            for source, stretch in zip(("first", "second"), each.source.pairs[0].stretches, strict=True)
+            if stretch
+        }
+        return {name: entry for name, entry in (parts | {"stretch": stretches}).items() if entry}
 
     def positions(self, part: Part) -> tuple[int, ...]:
         """Return the positions of a part's pairs."""
@@ -136,6 +144,7 @@ def open_pairs(
     task: str,
     folders: tuple[str, str] | None = None,
     labels: Labels | None = None,
+    stretch: bool = False,
     minimum_size: int = 32,
     synthetic_pairs: int = 96,
     seed: int = 0,
@@ -175,6 +184,7 @@ def open_pairs(
             task=task,
             folders=folders,
             labels=labels,
+            stretch=stretch,
             minimum_size=minimum_size,
             synthetic_pairs=synthetic_pairs,
             seed=seed if synthetic_seed is None else synthetic_seed,

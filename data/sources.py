@@ -23,6 +23,7 @@ def open_source(
     task: str = "infrared-visible",
     folders: tuple[str, str] | None = None,
     labels: Labels | None = None,
+    stretch: bool = False,
     minimum_size: int = 32,
     synthetic_pairs: int = 96,
     seed: int = 0,
@@ -38,6 +39,7 @@ def open_source(
         root: Folder of the data set; None for synthetic pairs.
         task: A key of `genotypes.TASKS`; any name if `folders` are given.
         folders: Folders in `root` with the images of the first and the second source; see `find_pairs`.
+        stretch: Whether to stretch images of sensor counts or temperatures; see `find_stretch`.
         minimum_size: Smallest height and width in pixels that an image may have.
         synthetic_pairs: Number of pairs to render where `root` is None.
         seed: Chooses the synthetic pairs.
@@ -58,7 +60,7 @@ def open_source(
                 f"the folders {' and '.join(folders)} of {task} belong to no data set; give its folder as root"
             )
         return SyntheticPairs(task, synthetic_pairs, max(_SYNTHETIC_SIZE, minimum_size), seed, labels)
-    pairs, unlabelled = _labelled(root, find_pairs(root, task, folders=folders), labels)
+    pairs, unlabelled = _labelled(root, find_pairs(root, task, folders=folders, stretch=stretch), labels)
     names = [pair.name for pair in pairs]
     classes: tuple[str, ...] = ()
     files: list[Path] = []

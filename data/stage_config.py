@@ -24,9 +24,12 @@ class RootSection(Section):
 
     Attributes:
         root: Folder of a data set, or a list of such folders to mix; null for synthetic pairs of the task.
+        stretch: Whether images of sensor counts or temperatures are stretched to the full 16 bits, from the 0.1th to
+            the 99.9th percentile of all images of the source in the folder; otherwise they are refused.
     """
 
     root: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = None
+    stretch: bool = False
 
     @property
     def roots(self) -> tuple[Path | None, ...]:
@@ -98,6 +101,7 @@ class DataSection(PairsSection):
             self.roots if roots is None else roots,
             task=task,
             folders=folders,
+            stretch=self.stretch,
             minimum_size=self.crop if minimum_size is None else minimum_size,
             synthetic_pairs=self.synthetic_pairs,
             seed=seed,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..data import Pair, is_colour, read_pixels, to_pixels, write_pixels
+from ..data import Pair, is_colour, to_pixels, write_pixels
 from ..data.images import SUFFIXES, Pixels
 from ..genotypes.choices import check_choice
 from ..runtime.errors import UserError
@@ -157,7 +157,7 @@ def _check_output(output: Path, pairs: Sequence[Pair], labels: Labeller | None) 
 def _read(pair: Pair, resize: str | None) -> tuple[Pixels, Pixels] | UserError:
     """Read a pair; an error is returned, so that it reaches the pair's turn in the other thread."""
     try:
-        first, second = _plain(read_pixels(pair.first)), _plain(read_pixels(pair.second))
+        first, second = map(_plain, pair.read())
     except UserError as error:
         return error
     height, width = first.shape[:2]

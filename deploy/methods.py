@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Pair, read_pixels
-from ..data.images import read_size
+from ..data.images import Pixels, read_size
 from ..data.pairs import find_fused, named_folders
 from ..runtime.errors import UserError
 
@@ -62,9 +62,11 @@ def read_images(pairs: Sequence[Pair], methods: Methods) -> Iterator[list[NDArra
                     f"the images of {pair.name} have two sizes: {first} is {width}x{height}, {path} is "
                     f"{size[1]}x{size[0]}; bring them to one size"
                 )
-    return ([_read_8_bits(path) for path in row] for row in rows)
+    return (
+        [_with_8_bits(pixels) for pixels in (*pair.read(), *map(read_pixels, fused))]
+        for pair, (_, _, *fused) in zip(pairs, rows, strict=True)
+    )
 
 
-def _read_8_bits(path: Path) -> NDArray[np.uint8]:
-    pixels = read_pixels(path)
+def _with_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
     return np.rint(pixels / 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.astype(np.uint8, copy=False)

@@ -210,7 +210,7 @@ def _described(config: FinetuneConfig, state: FinetuneState, parts: FinetunePart
     }
     return config.described(
         parts.genotype,
-        data={"root": config.data.origin, **parts.pairs.counts},
+        data={"root": config.data.origin, **parts.pairs.described},
         **config.guidance_provenance(parts.pairs.source.classes),
         steps=config.train.steps,
         best_step=state.best_step,

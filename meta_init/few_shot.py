@@ -83,7 +83,8 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
     folder = find_initialisation(config.init)
     trained = _trained(folder)
     section = _section(config, trained)
-    task = trained.data.open_task(config.task, section, config.seed, config.data.roots)
+    data = trained.data.model_copy(update={"stretch": config.data.stretch})
+    task = data.open_task(config.task, section, config.seed, config.data.roots)
     loss = task.loss
     seed_everything(config.seed)
     origin = load_genotype(folder)

@@ -1,4 +1,4 @@
-"""Reuse of freed memory, so that large tensors do not cause page faults at every allocation."""
+"""The machine's memory: its size, and the reuse of what was freed, so that large tensors cause no page faults."""
 
 import ctypes
 import os
@@ -21,3 +21,8 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGEST)
         mallopt(_TRIM_THRESHOLD, _LARGEST)
+
+
+def physical_memory() -> int:
+    """Return the size of the machine's memory in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

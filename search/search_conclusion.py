@@ -100,7 +100,7 @@ def conclude(
     chosen_because = enumerate(reasons(probabilities, space.operators, choices), start=1)
     genotype = config.described(
         describe(choices),
-        data={"root": config.data.origin, **parts.batches.pairs.counts},
+        data={"root": config.data.origin, **parts.batches.pairs.described},
         **({"operators": sources} if sources else {}),
         **({} if downstream is None else {"downstream": downstream.provenance(parts.batches.pairs.source.classes)}),
         estimator=config.search.estimator,

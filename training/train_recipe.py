@@ -160,7 +160,7 @@ def _described(
 ) -> Genotype:
     return config.described(
         parts.genotype,
-        data={"root": config.data.origin, **parts.pairs.counts},
+        data={"root": config.data.origin, **parts.pairs.described},
         steps=config.train.steps,
         best_step=best_step,
         parameters=count_parameters(network),

@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from timfuse.data import luma, read_pixels, unit_range, write_pixels
-from timfuse.data.images import read_size
+from timfuse.data.images import read_samples, read_size
 from timfuse.data.masks import read_mask
 from timfuse.runtime.errors import UserError
 
@@ -163,10 +163,83 @@ def test_sixteen_bits_of_which_0_is_white_are_no_negative(tmp_path: Path) -> Non
 def test_signed_samples_and_several_pages_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "signed.tif", GREY8.astype(np.int8))
     tifffile.imwrite(tmp_path / "pages.tif", np.stack([GREY8] * 3), photometric="minisblack")
-    with pytest.raises(UserError, match=r"signed\.tif holds signed samples"):
+    with pytest.raises(UserError, match=r"signed\.tif holds int8 samples; stretch them with --stretch, or save"):
         read_pixels(tmp_path / "signed.tif")
     with pytest.raises(UserError, match=r"pages\.tif has 3 pages; save the one to read as a file of its own"):
         read_pixels(tmp_path / "pages.tif")
+
+
+def test_what_is_no_16_bit_pixel_is_read_as_samples(tmp_path: Path) -> None:
+    for samples in (GREY16.astype(np.int16), GREY8.astype(np.float32), -GREY16.astype(np.int32)):
+        tifffile.imwrite(tmp_path / "x.tif", samples)
+        assert read_samples(tmp_path / "x.tif").dtype == samples.dtype
+        np.testing.assert_array_equal(read_samples(tmp_path / "x.tif"), samples)
+        with pytest.raises(UserError, match=rf"x\.tif holds {samples.dtype} samples; stretch them"):
+            read_pixels(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("compression", ["lzw", "adobe_deflate", "zstd", "packbits"])
+@pytest.mark.parametrize("layout", [{}, {"predictor": True}, {"tile": (16, 16)}, {"planarconfig": "separate"}])
+def test_compressed_16_bit_tiff_keeps_all_bits(tmp_path: Path, compression: str, layout: dict[str, Any]) -> None:
+    if compression == "packbits" and "predictor" in layout:
+        pytest.skip("no program writes it")
+    for pixels in (RGB16, GREY16):
+        stored = np.moveaxis(pixels, -1, 0) if "planarconfig" in layout and pixels.ndim == 3 else pixels
+        form = {} if "planarconfig" in layout and pixels.ndim == 2 else layout
+        kind = "rgb" if pixels.ndim == 3 else "minisblack"
+        tifffile.imwrite(tmp_path / "x.tif", stored, photometric=kind, compression=compression, metadata=None, **form)
+        np.testing.assert_array_equal(read_pixels(tmp_path / "x.tif"), pixels)
+
+
+def test_alpha_is_an_image_of_its_own(tmp_path: Path) -> None:
+    alpha8, alpha16 = GREY8[..., None], GREY16[..., None]
+    Image.fromarray(np.concatenate([RGB8, alpha8], axis=-1)).save(tmp_path / "8.png")
+    (tmp_path / "16.png").write_bytes(deep_png(np.concatenate([RGB16, alpha16], axis=-1)))
+    tifffile.imwrite(tmp_path / "16.tif", np.concatenate([RGB16, alpha16], axis=-1), photometric="rgb")
+    Image.fromarray(RGB8).save(tmp_path / "rgb.png")
+    for name, colour, alpha in (("8.png", RGB8, GREY8), ("16.png", RGB16, GREY16), ("16.tif", RGB16, GREY16)):
+        np.testing.assert_array_equal(read_pixels(tmp_path / name), colour)
+        np.testing.assert_array_equal(read_pixels(tmp_path / name, "alpha"), alpha)
+    with pytest.raises(UserError, match=r"rgb\.png has no alpha channel; leave out ':alpha'"):
+        read_pixels(tmp_path / "rgb.png", "alpha")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "I;16"])
+def test_rows_that_are_missing_are_not_taken_for_black_ones(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(GREY16) if mode == "I;16" else Image.fromarray(RGB8).convert(mode)
+    image.save(tmp_path / "whole.png")
+    content = bytearray((tmp_path / "whole.png").read_bytes())
+    content[20:24] = struct.pack(">I", 60)  # the height in place of 6
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "lying.png").write_bytes(content)
+    with pytest.raises(UserError, match=r"lying\.png has fewer rows than its header claims; replace or remove it"):
+        read_pixels(tmp_path / "lying.png")
+    black = np.zeros((6, 9, 3), np.uint8)
+    Image.fromarray(black).convert("L" if mode == "I;16" else mode).save(tmp_path / "black.png")
+    assert not read_pixels(tmp_path / "black.png").any()
+
+
+@pytest.mark.parametrize("pixels", [GREY8, RGB8, GREY16, RGB16])
+def test_tiff_strips_that_are_missing_are_not_taken_for_black_ones(tmp_path: Path, pixels: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "lying.tif", pixels, rowsperstrip=2, metadata=None)
+    with tifffile.TiffFile(tmp_path / "lying.tif", mode="r+b") as file:
+        file.pages.first.tags["ImageLength"].overwrite(60)
+    with pytest.raises(UserError, match=r"lying\.tif"):
+        read_pixels(tmp_path / "lying.tif")
+
+
+def test_a_giant_claim_in_a_tiny_file_is_refused_before_it_takes_memory(tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(png((60000, 60000, 8, 0, 0, 0, 0), b"\0" * 10000))
+    for read in (read_pixels, read_size):
+        with pytest.raises(UserError, match=r"bomb\.png of 60000x60000 takes 3,600,000,000 bytes"):
+            read(tmp_path / "bomb.png")
+
+
+def test_large_images_are_read_without_a_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    noise = RNG.integers(0, 256, (9500, 9500), dtype=np.uint8)  # 90 megapixels, above pillow's limit
+    Image.fromarray(noise).save(tmp_path / "large.bmp")
+    assert read_pixels(tmp_path / "large.bmp").shape == (9500, 9500)
+    assert not recwarn.list
 
 
 def test_unit_range_is_by_full_scale() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from timfuse.data import find_pairs
+from timfuse.data import Pair, find_pairs
 from timfuse.data.folder_pairs import check_pairs
 from timfuse.data.layouts import LAYOUTS
 from timfuse.genotypes import TASKS
@@ -98,7 +98,7 @@ def test_a_set_is_read_as_it_comes(tmp_path: Path, name: str) -> None:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).touch()
     first, second = (tmp_path / file for file in files.split())
-    assert find_pairs(tmp_path, task, split) == [(expected, first, second)]
+    assert find_pairs(tmp_path, task, split) == [Pair(expected, first, second)]
 
 
 def test_a_folder_that_may_not_be_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
