@@ -64,16 +64,19 @@ def fuse(
     resume: Skip = False,
     overwrite: Overwrite = False,
     resize: Annotated[str | None, Option(metavar="second", help="Resample second images to the size of first.")] = None,
+    colour: Annotated[str | None, Option(metavar="first|second|both", help="Whose colour to keep, if unusual.")] = None,
     labels: Annotated[Path | None, Option(metavar="DIR", help="Gets the task network's detections or masks.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
 ) -> None:
     """Fuse pairs of images of any size, grey or in colour.
 
     Images have 8 or 16 bits; the fused ones keep depth and colour. Without --task, the network's own task is used.
+
+    First and second are infrared and visible, MRI and CT, PET or SPECT, under- and over-exposed, near and far focus.
     """
     from ..deploy import fuse_files, load, load_labeller
 
-    fuser = load(network, device)
+    fuser = load(network, device, colour)
     pairs = find_pairs(usual_task=fuser.network.genotype.task, usual_sources=fuser.network.genotype.sources)
     labeller = load_labeller(network, labels, fuser.device) if labels else None
     files = fuse_files(fuser, pairs, output, resume=resume, overwrite=overwrite, resize=resize, labels=labeller)
@@ -83,6 +86,8 @@ def fuse(
     for source, limits in zip(("first", "second"), pairs[0].stretches, strict=True):
         if limits:
             echo(f"the {source} images were stretched: {limits.low:.6g} is black, {limits.high:.6g} white")
+    for hint in files.hints:
+        echo(f"note: {hint}")
     if labels:
         echo(f"detections or masks of {network} are in {labels}")
     for line in files.failed:

@@ -25,25 +25,21 @@ def is_colour(pixels: Pixels) -> bool:
 
 
 def chroma_source(colour: str, first: Pixels, second: Pixels) -> str:
-    """Choose the source of a fused image's chroma.
+    """Choose the source of a fused image's chroma; false colours of another source never reach the fused image.
 
     Args:
-        colour: The source that usually has colour, "first", "second" or "both"; see `Genotype.colour_source`.
+        colour: The source that has colour, "first", "second" or "both"; see `Genotype.colour_source`.
 
     Returns:
-        `colour`; or the other source if that one is grey, or "grey" if both are.
+        `colour`, or "grey" if this source, or both of "both", are grey.
 
     Example:
         >>> grey, red = np.zeros((2, 2), np.uint8), np.full((2, 2, 3), (255, 0, 0), np.uint8)
         >>> chroma_source("second", grey, red), chroma_source("second", red, grey), chroma_source("both", grey, grey)
-        ('second', 'first', 'grey')
+        ('second', 'grey', 'grey')
     """
-    coloured = {"first": is_colour(first), "second": is_colour(second)}
-    if not any(coloured.values()):
-        return "grey"
-    if colour == "both" or coloured[colour]:
-        return colour
-    return "second" if colour == "first" else "first"
+    sources = {"first": [first], "second": [second], "both": [first, second]}[colour]
+    return colour if any(map(is_colour, sources)) else "grey"
 
 
 def luma_of(pixels: Pixels) -> Tensor:

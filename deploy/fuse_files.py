@@ -1,6 +1,7 @@
 """Fuses image files; while one pair is fused, the next is read and the one before is written."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -31,12 +32,14 @@ class FusedFiles(NamedTuple):
     Attributes:
         rate: Images per second over the last hundred, with reading and writing.
         failed: For each pair that could not be read or fused, its name and the reason in one line.
+        hints: Sentences about sources whose colours are unusual for the task of the network.
     """
 
     fused: int
     skipped: int
     rate: float
     failed: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
 
 def fuse_files(
@@ -101,11 +104,13 @@ def fuse_files(
     ):
         writing: Future[None] | None = None
         failed: list[str] = []
+        coloured: Counter[tuple[bool, bool]] = Counter()
         for pair, images in zip(left, _ahead(lambda pair: _read(pair, resize), left), strict=True):
             try:
                 if isinstance(images, UserError):
                     raise images
-                fused = fuser(*images)
+                fused = _plain(fuser(*images))
+                coloured[images[0].ndim == 3, images[1].ndim == 3] += 1
                 found = None if labels is None else labels.find(fused)
             except UserError as error:
                 failed.append(f"the pair {pair.name}: {error}")
@@ -123,7 +128,8 @@ def fuse_files(
             writing.result()
         if progress.completed < len(pairs):
             raise UserError(f"stopped after {progress.completed} of {len(pairs)} pairs; go on with --resume")
-        return FusedFiles(len(left) - len(failed), len(done), progress.rate, tuple(failed))
+        hints = tuple(_hints(fuser, coloured))
+        return FusedFiles(len(left) - len(failed), len(done), progress.rate, tuple(failed), hints)
 
 
 def _is_file(output: Path) -> bool:
@@ -177,6 +183,24 @@ def _write(output: Path, pair: Pair, fused: Pixels, labels: Labeller | None, fou
     write_pixels(_targets(output, pair)[-1 if deep_colour else 0], fused)
     if labels is not None and found is not None:
         labels.write(pair.name, fused, found)
+
+
+def _hints(fuser: Fuser, coloured: Mapping[tuple[bool, bool], int]) -> Iterator[str]:
+    """Tell of colours that the task does not expect, by how many pairs have a coloured first and second source."""
+    for index, colour in enumerate(("first", "second")):
+        count = coloured.get((index == 0, index == 1), 0)
+        if count and fuser.colour not in ("both", colour):
+            words = fuser.network.genotype.source_words
+            yield (
+                f"{count} {colour} images ({words[index]}) have colour and the other sources ({words[1 - index]}) are "
+                f"grey: if they are swapped, exchange --first and --second; --colour {colour} keeps their colour"
+            )
+    both = coloured.get((True, True), 0)
+    if both and fuser.task == "infrared-visible":
+        yield (
+            f"{both} infrared images have colour, which is not kept; if these pairs are exposures or focal planes, use "
+            "a network of that task, as `timfuse adapt --task multi-exposure` makes"
+        )
 
 
 def _plain(pixels: Pixels) -> Pixels:

@@ -10,6 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..data import chroma_source, colour_like, luma_of, to_pixels
+from ..genotypes.choices import check_choice
+from ..genotypes.genotype import COLOURS
 from ..operators import count_memory
 from ..runtime.device import select_device
 from ..runtime.errors import UserError
@@ -31,6 +33,7 @@ class Fuser:
     Args:
         pass_bytes: Memory of the feature maps at a time, in bytes; larger images are fused in tiles.
         pass_pixels: Number of pixels up to which images are fused as a whole, with any memory.
+        colour: The source whose colour the fused image takes, "first", "second" or "both"; default: that of the task.
 
     Example:
         >>> fuser = Fuser(load_network("ivif-fast"), torch.device("cpu"))
@@ -44,11 +47,14 @@ class Fuser:
         device: torch.device,
         pass_bytes: int = PASS_BYTES,
         pass_pixels: int = PASS_PIXELS,
+        colour: str | None = None,
     ) -> None:
+        if colour is not None:
+            check_choice("colour", colour, COLOURS)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.name, self.task = network.genotype.name, network.genotype.task
-        self._colour = network.genotype.colour_source
+        self.colour = colour or network.genotype.colour_source
         probe = torch.zeros(1, 1, _PROBE, _PROBE, device=device)
         self._pixels = max(pass_pixels, pass_bytes * _PROBE**2 // count_memory(self.network, probe, probe))
 
@@ -64,9 +70,9 @@ class Fuser:
             second: Second source of the task, such as the visible image.
 
         Returns:
-            The fused image, of the kind of the sources. An array or pillow image has the colour of the coloured source:
-            (H, W, 3) if one source has this shape. It has the smaller depth of the two sources. A tensor has the shape,
-            dtype and device of the first source.
+            The fused image, of the kind of the sources. An array or pillow image has the colour of the source that the
+            task names, and is grey if that one is grey: (H, W, 3) if one source has this shape. It has the smaller
+            depth of the two sources. A tensor has the shape, dtype and device of the first source.
 
         Raises:
             UserError: If the sources differ in kind or size, are empty, are not finite or are of another kind.
@@ -97,7 +103,7 @@ class Fuser:
         dtype = min(first.dtype, second.dtype, key=lambda dtype: dtype.itemsize)
         channels = (3,) if 3 in (first.ndim, second.ndim) else ()
         fused = np.empty((*first.shape[:2], *channels), dtype)
-        chroma = chroma_source(self._colour, first, second)
+        chroma = chroma_source(self.colour, first, second)
 
         def read(area: Area) -> tuple[Tensor, ...]:
             return tuple(luma_of(source[area])[None, None].to(self.device) for source in (first, second))
@@ -143,7 +149,7 @@ class Fuser:
         return plan_tiles(height, width, margin=reach or 0, multiple=self.network.multiple, pixels=pixels)
 
 
-def load(name_or_path: str | Path, device: str = "auto") -> Fuser:
+def load(name_or_path: str | Path, device: str = "auto", colour: str | None = None) -> Fuser:
     """Load a trained network that fuses images.
 
     On a CPU, the process keeps the memory that it frees for the next images; see `keep_freed_memory`.
@@ -152,9 +158,12 @@ def load(name_or_path: str | Path, device: str = "auto") -> Fuser:
         name_or_path: Name of a network that comes with timfuse, or a folder with `genotype.yaml` and
             `weights.safetensors`, such as a run folder.
         device: Name of a device: "auto" (the first CUDA device, or else the CPU), "cpu", "cuda", "cuda:1" or "mps".
+        colour: The source whose colour fused images take, "first", "second" or "both"; default: that of the task, such
+            as the visible image.
 
     Raises:
-        UserError: If there is no such network or device, or a file of the network is missing or damaged.
+        UserError: If there is no such network, device or choice of colour, or a file of the network is missing or
+            damaged.
 
     Example:
         >>> fuser = load("ivif", "cpu")
@@ -165,7 +174,7 @@ def load(name_or_path: str | Path, device: str = "auto") -> Fuser:
     selected = select_device(device)
     if selected.type == "cpu":
         keep_freed_memory()
-    return Fuser(load_network(name_or_path), selected)
+    return Fuser(load_network(name_or_path), selected, colour=colour)
 
 
 def _pixels(name: str, image: Image.Image) -> NDArray[Any]:

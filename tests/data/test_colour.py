@@ -41,8 +41,8 @@ def test_colour_is_a_difference_between_channels() -> None:
 @pytest.mark.parametrize(
     ("colour", "chroma"),
     [
-        ("first", ("first", "second", "first")),
-        ("second", ("first", "second", "second")),
+        ("first", ("first", "grey", "first")),
+        ("second", ("grey", "second", "second")),
         ("both", ("both", "both", "both")),
     ],
 )

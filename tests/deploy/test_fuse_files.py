@@ -84,10 +84,27 @@ def test_sixteen_bits(fuse, folders):
     assert fuse(output=deep).fused == 3
     assert written(deep) == ["scene_0.tif", "scene_1.tif", "scene_2.tif"]
     assert read_pixels(deep / "scene_0.tif").dtype == np.uint16
-    assert fuse(output=deep, resume=True) == (0, 3, 0.0, ())
+    assert fuse(output=deep, resume=True) == (0, 3, 0.0, (), ())
     shutil.copytree(folders / "ir", folders / "second")
     assert fuse(output=folders / "grey", second=folders / "second").fused == 3
     assert read_pixels(folders / "grey" / NAMES[0]).dtype == np.uint16
+
+
+def test_colours_that_the_task_does_not_expect_are_told(fuse, folders):
+    assert fuse(output=folders / "usual").hints == ()
+    swapped = fuse(output=folders / "swapped", first=folders / "vis", second=folders / "ir")
+    assert swapped.hints == (
+        "3 first images (infrared) have colour and the other sources (visible) are grey: if they are swapped, exchange "
+        "--first and --second; --colour first keeps their colour",
+    )
+    assert read_pixels(folders / "swapped" / NAMES[0]).ndim == 2
+    fuser = load("ivif-fast", "cpu", colour="first")
+    kept = fuse(fuser=fuser, output=folders / "kept", first=folders / "vis", second=folders / "ir")
+    assert kept.hints == ()
+    assert read_pixels(folders / "kept" / NAMES[0]).ndim == 3
+    shutil.copytree(folders / "vis", folders / "exposures")
+    both = fuse(output=folders / "both", first=folders / "exposures")
+    assert both.hints[0].startswith("3 infrared images have colour, which is not kept; if these pairs are exposures")
 
 
 def test_grey_saved_in_colour_is_written_grey(fuse, folders):
@@ -161,7 +178,7 @@ def test_a_damaged_image_does_not_stop_the_others(fuse, folders):
     with pytest.raises(UserError, match="the pair scene_1: cannot read the image"):
         fuse(folders / "one.png", folders / "ir" / NAMES[1], path)
     path.write_bytes(whole)
-    assert fuse(resume=True) == (1, 2, ANY, ())
+    assert fuse(resume=True) == (1, 2, ANY, (), ())
 
 
 def test_a_folder_that_cannot_be_written(fuse, folders):

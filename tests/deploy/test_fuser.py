@@ -61,16 +61,26 @@ def test_arrays(fuser, dtypes, result, colours):
     fused = fuser(first, second)
     assert fused.dtype == result
     new = expected_luma(fuser, first, second)
-    if any(colours):
-        coloured = second if colours[1] else first
-        expected = (unit(coloured) + (new - luma(coloured))[..., None]).clip(0, 1)
-    else:
-        expected = new
+    if colours[1]:
+        expected = (unit(second) + (new - luma(second))[..., None]).clip(0, 1)
+    else:  # false colours of the first source are not kept
+        expected = np.stack([new] * 3, axis=-1) if colours[0] else new
     assert fused.shape == expected.shape
     step = {"uint8": 1 / 255, "uint16": 1 / 65535}.get(result, 0)
     assert np.abs(unit(fused) - expected).max() <= step / 2 + 1e-5
     for source, copy in zip((first, second), copies, strict=True):
         np.testing.assert_array_equal(source, copy)
+
+
+def test_the_colour_of_the_other_source_is_an_option():
+    first, second = array((19, 22, 3), "uint8"), array((19, 22), "uint8", 1)
+    fuser = load("ivif-fast", "cpu", colour="first")
+    fused = fuser(first, second)
+    new = expected_luma(fuser, first, second)
+    expected = (unit(first) + (new - luma(first))[..., None]).clip(0, 1)
+    assert np.abs(unit(fused) - expected).max() <= 0.5 / 255 + 1e-5
+    with pytest.raises(UserError, match="colour must be one of first, second, both, not 'third'"):
+        load("ivif-fast", "cpu", colour="third")
 
 
 def test_colour_keeps_its_chroma(fuser):
