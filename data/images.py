@@ -16,18 +16,27 @@ from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
 from ..runtime.memory import physical_memory
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+WRITTEN = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+SUFFIXES = (*WRITTEN, ".webp", ".pgm", ".ppm")
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 Samples: TypeAlias = NDArray[Any]  # as they are in the file: of 1, 8 or 16 bits, or signed, of 32 bits, floating-point
 Channels = Literal["colour", "alpha"]
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP")  # pillow's other readers start programs or take what is no image
+_FORMATS = (
+    "PNG",
+    "JPEG",
+    "TIFF",
+    "BMP",
+    "WEBP",
+    "PPM",
+)  # pillow's other readers start programs or take what is no image
 _ORIENTATION = 0x0112  # the EXIF tag
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLES_PER_PIXEL, _SAMPLE_FORMAT = 258, 262, 277, 339  # TIFF tags
 _WHITE_IS_ZERO, _UNSIGNED, _PLAIN_TIFF = 0, 1, (0, 1, 2)
 _LARGE, _BOMB = 2**26, 200  # bytes of an image and bytes for each one of its file, which no photograph exceeds together
 _MOST_CHANNELS = 4
+_FULL_BYTE = 255
 _BYTES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "La", "RGBa")
 _WHITE: dict[int, Any] = {1: 255, 2: (255, 255), 3: (255, 255, 255), 4: (255, 255, 255, 255)}
 _MEMORY = 8  # an image takes at most one part of so many of the machine's memory
@@ -54,7 +63,7 @@ _SAVING: dict[str, dict[str, Any]] = {
 
 
 def open_image(path: Path) -> ImageFile:
-    """Open a PNG, JPEG, TIFF or BMP file and read its header; the name's suffix does not count.
+    """Open a PNG, JPEG, TIFF, BMP, WebP, PGM or PPM file and read its header; the name's suffix does not count.
 
     Raises:
         UserError: If the path is a device, a pipe or a folder, which is not opened; or the image is too large for the
@@ -83,9 +92,9 @@ def open_image(path: Path) -> ImageFile:
 
 
 def read_pixels(path: Path, channels: Channels = "colour") -> Pixels:
-    """Read a PNG, JPEG, TIFF or BMP file, upright by its EXIF orientation, without changing its bit depth.
+    """Read an image file, upright by its EXIF orientation, without changing its bit depth.
 
-    Palettes are resolved.
+    Palettes are resolved. The formats are those of `open_image`.
 
     Args:
         channels: What to read of an image with an alpha channel, in which some data sets keep a second image.
@@ -126,12 +135,15 @@ def read_samples(path: Path, channels: Channels = "colour") -> Samples:
         with open_image(path) as image:
             deep = _is_deep(image)  # before the orientation, for which pillow may decode the image
             upright = _UPRIGHT.get(_orientation(image), np.asarray)
+            pages = getattr(image, "n_frames", 1)
+            if pages > 1 and image.format != "MPO":  # a camera's preview beside its photograph
+                raise UserError(f"{path} has {pages} pages; save the one to read as a file of its own")
             if image.format == "TIFF":
                 _check_tiff(path, image)
                 # pillow turns TIFF images itself, those on their side wrongly.
                 deep = deep or upright is not np.asarray
-            read = _decode if not deep else _decode_deep_png if image.format == "PNG" else _decode_by_tifffile
-            samples = read(path, image)
+            decode = _decode if not deep else _decode_by_tifffile if image.format == "TIFF" else _decode_deep
+            samples = decode(path, image)
             if not samples[-1].any():
                 _check_last_row(path)
     except UserError:
@@ -157,7 +169,7 @@ def write_pixels(path: Path, pixels: Pixels) -> None:
         pixels: Pixels (H, W) or (H, W, 3); uint8 for every format, uint16 for TIFF and grey PNG.
 
     Raises:
-        UserError: If the suffix is none of `SUFFIXES`, the format cannot hold 16 bits or the file cannot be written.
+        UserError: If the suffix is none of `WRITTEN`, the format cannot hold 16 bits or the file cannot be written.
 
     Example:
         >>> import tempfile
@@ -175,7 +187,7 @@ def write_pixels(path: Path, pixels: Pixels) -> None:
         photometric = "rgb" if pixels.ndim == 3 else "minisblack"
         tifffile.imwrite(file, pixels, photometric=photometric, metadata=None)
     elif suffix not in _SAVING:
-        raise UserError(f"{path} is not named like an image; choose one of {', '.join(SUFFIXES)}")
+        raise UserError(f"{path} is not named like an image; choose one of {', '.join(WRITTEN)}")
     elif deep and (suffix != ".png" or pixels.ndim == 3):
         kind = "colour" if pixels.ndim == 3 else "grey"
         raise UserError(f"{path} cannot hold 16-bit {kind} pixels in its format; choose .tif")
@@ -258,28 +270,28 @@ def _is_deep(image: ImageFile) -> bool:
         tags = image.tag_v2  # type: ignore[attr-defined]
         bits, kinds = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
         return max(bits) > 8 or set(kinds) != {_UNSIGNED}
-    return image.format == "PNG" and "16B" in str(image.tile[0][3])
+    return image.mode == "I" or (image.format == "PNG" and "16B" in str(image.tile[0][3]))
 
 
 def _check_tiff(path: Path, image: ImageFile) -> None:
     """Refuse a TIFF file that would be read as something else than it holds."""
-    pages = getattr(image, "n_frames", 1)
-    if pages > 1:
-        raise UserError(f"{path} has {pages} pages; save the one to read as a file of its own")
     samples = image.tag_v2.get(_SAMPLES_PER_PIXEL, 1)  # type: ignore[attr-defined]
     if samples > _MOST_CHANNELS:
         raise UserError(f"{path} has {samples} channels; save those to read as a file of their own")
 
 
 def _decode(path: Path, image: ImageFile) -> Samples:
+    arguments = image.tile[0][3] if image.format == "PPM" else ()  # with the largest value where it is not 255
+    if isinstance(arguments, tuple) and max(arguments[1:], default=0) > _FULL_BYTE:
+        raise UserError(f"{path} is a PPM file of more than 8 bits, which pillow would round; save it as TIFF")
     image.load()
     if image.mode in ("LA", "La", "RGBA", "RGBa", "RGB"):
         return np.array(image)
     return np.array(image.convert("L" if image.mode in ("1", "L") else "RGB"))
 
 
-def _decode_deep_png(path: Path, image: ImageFile) -> Samples:
-    """Read a 16-bit PNG; in colour or with alpha, in two passes, since pillow decodes one byte of each sample.
+def _decode_deep(path: Path, image: ImageFile) -> Samples:
+    """Read 16 bits; PNG in colour or with alpha in two passes, since pillow decodes one byte of each sample.
 
     pillow's "16B" (most significant byte first) takes the first byte of a sample, "16L" the second.
     """

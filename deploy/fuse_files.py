@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from ..data import Pair, is_colour, to_pixels, write_pixels
-from ..data.images import SUFFIXES, Pixels
+from ..data.images import WRITTEN, Pixels
 from ..genotypes.choices import check_choice
 from ..runtime.errors import UserError
 from ..runtime.files import make_folder
@@ -133,7 +133,7 @@ def fuse_files(
 
 
 def _is_file(output: Path) -> bool:
-    return output.suffix.lower() in SUFFIXES and not output.is_dir()
+    return output.suffix.lower() in WRITTEN and not output.is_dir()
 
 
 def _targets(output: Path, pair: Pair) -> list[Path]:

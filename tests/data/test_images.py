@@ -191,6 +191,25 @@ def test_compressed_16_bit_tiff_keeps_all_bits(tmp_path: Path, compression: str,
         np.testing.assert_array_equal(read_pixels(tmp_path / "x.tif"), pixels)
 
 
+def test_pgm_ppm_and_webp_are_read(tmp_path: Path) -> None:
+    for name, header, pixels in (("8.pgm", "P5", GREY8), ("16.pgm", "P5", GREY16), ("8.ppm", "P6", RGB8)):
+        full = np.iinfo(pixels.dtype).max
+        (tmp_path / name).write_bytes(
+            f"{header}\n9 6\n{full}\n".encode() + pixels.astype(pixels.dtype.newbyteorder(">")).tobytes()
+        )
+        assert read_pixels(tmp_path / name).dtype == pixels.dtype
+        np.testing.assert_array_equal(read_pixels(tmp_path / name), pixels)
+    Image.fromarray(RGB8).save(tmp_path / "saved-from-a-web-page.jpg", format="WEBP", lossless=True)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "saved-from-a-web-page.jpg"), RGB8)
+    (tmp_path / "16.ppm").write_bytes(b"P6\n9 6\n65535\n" + RGB16.tobytes())
+    with pytest.raises(UserError, match=r"16\.ppm is a PPM file of more than 8 bits"):
+        read_pixels(tmp_path / "16.ppm")
+    frames = [Image.fromarray(RGB8), Image.fromarray(255 - RGB8)]
+    frames[0].save(tmp_path / "film.webp", save_all=True, append_images=frames[1:])
+    with pytest.raises(UserError, match=r"film\.webp has 2 pages"):
+        read_pixels(tmp_path / "film.webp")
+
+
 def test_alpha_is_an_image_of_its_own(tmp_path: Path) -> None:
     alpha8, alpha16 = GREY8[..., None], GREY16[..., None]
     Image.fromarray(np.concatenate([RGB8, alpha8], axis=-1)).save(tmp_path / "8.png")
@@ -269,7 +288,9 @@ def test_other_sample_types_are_refused(tmp_path: Path, dtype: type) -> None:
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n(stolen) (w) file closefile showpage\n%%EOF\n"
 
 
-@pytest.mark.parametrize("content", [EPS, b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", b"P5 1 1 255 a", b"RIFF0000WEBPVP8 "])
+@pytest.mark.parametrize(
+    "content", [EPS, b"GIF89a\x01\x00\x01\x00\x00\x00\x00;", b"\x0a\x05\x01\x08" + bytes(124), b"RIFF0000WEBPVP8 "]
+)
 @pytest.mark.parametrize("read", [read_pixels, read_mask])
 def test_only_the_promised_formats_are_opened_whatever_the_name(tmp_path: Path, read: Any, content: bytes) -> None:
     path = tmp_path / "0.png"
@@ -337,6 +358,7 @@ def test_jpeg_is_written_well_and_with_full_chroma(tmp_path: Path) -> None:
         ("a.png", RGB16, r"a\.png cannot hold 16-bit colour pixels in its format; choose \.tif"),
         ("a.jpg", GREY16, r"a\.jpg cannot hold 16-bit grey"),
         ("a.bmp", GREY16, r"a\.bmp cannot hold 16-bit grey"),
+        ("a.pgm", GREY8, r"a\.pgm is not named like an image; choose one of \.png"),
         ("a.webp", GREY8, r"a\.webp is not named like an image; choose one of \.png"),
     ],
 )
