@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .images import SUFFIXES
@@ -52,6 +52,19 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
 MASKS = ("label/NAME", "labels/NAME", "segmentation_labels/NAME")  # FMB; MSRS
 """The layouts of the class masks of pairs, each in the form of half a `Layout`."""
 
+BOXES = (
+    ("boxes/NAME", ".txt"),
+    ("labels/NAME", ".txt"),
+    ("annotations/NAME", ".xml"),  # LLVIP
+    ("annotation/NAME", ".xml"),  # M3FD
+    ("annotations/NAME", ".json"),
+    ("annotation/NAME", ".json"),
+)
+"""The layouts of the boxes of pairs, and the suffix of their files: of YOLO, Pascal VOC and COCO.
+
+Of several that a data set has, the first counts. The names of COCO's files are no names of pairs.
+"""
+
 
 def divided(layout: Layout, part: str) -> list[Layout]:
     """List the layouts of one part of a divided data set; the part's folder may be at any depth above the names.
@@ -72,21 +85,27 @@ def divided(layout: Layout, part: str) -> list[Layout]:
 
 
 def find_images(root: Path, pattern: str) -> dict[str, list[Path]]:
-    """Find the images of one source in a data set.
+    """Find the images of one source in a data set; see `find_files`."""
+    return find_files(root, pattern, SUFFIXES)
+
+
+def find_files(root: Path, pattern: str, suffixes: Sequence[str]) -> dict[str, list[Path]]:
+    """Find the files of one half of a `Layout` in a data set.
+
+    Args:
+        suffixes: The suffixes that the files may have, in lower case.
 
     Returns:
-        The files of each name, more than one if several fit; empty if there are none. Hidden files and files that are
-        no images are ignored.
+        The files of each name, more than one if several fit; empty if there are none. Hidden files and files with
+        other suffixes are ignored.
     """
     *folders, last = pattern.split("/")
     places = [(root, "")]  # folders, each with the pair's name once its path has it
     for folder in folders:
-        places = [
-            (path, name) for place in places for path, name in _fitting(*place, folder, images=False) if path.is_dir()
-        ]
+        places = [(path, name) for place in places for path, name in _fitting(*place, folder) if path.is_dir()]
     found: dict[str, list[Path]] = {}
     for place in places:
-        for path, name in _fitting(*place, last, images=True):
+        for path, name in _fitting(*place, last, suffixes):
             found.setdefault(name, []).append(path)
     return found
 
@@ -96,8 +115,12 @@ def _fixed(parts: list[str]) -> int:
     return next(index for index, part in enumerate(parts) if "NAME" in part)
 
 
-def _fitting(folder: Path, known: str, part: str, *, images: bool) -> Iterator[tuple[Path, str]]:
-    """Yield the entries of a folder that fit one part of a pattern, with the pair's name once it is known."""
+def _fitting(folder: Path, known: str, part: str, suffixes: Sequence[str] = ()) -> Iterator[tuple[Path, str]]:
+    """Yield the entries of a folder that fit one part of a pattern, with the pair's name once it is known.
+
+    Args:
+        suffixes: The suffixes that files may have; none for folders.
+    """
     expression = re.escape(part).replace(r"\*", ".*").replace("NAME", re.escape(known) if known else "(?P<name>.+)")
     fits = re.compile(expression, re.IGNORECASE).fullmatch
     try:
@@ -105,7 +128,7 @@ def _fitting(folder: Path, known: str, part: str, *, images: bool) -> Iterator[t
     except PermissionError:  # a disk's lost+found, say, beside the folders of the set
         return
     for entry in entries:
-        stem, suffix = os.path.splitext(entry) if images else (entry, "")
-        kind = suffix.lower() in SUFFIXES if images else True
+        stem, suffix = os.path.splitext(entry) if suffixes else (entry, "")
+        kind = not suffixes or suffix.lower() in suffixes
         if kind and not entry.startswith(".") and (match := fits(stem)):
             yield folder / entry, match.groupdict().get("name", known)

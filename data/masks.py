@@ -2,19 +2,24 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import DecompressionBombError
 
 from ..runtime.errors import UserError
-from .class_names import read_class_names
-from .images import open_image
+from ..runtime.progress import Progress
+from .class_names import Colour, read_mask_classes
+from .images import Pixels, open_image, read_pixels
 from .layouts import MASKS, divided, find_images
 from .pair_batch import IGNORED
 
 _BROKEN = (OSError, SyntaxError, ValueError, DecompressionBombError)
+_FACTORS = {"1": 1, "L;2": 85, "L;4": 17}  # by which pillow spreads the values of few bits over 0 to 255
+_PLACES = np.array([2**32, 2**16, 1])
 
 Mask = NDArray[np.uint8]  # (H, W)
 
@@ -43,62 +48,120 @@ def find_masks(root: Path, names: Sequence[str]) -> list[Path]:
 
 
 def read_masks(
-    files: Sequence[Path], sizes: Sequence[tuple[int, int]], names: Path
+    files: Sequence[Path], sizes: Sequence[tuple[int, int]], names: Path, progress: Progress | None = None
 ) -> tuple[list[Mask], tuple[str, ...]]:
-    """Read class masks: 8-bit PNG with the class id as grey value or palette index, and `IGNORED` for no class.
+    """Read class masks: PNG with a class id or a colour in each pixel, and the id `IGNORED` for no class.
 
     Args:
         sizes: Height and width of each pair, which its mask must have.
-        names: A text file with the class names; see `read_class_names`. If it does not exist, the classes are called
-            background, class 1, class 2 and so on, or background and target if there are just two.
+        names: A text file with the class names, and with their colours if the masks show colours; see
+            `read_mask_classes`. If it does not exist, the classes are called background, class 1, class 2 and so on, or
+            background and target if there are just two.
+        progress: Shows which of the named classes occur in no mask.
 
     Returns:
         The masks, (H, W) uint8, and the class names.
 
     Raises:
-        UserError: If a mask is damaged, of another kind or size, or has an id without a name; or if all masks have
-            only background and no file names further classes.
+        UserError: If a mask is damaged, of another kind or size, or has an id or a colour without a name; if all masks
+            have only background; or if no file names the classes, and most ids below the largest occur in no mask.
     """
+    classes, colours = read_mask_classes(names) if names.exists() else ((), ())
     with ThreadPoolExecutor() as executor:
-        masks = list(executor.map(read_mask, files))
+        masks = list(executor.map(partial(read_mask, colours=colours), files))
     for file, mask, (height, width) in zip(files, masks, sizes, strict=True):
         if mask.shape != (height, width):
             raise UserError(
                 f"the mask {file} is {mask.shape[1]}x{mask.shape[0]}, its pair is {width}x{height}; "
                 "bring it to the size of the pair, without mixing neighbouring values"
             )
-    largest = [_largest_id(mask) for mask in masks]
-    if not names.exists():
-        return masks, _default_names(max(largest), files[0].parent)
-    classes = read_class_names(names)
-    for file, number in zip(files, largest, strict=True):
-        if number >= len(classes):
+    ids = [_ids(mask) for mask in masks]
+    largest = [max(each, default=0) for each in ids]
+    if classes:
+        for file, number in zip(files, largest, strict=True):
+            if number >= len(classes):
+                raise UserError(
+                    f"the mask {file} holds the class id {number}, but {names} ends at {len(classes) - 1}; "
+                    "name the class there or correct the mask"
+                )
+    everywhere = set[int]().union(*ids)
+    if max(largest) == 0:
+        first = f" ({classes[1]} as 1)" if len(classes) > 1 else ""
+        raise UserError(
+            f"all masks in {files[0].parent} show nothing but background (0) and what is ignored ({IGNORED}); "
+            f"save them with class ids from 1 on as pixel values{first}"
+        )
+    if not classes:
+        # A pixel of a wrong value, such as 254, must not make hundreds of classes.
+        absent = max(largest) + 1 - len(everywhere)
+        if absent > len(everywhere):
+            file = files[largest.index(max(largest))]
             raise UserError(
-                f"the mask {file} holds the class id {number}, but {names} ends at {len(classes) - 1}; "
-                "name the class there or correct the mask"
+                f"the mask {file} holds the class id {max(largest)}, but {absent} ids below it occur in no mask of "
+                f"{file.parent}; correct its pixels, or name all classes in {names}"
             )
+        return masks, _default_names(max(largest))
+    absent_names = [name for number, name in enumerate(classes) if number not in everywhere]
+    if absent_names and progress is not None:
+        progress.print(f"of the classes in {names}, no mask shows {', '.join(absent_names)}")
     return masks, classes
 
 
-def read_mask(path: Path) -> Mask:
-    """Read the class ids of one mask, (H, W) uint8, from an 8-bit PNG file, grey or with a palette.
+def read_mask(path: Path, colours: Sequence[Colour] = ()) -> Mask:
+    """Read the class ids of one mask, (H, W) uint8, from a PNG file.
+
+    Args:
+        colours: The colour of each class, if masks show colours; without them, a mask holds ids as grey values of any
+            depth, as places in a palette or as three equal channels.
 
     Raises:
-        UserError: If the file is missing, damaged or of another kind.
+        UserError: If the file is missing, damaged or no PNG, or has a colour or an id that is none of a class.
     """
     try:
         with open_image(path) as image:
-            # Pillow spreads the values of grey images with fewer bits over 0 to 255: a 1 of four bits comes as 17.
-            grey = image.mode == "L" and image.format == "PNG" and ";" not in str(image.tile[0][3])
-            palette = image.mode == "P" and image.format == "PNG"
-            if not (grey or palette):
+            if image.format == "JPEG":
                 raise UserError(
-                    f"the mask {path} is no 8-bit grey or palette PNG ({image.format}, {image.mode}); save it as one, "
-                    "with the class id as the value of each pixel"
+                    f"the mask {path} is a JPEG file, which mixes class ids by its compression; save it as PNG"
                 )
-            return np.array(image)
+            if image.format != "PNG":
+                raise UserError(f"the mask {path} is no PNG file ({image.format}); save it as one")
+            bits = str(image.tile[0][3]) if image.mode in ("L", "1") else ""
+            if not colours and (image.mode == "P" or bits in _FACTORS):
+                return np.array(image).astype(np.uint8) // np.uint8(_FACTORS.get(bits, 1))
     except _BROKEN as error:
         raise UserError(f"cannot read the mask {path}; replace it") from error
+    pixels = read_pixels(path)
+    if colours:
+        return _by_colour(path, pixels, colours)
+    if pixels.ndim == 3:
+        if coloured := _first(pixels, (pixels != pixels[..., :1]).any(axis=2)):
+            raise UserError(
+                f"the mask {path} shows the colour {coloured} and no class ids; write lines 'red green blue name' into "
+                "label-classes.txt, or save it with class ids as grey values"
+            )
+        pixels = pixels[..., 0]
+    if pixels.max() > IGNORED:
+        raise UserError(f"the mask {path} holds {pixels.max()}, but class ids end at 254; save it with class ids")
+    return pixels.astype(np.uint8)
+
+
+def _by_colour(path: Path, pixels: Pixels, colours: Sequence[Colour]) -> Mask:
+    """Translate colours into class ids."""
+    channels = np.broadcast_to(pixels.reshape(*pixels.shape[:2], -1), (*pixels.shape[:2], 3)).astype(np.int64)
+    codes = channels @ _PLACES  # one number for each colour, also of 16 bits
+    known = np.array(colours) @ _PLACES
+    order = np.argsort(known)
+    places = np.minimum(np.searchsorted(known[order], codes), len(known) - 1)
+    if unknown := _first(channels, known[order][places] != codes):
+        raise UserError(
+            f"the mask {path} shows the colour {unknown}, which label-classes.txt does not list; add it there"
+        )
+    return order.astype(np.uint8)[places]
+
+
+def _first(pixels: NDArray[Any], chosen: NDArray[np.bool_]) -> str:
+    """Write the first of the chosen pixels as text, empty if there is none."""
+    return " ".join(map(str, pixels[chosen][0])) if chosen.any() else ""
 
 
 def _search(root: Path, patterns: Sequence[str]) -> dict[str, list[Path]]:
@@ -110,17 +173,13 @@ def _search(root: Path, patterns: Sequence[str]) -> dict[str, list[Path]]:
     return present[0][1] if present else {}
 
 
-def _largest_id(mask: Mask) -> int:
+def _ids(mask: Mask) -> set[int]:
+    """List the class ids in a mask."""
     present = np.zeros(256, bool)
     present[mask] = True
     present[IGNORED] = False
-    return int(present.nonzero()[0].max(initial=0))
+    return set(present.nonzero()[0].tolist())
 
 
-def _default_names(largest: int, folder: Path) -> tuple[str, ...]:
-    if largest == 0:
-        raise UserError(
-            f"all masks in {folder} show nothing but background (0) and what is ignored ({IGNORED}); "
-            "save them with class ids from 1 on as pixel values"
-        )
+def _default_names(largest: int) -> tuple[str, ...]:
     return ("background", "target") if largest == 1 else ("background", *(f"class {i}" for i in range(1, largest + 1)))

@@ -6,8 +6,7 @@ from pathlib import Path
 
 from ..runtime.errors import UserError
 from ..runtime.progress import Progress
-from .boxes import find_boxes, read_boxes
-from .class_names import read_class_names
+from .box_files import find_boxes
 from .folder_pairs import check_pairs
 from .masks import find_masks, read_masks
 from .pair_source import Labels, PairSource
@@ -31,9 +30,12 @@ def open_source(
 ) -> PairSource:
     """Open the pairs of a data set, or synthetic ones; every image and every label is read once and checked.
 
-    Boxes are `boxes/NAME.txt` in the form of YOLO with class names in `classes.txt`; see `find_boxes` and `read_boxes`.
-    Class masks are `label/NAME.png` with class names in `label-classes.txt`; see `find_masks` and `read_masks`. If
-    `labelled.txt` names pairs, only these have masks, and the other pairs are not in the source.
+    Boxes are `boxes/NAME.txt` or `labels/NAME.txt` in the form of YOLO with class names in `classes.txt` or
+    `data.yaml`, `annotations/NAME.xml` in the form of Pascal VOC, or `annotations/*.json` in the form of COCO; see
+    `find_boxes`. A pair without a label file shows no object if others have one. Class masks are `label/NAME.png`
+    with class names in `label-classes.txt`, which has a colour for each class if the masks have colours; see
+    `find_masks` and `read_masks`. If `labelled.txt` names pairs, only these have masks, and the other pairs are not in
+    the source.
 
     Args:
         root: Folder of the data set; None for synthetic pairs.
@@ -46,8 +48,8 @@ def open_source(
         cache_megabytes: Memory for decoded pairs; the pairs beyond it are read again when needed.
 
     Raises:
-        UserError: If the folder or a file in it cannot be used, a pair has no label, or there are no such synthetic
-            pairs.
+        UserError: If the folder or a file in it cannot be used, a pair has no mask, none has boxes, or there are no
+            such synthetic pairs.
 
     Example:
         >>> source = open_source(None, task="mri-pet", synthetic_pairs=6)
@@ -62,12 +64,8 @@ def open_source(
         return SyntheticPairs(task, synthetic_pairs, max(_SYNTHETIC_SIZE, minimum_size), seed, labels)
     pairs, unlabelled = _labelled(root, find_pairs(root, task, folders=folders, stretch=stretch), labels)
     names = [pair.name for pair in pairs]
-    classes: tuple[str, ...] = ()
-    files: list[Path] = []
-    if labels == "boxes":
-        files, classes = find_boxes(root, names), read_class_names(root / "classes.txt")
-    elif labels == "masks":
-        files = find_masks(root, names)
+    boxes = find_boxes(root, names) if labels == "boxes" else None
+    masks = find_masks(root, names) if labels == "masks" else None
     with Progress(len(pairs), "checking image pairs") as progress:
         if unlabelled:
             progress.print(
@@ -75,22 +73,13 @@ def open_source(
                 "(labelled.txt does not name them) and are not used"
             )
         source = check_pairs(pairs, minimum_size, cache_megabytes=cache_megabytes, progress=progress)
-        if labels is None:
-            return source
-        if labels == "masks":
-            masks, classes = read_masks(files, source.sizes, root / "label-classes.txt")
-            return replace(source, classes=classes, masks=tuple(masks), unlabelled=unlabelled)
-        read = [
-            read_boxes(file, len(classes), height=height, width=width)
-            for file, (height, width) in zip(files, source.sizes, strict=True)
-        ]
-        clipped = [count for _, count in read if count]
-        if clipped:
-            progress.print(
-                f"{sum(clipped)} boxes of {len(clipped)} pairs in {root} reach over the border of their image; "
-                "they were clipped to it"
-            )
-    return replace(source, classes=classes, boxes=tuple(objects for objects, _ in read))
+        if boxes is not None:
+            classes, objects = boxes.read(source.sizes, progress)
+            return replace(source, classes=classes, boxes=objects)
+        if masks is not None:
+            read, classes = read_masks(masks, source.sizes, root / "label-classes.txt", progress)
+            return replace(source, classes=classes, masks=tuple(read), unlabelled=unlabelled)
+    return source
 
 
 def _labelled(root: Path, pairs: list[Pair], labels: Labels | None) -> tuple[Sequence[Pair], tuple[str, ...]]:

@@ -22,11 +22,12 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def parse_yaml(text: str, source: str) -> Any:
+def parse_yaml(text: str, source: str, *, numbered: bool = False) -> Any:
     """Parse YAML safely, with the scalars of YAML 1.2: `1e-3` is a number, `no` and `1:30` are texts.
 
     Args:
         source: Name of the text in an error, such as its file.
+        numbered: Whether whole numbers may be keys too.
 
     Returns:
         Dictionaries with text keys, lists, texts, numbers, booleans and None.
@@ -40,8 +41,8 @@ def parse_yaml(text: str, source: str) -> Any:
         {'rate': 0.001, 'flip': 'no'}
     """
     try:
-        # The loader derives from SafeLoader: it builds plain data and runs nothing.
-        return yaml.load(text, Loader=_Loader)
+        # The loaders derive from SafeLoader: they build plain data and run nothing.
+        return yaml.load(text, Loader=_NumberedLoader if numbered else _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -74,6 +75,8 @@ def dump_yaml(content: Any) -> str:
 class _Loader(yaml.SafeLoader):
     """The safe loader with the scalars of YAML 1.2, unique keys, and no references or tags."""
 
+    key_kinds: tuple[str, ...] = ("str",)
+
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Refuse references, which can expand a few lines to gigabytes, and tags, which ask for types."""
         event = self.peek_event()
@@ -85,12 +88,18 @@ class _Loader(yaml.SafeLoader):
         """Refuse a key that occurs twice or is not text, which the safe loader accepts."""
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.tag != "tag:yaml.org,2002:str":
+            if key.tag.removeprefix("tag:yaml.org,2002:") not in self.key_kinds:
                 raise _error("a key must be text; put it in quotes", key)
             if key.value in seen:
                 raise _error(f"the key {key.value} occurs twice; remove one", key)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+class _NumberedLoader(_Loader):
+    """The same with whole numbers as keys."""
+
+    key_kinds = ("str", "int")
 
 
 def _one_line(words: object) -> str:

@@ -9,18 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from timfuse.data import Objects
-from timfuse.data.boxes import find_boxes, read_boxes, write_boxes
+from timfuse.data.boxes import ReadBoxes, read_boxes, write_boxes
 from timfuse.runtime.errors import UserError
 
 
-def read(folder: Path, text: str) -> tuple[Objects, int]:
+def read(folder: Path, text: str) -> ReadBoxes:
     file = folder / "one.txt"
     file.write_text(text)
     return read_boxes(file, 3, height=100, width=200)
 
 
 def test_lines_become_corners_in_pixels(tmp_path: Path) -> None:
-    objects, clipped = read(tmp_path, "2 0.5 0.5 0.1 0.2\n\n  0\t0.25 0.1 0.5 2e-1 \n")
+    objects, clipped, *_ = read(tmp_path, "2 0.5 0.5 0.1 0.2\n\n  0\t0.25 0.1 0.5 2e-1 \n")
     assert objects.boxes.tolist() == [[90, 40, 110, 60], [0, 0, 100, 20]]
     assert (objects.boxes.dtype, objects.classes.tolist(), objects.classes.dtype) == (
         torch.float32,
@@ -32,13 +32,15 @@ def test_lines_become_corners_in_pixels(tmp_path: Path) -> None:
 
 def test_an_empty_file_is_an_image_without_objects(tmp_path: Path) -> None:
     for text in ("", "\n \n"):
-        objects, clipped = read(tmp_path, text)
+        objects, clipped, *_ = read(tmp_path, text)
         assert (objects.boxes.shape, objects.classes.shape, clipped) == ((0, 4), (0,), 0)
         assert (objects.boxes.dtype, objects.classes.dtype) == (torch.float32, torch.int64)
 
 
 def test_boxes_over_the_border_are_clipped_and_counted(tmp_path: Path) -> None:
-    objects, clipped = read(tmp_path, "0 0 0.5 0.1 0.2\n1 0.9 0.95 0.4 0.2\n1 0.95 0.5 0.1 0.2\n1 0.9501 0.5 0.1 0.2\n")
+    objects, clipped, *_ = read(
+        tmp_path, "0 0 0.5 0.1 0.2\n1 0.9 0.95 0.4 0.2\n1 0.95 0.5 0.1 0.2\n1 0.9501 0.5 0.1 0.2\n"
+    )
     assert objects.boxes.tolist()[0] == [0, 40, 10, 60]
     assert objects.boxes.tolist()[1] == pytest.approx([140, 85, 200, 100])
     assert objects.boxes[2:, 2].tolist() == [200, 200]
@@ -56,7 +58,10 @@ def test_boxes_over_the_border_are_clipped_and_counted(tmp_path: Path) -> None:
         ("0 nan 0.5 0.1 0.1", "a value is not finite; correct or remove the line"),
         ("0 0.5 0.5 inf 0.1", "a value is not finite"),
         ("nan 0.5 0.5 0.1 0.1", "a value is not finite"),
-        ("3 0.5 0.5 0.1 0.1", "the class is none of 0 to 2 of classes.txt; correct it or add the class's name there"),
+        (
+            "3 0.5 0.5 0.1 0.1",
+            "the class is none of 0 to 2 of the class names; correct it or add the class's name there",
+        ),
         ("-1 0.5 0.5 0.1 0.1", "the class is none of"),
         ("0.5 0.5 0.5 0.1 0.1", "the class is none of"),
         ("0 0.5 0.5 0 0.1", "the box has no area; give it a positive width and height or remove the line"),
@@ -65,6 +70,14 @@ def test_boxes_over_the_border_are_clipped_and_counted(tmp_path: Path) -> None:
         ("0 1.2 0.5 0.1 0.1", "no area within the image; write centre and size as fractions of the image, from 0 to 1"),
         ("0 0.5 -0.1 0.1 0.2", "no area within the image"),
         ("0 90 40 20 20", "no area within the image"),
+        ("0 1e308 0.5 1e308 0.2", "the box reaches far out of the image; write centre and size as fractions"),
+        ("0 0.5 0.5 1e308 1e308", "the box reaches far out of the image"),
+        ("0 -1.7e308 0 1.7e308 0 1.7e308 1", "the box reaches far out of the image"),
+        ("1e308 0.5 0.5 0.1 0.1", "the class is none of"),
+        ("0 0.5 0.5 0.1 0.1\0", "is no box"),
+        ("0 0.1 0.1 0.2 0.2 0.3", "is no box; write .*, or 'class x1 y1 x2 y2 x3 y3 ...' for a polygon"),
+        ("0 0.1 0.1 0.2 nan 0.3 0.3", "a value is not finite"),
+        ("0 0.1 0.1 0.1 0.2 0.1 0.3", "the box has no area;"),
     ],
 )
 def test_bad_lines_are_refused_with_file_and_line(tmp_path: Path, line: str, message: str) -> None:
@@ -92,7 +105,7 @@ def test_written_boxes_are_read(data: st.DataObject, height: int, width: int) ->
     classes = torch.tensor(data.draw(st.lists(st.integers(0, 2), min_size=count, max_size=count)), dtype=torch.int64)
     with TemporaryDirectory() as folder:
         write_boxes(Path(folder) / "one.txt", Objects(boxes, classes), height=height, width=width)
-        objects, clipped = read_boxes(Path(folder) / "one.txt", 3, height=height, width=width)
+        objects, clipped, *_ = read_boxes(Path(folder) / "one.txt", 3, height=height, width=width)
     torch.testing.assert_close(objects.boxes, boxes, rtol=0, atol=1e-3)
     assert torch.equal(objects.classes, classes)
     assert clipped == 0
@@ -112,21 +125,20 @@ def test_scores_end_the_lines_and_are_not_read_for_the_truth(tmp_path: Path) -> 
     assert file.read_text() == ""
 
 
-def test_finding_the_files_of_pairs(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"has no labels for detection: give boxes/NAME.txt and classes.txt"):
-        find_boxes(tmp_path, ["a"])
-    labels, boxes = tmp_path / "labels", tmp_path / "boxes"
-    labels.mkdir()
-    (labels / "a.png").touch()
-    with pytest.raises(UserError, match=r"has no labels for detection"):
-        find_boxes(tmp_path, ["a"])
-    for name in ("a", "b.c", "more"):
-        (labels / f"{name}.txt").touch()
-    assert find_boxes(tmp_path, ["b.c", "a"]) == [labels / "b.c.txt", labels / "a.txt"]
-    boxes.mkdir()
-    (boxes / "a.txt").touch()
-    assert find_boxes(tmp_path, ["a"]) == [boxes / "a.txt"]
-    with pytest.raises(
-        UserError, match=r"the pair b.c has no boxes \(2 of 3 pairs have none\); add .*boxes.b.c.txt, an"
-    ):
-        find_boxes(tmp_path, ["a", "b.c", "d"])
+def test_polygons_are_read_as_the_boxes_around_them(tmp_path: Path) -> None:
+    text = "1 0.4 0.4 0.6 0.45 0.5 0.7\n0 0.5 0.5 0.1 0.2\n2 0.9 0.1 1.2 0.1 1.2 0.3 0.9 0.3\n"
+    objects, clipped, polygons, crowds = read(tmp_path, text)
+    expected = torch.tensor([[80.0, 40, 120, 70], [90, 40, 110, 60], [180, 10, 200, 30]])
+    torch.testing.assert_close(objects.boxes, expected)
+    assert (objects.classes.tolist(), clipped, polygons, crowds) == ([1, 0, 2], 1, 2, 0)
+
+
+def test_no_device_and_no_giant_file_is_read(tmp_path: Path) -> None:
+    giant = tmp_path / "giant.txt"
+    with giant.open("wb") as file:
+        file.truncate(17 * 2**20)
+    with pytest.raises(UserError, match=r"giant\.txt has more than 16 MB, which no file of boxes has; write lines"):
+        read_boxes(giant, 3, height=8, width=8)
+    (tmp_path / "endless.txt").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match=r"endless\.txt is no regular file; replace or remove it"):
+        read_boxes(tmp_path / "endless.txt", 3, height=8, width=8)

@@ -1,12 +1,14 @@
 """Sources of pairs of every task: what scenes hold comes back from files, and nothing is dropped silently."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from timfuse.data import PairSource, make_scene, open_source, write_pixels, write_scenes
+from timfuse.data import PairSource, make_scene, open_source, read_pixels, write_pixels, write_scenes
 from timfuse.data.pair_source import Labels
 from timfuse.data.splits import split_pairs
 from timfuse.genotypes import TASKS
@@ -98,15 +100,18 @@ def test_written_scenes_are_read_back(made: Path) -> None:
     assert count > 4
 
 
-def test_a_pair_without_label_is_never_dropped(made: Path) -> None:
+def test_a_pair_without_label_is_never_dropped(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = opened(made, "boxes")
     (made / "boxes" / "scene_00002.txt").unlink()
     (made / "label" / "scene_00001.png").unlink()
-    with pytest.raises(UserError, match=r"the pair scene_00002 has no boxes \(1 of 4"):
-        opened(made, "boxes")
+    source = opened(made, "boxes")
+    assert source.names == whole.names
+    assert [len(source.objects(index).boxes) for index in range(4)] == [
+        0 if index == 2 else len(whole.objects(index).boxes) for index in range(4)
+    ]
+    assert f"1 of 4 pairs in {made} have no label file and are taken to show no object" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"the pair scene_00001 has no mask \(1 of 4"):
         opened(made, "masks")
-    (made / "boxes" / "scene_00002.txt").touch()
-    assert len(opened(made, "boxes").objects(2).boxes) == 0
 
 
 def test_bad_labels_are_reported_at_the_door(made: Path) -> None:
@@ -194,6 +199,99 @@ def test_a_divided_set_in_the_layout_of_msrs(tmp_path: Path) -> None:
             write_pixels(tmp_path / part / side / f"{part}.png", np.full((32, 40), value, np.uint8))
     source = opened(tmp_path, "masks")
     assert (source.names, source.classes, source.mask(0).shape) == (("train",), ("background", "target"), (32, 40))
+
+
+def test_all_forms_of_boxes_are_the_same_to_the_bit(tmp_path: Path) -> None:
+    box = {"xmin": 20, "ymin": 8, "xmax": 30, "ymax": 24}
+    corners = "".join(f"<{tag}>{value}</{tag}>" for tag, value in box.items())
+    coco = {
+        "images": [{"id": 0, "file_name": "one.png", "width": 40, "height": 32}],
+        "annotations": [{"id": 0, "image_id": 0, "category_id": 1, "bbox": [20, 8, 10, 16]}],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    size = "<size><width>40</width><height>32</height></size>"
+    forms = {
+        "yolo": {"labels/one.txt": "0 0.625 0.5 0.25 0.5", "data.yaml": "names: [person]"},
+        "polygon": {"labels/one.txt": "0 .5 .25 .75 .25 .75 .75 .6 .75", "classes.txt": "person"},
+        "voc": {
+            "annotations/one.xml": f"<annotation>{size}<object><name>person</name><bndbox>{corners}</bndbox></object>"
+            "</annotation>"
+        },
+        "coco": {"annotations/train.json": json.dumps(coco)},
+    }
+    fingerprints = set()
+    for form, files in forms.items():
+        root = tmp_path / form
+        for side in ("ir", "vis"):
+            write_pixels(root / side / "one.png", np.full((32, 40), 9, np.uint8))
+        for name, text in files.items():
+            (root / name).parent.mkdir(exist_ok=True)
+            (root / name).write_text(text)
+        source = opened(root, "boxes")
+        assert (source.classes, source.objects(0).boxes.tolist()) == (("person",), [[20, 8, 30, 24]])
+        fingerprints.add(source.fingerprint())
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize(
+    ("case", "box"),
+    [
+        ("voc", [50, 40, 90, 110]),
+        ("coco", [50, 40, 90, 110]),
+        ("yolo_missing", [80, 56, 120, 104]),
+        ("yolo_poly", [80, 64, 120, 112]),
+        ("yolo_yaml", [80, 56, 120, 104]),
+    ],
+)
+def test_boxes_that_people_have(shared: Path, case: str, box: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    source = opened(shared / "cases" / "files" / case, "boxes")
+    assert source.classes == ("person",)
+    labelled = 5 if case == "yolo_missing" else 6
+    for index in range(6):
+        boxes, kinds = source.objects(index)
+        assert boxes.tolist() == [pytest.approx(box)] * (index < labelled)
+        assert kinds.tolist() == [0] * (index < labelled)
+    told = capsys.readouterr().err
+    assert ("1 of 6 pairs in " in told) == (case == "yolo_missing")
+    assert ("6 polygons of 6 pairs in " in told) == (case == "yolo_poly")
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("mask_16", None),
+        ("mask_1bit", None),
+        ("mask_rgba_grey", None),
+        (
+            "mask_rgb",
+            r"the mask .*001.png shows the colour 128 64 0 and no class ids; write lines 'red green blue name'",
+        ),
+        ("mask_jpg", r"the mask .*001.jpg is a JPEG file, which mixes class ids by its compression; save it as PNG"),
+        ("mask255_named", r"all masks in .*label show nothing but background \(0\) and .* \(person as 1\)$"),
+    ],
+)
+def test_masks_that_people_have(shared: Path, tmp_path: Path, case: str, message: str | None) -> None:
+    root = shared / "cases" / "files" / case
+    if message is not None:
+        with pytest.raises(UserError, match=message):
+            opened(root, "masks")
+    else:
+        source = opened(root, "masks")
+        assert source.classes == ("background", "target")
+        assert [np.unique(source.mask(index)).tolist() for index in range(6)] == [[0, 1]] * 6
+    if case == "mask_rgb":
+        shutil.copytree(root, tmp_path / "copy", copy_function=shutil.copyfile)
+        (tmp_path / "copy" / "label-classes.txt").write_text("0 0 0 background\n128 64 0 person\n")
+        source = opened(tmp_path / "copy", "masks")
+        assert source.classes == ("background", "person")
+        expected = read_pixels(root / "label" / "001.png")[..., 0] == 128
+        assert np.array_equal(source.mask(0), expected)
+
+
+def test_a_huge_box_is_refused_in_one_line(shared: Path, recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.raises(UserError, match=r"boxes/1.txt, line 1: the box reaches far out of the image; write centre and"):
+        opened(shared / "cases" / "faults" / "labels-box-1e308" / "d", "boxes")
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize(
