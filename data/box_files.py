@@ -22,8 +22,6 @@ class BoxFiles:
     """The files with the boxes of a data set's pairs.
 
     Attributes:
-        root: Folder of the data set.
-        names: Names of the pairs.
         layouts: The layouts of boxes that the data set has, such as "labels/NAME.txt"; the first is read.
         files: The file of each pair, None for a pair without one; for COCO the files of all pairs.
         classes: Names of the classes; empty if the label files have them.

@@ -112,7 +112,7 @@ def write_boxes(path: Path, objects: Objects, *, height: int, width: int, scores
     write_atomically(path, "".join(lines).encode())
 
 
-def _refuse(places: Sequence[str], bad: NDArray[np.bool_], what: str) -> None:
+def _refuse(places: Sequence[str], bad: NDArray[np.bool_] | np.bool_, what: str) -> None:
     if bad.any():
         raise UserError(f"{places[int(bad.argmax())]}: {what}")
 

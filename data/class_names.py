@@ -22,8 +22,8 @@ def find_class_names(root: Path, folder: Path) -> Path | None:
     """Find the names of the classes of boxes; None if no file has them.
 
     Args:
-        root: Folder of the data set.
-        folder: Folder of the label files, in `root`.
+        root: Folder of the data set, which the label files are in.
+        folder: Folder of the label files themselves.
 
     Returns:
         `classes.txt` in `root`, or where that does not exist the one beside the label files or in a folder above

@@ -14,7 +14,7 @@ def read_label_file(path: Path, what: str, remedy: str, *, megabytes: int = _MEG
     Args:
         what: What the file holds, for errors, such as "boxes".
         remedy: What to write into the file, for errors.
-        megabytes: Largest size of the file.
+        megabytes: Largest size of the file, in units of 1,048,576 bytes.
 
     Raises:
         UserError: If the file cannot be read, is no regular file or is larger.

@@ -19,7 +19,6 @@ from .pair_batch import IGNORED
 
 _BROKEN = (OSError, SyntaxError, ValueError, DecompressionBombError)
 _FACTORS = {"1": 1, "L;2": 85, "L;4": 17}  # by which pillow spreads the values of few bits over 0 to 255
-_PLACES = np.array([2**32, 2**16, 1])
 
 Mask = NDArray[np.uint8]  # (H, W)
 
@@ -34,7 +33,10 @@ def find_masks(root: Path, names: Sequence[str]) -> list[Path]:
         root, [first for pattern in MASKS for first, _ in divided((pattern, pattern), "train")]
     )
     if not found:
-        raise UserError(f"{root} has no labels for segmentation: give label/NAME.png with class ids as pixel values")
+        raise UserError(
+            f"{root} has no labels for segmentation: give label/NAME.png with class ids as pixel values, or with "
+            "the colours that label-classes.txt lists"
+        )
     missing = [name for name in names if name not in found]
     if missing:
         raise UserError(
@@ -76,34 +78,12 @@ def read_masks(
                 "bring it to the size of the pair, without mixing neighbouring values"
             )
     ids = [_ids(mask) for mask in masks]
-    largest = [max(each, default=0) for each in ids]
-    if classes:
-        for file, number in zip(files, largest, strict=True):
-            if number >= len(classes):
-                raise UserError(
-                    f"the mask {file} holds the class id {number}, but {names} ends at {len(classes) - 1}; "
-                    "name the class there or correct the mask"
-                )
-    everywhere = set[int]().union(*ids)
-    if max(largest) == 0:
-        first = f" ({classes[1]} as 1)" if len(classes) > 1 else ""
-        raise UserError(
-            f"all masks in {files[0].parent} show nothing but background (0) and what is ignored ({IGNORED}); "
-            f"save them with class ids from 1 on as pixel values{first}"
-        )
     if not classes:
-        # A pixel of a wrong value, such as 254, must not make hundreds of classes.
-        absent = max(largest) + 1 - len(everywhere)
-        if absent > len(everywhere):
-            file = files[largest.index(max(largest))]
-            raise UserError(
-                f"the mask {file} holds the class id {max(largest)}, but {absent} ids below it occur in no mask of "
-                f"{file.parent}; correct its pixels, or name all classes in {names}"
-            )
-        return masks, _default_names(max(largest))
-    absent_names = [name for number, name in enumerate(classes) if number not in everywhere]
-    if absent_names and progress is not None:
-        progress.print(f"of the classes in {names}, no mask shows {', '.join(absent_names)}")
+        return masks, _default_names(files, ids, names)
+    _check_ids(files, ids, names, classes)
+    absent = [name for number, name in enumerate(classes) if number not in set[int]().union(*ids)]
+    if absent and progress is not None:
+        progress.print(f"of the classes in {names}, no mask shows {', '.join(absent)}")
     return masks, classes
 
 
@@ -147,9 +127,8 @@ def read_mask(path: Path, colours: Sequence[Colour] = ()) -> Mask:
 
 def _by_colour(path: Path, pixels: Pixels, colours: Sequence[Colour]) -> Mask:
     """Translate colours into class ids."""
-    channels = np.broadcast_to(pixels.reshape(*pixels.shape[:2], -1), (*pixels.shape[:2], 3)).astype(np.int64)
-    codes = channels @ _PLACES  # one number for each colour, also of 16 bits
-    known = np.array(colours) @ _PLACES
+    channels = np.broadcast_to(pixels.reshape(*pixels.shape[:2], -1), (*pixels.shape[:2], 3))
+    codes, known = _codes(channels), _codes(np.array(colours))
     order = np.argsort(known)
     places = np.minimum(np.searchsorted(known[order], codes), len(known) - 1)
     if unknown := _first(channels, known[order][places] != codes):
@@ -157,6 +136,12 @@ def _by_colour(path: Path, pixels: Pixels, colours: Sequence[Colour]) -> Mask:
             f"the mask {path} shows the colour {unknown}, which label-classes.txt does not list; add it there"
         )
     return order.astype(np.uint8)[places]
+
+
+def _codes(colours: NDArray[Any]) -> NDArray[np.int64]:
+    """Make one number of each colour (..., 3) of up to 16 bits."""
+    red, green, blue = (colours[..., channel].astype(np.int64) for channel in range(3))
+    return (red << 32) | (green << 16) | blue
 
 
 def _first(pixels: NDArray[Any], chosen: NDArray[np.bool_]) -> str:
@@ -181,5 +166,37 @@ def _ids(mask: Mask) -> set[int]:
     return set(present.nonzero()[0].tolist())
 
 
-def _default_names(largest: int) -> tuple[str, ...]:
+def _check_ids(files: Sequence[Path], ids: Sequence[set[int]], names: Path, classes: Sequence[str]) -> None:
+    """Refuse ids without a name, and masks that show nothing."""
+    for file, present in zip(files, ids, strict=True):
+        if max(present, default=0) >= len(classes):
+            raise UserError(
+                f"the mask {file} holds the class id {max(present)}, but {names} ends at {len(classes) - 1}; "
+                "name the class there or correct the mask"
+            )
+    if not set[int]().union(*ids) - {0}:
+        example = f" ({classes[1]} as 1)" if len(classes) > 1 else ""
+        raise UserError(_nothing(files, example))
+
+
+def _default_names(files: Sequence[Path], ids: Sequence[set[int]], names: Path) -> tuple[str, ...]:
+    """Name classes that no file names, after refusing masks that show nothing and ids that are hardly of a class."""
+    largest = max(max(present, default=0) for present in ids)
+    if largest == 0:
+        raise UserError(_nothing(files))
+    present = len(set[int]().union(*ids))
+    absent = largest + 1 - present
+    if absent > present:  # a wrong pixel, such as 254, must not make hundreds of classes
+        file = next(file for file, each in zip(files, ids, strict=True) if largest in each)
+        raise UserError(
+            f"the mask {file} holds the class id {largest}, but {absent} ids below it occur in no mask of "
+            f"{file.parent}; correct its pixels, or name all classes in {names}"
+        )
     return ("background", "target") if largest == 1 else ("background", *(f"class {i}" for i in range(1, largest + 1)))
+
+
+def _nothing(files: Sequence[Path], example: str = "") -> str:
+    return (
+        f"all masks in {files[0].parent} show nothing but background (0) and what is ignored ({IGNORED}); "
+        f"save them with class ids from 1 on as pixel values{example}"
+    )

@@ -11,22 +11,23 @@ from .boxes import ReadBoxes, check_boxes
 from .label_text import read_label_text
 
 _REMEDY = "write XML in the form of Pascal VOC, in UTF-8"
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_CORNERS = ("bndbox/xmin", "bndbox/ymin", "bndbox/xmax", "bndbox/ymax")
+_SIZE = ("size/height", "size/width")
 
 
 class VocFile(NamedTuple):
     """What a file says of an image.
 
     Attributes:
-        names: Class name of each object.
-        corners: Left, top, right and bottom of each object in pixels.
+        names: Names of the classes of the K objects.
+        corners: Left, top, right and bottom of each of the K objects in pixels.
         size: Height and width of the image; None if the file does not tell.
     """
 
     path: Path
     names: tuple[str, ...]
     corners: tuple[tuple[float, ...], ...]
-    size: tuple[float, float] | None
+    size: tuple[float, ...] | None
 
 
 def read_voc(path: Path) -> VocFile:
@@ -51,11 +52,9 @@ def read_voc(path: Path) -> VocFile:
         if not name:
             raise UserError(f"{path}, object {number} has no name; name its class or remove the object")
         names.append(name)
-        corners.append(_numbers(entry, f"bndbox/{{}} of {path}, object {number}", "bndbox/", _CORNERS))
-    size = None
-    if root.find("size") is not None:
-        size = _numbers(root, f"size/{{}} of {path}", "size/", ("height", "width"))
-    return VocFile(path, tuple(names), tuple(corners), None if size is None else (size[0], size[1]))
+        corners.append(_numbers(f"{path}, object {number}", entry, _CORNERS))
+    size = None if root.find("size") is None else _numbers(str(path), root, _SIZE)
+    return VocFile(path, tuple(names), tuple(corners), size)
 
 
 def voc_boxes(file: VocFile, classes: Sequence[str], *, height: int, width: int) -> ReadBoxes:
@@ -63,9 +62,6 @@ def voc_boxes(file: VocFile, classes: Sequence[str], *, height: int, width: int)
 
     The four numbers of a box are taken as its edges, as labelImg writes them and LLVIP's and M3FD's own programs read
     them: from `xmin` 0 to `xmax` 10 are the first ten columns of pixels.
-
-    Args:
-        classes: Names of the classes.
 
     Raises:
         UserError: If the file is of an image of another size, a name is none of the classes, or a box has no area in
@@ -87,13 +83,13 @@ def voc_boxes(file: VocFile, classes: Sequence[str], *, height: int, width: int)
     return check_boxes(places, numbers, file.corners, height=height, width=width, remedy=remedy)
 
 
-def _numbers(element: Element, place: str, folder: str, tags: Sequence[str]) -> tuple[float, ...]:
-    """Read the numbers of several tags."""
+def _numbers(place: str, element: Element, tags: Sequence[str]) -> tuple[float, ...]:
+    """Read the numbers that stand in several tags below an element."""
     numbers = []
     for tag in tags:
-        text = element.findtext(folder + tag, "")
+        text = element.findtext(tag, "")
         try:
             numbers.append(float(text))
         except ValueError:
-            raise UserError(f"{place.format(tag)} is {text[:40]!r} and no number; write one there") from None
+            raise UserError(f"{place}: {tag} is {text[:40]!r} and no number; write one there") from None
     return tuple(numbers)

@@ -92,7 +92,9 @@ def test_a_search_for_detection_and_back_for_fusion(run, refused):
     assert line.startswith("downstream.kind = \"detecton\" must be 'detection' or 'segmentation'")
     write_pairs(Path("pairs"))
     line = refused(*searching("run=new"), "--data", "pairs", "--downstream", "detection")
-    assert line.startswith("pairs has no labels for detection: give boxes/NAME.txt and classes.txt (YOLO), annotations/")
+    assert line.startswith(
+        "pairs has no labels for detection: give boxes/NAME.txt and classes.txt (YOLO), annotations/"
+    )
     assert not Path("new").exists()
 
 

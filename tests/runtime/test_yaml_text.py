@@ -88,3 +88,12 @@ def test_other_broken_text_is_a_user_error(text):
 
 def test_lists_of_plain_values_take_one_line():
     assert dump_yaml({"kernels": [3, 5], "cells": [{"kind": "x"}]}) == "kernels: [3, 5]\ncells:\n- kind: x\n"
+
+
+def test_whole_numbers_are_keys_where_they_are_wanted():
+    assert parse_yaml("names: {0: a, '1': b}", "t", numbered=True) == {"names": {0: "a", "1": "b"}}
+    for text in ("{0: a, 0: b}", "{1.5: a}", "{true: a}", "{null: a}"):
+        with pytest.raises(UserError):
+            parse_yaml(text, "t", numbered=True)
+    with pytest.raises(UserError, match="a key must be text"):
+        parse_yaml("{0: a}", "t")
