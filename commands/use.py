@@ -102,7 +102,9 @@ def evaluate(
     fused: Images,
     more: More = None,
     output: Annotated[Path | None, Option("--output", "-o", metavar="DIR", help="Folder for tables.")] = None,
-    metrics: Annotated[str | None, Option(help="Names joined by commas; default: the field's eleven.")] = None,
+    metrics: Annotated[
+        str | None, Option(help="Names joined by commas; default: the field's eleven. table.md of -o defines each.")
+    ] = None,
     trivial: Annotated[bool, Option(help="Score average, maximum and copies of the sources too.")] = True,
 ) -> None:
     """Score fused images by the field's metrics, and rank methods."""

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 from .images import SUFFIXES
@@ -10,39 +11,53 @@ from .images import SUFFIXES
 Layout = tuple[str, str]
 """Paths of the first and the second source of a pair in the data set, without suffix.
 
-NAME stands for the pair's name and `*` for anything; upper and lower case are the same.
+NAME stands for the pair's name, `*` for anything, and `?` for "-", "_", a blank or nothing; capitals and small letters
+are the same.
 """
+
+_INFRARED = ("ir", "inf", "infrared", "thermal", "tir", "lwir", "nir", "t", "ii")
+_VISIBLE = ("vis", "vi", "visible", "visi", "rgb")
+_MRI = ("mri", "mr")
+_UNDER = ("under", "ue", "underexposed", "under_exposed", "low")
+_OVER = ("over", "oe", "overexposed", "over_exposed", "high")
+
+
+def _layouts(firsts: Iterable[str], seconds: Iterable[str], form: str = "{}/NAME") -> tuple[Layout, ...]:
+    """List the layouts of all names of the first source with all names of the second."""
+    return tuple((form.format(first), form.format(second)) for first, second in product(firsts, seconds))
 
 
 def _medical(modality: str) -> tuple[Layout, ...]:
     """List the layouts of the Harvard sets: two folders, in the data set itself or below the folder of the task."""
-    folders = ("", f"mri-{modality}/", f"{modality}-mri/")
-    return tuple((f"{at}mri/NAME", f"{at}{other}/NAME") for at in folders for other in (modality, "other"))
+    forms = ("{}/NAME", f"mri-{modality}/{{}}/NAME", f"{modality}-mri/{{}}/NAME")
+    return tuple(layout for form in forms for layout in _layouts(_MRI, (modality, "other"), form))
 
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {
     "infrared-visible": (
-        ("ir/NAME", "vis/NAME"),  # M3FD, TNO
-        ("ir/NAME", "vi/NAME"),  # MSRS
-        ("inf/NAME", "vis/NAME"),
-        ("infrared/NAME", "visible/NAME"),  # FMB, LLVIP
-        ("thermal/NAME", "visible/NAME"),
+        *_layouts(_INFRARED, _VISIBLE),  # M3FD, TNO: ir, vis; MSRS: ir, vi; FMB, LLVIP: infrared, visible
         ("cropinfrared/NAME", "crop_lr_visible/NAME"),  # RoadScene
         ("NAME/ir*", "NAME/vis*"),  # TNO, one camera's scenes
         ("athena_images/NAME/ir*", "athena_images/NAME/vis*"),  # TNO
+        *_layouts(_INFRARED[1:], _VISIBLE, "NAME/{}"),
+        *_layouts(_INFRARED[:1], ("vi", "rgb"), "NAME/{}"),
+        ("ir?NAME", "vis?NAME"),
+        ("NAME?ir", "NAME?vis"),
     ),
     "mri-ct": _medical("ct"),
     "mri-pet": _medical("pet"),
     "mri-spect": _medical("spect"),
     "multi-exposure": (
-        ("under/NAME", "over/NAME"),
-        ("ue/NAME", "oe/NAME"),  # SICE
+        *_layouts(_UNDER, _OVER),  # SICE: ue, oe
         ("NAME/NAME_a", "NAME/NAME_b"),  # MEFB
         ("input/NAME/NAME_a", "input/NAME/NAME_b"),  # MEFB
     ),
     "multi-focus": (
         ("near/NAME", "far/NAME"),
         ("source_1/NAME", "source_2/NAME"),  # MFI-WHU
+        ("source1/NAME", "source2/NAME"),
+        ("sourcea/NAME", "sourceb/NAME"),
+        ("a/NAME", "b/NAME"),
         ("NAME-a", "NAME-b"),  # Lytro
         ("NAME_a", "NAME_b"),
     ),
@@ -89,11 +104,11 @@ def find_images(root: Path, pattern: str) -> dict[str, list[Path]]:
     return find_files(root, pattern, SUFFIXES)
 
 
-def find_files(root: Path, pattern: str, suffixes: Sequence[str]) -> dict[str, list[Path]]:
+def find_files(root: Path, pattern: str, suffixes: Sequence[str] | None) -> dict[str, list[Path]]:
     """Find the files of one half of a `Layout` in a data set.
 
     Args:
-        suffixes: The suffixes that the files may have, in lower case.
+        suffixes: The suffixes that the files may have, in lower case; None for any.
 
     Returns:
         The files of each name, more than one if several fit; empty if there are none. Hidden files and files with
@@ -115,20 +130,21 @@ def _fixed(parts: list[str]) -> int:
     return next(index for index, part in enumerate(parts) if "NAME" in part)
 
 
-def _fitting(folder: Path, known: str, part: str, suffixes: Sequence[str] = ()) -> Iterator[tuple[Path, str]]:
+def _fitting(folder: Path, known: str, part: str, suffixes: Sequence[str] | None = ()) -> Iterator[tuple[Path, str]]:
     """Yield the entries of a folder that fit one part of a pattern, with the pair's name once it is known.
 
     Args:
-        suffixes: The suffixes that files may have; none for folders.
+        suffixes: The suffixes that files may have, None for any; empty for folders.
     """
-    expression = re.escape(part).replace(r"\*", ".*").replace("NAME", re.escape(known) if known else "(?P<name>.+)")
-    fits = re.compile(expression, re.IGNORECASE).fullmatch
+    expression = re.escape(part).replace(r"\*", ".*").replace(r"\?", "[-_ ]?")
+    expression = expression.replace("NAME", re.escape(known) if known else "(?P<name>.+?)")
+    fits = re.compile(expression, re.IGNORECASE | re.DOTALL).fullmatch
     try:
         entries = sorted(os.listdir(folder))
     except PermissionError:  # a disk's lost+found, say, beside the folders of the set
         return
     for entry in entries:
-        stem, suffix = os.path.splitext(entry) if suffixes else (entry, "")
+        stem, suffix = (entry, "") if suffixes == () else os.path.splitext(entry)
         kind = not suffixes or suffix.lower() in suffixes
         if kind and not entry.startswith(".") and (match := fits(stem)):
             yield folder / entry, match.groupdict().get("name", known)

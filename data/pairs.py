@@ -1,7 +1,8 @@
 """Pairs of image files: in a data set of any usual layout, in two folders, and fused images with their pairs."""
 
-import glob
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, cast
 
@@ -9,10 +10,15 @@ from ..genotypes.choices import check_choice
 from ..runtime.errors import UserError
 from ..runtime.files import read_text
 from .images import SUFFIXES, Channels, Pixels, has_8_bits, read_pixels, read_samples
-from .layouts import LAYOUTS, Layout, divided, find_images
+from .layouts import LAYOUTS, Layout, divided, find_files, find_images
+from .partners import Sides, by_number, find_partners
+from .patterns import Match, find_matches
 from .stretch import Stretch, find_stretch
 
 _ALPHA = ":alpha"
+_LONGEST = 255  # characters of a name or a path in a line
+_NAME_THE_FOLDERS = "name its two folders with --sources DIR DIR, or in a config with sources=[DIR, DIR]"
+_READ = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 
 
 class Pair(NamedTuple):
@@ -43,9 +49,6 @@ class Pair(NamedTuple):
         return first, second
 
 
-_Found = dict[str, list[Path]]  # by name; several files where several fit
-
-
 def find_pairs(
     root: Path,
     task: str = "infrared-visible",
@@ -55,6 +58,9 @@ def find_pairs(
     stretch: bool = False,
 ) -> list[Pair]:
     """Find the pairs of a data set in any of the task's `LAYOUTS`, or in two folders of the data set.
+
+    Numbered images whose names differ otherwise, as FLIR_0001 and 0001_vis, pair by their numbers and are called like
+    the first.
 
     Args:
         task: A key of `genotypes.TASKS`; any name if `folders` are given.
@@ -94,7 +100,9 @@ def find_pairs(
     if found is None:
         if folders is not None:
             _check_folders(root, [*layouts, *parts])
-        raise UserError(_nothing_found(root, task, parts if split else layouts))
+        remedy = _NAME_THE_FOLDERS if folders is None else "check the folders"
+        raise UserError(_nothing_found(root, task, parts if split else layouts, remedy))
+    layout, sides = found
     wanted = None
     if split is not None and part is None:
         names = root / f"{split}.txt"
@@ -102,12 +110,15 @@ def find_pairs(
             raise UserError(
                 f"{root} is not divided: there is neither a folder {split}/ nor {split}.txt with pair names"
             )
-        wanted = read_names(names, found[0].keys() | found[1].keys())
-    return _complete(_join(root, *found, wanted=wanted), channels, stretch=stretch)
+        wanted = read_names(names, sides.first.keys() | sides.second.keys())
+    return _complete(_join(root, layout, sides, wanted), channels, stretch=stretch)
 
 
 def match_pairs(first: str | Path, second: str | Path, *, stretch: bool = False) -> list[Pair]:
     """Pair the images of two sources by name, or two single files whatever their names.
+
+    Where the names differ, the images of two patterns pair by what the wildcards stand for, as in `*-A.jpg` and
+    `*-B.jpg`, and numbered images by their numbers, as FLIR_0001 and 0001_vis.
 
     Args:
         first: A file, a folder or a glob pattern for the first source. With ":alpha" at its end, it is the alpha
@@ -127,24 +138,29 @@ def match_pairs(first: str | Path, second: str | Path, *, stretch: bool = False)
         ...     [pair.name for pair in match_pairs(first, second)]
         ['scene_00000', 'scene_00001', 'scene_00002']
     """
-    (first, second), channels = _apart((str(first), str(second)))
-    if Path(first).is_file() and Path(second).is_file():
-        return _complete([Pair(Path(first).stem, Path(first), Path(second))], channels, stretch=stretch)
-    sides = _named(first), _named(second)
-    alone = [
-        f"{argument} has {len(names)} without a partner ({_few(names)})"
-        for argument, side, other in zip((first, second), sides, reversed(sides), strict=True)
-        if (names := [path.name for name, path in side.items() if name not in other])
-    ]
-    if alone:
-        raise UserError(f"the images do not pair by name: {', '.join(alone)}; rename or remove them")
-    return _complete(
-        [Pair(name, sides[0][name], sides[1][name]) for name in sorted(sides[0])], channels, stretch=stretch
-    )
+    paths, channels = _apart((str(first), str(second)))
+    arguments = Path(paths[0]), Path(paths[1])
+    if all(map(os.path.isfile, arguments)):
+        return _complete([Pair(arguments[0].stem, *arguments)], channels, stretch=stretch)
+    images = [_images_of(argument) for argument in arguments]
+    for argument, own, other in zip(arguments, images, reversed(images), strict=True):
+        if not own:
+            raise _no_image(argument, {match.path.stem for match in other})
+    means, sides = find_partners(images)
+    if sides.first.keys() != sides.second.keys():
+        raise _without_partner(arguments, images, means, sides)
+    pairs: dict[str, Pair] = {}
+    for key in sorted(sides.first):
+        files = _only(sides.first[key]), _only(sides.second[key])
+        name = "_".join(dict.fromkeys(filter(None, key.split("/")))) or files[0].stem
+        if name in pairs:
+            raise UserError(f"{pairs[name].first} and {files[0]} would both be called {name}; rename one of them")
+        pairs[name] = Pair(name, *files)
+    return _complete(list(pairs.values()), channels, stretch=stretch)
 
 
 def find_fused(folder: Path, names: Sequence[str]) -> list[Path]:
-    """Find the fused image of each pair by name.
+    """Find the fused image of each pair by name, or by number where no name fits, as 001_fused for 001.
 
     Args:
         folder: The fused images of one method, with any suffix; further images are ignored.
@@ -154,14 +170,17 @@ def find_fused(folder: Path, names: Sequence[str]) -> list[Path]:
     """
     if not folder.is_dir():
         raise UserError(f"the folder of fused images {folder} does not exist; check the path")
-    images = _named(folder)
+    images = find_images(folder, "NAME")
+    if not images:
+        raise _no_image(folder, names)
+    images = by_number(Sides({name: [] for name in names}, images)).second
     missing = [name for name in names if name not in images]
     if missing:
+        remedy = _not_read(_unread(folder, "NAME", missing)) or "fuse these too, under the names of their pairs"
         raise UserError(
-            f"{folder} lacks the fused images of {len(missing)} of {len(names)} pairs ({_few(missing)}); "
-            "fuse these too, under the names of their pairs"
+            f"{folder} lacks the fused images of {len(missing)} of {len(names)} pairs ({_few(missing)}); {remedy}"
         )
-    return [images[name] for name in names]
+    return [_only(images[name]) for name in names]
 
 
 def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
@@ -216,7 +235,7 @@ def _layout_of(folders: tuple[str, str]) -> Layout:
     """Make the layout of a data set whose two folders are named, with what to read there."""
     for folder in folders:
         path = PurePosixPath(folder)
-        if path.is_absolute() or ".." in path.parts or "*" in folder or "NAME" in folder:
+        if path.is_absolute() or ".." in path.parts or "NAME" in folder or set("*?") & set(folder):
             raise UserError(f"{folder!r} cannot be a folder of a source; name one below the data folder, like 'ir'")
     paths, channels = _apart(folders)
     first, second = (str(PurePosixPath(path) / "NAME") for path in paths)
@@ -227,43 +246,110 @@ def _layout_of(folders: tuple[str, str]) -> Layout:
 
 def _check_folders(root: Path, layouts: Sequence[Layout]) -> None:
     """Raise the error for the folder, of the two that a user named, that is missing or empty in all layouts."""
-    for side in zip(*layouts, strict=True):
+    sides = list(zip(*layouts, strict=True))
+    for side, other in (sides, reversed(sides)):
         if not any(find_images(root, pattern) for pattern in side):
             paths = [root / PurePosixPath(pattern).parent for pattern in side]
             for path in paths:
                 if path.is_dir():
-                    raise UserError(f"{path} holds no image; put {', '.join(SUFFIXES)} files there")
+                    raise _no_image(path, {name for pattern in other for name in find_images(root, pattern)})
             raise UserError(f"the folder {paths[0]} does not exist; check its name")
 
 
-def _search(root: Path, layouts: Sequence[Layout]) -> tuple[_Found, _Found] | None:
+def _search(root: Path, layouts: Sequence[Layout]) -> tuple[Layout, Sides] | None:
     """Find the images of both sources in the one layout that the data set has; None if it has none of them."""
-    present = []
-    for layout in layouts:
-        first, second = (find_images(root, pattern) for pattern in layout)
-        if first and second:
-            present.append((layout, first, second))
-    # A layout whose sources share no name is the last resort: joining its images raises an error with the names.
-    chosen = [entry for entry in present if entry[1].keys() & entry[2].keys()] or present[:1]
+    images = {pattern: find_images(root, pattern) for pattern in dict.fromkeys(chain(*layouts))}
+    present = {layout: Sides(*(images[pattern] for pattern in layout)) for layout in layouts}
+    present = {layout: sides for layout, sides in present.items() if all(sides)}
+    chosen = {layout: sides for layout, sides in present.items() if sides.shared()}
+    if not chosen:
+        numbered = {layout: by_number(sides) for layout, sides in present.items()}
+        chosen = {layout: sides for layout, sides in numbered.items() if sides.shared()}
     if len(chosen) > 1:
-        ways = " and as ".join(" + ".join(layout) for layout, _, _ in chosen)
-        raise UserError(f"{root} holds pairs as {ways}; move one kind of them away")
-    return chosen[0][1:] if chosen else None
+        one, *_, other = map(" + ".join, chosen)
+        raise UserError(
+            f"{root} holds pairs as {one} and as {other}; move one kind of them away, or {_NAME_THE_FOLDERS}"
+        )
+    # A layout whose sources share no name is the last resort: joining its images raises an error with the names.
+    return next(iter((chosen or present).items()), None)
 
 
-def _join(root: Path, first: _Found, second: _Found, wanted: Sequence[str] | None = None) -> list[Pair]:
+def _join(root: Path, layout: Layout, sides: Sides, wanted: Sequence[str] | None = None) -> list[Pair]:
     """Make the pairs of all names, or of those that are wanted."""
-    names = sorted(first.keys() | second.keys()) if wanted is None else wanted
+    names = sorted(sides.first.keys() | sides.second.keys()) if wanted is None else wanted
     alone = [
-        str(path.relative_to(root))
-        for side, other in ((first, second), (second, first))
+        (name, pattern, path)
+        for own, other, pattern in ((sides.first, sides.second, layout[1]), (sides.second, sides.first, layout[0]))
         for name in names
         if name not in other
-        for path in side[name]
+        for path in own[name]
     ]
     if alone:
-        raise UserError(f"{root}: {_few(alone)} without a partner of the same name; add the partners or remove them")
-    return [Pair(name, _only(first[name]), _only(second[name])) for name in names]
+        files = _few([str(path.relative_to(root)) for *_, path in alone])
+        unread = [
+            path.relative_to(root)
+            for pattern in dict.fromkeys(pattern for _, pattern, _ in alone)
+            for path in _unread(root, pattern, {name for name, side, _ in alone if side == pattern})
+        ]
+        means = "name" if sides.shared() else "name or number"
+        remedy = _not_read(unread) or "add the partners or remove them"
+        raise UserError(f"{root}: {files} without a partner of the same {means}; {remedy}")
+    return [Pair(name, _only(sides.first[name]), _only(sides.second[name])) for name in names]
+
+
+def _without_partner(
+    arguments: Sequence[Path], images: Sequence[Sequence[Match]], means: str, sides: Sides
+) -> UserError:
+    """Make the error for images without a partner."""
+    counts, unread = [], []
+    for index, argument in enumerate(arguments):
+        own, other = sides[index], sides[1 - index]
+        alone = [path for name, files in own.items() if name not in other for path in files]
+        if alone:
+            counts.append(f"{argument} has {len(alone)} without a partner ({_few([path.name for path in alone])})")
+        for folder in dict.fromkeys(match.path.parent for match in images[1 - index]):
+            unread += _unread(folder, "NAME", {path.stem for path in alone})
+    remedy = _not_read(unread) or "rename or remove them"
+    return UserError(f"the images do not pair by {means}: {', '.join(counts)}; {remedy}")
+
+
+def _images_of(argument: Path) -> list[Match]:
+    """List the images of a file, a folder or a glob pattern."""
+    if os.path.isdir(argument):
+        return [Match(path) for files in find_images(argument, "NAME").values() for path in files]
+    return [match for match in find_matches(argument) if match.path.suffix.lower() in SUFFIXES and match.path.is_file()]
+
+
+def _no_image(path: Path, names: Collection[str]) -> UserError:
+    """Make the error for a path without images; it lists files of other formats that have one of the names."""
+    folder = os.path.isdir(path)
+    files = _unread(path, "NAME", names) if folder else _other_formats(match.path for match in find_matches(path))
+    if unread := _not_read(files):
+        return UserError(f"{path} holds no image; {unread}" if folder else unread)
+    if os.path.exists(path):
+        return UserError(f"{path} holds no image; put {_READ} files there")
+    return UserError(f"there is no image {path}; check the path")
+
+
+def _unread(root: Path, pattern: str, names: Collection[str]) -> list[Path]:
+    """Find the files of other formats that have one of the names."""
+    found = find_files(root, pattern, None)
+    return _other_formats(path for name, paths in found.items() if name in names for path in paths)
+
+
+def _other_formats(paths: Iterable[Path]) -> list[Path]:
+    """Keep the files whose suffix is that of no image."""
+    return [path for path in paths if path.suffix and path.suffix.lower() not in SUFFIXES and path.is_file()]
+
+
+def _not_read(files: Sequence[Path]) -> str:
+    """Say of which formats files are that are not read, and what to do; "" if there are none."""
+    suffixes = sorted({path.suffix.lower() for path in files})
+    if not suffixes:
+        return ""
+    are, them = ("is", "it") if len(files) == 1 else ("are", "them")
+    shown = _few([str(path) for path in files])
+    return f"{shown} {are} there, but timfuse does not read {', '.join(suffixes)}; save {them} as {_READ}"
 
 
 def _complete(pairs: list[Pair], channels: tuple[Channels, Channels], *, stretch: bool) -> list[Pair]:
@@ -293,38 +379,24 @@ def _apart(sources: tuple[str, str]) -> tuple[tuple[str, str], tuple[Channels, C
     return (first, second), (cast(Channels, one), cast(Channels, other))
 
 
-def _named(argument: str | Path) -> dict[str, Path]:
-    """List the images of a file, a folder or a glob pattern by name, sorted."""
-    path = Path(argument)
-    found: _Found = {}
-    if path.is_dir():
-        found = find_images(path, "NAME")
-    else:
-        hits = [path] if path.is_file() else [Path(hit) for hit in sorted(glob.glob(str(path), recursive=True))]
-        for hit in hits:
-            if hit.suffix.lower() in SUFFIXES and hit.is_file():
-                found.setdefault(hit.stem, []).append(hit)
-    if not found and path.exists():
-        raise UserError(f"{path} holds no image; put {', '.join(SUFFIXES)} files there")
-    if not found:
-        raise UserError(f"there is no image {path}; check the path")
-    return {name: _only(files) for name, files in sorted(found.items())}
-
-
 def _only(files: Sequence[Path]) -> Path:
     if len(files) > 1:
-        other = files[1].name if files[0].parent == files[1].parent else files[1]
-        raise UserError(f"{files[0].parent} holds both {files[0].name} and {other}; keep one file for each name")
+        one, other = files[:2]
+        if one.parent == other.parent:
+            raise UserError(f"{one.parent} holds both {one.name} and {other.name}; keep one file for each name")
+        raise UserError(f"{one} and {other} have the same name; keep one of them, or rename it")
     return files[0]
 
 
-def _nothing_found(root: Path, task: str, layouts: Sequence[Layout]) -> str:
+def _nothing_found(root: Path, task: str, layouts: Sequence[Layout], remedy: str) -> str:
     looked = _few([" + ".join(layout) for layout in layouts], 6)
-    half = next((pattern for layout in layouts for pattern in layout if find_images(root, pattern)), None)
-    found = f" and found {half} alone" if half else ""
-    return f"{root} holds no {task} pairs; looked for {looked}{found}"
+    sides = [side for layout in layouts for side in (layout, layout[::-1])]
+    halves = [(own, other, found) for own, other in sides if (found := find_images(root, own))]
+    unread = [path.relative_to(root) for _, other, found in halves for path in _unread(root, other, found)]
+    half = f" and found {halves[0][0]} alone" if halves else ""
+    return f"{root} holds no {task} pairs; looked for {looked}{half}; {_not_read(unread) or remedy}"
 
 
 def _few(items: Sequence[str], count: int = 3) -> str:
-    shown = ", ".join(items[:count])
+    shown = ", ".join(item if len(item) <= _LONGEST else f"{item[:_LONGEST]}…" for item in items[:count])
     return shown if len(items) <= count else f"{shown} and {len(items) - count} more"

@@ -15,6 +15,7 @@ _BLOCKS = 20
 _SHORTEST_RUN = 3  # names; in shorter ones hardly a frame is further from the next run than from its own
 _SLICE = re.compile("[1-9][0-9]{3,5}")  # a patient's number and a slice's of three digits; frames are padded with zeros
 _FRAME = re.compile("(.*?)([0-9]+)[A-Za-z]?", re.DOTALL)  # a video's or a series' name and a number, as in 00004N
+_HELD_OUT = ("test.txt", "valid.txt", "validation.txt", "eval.txt")  # lists that data sets have in place of val.txt
 
 
 class Split(NamedTuple):
@@ -148,6 +149,9 @@ def _listed(folder: Path, known: set[str]) -> tuple[list[str], list[str]] | None
     if not present:
         return None
     if len(present) == 1:
+        others = [name for name in _HELD_OUT if (folder / name).exists()]
+        if present == [files[0]] and others:
+            raise UserError(f"{folder} holds train.txt and {others[0]}, but no val.txt; copy {others[0]} to val.txt")
         raise UserError(f"{folder} holds {present[0].name} alone; add the other of train.txt and val.txt or remove it")
     training, validation = (read_names(file, known) for file in files)
     both = sorted(set(training) & set(validation))

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data import Pair, read_pixels
+from ..runtime.errors import printable
 from .comparison_rows import REGION_COLOURS, Row, labels, read_rows
 from .evaluation import Evaluation
-from .evaluation_table import headings, legend, mean_texts
+from .evaluation_table import definition, headings, legend, mean_texts, meanings, rank_texts
 from .methods import Methods
 from .zoom_regions import Region
 
@@ -48,7 +49,7 @@ def comparison_page(
         "labels": labels(pairs, methods),
         "colours": REGION_COLOURS,
         "pairs": [_pair(row) for row in read_rows(pairs, methods, zoom)],
-        "scores": evaluation and _scores(evaluation, [pair.name for pair in pairs]),
+        "scores": evaluation and _scores(evaluation, [printable(pair.name) for pair in pairs]),
     }
     note = f"Images are JPEG of quality {_QUALITY}, at most {_LONGEST} pixels long; the files hold every bit."
     parts = {
@@ -86,7 +87,7 @@ def _address(image: Image.Image, kind: str, **options: int) -> str:
 def _figure(path: Path) -> str:
     """Make the element of a picture. It is a PNG, because JPEG blurs curves."""
     address = _address(Image.fromarray(read_pixels(path)), "png")
-    return f'<figure class="card"><img src="{address}" alt="{html.escape(path.stem)}"></figure>'
+    return f'<figure class="card"><img src="{address}" alt="{html.escape(printable(path.stem))}"></figure>'
 
 
 def _scores(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:
@@ -94,9 +95,10 @@ def _scores(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:
     positions = {name: index for index, name in enumerate(evaluation.images)}
     return {
         "metrics": headings(evaluation),
+        "definitions": [definition(metric) for metric in evaluation.metrics],
         "methods": [{"name": name, "trivial": name in evaluation.trivial} for name in evaluation.methods],
         "count": len(evaluation.images),
-        "legend": legend(evaluation),
+        "legend": f"{meanings(evaluation)}; {legend(evaluation)}",
         "mean": _table(evaluation),
         "pairs": [_table(evaluation.of_image(positions[name])) if name in positions else None for name in names],
     }
@@ -106,5 +108,5 @@ def _table(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "texts": mean_texts(evaluation),
         "places": evaluation.places.tolist(),
-        "ranks": [f"{rank:.2f}" for rank in evaluation.mean_rank],
+        "ranks": rank_texts(evaluation),
     }

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Pair, luma
-from ..runtime.errors import UserError
+from ..runtime.errors import UserError, printable
 from .methods import Methods, read_images
 from .zoom_regions import Region, choose_regions
 
@@ -19,7 +19,7 @@ class Row:
     """One pair of a comparison.
 
     Args:
-        name: Name of the pair, to print above its images.
+        name: Name of the pair as text, to print above its images.
         images: First source, second source and the image of each method, (H, W) or (H, W, 3).
         regions: Regions to enlarge, the same in every image.
     """
@@ -64,7 +64,7 @@ def labels(pairs: Sequence[Pair], methods: Methods) -> list[str]:
     sources = [pairs[0].first.resolve().parent.name, pairs[0].second.resolve().parent.name]
     if len({*sources, *methods}) < 2 + len(methods) or not all(sources):
         sources = ["first source", "second source"]
-    return [*sources, *methods]
+    return [printable(name) for name in (*sources, *methods)]
 
 
 def read_rows(pairs: Sequence[Pair], methods: Methods, zoom: Sequence[Region] = ()) -> Iterator[Row]:
@@ -89,4 +89,4 @@ def read_rows(pairs: Sequence[Pair], methods: Methods, zoom: Sequence[Region] = 
                     "choose one inside"
                 )
         grey = [luma(image).astype(np.uint8, copy=False) for image in images]
-        yield Row(pair.name, tuple(images), tuple(zoom or choose_regions(grey[:2], grey[2:])))
+        yield Row(printable(pair.name), tuple(images), tuple(zoom or choose_regions(grey[:2], grey[2:])))

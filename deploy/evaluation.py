@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..data import Pair, luma
 from ..objectives.metrics import FIELD_METRICS, METRICS, fusion_metrics
-from ..runtime.errors import UserError
+from ..runtime.errors import UserError, printable
 from ..runtime.progress import Progress
 from .methods import Methods, read_images
 
@@ -38,7 +38,8 @@ class Evaluation:
 
     Args:
         metrics: Names in `METRICS`, in the order of the third axis.
-        values: The values, (methods, images, metrics), float64.
+        values: The values, (methods, images, metrics), float64; NaN where a metric is undefined, which is left out of
+            means and ranks.
         trivial: Methods for comparison, which are ranked but never marked as best.
 
     Example:
@@ -59,20 +60,23 @@ class Evaluation:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """The mean over the images, (methods, metrics)."""
-        return self.values.mean(axis=1)
+        """The mean over the images, (methods, metrics); NaN where the metric is undefined for every image."""
+        return _mean_of_known(self.values, 1)
 
     @property
     def ranks(self) -> NDArray[np.float64]:
-        """The rank of the mean of each method, (methods, metrics), 1 for the best; equals share their average rank."""
-        better = self._is_better()
+        """The rank of the mean of each method, (methods, metrics), 1 for the best; equals share their average rank.
+
+        A method without a mean has none (NaN).
+        """
+        better, known = self._is_better(), ~np.isnan(self.mean)
         above, below = better.sum(axis=0), better.sum(axis=1)
-        return (1 + above + len(self.methods) - below) / 2
+        return np.where(known, (1 + above + known.sum(axis=0) - below) / 2, np.nan)
 
     @property
     def mean_rank(self) -> NDArray[np.float64]:
-        """The mean of the ranks over the metrics, (methods,)."""
-        return self.ranks.mean(axis=1)
+        """The mean of the ranks over the metrics, (methods,); NaN for a method without any."""
+        return _mean_of_known(self.ranks, 1)
 
     @property
     def places(self) -> NDArray[np.int64]:
@@ -80,23 +84,29 @@ class Evaluation:
 
         Equals share the better place. A single method has no place.
         """
-        competing = np.array([method not in self.trivial for method in self.methods])
-        above = (self._is_better() & competing[:, None, None]).sum(axis=0)
-        placed = competing[:, None] & (above < 2) & (competing.sum() > 1)
+        competing = np.array([[method not in self.trivial] for method in self.methods]) & ~np.isnan(self.mean)
+        above = (self._is_better() & competing[:, None]).sum(axis=0)
+        placed = competing & (above < 2) & (competing.sum(axis=0) > 1)
         return np.where(placed, above + 1, 0)
 
     def interval(self, resamples: int = 2000, seed: int = 0) -> NDArray[np.float64]:
         """Compute the 95 % percentile bootstrap interval of the mean over images (Efron 1979).
 
         Args:
-            resamples: Number of times that the images are drawn with replacement.
+            resamples: Number of times that the images are drawn with replacement. Where all images that are drawn are
+                undefined, the draw is left out.
         """
         methods, images, metrics = self.values.shape
         # A mean depends on how often each image is drawn: (resamples, images).
         counts = np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=resamples)
-        means = counts @ self.values.transpose(1, 0, 2).reshape(images, -1) / images
-        tail = (1 - _CONFIDENCE) / 2
-        return np.quantile(means, (tail, 1 - tail), axis=0).reshape(2, methods, metrics)
+        values = self.values.transpose(1, 0, 2).reshape(images, -1)
+        known = ~np.isnan(values)
+        tail, some = (1 - _CONFIDENCE) / 2, known.any(axis=0)
+        bounds = np.full((2, metrics * methods), np.nan)
+        with np.errstate(invalid="ignore"):  # a mean of nothing, and distances of infinities
+            means = counts @ np.where(known, values, 0) / (counts @ known)
+            bounds[:, some] = np.nanquantile(means[:, some], (tail, 1 - tail), axis=0)
+        return bounds.reshape(2, methods, metrics)
 
     def of_image(self, index: int) -> "Evaluation":
         """Return the evaluation of a single image."""
@@ -106,11 +116,18 @@ class Evaluation:
     def _is_better(self) -> NDArray[np.bool_]:
         """Tell whether the mean of one method is better than the mean of another, (methods, methods, metrics)."""
         sign = np.array([1.0 if METRICS[metric].higher_is_better else -1.0 for metric in self.metrics])
-        # A metric that is undefined for an image (NaN) is the worst result.
-        goodness = np.where(np.isnan(self.mean), -np.inf, self.mean * sign)
+        goodness = self.mean * sign
         margin = _TIE * np.where(np.isfinite(self.mean), np.abs(self.mean), 0).max(axis=0)
-        with np.errstate(invalid="ignore"):  # neither of two infinities is better
+        with np.errstate(invalid="ignore"):  # neither of two infinities is better, and no NaN is
             return goodness[:, None] - goodness[None] > margin
+
+
+def _mean_of_known(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Average the values that are not NaN; NaN where all are."""
+    known = ~np.isnan(values)
+    with np.errstate(invalid="ignore"):
+        mean: NDArray[np.float64] = np.where(known, values, 0).sum(axis) / known.sum(axis)
+    return mean
 
 
 def evaluate(
@@ -123,9 +140,12 @@ def evaluate(
 ) -> Evaluation:
     """Score the fused images of several methods, on luma with 8 bits.
 
+    Names are written as text, with escapes for what is none.
+
     Args:
         metrics: Names in `METRICS`, in any case; default: those that papers print.
         trivial: Whether to score the methods of `TRIVIAL` too.
+        progress: Shows how far the work is, and a warning for each method whose images look wrong.
 
     Raises:
         UserError: If a metric is unknown, a method has the name of a trivial one, a file cannot be read, or the
@@ -151,8 +171,13 @@ def evaluate(
     added = TRIVIAL if trivial else {}
     names = (*methods, *added)
     values = np.empty((len(names), len(pairs), len(metrics)))
+    trusted = dict(methods)
     for index, images in enumerate(read_images(pairs, methods)):
         first, second, *fused = (luma(image).astype(np.uint8, copy=False) for image in images)
+        for name, image in zip(methods, fused, strict=True):
+            if progress is not None and name in trusted and image.max() == 1:
+                file = trusted.pop(name)[index]
+                progress.print(f"warning: {file} uses 1/255 of the range; if it was saved as 0 to 1, multiply by 255")
         fused += [fuse(first, second) for fuse in added.values()]
         batch = torch.from_numpy(np.stack(fused))[:, None]  # (methods, 1, H, W)
         one, other = (torch.from_numpy(source)[None, None] for source in (first, second))  # (1, 1, H, W)
@@ -163,4 +188,5 @@ def evaluate(
         values[:, index] = np.stack([scores[metric].numpy() for metric in metrics], axis=1)
         if progress is not None:
             progress.advance()
-    return Evaluation(names, tuple(pair.name for pair in pairs), tuple(metrics), values, frozenset(added))
+    shown, names_of_pairs = (tuple(map(printable, texts)) for texts in (names, (pair.name for pair in pairs)))
+    return Evaluation(shown, names_of_pairs, metrics, values, frozenset(added))

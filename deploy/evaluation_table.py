@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+_UNDEFINED = "\N{EN DASH}"
 _STYLES = ("", "bold", "underline")  # by place
 _MARKDOWN = ("{}", "**{}**", "<ins>{}</ins>")
 _LATEX = ("{}", r"\textbf{{{}}}", r"\underline{{{}}}")
@@ -35,6 +36,7 @@ def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -
         method   EN↑ rank
         ours   6.500 1.00
         theirs 5.500 2.00
+        EN: of the fused image alone
         mean over 2 pairs; bold best, underlined second best; rank: mean rank over the 1 metrics, 1 is best
     """
     console = console or output_console()
@@ -49,7 +51,8 @@ def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -
     for columns in blocks:
         numbers = [*(headings(evaluation)[column] for column in columns), "rank"]
         print_table(["method"], numbers, _terminal_rows(evaluation, columns), console)
-    console.print(f"mean over {_pairs(evaluation)}; {legend(evaluation)}", style="dim", highlight=False, soft_wrap=True)
+    for line in (meanings(evaluation), f"mean over {_pairs(evaluation)}; {legend(evaluation)}"):
+        console.print(line, style="dim", highlight=False, soft_wrap=True)
 
 
 def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
@@ -82,9 +85,9 @@ def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 
 def metrics_csv(evaluation: Evaluation) -> str:
-    """Write a row for each method and image with every metric."""
+    """Write a row for each method and image with every metric; a cell is empty where the metric is undefined."""
     rows = (
-        [method, image, *values]
+        [method, image, *map(_cell, values)]
         for method, images in zip(evaluation.methods, evaluation.values, strict=True)
         for image, values in zip(evaluation.images, images, strict=True)
     )
@@ -92,39 +95,48 @@ def metrics_csv(evaluation: Evaluation) -> str:
 
 
 def summary_csv(evaluation: Evaluation) -> str:
-    """Write a row for each method: pairs, mean rank, and mean, interval and rank of every metric."""
+    """Write a row for each method: pairs, mean rank, and mean, interval and rank of every metric.
+
+    A cell is empty where the number is undefined.
+    """
     heading = ["method", "trivial", "pairs", "mean_rank"]
     for metric in evaluation.metrics:
         heading += [metric, f"{metric}_low", f"{metric}_high", f"{metric}_rank"]
     # Mean, low, high and rank beside each other: (methods, metrics, 4).
     columns = np.stack([evaluation.mean, *evaluation.interval(), evaluation.ranks], axis=-1)
     rows = (
-        [method, int(method in evaluation.trivial), len(evaluation.images), mean_rank, *values.ravel()]
+        [method, int(method in evaluation.trivial), len(evaluation.images), *map(_cell, [mean_rank, *values.ravel()])]
         for method, mean_rank, values in zip(evaluation.methods, evaluation.mean_rank, columns, strict=True)
     )
     return csv_text(heading, rows)
 
 
 def markdown(evaluation: Evaluation) -> str:
-    """Write tables of the means, their intervals and ranks; the best means are bold, the second best underlined."""
+    """Write tables of the means, their intervals and ranks, and what the metrics are.
+
+    The best means are bold, the second best underlined.
+    """
     digits = decimals(evaluation)
     low, high = evaluation.interval()
     intervals = [
         [f"{_number(a, n)} … {_number(b, n)}" for a, b, n in zip(lows, highs, digits, strict=True)]
         for lows, highs in zip(low, high, strict=True)
     ]
-    ranks = [[f"{rank:g}" for rank in row] for row in evaluation.ranks]
-    mean_ranks = [f"{rank:.2f}" for rank in evaluation.mean_rank]
+    ranks = [[_UNDEFINED if math.isnan(rank) else f"{rank:g}" for rank in row] for row in evaluation.ranks]
+    mean_ranks = rank_texts(evaluation)
     names = [f"*{_escape(name)}*" if name in evaluation.trivial else _escape(name) for name in evaluation.methods]
     metrics = headings(evaluation)
     return "\n".join(
         [
             f"Mean over {_pairs(evaluation)}\n",
             *_markdown_table(["method", *metrics, "rank"], names, _marked(evaluation, _MARKDOWN), mean_ranks),
-            f"\n{legend(evaluation)}\n\n95 % interval of the mean (bootstrap over the images)\n",
+            f"\n{meanings(evaluation)}\n\n{legend(evaluation)}\n",
+            "95 % interval of the mean (bootstrap over the images)\n",
             *_markdown_table(["method", *metrics], names, intervals),
             "\nRank of the mean\n",
             *_markdown_table(["method", *metrics, "mean"], names, ranks, mean_ranks),
+            "\nThe metrics\n",
+            *(f"- {metric}, {definition(metric)}" for metric in evaluation.metrics),
             "",
         ]
     )
@@ -134,9 +146,10 @@ def latex(evaluation: Evaluation) -> str:
     """Write the means as a table for the LaTeX package booktabs, the best in bold, the second best underlined."""
     arrows = {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
     metrics = [heading[:-1].translate(_LATEX_ESCAPES) + arrows[heading[-1]] for heading in headings(evaluation)]
+    names = [name.translate(_LATEX_ESCAPES) for name in evaluation.methods]
     rows = [
-        " & ".join([name.translate(_LATEX_ESCAPES), *cells, f"{rank:.2f}"]) + r" \\"
-        for name, cells, rank in zip(evaluation.methods, _marked(evaluation, _LATEX), evaluation.mean_rank, strict=True)
+        " & ".join([name, *cells, rank]) + r" \\"
+        for name, cells, rank in zip(names, _marked(evaluation, _LATEX), rank_texts(evaluation), strict=True)
     ]
     first_trivial = sum(name not in evaluation.trivial for name in evaluation.methods)
     if 0 < first_trivial < len(rows):
@@ -144,6 +157,7 @@ def latex(evaluation: Evaluation) -> str:
     return "\n".join(
         [
             f"% Mean over {_pairs(evaluation)}; needs \\usepackage{{booktabs}}.",
+            f"% {meanings(evaluation)}",
             rf"\begin{{tabular}}{{l{'r' * (len(metrics) + 1)}}}",
             r"\toprule",
             " & ".join(["Method", *metrics, "Rank"]) + r" \\",
@@ -173,22 +187,41 @@ def mean_texts(evaluation: Evaluation) -> list[list[str]]:
     return [[_number(value, n) for value, n in zip(row, digits, strict=True)] for row in evaluation.mean]
 
 
+def rank_texts(evaluation: Evaluation) -> list[str]:
+    """Format the mean ranks."""
+    return [_number(rank, 2) for rank in evaluation.mean_rank]
+
+
+def definition(metric: str) -> str:
+    """Say in one line what a metric is."""
+    return f"{METRICS[metric].full_name}: {METRICS[metric].definition}"
+
+
+def meanings(evaluation: Evaluation) -> str:
+    """Say in one line how the numbers of a table take in the two sources."""
+    groups: dict[str, list[str]] = {}
+    for metric in evaluation.metrics:
+        groups.setdefault(METRICS[metric].sources, []).append(metric)
+    return "; ".join(f"{', '.join(names)}: {sources}" for sources, names in groups.items())
+
+
 def legend(evaluation: Evaluation) -> str:
     """Explain the marks and ranks of a table in one line."""
     marks = "bold best, underlined second best; " if evaluation.places.any() else ""
     names = [name for name in evaluation.methods if name in evaluation.trivial]
     trivial = f"; trivial: {', '.join(names)}, ranked but not marked" if names else ""
-    return f"{marks}rank: mean rank over the {len(evaluation.metrics)} metrics, 1 is best{trivial}"
+    left_out = f"; {_UNDEFINED} undefined, left out of means and ranks" if np.isnan(evaluation.values).any() else ""
+    return f"{marks}rank: mean rank over the {len(evaluation.metrics)} metrics, 1 is best{trivial}{left_out}"
 
 
 def _terminal_rows(evaluation: Evaluation, columns: Sequence[int]) -> Iterator[list["Text"]]:
     from rich.text import Text
 
-    texts, places = mean_texts(evaluation), evaluation.places
+    texts, places, ranks = mean_texts(evaluation), evaluation.places, rank_texts(evaluation)
     for index, name in enumerate(evaluation.methods):
         usual = "dim" if name in evaluation.trivial else ""
         cells = [Text(texts[index][column], style=_STYLES[places[index, column]] or usual) for column in columns]
-        yield [Text(name, style=usual), *cells, Text(f"{evaluation.mean_rank[index]:.2f}", style=usual)]
+        yield [Text(name, style=usual), *cells, Text(ranks[index], style=usual)]
 
 
 def _marked(evaluation: Evaluation, forms: Sequence[str]) -> list[list[str]]:
@@ -211,7 +244,11 @@ def _escape(name: str) -> str:
 
 
 def _number(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if math.isfinite(value) else "nan"
+    return _UNDEFINED if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _cell(value: float) -> float | str:
+    return "" if math.isnan(value) else value
 
 
 def _pairs(evaluation: Evaluation) -> str:

@@ -1,5 +1,6 @@
 """Validation of a fusion network: the loss and the basket of metrics, on whole images of 8 bits."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ class Validation(NamedTuple):
     """The result of a validation.
 
     Attributes:
-        scores: Mean loss and metrics under "mean", and of several data sets also those of each, by its name.
+        scores: Mean loss and metrics under "mean", and of several data sets also those of each, by its name. A mean is
+            over the pairs for which a metric is defined, and NaN if there are none.
         examples: First source, second source and fused image of some pairs side by side, (H, 3 W) uint8, by name.
     """
 
@@ -56,7 +58,18 @@ def validate(
                 rows.append(torch.stack([loss(fused, first, second), *(metrics[key][0] for key in BASKET)]).double())
                 if index < wanted:
                     pictures[name] = torch.cat([first_shown, second_shown, shown], 3)[0, 0].cpu().numpy()
-        means = torch.stack(rows).mean(0).tolist()
-        scores[pair_set.name] = dict(zip(("loss", *BASKET), means, strict=True))
-    mean = {name: sum(row[name] for row in scores.values()) / len(scores) for name in ("loss", *BASKET)}
+        scores[pair_set.name] = dict(zip(("loss", *BASKET), _mean(torch.stack(rows)).tolist(), strict=True))
+    mean = {}
+    for name in ("loss", *BASKET):
+        values = [row[name] for row in scores.values()]
+        known = [value for value in values if name == "loss" or not math.isnan(value)] or values
+        mean[name] = sum(known) / len(known)
     return Validation({"mean": mean, **(scores if len(scores) > 1 else {})}, pictures)
+
+
+def _mean(rows: Tensor) -> Tensor:
+    """Average loss and metrics over rows, (R, 1 + metrics); metrics that are undefined (NaN) are left out."""
+    mean = rows.mean(0)
+    partly = mean.isnan()
+    partly[0] = False  # a loss that is not a number is a fault
+    return torch.where(partly, rows.nanmean(0), mean)

@@ -26,7 +26,7 @@ def edge_preservation(pictures: Pictures) -> Tensor:
     around at ±90 degrees.
 
     Returns:
-        (N,), 0 to 0.9874; 0 if the sources have no edges.
+        (N,), 0 to 0.9874; NaN if both sources are flat.
 
     References:
         Xydeas and Petrović, "Objective image fusion performance measure" (Electronics Letters 2000).
@@ -43,7 +43,8 @@ def edge_preservation(pictures: Pictures) -> Tensor:
         kept = kept + band_sum(_preserved(fused_strength, strength, fused_angle, angle).mul_(strength))  # (2, N)
         total = total + band_sum(strength)  # (2, K)
     kept, total = kept.sum(0), total.sum(0)
-    return (kept / total).where(total > 0.5, 0.0)  # the weakest edge has a strength of 1
+    # A flat source has no edges but those towards the border of zeros.
+    return (kept / total).masked_fill(pictures.flat_sources.all(0), math.nan)
 
 
 def sobel(padded: Tensor) -> tuple[Tensor, Tensor]:

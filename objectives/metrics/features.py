@@ -1,5 +1,7 @@
 """FMI, the mutual information of features of the fused picture and its sources."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ def feature_mutual_information(pictures: Pictures) -> Tensor:
         pictures: Fused pictures and their sources, at least 3 pixels high and wide.
 
     Returns:
-        (N,), 0 to 1.
+        (N,), 0 to 1; NaN if the fused picture and a source are flat.
 
     References:
         Haghighat, Aghagolzadeh and Seyedarabi, "A non-reference image fusion metric based on mutual information of
@@ -41,6 +43,7 @@ def feature_mutual_information(pictures: Pictures) -> Tensor:
         windows = _windows(feature)  # (9, 2K + N, h, w)
         sources, fused = windows[:, : 2 * count].unflatten(1, (2, count)), windows[:, 2 * count :].unsqueeze(1)
         total = total + _shared(fused, sources).sum((-2, -1), dtype=torch.float64)  # (2, N)
+    total = total.masked_fill(pictures.flat_fused & pictures.flat_sources, math.nan)
     return total.mean(0) / (height * width)
 
 

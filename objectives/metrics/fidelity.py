@@ -26,7 +26,7 @@ def visual_information_fidelity(pictures: Pictures) -> Tensor:
         pictures: Fused pictures and their sources, at least 41 pixels high and wide.
 
     Returns:
-        (N,), at least 0; a flat source counts 1.
+        (N,), at least 0; NaN if a source is flat.
 
     References:
         Sheikh and Bovik, "Image information and visual quality" (IEEE TIP 2006).
@@ -47,7 +47,7 @@ def visual_information_fidelity(pictures: Pictures) -> Tensor:
             unexplained = torch.sub(fused_variance.add_(_NOISE), covariance.mul_(gain), out=covariance)
             explained = gain.square_().mul_(source_variance).div_(unexplained)
             kept = kept + _information(explained.float())  # (2, N)
-    return (kept / total).where(total > 0, 1.0).sum(0)
+    return (kept / total).sum(0)  # 0 / 0 for a flat source
 
 
 def _information(ratio: Tensor) -> Tensor:

@@ -32,18 +32,16 @@ def mutual_information(pictures: Pictures) -> Tensor:
 def normalised_mutual_information(pictures: Pictures) -> Tensor:
     """Compute NMI = 2 I(F, A) / (H(F) + H(A)) + 2 I(F, B) / (H(F) + H(B)).
 
-    A term of two flat pictures counts 0.
-
     Returns:
-        (N,), 0 to 2.
+        (N,), 0 to 2; NaN if the fused picture and a source are flat.
 
     References:
         Hossny, Nahavandi and Creighton, "Comments on 'Information measure for performance of image fusion'"
         (Electronics Letters 2008).
     """
     shared, single = _mutual_information(pictures)
-    # If both pictures are flat, the numerator is 0 as well; any other entropy is far above this bound.
-    return (2 * shared / single.clamp(min=1e-12)).sum(0)
+    terms = 2 * shared / single
+    return terms.masked_fill(pictures.flat_fused & pictures.flat_sources, math.nan).sum(0)
 
 
 def _mutual_information(pictures: Pictures) -> tuple[Tensor, Tensor]:

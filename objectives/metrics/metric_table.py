@@ -34,43 +34,145 @@ class Metric(NamedTuple):
     """A metric of image fusion.
 
     Attributes:
-        function: Function from fused pictures and their sources to scores, (N,) float64.
+        function: Function from fused pictures and their sources to scores, (N,) float64; NaN where it is undefined.
         higher_is_better: Whether a larger score is a better one.
         full_name: Name for people, such as "standard deviation".
+        definition: What the number is, in one line.
+        sources: How the number of the fused picture takes in both sources, such as "sums over both sources".
         smallest_side: Smallest height and width of a picture in pixels.
 
     Example:
-        >>> METRICS["Qcv"].higher_is_better, METRICS["VIF"].smallest_side
-        (False, 41)
+        >>> METRICS["Qcv"].higher_is_better, METRICS["VIF"].smallest_side, METRICS["VIF"].sources
+        (False, 41, 'sums over both sources')
     """
 
     function: Callable[[Pictures], Tensor]
     higher_is_better: bool
     full_name: str
+    definition: str
+    sources: str
     smallest_side: int = 1
 
 
+_ALONE, _SUM, _MEAN, _WEIGHTED = (
+    "of the fused image alone",
+    "sums over both sources",
+    "means over both sources",
+    "weighted means over both sources",
+)
+
 METRICS: dict[str, Metric] = {
-    "EN": Metric(entropy, True, "entropy"),
-    "SD": Metric(standard_deviation, True, "standard deviation"),
-    "SF": Metric(spatial_frequency, True, "spatial frequency", 2),
-    "AG": Metric(average_gradient, True, "average gradient", 2),
-    "MI": Metric(mutual_information, True, "mutual information"),
-    "SCD": Metric(sum_of_correlations_of_differences, True, "sum of the correlations of differences"),
-    "VIF": Metric(visual_information_fidelity, True, "visual information fidelity", fidelity.SMALLEST_SIDE),
-    "Qabf": Metric(edge_preservation, True, "edge preservation"),
-    "SSIM": Metric(structural_similarity, True, "structural similarity", similarity.SMALLEST_SIDE),
-    "CC": Metric(correlation, True, "correlation coefficient"),
-    "PSNR": Metric(peak_signal_to_noise_ratio, True, "peak signal-to-noise ratio"),
-    "NMI": Metric(normalised_mutual_information, True, "normalised mutual information"),
+    "EN": Metric(
+        entropy,
+        True,
+        "entropy",
+        "the information in the grey levels of the fused image, in bits, up to 8",
+        _ALONE,
+    ),
+    "SD": Metric(
+        standard_deviation,
+        True,
+        "standard deviation",
+        "the contrast of the fused image, in grey levels",
+        _ALONE,
+    ),
+    "SF": Metric(
+        spatial_frequency,
+        True,
+        "spatial frequency",
+        "the root mean square of the differences of neighbouring pixels, in grey levels",
+        _ALONE,
+        2,
+    ),
+    "AG": Metric(
+        average_gradient,
+        True,
+        "average gradient",
+        "the mean strength of the gradient, in grey levels per pixel",
+        _ALONE,
+        2,
+    ),
+    "MI": Metric(
+        mutual_information,
+        True,
+        "mutual information",
+        "what the grey levels of the fused image tell of those of a source, in bits, summed over both",
+        _SUM,
+    ),
+    "SCD": Metric(
+        sum_of_correlations_of_differences,
+        True,
+        "sum of the correlations of differences",
+        "the correlation of a source with the fused image minus the other source, summed over both, up to 2",
+        _SUM,
+    ),
+    "VIF": Metric(
+        visual_information_fidelity,
+        True,
+        "visual information fidelity",
+        "the share of the visible information of a source that the fused image keeps, summed over both",
+        _SUM,
+        fidelity.SMALLEST_SIDE,
+    ),
+    "Qabf": Metric(
+        edge_preservation,
+        True,
+        "edge preservation",
+        "the share of the edges of both sources that the fused image keeps, weighted by their strength, up to 0.99",
+        _WEIGHTED,
+    ),
+    "SSIM": Metric(
+        structural_similarity,
+        True,
+        "structural similarity",
+        "the likeness to a source in brightness, contrast and structure, the mean over both, up to 1",
+        _MEAN,
+        similarity.SMALLEST_SIDE,
+    ),
+    "CC": Metric(
+        correlation,
+        True,
+        "correlation coefficient",
+        "Pearson's correlation with a source, the mean over both, up to 1",
+        _MEAN,
+    ),
+    "PSNR": Metric(
+        peak_signal_to_noise_ratio,
+        True,
+        "peak signal-to-noise ratio",
+        "10 log10(255² / the mean of the squared differences to both sources), in dB",
+        _MEAN,
+    ),
+    "NMI": Metric(
+        normalised_mutual_information,
+        True,
+        "normalised mutual information",
+        "the mutual information with a source divided by the mean of the two entropies, summed over both, up to 2",
+        _SUM,
+    ),
     "MS-SSIM": Metric(
         multiscale_structural_similarity,
         True,
         "multi-scale structural similarity",
+        "structural similarity at five scales multiplied, the mean over both sources, up to 1",
+        _MEAN,
         similarity.SMALLEST_SIDE_MULTISCALE,
     ),
-    "FMI": Metric(feature_mutual_information, True, "feature mutual information", features.SMALLEST_SIDE),
-    "Qcv": Metric(visible_difference, False, "visible difference (Chen-Varshney)"),
+    "FMI": Metric(
+        feature_mutual_information,
+        True,
+        "feature mutual information",
+        "the normalised mutual information of gradients in windows of 3x3 pixels, the mean over both sources, up to 1",
+        _MEAN,
+        features.SMALLEST_SIDE,
+    ),
+    "Qcv": Metric(
+        visible_difference,
+        False,
+        "visible difference (Chen-Varshney)",
+        "the squared difference to both sources that an eye sees, weighted by how salient a region is; 0 is best",
+        _WEIGHTED,
+    ),
 }
 FIELD_METRICS: tuple[str, ...] = tuple(METRICS)[:11]  # the metrics that papers of the field print
 BASKET: tuple[str, ...] = ("MI", "VIF", "Qabf", "SCD", "SSIM", "EN", "SD")  # the metrics that rank methods
@@ -92,17 +194,19 @@ def fusion_metrics(
         names: Names of the metrics, keys of `METRICS`.
 
     Returns:
-        The scores of each metric by its name, (N,) float64.
+        The scores of each metric by its name, (N,) float64; NaN where a metric is undefined (0 / 0), as the correlation
+        with a picture of one grey level.
 
     Raises:
         UserError: If a name is unknown or the pictures are too small for a metric.
         ValueError: If shapes, types or values are not as described.
 
     Example:
-        >>> first, second = torch.full((1, 1, 16, 16), 255.0).tril(), torch.zeros(1, 1, 16, 16)
+        >>> first = torch.full((1, 1, 16, 16), 255.0).tril()
+        >>> second = first.mT.contiguous()
         >>> scores = fusion_metrics(torch.cat([first, second]), first, second, ["SD", "CC"])  # two fusions of one pair
         >>> {name: values.round(decimals=1).tolist() for name, values in scores.items()}
-        {'SD': [127.3, 0.0], 'CC': [0.5, 0.0]}
+        {'SD': [127.3, 127.3], 'CC': [0.1, 0.1]}
     """
     for name in names:
         if name not in METRICS:

@@ -4,6 +4,8 @@ Sums of grey levels, of their squares and of their products are whole numbers, w
 picture therefore has a variance of exactly 0.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,28 +21,27 @@ def standard_deviation(pictures: Pictures) -> Tensor:
 def correlation(pictures: Pictures) -> Tensor:
     """Compute CC, the mean of the fused picture's Pearson correlations with both sources.
 
-    The correlation with a flat picture counts 0.
-
     Returns:
-        (N,), -1 to 1.
+        (N,), -1 to 1; NaN if the fused picture or a source is flat.
     """
     fused, fused_squares = _sums(pictures.fused_histogram)
     sources, source_squares = _sums(pictures.source_histogram)
     pixels = pictures.pixels
-    return _correlation(
+    correlations = _correlation(
         _covariance(pixels, _product_sums(pictures.joint_histogram), fused, sources),
         _covariance(pixels, fused_squares, fused, fused),
         _covariance(pixels, source_squares, sources, sources),
-    ).mean(0)
+    )
+    return correlations.masked_fill(pictures.flat_fused | pictures.flat_sources, math.nan).mean(0)
 
 
 def sum_of_correlations_of_differences(pictures: Pictures) -> Tensor:
     """Compute SCD = corr(F - B, A) + corr(F - A, B).
 
-    A correlation with a flat picture or difference counts 0.
+    The correlation with a flat difference counts 0, as that of a copied source has to.
 
     Returns:
-        (N,), -2 to 2.
+        (N,), -2 to 2; NaN if a source is flat.
 
     References:
         Aslantas and Bendes, "A new image quality metric for image fusion: the sum of the correlations of differences"
@@ -54,11 +55,12 @@ def sum_of_correlations_of_differences(pictures: Pictures) -> Tensor:
     squares = fused_squares - 2 * products.flip(0) + source_squares.flip(0)
     by_source = products - _product_sums(pictures.source_joint_histogram)
     pixels = pictures.pixels
-    return _correlation(
+    correlations = _correlation(
         _covariance(pixels, by_source, difference, sources),
         _covariance(pixels, squares, difference, difference),
         _covariance(pixels, source_squares, sources, sources),
-    ).sum(0)
+    )
+    return correlations.masked_fill(pictures.flat_sources, math.nan).sum(0)
 
 
 def peak_signal_to_noise_ratio(pictures: Pictures) -> Tensor:

@@ -1,5 +1,7 @@
 """Qcv, the visible difference between the fused picture and its sources."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,10 +22,10 @@ def visible_difference(pictures: Pictures) -> Tensor:
     As in the code that the field uses, every picture is first stretched to 0..255, unless it is flat. A difference is
     visible as far as it passes the contrast sensitivity function of Mannos and Sakrison; d is the mean of its square in
     a region of 16x16 pixels. Regions at the border are filled up with zeros. The saliency s of a region is the sum of
-    its Sobel gradients to the power of 5. If no region is salient, all have equal weight.
+    its Sobel gradients to the power of 5.
 
     Returns:
-        (N,) squared grey levels; 0 is best.
+        (N,) squared grey levels; 0 is best; NaN if both sources are flat.
 
     References:
         Chen and Varshney, "A human perception inspired quality metric for image fusion based on regional information"
@@ -33,11 +35,11 @@ def visible_difference(pictures: Pictures) -> Tensor:
     across, down = sobel(F.pad(sources.flatten(0, 1), (1, 1, 1, 1)).transpose(0, 1))  # (H, 2K, W)
     powers = across.square_().addcmul_(down, down).pow_(_SALIENCY_POWER / 2).transpose(0, 1)
     saliency = _region_sums(powers.view_as(sources))  # (2, K, h, w)
-    saliency = saliency.where(saliency.sum((0, 2, 3), keepdim=True) > 0, 1.0)
     height, width = sources.shape[-2:]
     spectrum = torch.fft.rfft2(sources - fused).mul_(_contrast_sensitivity(height, width, sources.device))
     visible = _region_sums(torch.fft.irfft2(spectrum, s=(height, width)).square_()) / _SIDE**2  # (2, N, h, w)
-    return (saliency * visible).sum((0, 2, 3)) / saliency.sum((0, 2, 3))
+    weighted = (saliency * visible).sum((0, 2, 3)) / saliency.sum((0, 2, 3))
+    return weighted.masked_fill(pictures.flat_sources.all(0), math.nan)
 
 
 def _stretched(images: Tensor) -> Tensor:

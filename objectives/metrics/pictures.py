@@ -39,6 +39,16 @@ class Pictures:
         return pictures.transpose(0, 1).to(torch.float64, memory_format=torch.contiguous_format).sub_(MIDDLE)
 
     @cached_property
+    def flat_fused(self) -> Tensor:
+        """Whether each fused picture has one grey level only, (1, N) bool."""
+        return _is_flat(self.fused)
+
+    @cached_property
+    def flat_sources(self) -> Tensor:
+        """Whether each source has one grey level only, (2, K) bool."""
+        return _is_flat(self.sources)
+
+    @cached_property
     def fused_histogram(self) -> Tensor:
         """Histograms of the fused pictures, (1, N, 256) float64 counts."""
         return _histogram(self.fused, LEVELS)
@@ -58,6 +68,11 @@ class Pictures:
         """Joint histograms of first and second sources, (1, K, 256, 256) float64 counts."""
         first, second = self.sources[:1], self.sources[1:]
         return _histogram(first.int() * LEVELS + second, LEVELS**2).unflatten(-1, (LEVELS, LEVELS))
+
+
+def _is_flat(images: Tensor) -> Tensor:
+    low, high = images.flatten(-2).aminmax(dim=-1)
+    return low == high
 
 
 def _histogram(symbols: Tensor, alphabet: int) -> Tensor:

@@ -1,7 +1,10 @@
 """`timfuse evaluate` and `timfuse compare`."""
 
+import os
 from pathlib import Path
 
+import numpy as np
+import pytest
 from PIL import Image
 
 from timfuse.objectives.metrics import FIELD_METRICS
@@ -26,7 +29,7 @@ def test_evaluating_methods(run):
     assert repeated.splitlines() == listed.splitlines()[:-4]
     assert run("evaluate", "--data", "scenes", "--fused", a, b)[1] == repeated
     code, output, _ = run("evaluate", *SOURCES, "--fused", f"net={a}", "--no-trivial", "--metrics", "MI, Qcv")
-    assert [line.split()[0] for line in output.splitlines()[:-1]] == ["method", "net"]
+    assert [line.split()[0] for line in output.splitlines()[:-2]] == ["method", "net"]
     assert output.split()[1:3] == ["MI↑", "Qcv↓"]
 
 
@@ -72,3 +75,90 @@ def test_comparing_methods(run, refused):
     assert "no pair is called x" in refused("compare", *SOURCES, "--fused", a, "-o", "o", "--names", "a,x")
     assert "exceeds a, which is 64x48" in refused("compare", *SOURCES, "--fused", a, "-o", "o", "--zoom", "60,0,8,6")
     assert "1,2,3 is no region" in refused("compare", *SOURCES, "--fused", a, "-o", "o", "--zoom", "1,2,3")
+
+
+def test_metrics_named_twice_are_one(run):
+    (a,) = write_methods("a")
+    code, output, _ = run("evaluate", *SOURCES, "--fused", a, "--metrics", "EN,en, EN", "--no-trivial")
+    assert code == 0
+    assert output.splitlines()[0].split() == ["method", "EN↑", "rank"]
+
+
+def test_files_whose_names_are_no_text(run):
+    """A name of bytes that are no UTF-8, as old archives have."""
+    name = os.fsdecode(b"\xff\xfe.png")
+    for folder in ("ir", "vis", "m"):
+        write_image(Path("scenes", folder, name), (64, 48), seed=len(folder))
+    code, output, _ = run("evaluate", *SOURCES, "--fused", "scenes/m", "-o", "scores", "--metrics", "EN")
+    assert (code, output.splitlines()[-4:][0]) == (0, "scores/metrics.csv")
+    assert Path("scores/metrics.csv").read_text(encoding="utf-8").splitlines()[1].startswith("m,\\udcff\\udcfe,")
+    code, output, _ = run("compare", *SOURCES, "--fused", "M&<b>'\"=scenes/m", "--limit", 60, "-o", "seen")
+    assert (code, output.split()) == (0, ["seen/sheet.png", "seen/page.html"])
+
+
+def write_dark(folder, value):
+    """Make the pictures of a method as dark as images that were saved as 0 to 1."""
+    for file in folder.iterdir():
+        pixels = np.asarray(Image.open(file))
+        Image.fromarray((pixels > 127).astype(pixels.dtype) * np.uint8(value)).save(file)
+
+
+def test_fused_images_saved_as_0_to_1_are_pointed_out(run):
+    a, b, c = write_methods("a", "b", "c")
+    write_dark(b, 1)
+    write_dark(c, 0)  # black images are fused images too
+    code, output, errors = run("evaluate", *SOURCES, "--fused", a, b, c, "--metrics", "EN,CC", "--no-trivial")
+    assert code == 0
+    warnings = [line for line in errors.splitlines() if line.startswith("warning: ")]
+    assert warnings == [f"warning: {b}/a.png uses 1/255 of the range; if it was saved as 0 to 1, multiply by 255"]
+    assert output.splitlines()[3].split() == ["c", "0.000", "\N{EN DASH}", "3.00"]
+
+
+# Of the fused images that people have: how many of the pairs they are for, and means of some metrics.
+FUSED = {
+    "fused_01": (8, {"EN": 0.609, "CC": 0.284}),
+    "fused_16": (3, {"EN": 7.194, "CC": 0.446}),
+    "fused_black": (8, {"EN": 0.0, "CC": float("nan"), "SD": 0.0, "VIF": 0.0}),
+    "fused_grey": (8, {"EN": 7.102, "CC": 0.4075, "SCD": 1.639}),
+    "fused_jpg": (8, {"EN": 7.109, "CC": 0.4073, "SCD": 1.638}),
+    "fused_suffix": (3, {"EN": 7.194, "CC": 0.4462, "SSIM": 0.6666}),
+}
+
+
+@pytest.mark.parametrize("case", FUSED)
+def test_fused_images_that_people_have(run, shared, case):
+    count, expected = FUSED[case]
+    files = shared / "cases" / "files"
+    sources = [f"{files}/base/{folder}/00[1-{count}].jpg" for folder in ("ir", "vis")]
+    words = ["--first", sources[0], "--second", sources[1], "--fused", files / case, "--no-trivial", "-o", "scores"]
+    code, _, errors = run("evaluate", *words)
+    assert code == 0
+    assert ("uses 1/255 of the range" in errors) == (case == "fused_01")
+    names, row = (line.split(",") for line in Path("scores/summary.csv").read_text().splitlines()[:2])
+    values = {name: float(text or "nan") for name, text in zip(names[4:], row[4:], strict=True)}
+    for name, value in expected.items():
+        assert values[name] == pytest.approx(value, abs=6e-4, nan_ok=True), name
+
+
+def test_fused_images_of_another_size(refused, shared):
+    files = shared / "cases" / "files"
+    sources = [f"{files}/base/{folder}/00[1-3].jpg" for folder in ("ir", "vis")]
+    line = refused("evaluate", "--first", sources[0], "--second", sources[1], "--fused", files / "fused_cropped")
+    assert line == (
+        f"the images of 001 have two sizes: {files}/base/ir/001.jpg is 200x160, {files}/fused_cropped/001.png is "
+        "192x160; bring them to one size"
+    )
+
+
+def test_constant_sources(run, shared):
+    folder = shared / "cases" / "files" / "constant_src"
+    words = ["--first", folder / "ir", "--second", folder / "vis", "--fused", folder / "f", "--no-trivial"]
+    code, output, _ = run("evaluate", *words)
+    assert code == 0
+    heading, row = (line.split() for line in output.splitlines()[:2])
+    assert [name[:-1] for name, text in zip(heading, row, strict=True) if text == "\N{EN DASH}"] == [
+        "SCD",
+        "VIF",
+        "Qabf",
+        "CC",
+    ]

@@ -91,6 +91,45 @@ SETS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("task", "folders"),
+    [
+        *(("infrared-visible", names) for names in ("II VI", "IR RGB", "T RGB", "TIR VIS", "inf visi", "lwir visible")),
+        *(("infrared-visible", names) for names in ("nir rgb", "thermal rgb", "Infrared Visible", "ir vi")),
+        *(("multi-exposure", names) for names in ("low high", "Underexposed Overexposed", "ue over")),
+        *(("multi-focus", names) for names in ("sourceA sourceB", "source1 source2", "A B")),
+        ("mri-pet", "MR PET"),
+    ],
+)
+@pytest.mark.parametrize("form", ["{}/x.png", "{}/train/x.png"])
+def test_usual_names_of_folders(tmp_path: Path, task: str, folders: str, form: str) -> None:
+    first, second = (tmp_path / form.format(name) for name in folders.split())
+    for file in (first, second):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    assert find_pairs(tmp_path, task) == [("x", first, second)]
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ("IR1.png VIS1.png", "1"),
+        ("ir_1.png vis_1.png", "1"),
+        ("1-ir.png 1-vis.png", "1"),
+        ("man IR.png man VIS.png", "man"),
+        ("s/thermal.png s/rgb.png", "s"),
+        ("s/IR.png s/visible.png", "s"),
+        ("s/ir.png s/RGB.png", "s"),
+    ],
+)
+def test_one_folder_for_all_and_one_for_each_scene(tmp_path: Path, files: str, name: str) -> None:
+    first, second = (tmp_path / f"{file}.png" for file in files.removesuffix(".png").split(".png "))
+    for file in (first, second):
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    assert find_pairs(tmp_path) == [(name, first, second)]
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_a_set_is_read_as_it_comes(tmp_path: Path, name: str) -> None:
     task, split, files, expected, others = SETS[name]

@@ -216,3 +216,78 @@ def test_blocks_of_real_sets(shared: Path, folder: str, task: str, count: int) -
     assert len(blocks) == count
     if task.startswith("mri"):
         assert all(len({name[:-3] for name in block}) == 1 for block in blocks)
+
+
+def test_a_list_of_test_pairs_is_not_taken_for_validation(tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.txt").write_text("00001\n")
+    line = f"{tmp_path} holds train.txt and test.txt, but no val.txt; copy test.txt to val.txt"
+    with pytest.raises(UserError, match=f"^{line}$"):
+        split_pairs(names_of(4), seed=0, folder=tmp_path)
+    (tmp_path / "train.txt").rename(tmp_path / "val.txt")
+    with pytest.raises(UserError, match=r"holds val\.txt alone"):
+        split_pairs(names_of(4), seed=0, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("/etc/passwd", "names /etc/passwd, of which there is no image"),
+        ("../../etc/passwd\n00001", r"names \.\./\.\./etc/passwd, of which there is no image"),
+        ("# some\n00001", "names # some, of which there is no image"),
+        ("\x1b[31m", r"names \\x1b\[31m, of which there is no image"),
+        ("0\x00", r"names 0\\x00, of which there is no image"),
+        ("", r"train\.txt names no pair; write one pair name per line or remove the file"),
+        ("x" * 10_000_000, "names x{255}…, of which there is no image"),
+    ],
+)
+def test_a_list_with_bad_lines(tmp_path: Path, line: str, words: str) -> None:
+    (tmp_path / "train.txt").write_text(line)
+    (tmp_path / "val.txt").write_text("00002")
+    with pytest.raises(UserError, match=words):
+        split_pairs(names_of(4), seed=0, folder=tmp_path)
+
+
+def test_lists_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("00002")
+    (tmp_path / "train.txt").write_bytes(b"\x9e")
+    with pytest.raises(UserError, match=r"train\.txt is no text in UTF-8; save it in UTF-8"):
+        split_pairs(names_of(4), seed=0, folder=tmp_path)
+    (tmp_path / "train.txt").unlink()
+    (tmp_path / "train.txt").symlink_to(tmp_path / "train.txt")
+    with pytest.raises(UserError, match=r"holds val\.txt alone"):
+        split_pairs(names_of(4), seed=0, folder=tmp_path)
+
+
+@pytest.mark.parametrize("case", ["bom", "listpaths", "twocol"])
+def test_lists_that_people_have(shared: Path, case: str) -> None:
+    folder = shared / "cases" / "files" / case
+    split = split_pairs([pair.name for pair in find_pairs(folder)], seed=0, folder=folder)
+    assert split == Split(training=(0, 1, 2, 3), architecture=(), validation=(4, 5))
+
+
+@pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("files/test_txt", "holds train.txt and test.txt, but no val.txt"),
+        ("faults/data-list-abs/d", "names /etc/passwd, of"),
+        ("faults/data-list-comment/d", "names # x, of"),
+        ("faults/data-list-ctrl/d", r"names \\x1b\[31m, of"),
+        ("faults/data-list-empty/d", "names no pair"),
+        ("faults/data-list-nonutf8/d", "is no text in UTF-8"),
+        ("faults/data-list-nul/d", r"names 0\\x00, of"),
+        ("faults/data-list-same/d", "1 is named by both"),
+        ("faults/data-list-trav/d", r"names \.\./\.\./etc/passwd, of"),
+    ],
+)
+def test_lists_that_do_harm(shared: Path, case: str, words: str) -> None:
+    folder = shared / "cases" / case
+    with pytest.raises(UserError, match=words):
+        split_pairs([pair.name for pair in find_pairs(folder)], seed=0, folder=folder)
+
+
+@pytest.mark.parametrize(("case", "training"), [("bom", (0, 1, 2)), ("slash", (0, 1))])
+def test_lists_that_were_refused_though_valid(shared: Path, case: str, training: tuple[int, ...]) -> None:
+    folder = shared / "cases" / "faults" / f"data-list-{case}" / "d"
+    split = split_pairs([pair.name for pair in find_pairs(folder)], seed=0, folder=folder)
+    assert split == Split(training, (), (3,))

@@ -14,7 +14,9 @@ from timfuse.data import read_pixels
 from timfuse.deploy.comparison import write_comparison
 from timfuse.deploy.comparison_page import comparison_page
 from timfuse.deploy.evaluation import evaluate
+from timfuse.deploy.evaluation_table import write_tables
 from timfuse.deploy.zoom_regions import Region
+from timfuse.objectives.metrics import METRICS
 from timfuse.runtime.errors import UserError
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
@@ -100,6 +102,10 @@ def test_the_page_shows_the_scores_of_all_and_of_each_pair(page, pairs, methods)
     scores = data_of(page)["scores"]
     evaluation = evaluate(pairs, methods, ("EN", "MI"))
     assert scores["metrics"] == ["EN↑", "MI↑"]
+    assert scores["definitions"] == [
+        f"{metric.full_name}: {metric.definition}" for metric in map(METRICS.get, ("EN", "MI"))
+    ]
+    assert scores["legend"].startswith("EN: of the fused image alone; MI: sums over both sources; bold best, ")
     assert [method["trivial"] for method in scores["methods"]] == [False, False, True, True, True, True]
     assert scores["mean"]["places"] == evaluation.places.tolist()
     assert float(scores["mean"]["texts"][0][1]) == pytest.approx(evaluation.mean[0, 1], abs=1e-3)
@@ -108,6 +114,33 @@ def test_the_page_shows_the_scores_of_all_and_of_each_pair(page, pairs, methods)
 
 def test_a_page_without_scores(pairs, methods):
     assert data_of(comparison_page(pairs, methods))["scores"] is None
+
+
+def test_what_is_undefined_is_a_dash_on_the_page(pairs, methods):
+    height, width = read_pixels(pairs[1].first).shape
+    Image.fromarray(np.zeros((height, width), np.uint8)).save(methods["dark"][1])
+    scores = data_of(comparison_page(pairs, methods, evaluation=evaluate(pairs, methods, ("CC",))))["scores"]
+    assert (scores["pairs"][1]["texts"][0], scores["pairs"][1]["ranks"][0]) == (["\N{EN DASH}"], "\N{EN DASH}")
+    assert float(scores["mean"]["texts"][0][0]) > 0
+    assert scores["legend"].endswith("; \N{EN DASH} undefined, left out of means and ranks")
+
+
+def test_names_that_are_no_text_are_escaped(pairs, methods, tmp_path):
+    """A name with a byte that is no UTF-8, and one with a control character, in every kind of output."""
+    renamed = [pair._replace(name=name) for pair, name in zip(pairs, ("\udcff", "x\ry", "z"), strict=True)]
+    scored = evaluate(renamed, {"m\udcfe": methods["dark"]}, ("EN",), trivial=False)
+    assert (scored.methods, scored.images) == (("m\\udcfe",), ("\\udcff", "x\\ry", "z"))
+    write_tables(scored, tmp_path / "scores")
+    assert (
+        (tmp_path / "scores" / "metrics.csv")
+        .read_text(encoding="utf-8")
+        .startswith("method,image,EN\nm\\udcfe,\\udcff,")
+    )
+    sheet, page = write_comparison(renamed, {"m\udcfe": methods["dark"]}, tmp_path / "seen")
+    data = data_of(page.read_text(encoding="utf-8"))
+    assert data["labels"][2] == data["scores"]["methods"][0]["name"] == "m\\udcfe"
+    assert [pair["name"] for pair in data["pairs"]] == ["\\udcff", "x\\ry", "z"]
+    assert Image.open(sheet).format == "PNG"
 
 
 def test_names_cannot_end_the_script(pairs, methods):

@@ -41,8 +41,25 @@ def test_lower_is_better_where_the_metric_says_so():
     assert scored.places.tolist() == [[2, 1], [1, 2]]
 
 
-def test_a_value_that_is_not_defined_is_the_worst():
-    assert evaluation([[float("nan")], [-4.0], [7.0]]).ranks[:, 0].tolist() == [3, 2, 1]
+def test_values_that_are_not_defined_are_left_out_of_means_and_ranks():
+    nan = np.nan
+    values = np.array([[[1.0, nan], [nan, nan]], [[4.0, 5.0], [2.0, 7.0]], [[nan, 9.0], [9.0, 9.0]]])
+    scored = Evaluation(("a", "b", "c"), ("x", "y"), ("MI", "CC"), values)
+    np.testing.assert_array_equal(scored.mean, [[1, nan], [3, 6], [9, 9]])
+    np.testing.assert_array_equal(scored.ranks, [[3, nan], [2, 2], [1, 1]])
+    assert scored.mean_rank.tolist() == [3, 2, 1]
+    assert scored.places.tolist() == [[0, 0], [2, 2], [1, 1]]
+    low, high = scored.interval()
+    np.testing.assert_array_equal(low, [[1, nan], [2, 5], [9, 9]])
+    np.testing.assert_array_equal(high, [[1, nan], [4, 7], [9, 9]])
+    nothing = scored.of_image(1).mean_rank
+    np.testing.assert_array_equal(nothing, [nan, 2, 1])
+
+
+def test_one_method_with_a_value_gets_no_place():
+    scored = evaluation([[np.nan], [3.0], [1.0]], trivial="c")
+    assert scored.places[:, 0].tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(scored.ranks[:, 0], [np.nan, 1, 2])
 
 
 def test_trivial_methods_are_ranked_but_get_no_place():

@@ -122,5 +122,33 @@ def test_a_narrow_terminal_gets_more_tables_but_every_number(scored):
 
 
 def test_numbers_that_are_not_defined_are_said_to_be():
-    evaluation = Evaluation(("a", "b"), ("x",), ("MI",), np.array([[[np.nan]], [[1.0]]]))
-    assert "| a | nan |" in markdown(evaluation).replace("<ins>", "").replace("</ins>", "")
+    values = np.array([[[np.nan, np.inf]], [[1.0, 2.0]]])
+    evaluation = Evaluation(("a", "b"), ("x",), ("CC", "PSNR"), values)
+    dash = "\N{EN DASH}"
+    lines = markdown(evaluation).splitlines()
+    assert lines[4:6] == [f"| a | {dash} | **inf** | 1.00 |", "| b | 1.000 | <ins>2.000</ins> | 1.50 |"]
+    assert f"| a | {dash} … {dash} | {dash} … {dash} |" in lines
+    assert f"| a | {dash} | 1 | 1.00 |" in lines
+    assert rf"a & {dash} & \textbf{{inf}} & 1.00 \\" in latex(evaluation)
+    assert plain(printed(evaluation, 60)).splitlines()[1].split() == ["a", dash, "inf", "1.00"]
+    for text in (markdown(evaluation), printed(evaluation, 60)):
+        assert f"; {dash} undefined, left out of means and ranks" in text
+    assert metrics_csv(evaluation) == "method,image,CC,PSNR\na,x,,inf\nb,x,1.0,2.0\n"
+    assert summary_csv(evaluation).splitlines()[1] == "a,0,1,1.0,,,,,inf,,,1.0"
+    one = Evaluation(("a",), ("x",), ("CC",), np.array([[[np.nan]]]))
+    assert summary_csv(one).splitlines()[1] == "a,0,1,,,,,"
+
+
+def test_every_table_says_what_its_numbers_are(scored):
+    line = f"MI: sums over both sources; {LOWER}: weighted means over both sources"
+    assert line in plain(printed(scored, 40)).splitlines()
+    assert line in markdown(scored).splitlines()
+    assert f"% {line}" in latex(scored).splitlines()
+    meaning = METRICS["MI"].definition
+    assert f"- MI, mutual information: {meaning}" in markdown(scored).splitlines()
+    everything = Evaluation(("a",), ("x",), tuple(FIELD_METRICS), np.ones((1, 1, 11)))
+    line = (
+        "EN, SD, SF, AG: of the fused image alone; MI, SCD, VIF: sums over both sources; "
+        "Qabf: weighted means over both sources; SSIM, CC, PSNR: means over both sources"
+    )
+    assert line in markdown(everything).splitlines()

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -62,3 +64,32 @@ def test_examples_show_both_sources_and_the_fused_image(sets, count, shown):
     for image in examples.values():
         first, second, fused = torch.from_numpy(image).chunk(3, 1)
         assert torch.equal(torch.maximum(first, second), fused)
+
+
+def test_metrics_that_are_undefined_for_a_pair_are_left_out_of_the_means():
+    class Flat(SyntheticPairs):
+        def __getitem__(self, index):
+            first, second = super().__getitem__(index)
+            return (first, second) if index in self.whole else (first * 0, second)
+
+    def scores(*whole):
+        sets = []
+        for name, indices in zip("ab", whole, strict=True):
+            source = Flat("infrared-visible", 3, 96, 0)
+            source.whole = indices
+            sets.append(PairSet(name, source, Split((1,), (), (0, 2))))
+        return validate(TRIVIAL["average"], sets, FusionLoss(), CPU).scores
+
+    known, partly, nothing = (scores(one, one)["a"] for one in ([0, 2], [0], []))
+    alone = validate(
+        TRIVIAL["average"],
+        [PairSet("a", SyntheticPairs("infrared-visible", 3, 96, 0), Split((1, 2), (), (0,)))],
+        FusionLoss(),
+        CPU,
+    ).scores["mean"]
+    for name in ("VIF", "SCD"):
+        assert partly[name] == alone[name] != known[name]
+        assert math.isnan(nothing[name])
+    assert math.isfinite(nothing["loss"])
+    assert scores([0], [])["mean"]["VIF"] == alone["VIF"]
+    assert math.isnan(scores([], [])["mean"]["VIF"])

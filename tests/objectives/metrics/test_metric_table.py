@@ -117,13 +117,26 @@ def test_layout_in_memory_does_not_matter(triple):
     close(fusion_metrics(*strided, SMALL), fusion_metrics(*images, SMALL))
 
 
-def test_flat_pictures_give_numbers(picture):
+# Whether the metric is undefined, by flatness of the fused picture and of the sources; no other metric ever is.
+UNDEFINED = {
+    "SCD": lambda fused, first, second: first or second,
+    "VIF": lambda fused, first, second: first or second,
+    "Qabf": lambda fused, first, second: first and second,
+    "CC": lambda fused, first, second: fused or first or second,
+    "NMI": lambda fused, first, second: fused and (first or second),
+    "FMI": lambda fused, first, second: fused and (first or second),
+    "Qcv": lambda fused, first, second: first and second,
+}
+
+
+def test_flat_pictures_give_numbers_where_these_are_defined(picture):
     black, grey = (torch.full((1, 1, 176, 180), level, dtype=torch.uint8) for level in (0, 130))
     textured = picture(176, 180, 0)
     kinds = (black, grey, textured)
     for fused, first, second in ((f, a, b) for f in kinds for a in kinds for b in kinds):
         for name, value in fusion_metrics(fused, first, second, list(METRICS)).items():
-            assert not value.isnan().any(), name
+            flat = (image is not textured for image in (fused, first, second))
+            assert value.isnan().item() == (name in UNDEFINED and UNDEFINED[name](*flat)), name
             infinite = name == "PSNR" and torch.equal(fused, first) and torch.equal(fused, second)
             assert math.isinf(value.item()) == infinite, name
 
@@ -151,7 +164,58 @@ def test_smallest_pictures(triple, name):
 def test_one_pixel(picture):
     dot = picture(1, 1, 0)
     names = [name for name, metric in METRICS.items() if metric.smallest_side == 1]
-    assert not any(value.isnan().any() for value in fusion_metrics(dot, dot, 255 - dot, names).values())
+    values = fusion_metrics(dot, dot, 255 - dot, names)
+    assert {name for name, value in values.items() if value.isnan().any()} == {"SCD", "Qabf", "CC", "NMI", "Qcv"}
+
+
+def test_flat_pictures_in_a_batch_are_those_alone(picture):
+    flat, textured = torch.full((1, 1, 48, 50), 9, dtype=torch.uint8), picture(48, 50, 0)
+    kinds = [(f, a, b) for f in (flat, textured) for a in (flat, textured) for b in (flat, textured)]
+    batch = fusion_metrics(*(torch.cat(images) for images in zip(*kinds, strict=True)), SMALL)
+    for index, images in enumerate(kinds):
+        for name, value in fusion_metrics(*images, SMALL).items():
+            torch.testing.assert_close(batch[name][index : index + 1], value, rtol=1e-6, atol=1e-12, equal_nan=True)
+    one_pair = fusion_metrics(torch.cat([flat, textured]), textured, flat, ["CC", "Qabf", "NMI", "VIF"])
+    assert {name: values.isnan().tolist() for name, values in one_pair.items()} == {
+        "CC": [True, True],
+        "Qabf": [False, False],
+        "NMI": [True, False],
+        "VIF": [True, True],
+    }
+
+
+def test_values_of_flat_pictures(picture):
+    textured, black = picture(48, 50, 0), torch.zeros(1, 1, 48, 50, dtype=torch.uint8)
+    values = fusion_metrics(black, textured, textured.flip(-1))
+    assert [values[name].item() for name in ("EN", "SD", "SF", "AG", "MI")] == [0, 0, 0, 0, 0]
+    correlation = fusion_metrics(textured, textured, textured.flip(-1), ["CC"])["CC"].item() * 2 - 1
+    assert values["SCD"].item() == pytest.approx(-2 * correlation)  # of -B with A and of -A with B
+    assert values["VIF"].item() == pytest.approx(0, abs=1e-9)
+    assert values["PSNR"].item() == pytest.approx(10 * math.log10(255**2 / textured.double().square().mean()))
+
+
+def test_each_metric_says_what_it_is():
+    for metric in METRICS.values():
+        assert metric.definition == metric.definition.strip(". \n")
+        assert len(metric.definition) <= 120
+    alone, sums, _, means = dict.fromkeys(METRICS[name].sources for name in FIELD_METRICS)
+    groups = {group: [name for name in METRICS if METRICS[name].sources == group] for group in (alone, sums, means)}
+    assert groups[alone] == ["EN", "SD", "SF", "AG"]
+    assert groups[sums] == ["MI", "SCD", "VIF", "NMI"]
+    assert groups[means] == ["SSIM", "CC", "PSNR", "MS-SSIM", "FMI"]
+
+
+@pytest.mark.parametrize(
+    "names", [("SCD", "VIF", "MI", "NMI"), ("SSIM", "CC", "MS-SSIM", "FMI"), ("EN", "SD", "SF", "AG")]
+)
+def test_sums_and_means_are_what_the_table_says(triple, names):
+    """The number of a pair is the mean of those of its sources, each taken as both."""
+    fused, first, second = triple(180, 190)
+    same, other, both = (
+        fusion_metrics(fused, *pair, names) for pair in ((first, first), (second, second), (first, second))
+    )
+    for name in set(names) - {"SCD"}:  # each of its terms has both sources
+        assert both[name].item() == pytest.approx((same[name] + other[name]).item() / 2, rel=1e-6), name
 
 
 def test_bad_pictures(triple):
