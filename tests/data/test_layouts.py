@@ -107,7 +107,7 @@ def test_usual_names_of_folders(tmp_path: Path, task: str, folders: str, form: s
     for file in (first, second):
         file.parent.mkdir(parents=True)
         file.touch()
-    assert find_pairs(tmp_path, task) == [("x", first, second)]
+    assert find_pairs(tmp_path, task) == [Pair("x", first, second)]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_one_folder_for_all_and_one_for_each_scene(tmp_path: Path, files: str, n
     for file in (first, second):
         file.parent.mkdir(exist_ok=True)
         file.touch()
-    assert find_pairs(tmp_path) == [(name, first, second)]
+    assert find_pairs(tmp_path) == [Pair(name, first, second)]
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -264,7 +264,7 @@ def test_numbers_and_case_pair_where_names_do_not(tmp_path: Path, first: str, se
     pairs = find_pairs(tmp_path)
     assert names(pairs) == expected.split()
     assert pairs == match_pairs(tmp_path / "ir", tmp_path / "vis")
-    digits = [[int("".join(filter(str.isdigit, file.stem))[-2:] or 0) for file in pair[1:]] for pair in pairs]
+    digits = [[int("".join(filter(str.isdigit, file.stem))[-1:] or 0) for file in pair[1:3]] for pair in pairs]
     assert all(one % 10 == other % 10 for one, other in digits)
     fused = [tmp_path / "vis" / pair.second.name for pair in pairs]
     assert find_fused(tmp_path / "vis", expected.split()) == fused
@@ -359,6 +359,8 @@ FIRST_OF_FOUR = ("001", "001.jpg", "001.jpg")
         ("mac", "infrared-visible", 1, ("a", "a.png", "a.png")),
         ("misaligned", "infrared-visible", 1, ("a", "a.png", "a.png")),
         ("wrong_ext", "infrared-visible", 1, ("a", "a.png", "a.jpg")),
+        ("pgm", "infrared-visible", 2, ("a", "a.pgm", "a.png")),
+        ("webp", "infrared-visible", 1, ("a", "a.png", "a.webp")),
         ("lytro", "multi-focus", 2, ("lytro-01", "lytro-01-A.jpg", "lytro-01-B.jpg")),
         ("mefb", "multi-exposure", 2, ("Balloons", "Balloons_A.jpg", "Balloons_B.jpg")),
         ("three_folders", "multi-exposure", 1, ("a", "a.jpg", "a.jpg")),
