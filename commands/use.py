@@ -49,7 +49,7 @@ _takes_pairs = takes(
         "sources": Annotated[tuple[str, str], Option(metavar="DIR DIR", help="Names of its two folders, if unusual.")],
         "split": Annotated[str, Option(metavar="train|val", help="The part of it to take.")],
         "first": Annotated[str, Option(metavar="PATH", help="In place of --data: folder, file or glob pattern.")],
-        "second": Annotated[str, Option(metavar="PATH", help="The second sources, with the same names.")],
+        "second": Annotated[str, Option(metavar="PATH", help="The second sources.")],
         "stretch": FLAGS["stretch"],
     },
     partial(partial, _find_pairs),
