@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -379,3 +380,56 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_image(tmp_path: Path, monkey
         write_pixels(path, RGB8)
     np.testing.assert_array_equal(read_pixels(path), GREY8)
     assert list(tmp_path.iterdir()) == [path]
+
+
+# The mean of the infrared and of the visible image of one scene, in all the forms that it comes in.
+SCENE = {
+    "rgba": (125.26, 191.73),
+    "la": (125.26, 191.11),
+    "palette": (125.26, 191.63),
+    "one_bit": (125.26, 191.53),
+    "cmyk": (125.26, 191.73),
+    "icc": (125.26, 190.92),
+    "exif_both": (125.28, 191.74),
+    "wrong_ext": (125.26, 191.73),
+    "lzw16": (125.26, 191.73),
+}
+
+
+@pytest.mark.parametrize("case", SCENE)
+def test_images_that_people_have(shared: Path, case: str) -> None:
+    for side, mean in zip(("ir", "vis"), SCENE[case], strict=True):
+        (file,) = (shared / "cases" / "files" / case / side).iterdir()
+        pixels = read_pixels(file)
+        assert pixels.shape[:2] == (120, 160)
+        assert 255 * unit_range(pixels).mean() == pytest.approx(mean, abs=0.01)
+
+
+REFUSED = {
+    "files/multipage/ir/b.tif": "has 2 pages; save the one to read as a file of its own",
+    "files/truncated/vis/a.jpg": "image file is truncated",
+    "files/empty_file/vis/a.jpg": "is empty, damaged or no image at all",
+    "faults/png-180-megapixels.png": "of 13400x13400 takes 179,560,000 bytes, in a file of 201,730",
+    "faults/img1-bomb-12k/c/ir/0.png": "of 12000x12000 takes 144,000,000 bytes, in a file of 170,164",
+    "faults/img1-lying-more-rows/c/ir/0.png": "has fewer rows than its header claims; replace or remove it",
+    "faults/img1-mut-11-0.tif/c/ir/0.tif": "has fewer pixels than its header claims",
+    "faults/img1-mut-22-0.tif/c/ir/0.tif": "is empty, damaged or no image at all",
+    "faults/img1-mut-26-0.tif/c/ir/0.tif": "is empty, damaged or no image at all",
+    "faults/img1-tif16-h-65535/c/ir/0.tif": "has fewer pixels than its header claims",
+    "faults/img1-tif16-spp-65535/c/ir/0.tif": "is empty, damaged or no image at all",
+    "faults/img1-tif16-trunc-8/c/ir/0.tif": "is empty, damaged or no image at all",
+    "faults/eps-named-png/ir/0.png": "is empty, damaged or no image at all",
+    "faults/eps-named-png/loop/ir/0.png": "is empty, damaged or no image at all",
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pillow's, of damaged TIFF tags, which the command line hides
+@pytest.mark.parametrize("file", REFUSED)
+def test_damaged_and_hostile_images_are_refused(shared: Path, file: str) -> None:
+    with pytest.raises(UserError, match=re.escape(REFUSED[file])):
+        read_pixels(shared / "cases" / file)
+
+
+def test_what_opencv_writes_by_default_is_read(shared: Path) -> None:
+    pixels = read_pixels(shared / "cases" / "faults" / "img1-tif16rgb-lzw-cv2" / "c" / "ir" / "0.tif")
+    assert (pixels.shape, pixels.dtype) == ((48, 64, 3), np.uint16)

@@ -121,3 +121,12 @@ def test_alpha_channels_are_a_source(tmp_path: Path) -> None:
         np.testing.assert_array_equal(second, rgb)
     with pytest.raises(UserError, match=r"both sources of 0 are the file .*0\.png; name two .*':alpha'"):
         match_pairs(folder, folder)
+
+
+def test_raw_counts_of_a_thermal_camera(shared: Path) -> None:
+    folder = shared / "cases" / "files" / "raw14bit"
+    with pytest.raises(UserError, match="hold values from 7360 to 8185, a small part of their range; stretch them"):
+        find_pairs(folder)
+    first, second = find_pairs(folder, stretch=True)[0].read()
+    assert 255 * first.mean() / 65535 == pytest.approx(118, abs=1)
+    assert second.mean() == pytest.approx(191.73, abs=0.01)
