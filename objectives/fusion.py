@@ -8,8 +8,10 @@ from torch import Tensor
 
 from .correlation import correlation_of_differences
 from .edge_transfer import edge_transfer
+from .mef_structure import mef_structure
 from .mutual_information import mutual_information
 from .saliency import saliency_weights
+from .smear import smear_excess
 from .sobel import gradient_magnitude
 from .structural_similarity import structural_similarity
 from .targets import exposed_target, functional_target, sharper_target
@@ -119,6 +121,9 @@ class FusionLoss:
         edges: Weight of -Q, with Q the `edge_transfer`.
         differences: Weight of (2 - SCD)², with SCD the `correlation_of_differences`.
         information: Weight of -log Σ_k MI_k, with MI_k the `mutual_information` of source k.
+        mef_structure: Weight of 1 - `mef_structure`.
+        correlations: Weight of -SCD, linear where `differences` is a square.
+        smear: Weight of `smear_excess`, the slow slopes that neither source has.
         range: Weight of the mean distance to the interval [0, 1].
 
     Example:
@@ -139,6 +144,9 @@ class FusionLoss:
     edges: float = 0.0
     differences: float = 0.0
     information: float = 0.0
+    mef_structure: float = 0.0
+    correlations: float = 0.0
+    smear: float = 0.0
     range: float = 0.0
 
     def __call__(self, fused: Tensor, first: Tensor, second: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -185,6 +193,12 @@ class FusionLoss:
             terms["differences"] = (2 - correlation_of_differences(saved, first, second)).square().mean()
         if self.information:
             terms["information"] = -torch.log(mutual_information(saved, sources).sum(0) + _FLAT).mean()
+        if self.mef_structure:
+            terms["mef_structure"] = 1 - mef_structure(saved, first, second).mean()
+        if self.correlations:
+            terms["correlations"] = -correlation_of_differences(saved, first, second).mean()
+        if self.smear:
+            terms["smear"] = smear_excess(saved, first, second).mean()
         if self.range:
             terms["range"] = (fused - saved).abs().mean()
         return terms

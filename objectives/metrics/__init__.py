@@ -3,7 +3,7 @@
 `METRICS` holds all of them, `FIELD_METRICS` names those that papers print, and `BASKET` those that rank methods here:
 
 >>> sorted(set(METRICS) - set(FIELD_METRICS))
-['FMI', 'MS-SSIM', 'NMI', 'Qcv']
+['FMI', 'MEF-SSIM', 'MS-SSIM', 'NMI', 'Qcv', 'smear']
 >>> BASKET
 ('MI', 'VIF', 'Qabf', 'SCD', 'SSIM', 'EN', 'SD')
 """

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from ...runtime.errors import UserError
+from ..mef_structure import SMALLEST_SIDE as SMALLEST_SIDE_STRUCTURE
+from ..smear import SMALLEST_SIDE as SMALLEST_SIDE_SMEAR
 from . import features, fidelity, similarity
 from .edges import edge_preservation
 from .features import feature_mutual_information
@@ -22,6 +24,7 @@ from .perception import visible_difference
 from .pictures import LEVELS, Pictures
 from .sharpness import average_gradient, spatial_frequency
 from .similarity import multiscale_structural_similarity, structural_similarity
+from .structure import multi_exposure_structure, smears
 
 # Pixels of fused pictures in one chunk: a number that fits into a CPU's cache, and one that keeps a GPU busy. Pictures
 # of one pair go into larger chunks, because the saved work on the pair outweighs the cache.
@@ -54,11 +57,12 @@ class Metric(NamedTuple):
     smallest_side: int = 1
 
 
-_ALONE, _SUM, _MEAN, _WEIGHTED = (
+_ALONE, _SUM, _MEAN, _WEIGHTED, _BOTH = (
     "of the fused image alone",
     "sums over both sources",
     "means over both sources",
     "weighted means over both sources",
+    "against both sources at once",
 )
 
 METRICS: dict[str, Metric] = {
@@ -142,6 +146,22 @@ METRICS: dict[str, Metric] = {
         "peak signal-to-noise ratio",
         "10 log10(255² / the mean of the squared differences to both sources), in dB",
         _MEAN,
+    ),
+    "MEF-SSIM": Metric(
+        multi_exposure_structure,
+        True,
+        "structure term of MEF-SSIM",
+        "the likeness to the best local structure of both sources, the mean of three scales, up to 1",
+        _BOTH,
+        SMALLEST_SIDE_STRUCTURE,
+    ),
+    "smear": Metric(
+        smears,
+        False,
+        "smear",
+        "the share of pixels with slow slopes that neither source has, in percent; 0 is best",
+        _BOTH,
+        SMALLEST_SIDE_SMEAR,
     ),
     "NMI": Metric(
         normalised_mutual_information,

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from timfuse.data import find_pairs, luma, read_pixels
 from timfuse.objectives.metrics import BASKET, FIELD_METRICS, METRICS, bands, fusion_metrics, metric_table
 from timfuse.runtime.errors import UserError
 
@@ -26,9 +27,9 @@ def close(actual, expected):
 
 def test_names_and_order():
     assert FIELD_METRICS == ("EN", "SD", "SF", "AG", "MI", "SCD", "VIF", "Qabf", "SSIM", "CC", "PSNR")
-    assert tuple(METRICS) == (*FIELD_METRICS, "NMI", "MS-SSIM", "FMI", "Qcv")
+    assert tuple(METRICS) == (*FIELD_METRICS, "MEF-SSIM", "smear", "NMI", "MS-SSIM", "FMI", "Qcv")
     assert set(BASKET) <= set(FIELD_METRICS)
-    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == ["Qcv"]
+    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == ["smear", "Qcv"]
 
 
 def test_values_of_the_field(shared):
@@ -43,6 +44,27 @@ def test_values_of_the_field(shared):
         pictures = (read(f"{pair}.{kind}.png") for kind in (row["fused"], "first", "second"))
         for name, value in fusion_metrics(*pictures).items():
             assert value.item() == pytest.approx(float(row[name]), rel=1e-6), (pair, row["fused"], name)
+
+
+PEERS = {"tno": ("SeAFusion", "IFCNN"), "medical/mri-pet": ("MATR",)}  # sets of which both sources are PNG
+
+
+@pytest.mark.parametrize("root", PEERS)
+def test_structure_and_smears_of_published_networks(shared, root):
+    with (shared / "reference" / "peers-val2.csv").open() as file:
+        rows = {(row["method"], row["dataset"]): row for row in csv.DictReader(file)}
+    pairs = find_pairs(shared / "data" / root, root.rpartition("/")[2] if "/" in root else "infrared-visible", "val")
+    for method in PEERS[root]:
+        folder = shared / "peers" / root / method
+        scores = []
+        for pair in pairs:
+            images = (*pair.read(), read_pixels(folder / f"{pair.name}.png"))
+            first, second, fused = (torch.from_numpy(luma(image))[None, None] for image in images)
+            scores.append(fusion_metrics(fused, first, second, ["MEF-SSIM", "smear"]))
+        expected = rows[method, root]
+        for name, key in (("MEF-SSIM", "MEFSSIM"), ("smear", "smear")):
+            mean = float(np.mean([score[name].item() for score in scores]))
+            assert mean == pytest.approx(float(expected[key]), abs=1e-4), (method, name)
 
 
 def test_frozen_values(triple):
@@ -63,6 +85,8 @@ def test_frozen_values(triple):
         "MS-SSIM": 0.7305697095,
         "FMI": 0.3983093552,
         "Qcv": 260.4822915,
+        "MEF-SSIM": 0.7528018938,
+        "smear": 0.4605641912,
     }
     assert set(frozen) == set(METRICS)
     for name, value in fusion_metrics(*triple(180, 193), names=list(METRICS)).items():
@@ -70,14 +94,14 @@ def test_frozen_values(triple):
 
 
 @settings(max_examples=12)
-@given(st.integers(0, 2), st.integers(41, 66), st.integers(41, 66))
+@given(st.integers(0, 2), st.integers(44, 66), st.integers(44, 66))
 def test_sources_may_be_swapped(triple, seed, height, width):
     fused, first, second = triple(height, width, seed)
     close(fusion_metrics(fused, first, second, SMALL), fusion_metrics(fused, second, first, SMALL))
 
 
 @settings(max_examples=12)
-@given(st.integers(41, 66), st.integers(41, 66))
+@given(st.integers(44, 66), st.integers(44, 66))
 def test_batch_equals_single(triple, height, width):
     singles = [triple(height, width, seed) for seed in range(3)]
     batch = fusion_metrics(*(torch.cat(images) for images in zip(*singles, strict=True)), SMALL)
