@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,8 @@ GROUPS = {
     "Train": (train, search, meta_init, adapt, finetune, evaluate_task, tune),
     "Look": (visualize, genotypes, latency, config),
 }
+_LONGEST_LINE = 1000  # characters of an error; a longer one, which repeats a long value, loses its middle
+_UsageError: Any = typer.BadParameter.__base__  # of click or of typer, by the version of typer
 _debug = False
 
 
@@ -34,7 +37,18 @@ def _name(command: Callable[..., None]) -> str:
 
 
 class Groups(TyperGroup):
-    """The help of the whole command line: its commands by group, each with its first line in full."""
+    """The whole command line: its help lists the commands by group, and wrong words are a user's mistake like others."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command line and end the process; raise a `UserError` for words that fit no command."""
+        try:
+            sys.exit(super().main(*arguments, **{**options, "standalone_mode": False}))
+        except _UsageError as error:
+            message = error.format_message()
+            if message == error.ctx.get_help():  # there are no words at all
+                typer.echo(message, err=True)
+                sys.exit(error.exit_code)
+            raise UserError(f"{message.rstrip('.')}; see `{error.ctx.command_path} --help`") from None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the part of the help that lists the commands."""
@@ -96,16 +110,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     # TensorBoard writes in a thread of its own. If the disk is full, the next line of the history reports that too.
     threading.excepthook = _thread_died
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # the names of files may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Only the first of the processes that torchrun starts reports.
-        with contextlib.redirect_stdout(sys.stdout if leads() else io.StringIO()):
+        with contextlib.redirect_stdout(sys.stdout if leads() else io.StringIO()), warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")  # what libraries warn of is for programmers
             app(arguments)
-    except (UserError, OSError, MemoryError, RuntimeError) as error:
+    except (UserError, OSError, MemoryError, RuntimeError, ValueError) as error:
         line = _line_of(error)
         if _debug or not line:
             raise
         # Before the processes of a machine work together, all of them raise the same error; one of them reports it.
         if os.environ.get("LOCAL_RANK", "0") == "0":
+            if len(line) > _LONGEST_LINE:
+                line = f"{line[: _LONGEST_LINE // 2]} ... {line[-_LONGEST_LINE // 2 :]}"
             typer.echo(f"error: {line}", err=True)
         sys.exit(2)
 
@@ -116,6 +137,13 @@ def _line_of(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return printable(f"cannot use {error.filename}: {error.strerror}" if error.filename else error.strerror)
+    if str(error).startswith("embedded null"):
+        return "a path holds the character NUL, which no name of a file can hold; choose another name"
+    # Both are pathlib's.
+    if str(error).startswith("Symlink loop from"):
+        return printable(f"{error}; remove the link")
+    if str(error).startswith("Could not determine home directory"):
+        return "there is no such user as a path names after ~; write the whole path"
     # The second and the third are torch's, for the CPU and for CUDA.
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
         return "there is not enough memory for this; lower data.crop, data.batch_size or the size of the images"

@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import UserError
-from .yaml_text import dump_yaml, parse_yaml
+from .files import read_text
+from .yaml_text import DEEPEST, dump_yaml, parse_yaml
 
 SHIPPED_CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -145,13 +146,7 @@ def _read_layers(path: Path, readers: tuple[Path, ...] = ()) -> list[_Layer]:
     if path.resolve() in readers:
         chain = " -> ".join(reader.name for reader in (*readers, path))
         raise UserError(f"{path}: a config must not extend itself ({chain}); remove one `extends`")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not a text file; save it as UTF-8") from None
-    content = parse_yaml(text, str(path)) or {}
+    content = parse_yaml(read_text(path), str(path)) or {}
     if not isinstance(content, dict):
         kind = {list: "list", str: "text", bool: "truth value"}.get(type(content), "number")
         raise UserError(f"{path}: a config is a mapping of keys to values (`key: value`), not a {kind}")
@@ -171,7 +166,7 @@ def _override_layer(override: str) -> _Layer:
     """Turn `a.b=1` into {a: {b: 1}}."""
     dotted, equals, value = override.partition("=")
     keys = [key.strip() for key in dotted.split(".")]
-    if not equals or not all(keys):
+    if not equals or not all(keys) or len(keys) > DEEPEST:
         raise UserError(f"--set {override}: write it as key=value, for example search.steps=200")
     source = f"--set {override}"
     return _Layer(source, reduce(lambda content, key: {key: content}, reversed(keys), parse_yaml(value, source)))

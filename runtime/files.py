@@ -80,7 +80,7 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], Non
     make_folder(path.parent)
     for observer in _observers:
         observer(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # not longer than the longest name that fits
     try:
         with open(temporary, "xb") as file:
             if callable(content):

@@ -1,6 +1,7 @@
 """YAML as text: plain data only, the scalars of YAML 1.2, and errors that name the line."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,11 @@ import yaml
 
 from .errors import UserError
 from .files import read_text
+
+DEEPEST = 50
+"""Largest number of levels of nested mappings and lists; deeper ones are no content of a file of timfuse."""
+
+_DIGITS = sys.float_info.max_10_exp
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -50,8 +56,6 @@ def parse_yaml(text: str, source: str, *, numbered: bool = False) -> Any:
         raise UserError(f"{source}{line}: not valid YAML: {words}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{source}: not valid YAML: {_one_line(error)}") from None
-    except RecursionError:
-        raise UserError(f"{source}: nested too deeply; write it flatter") from None
 
 
 def dump_yaml(content: Any) -> str:
@@ -73,16 +77,32 @@ def dump_yaml(content: Any) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with the scalars of YAML 1.2, unique keys, and no references or tags."""
+    """The safe loader with the scalars of YAML 1.2, unique keys, and no references, tags or deep nesting."""
+
+    depth = 0
 
     key_kinds: tuple[str, ...] = ("str",)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Refuse references, which can expand a few lines to gigabytes, and tags, which ask for types."""
+        """Refuse references, which can expand a few lines to gigabytes, tags, which ask for types, and deep nesting."""
         event = self.peek_event()
         if isinstance(event, yaml.AliasEvent) or event.anchor or event.tag:
             raise _error("anchors (&), aliases (*) and tags (!) are not read; write plain YAML", event)
-        return super().compose_node(parent, index)
+        if self.depth > DEEPEST:
+            raise _error("nested too deeply; write it flatter", event)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        """Refuse halves of characters, which no text in UTF-8 holds, and numbers beyond all that are calculated with."""
+        text = super().construct_scalar(node)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise _error("a text or a name must be in UTF-8; choose another name", node)
+        if node.tag.endswith(":int") and len(text) > _DIGITS:
+            raise _error(f"a number must have at most {_DIGITS} digits", node)
+        return text
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Refuse a key that occurs twice or is not text, which the safe loader accepts."""

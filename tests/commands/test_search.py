@@ -202,7 +202,7 @@ def test_bad_settings(refused, settings, words):
         ("search: {steps: 3\n", ["other.yaml:2: not valid YAML"]),
         ("space: {operators: [identity, identity]}\n", ["space.operators[1]: identity is listed twice"]),
         ("extends: gone.yaml\n", ["other.yaml: extends = gone.yaml", "no config file gone.yaml"]),
-        (b"\xff\xfe\xfa", ["other.yaml: not a text file"]),
+        (b"\xff\xfe\xfa", ["other.yaml is no text in UTF-8"]),
     ],
 )
 def test_bad_config_files(refused, content, words):
