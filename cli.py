@@ -37,7 +37,7 @@ def _name(command: Callable[..., None]) -> str:
 
 
 class Groups(TyperGroup):
-    """The whole command line: its help lists the commands by group, and wrong words are a user's mistake like others."""
+    """The whole command line: its help lists the commands by group, and wrong words are mistakes like any other."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run a command line and end the process; raise a `UserError` for words that fit no command."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .isolation import copied_buffers
-from .problem import Loss
+from .problem import Loss, checked
 
 OptimizerFactory = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
@@ -88,7 +88,7 @@ def adapt(module: nn.Module, loss: Loss, support: Iterable[Any], optimizer: torc
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     losses = []
     for batch in support:
-        value = loss(module, batch)
+        value = checked(loss(module, batch), "loss")
         for weight, gradient in zip(weights, torch.autograd.grad(value, weights, materialize_grads=True), strict=True):
             weight.grad = gradient
         optimizer.step()

@@ -33,7 +33,10 @@ def first_order(problem: BilevelProblem, outer_batch: Any, inner_batch: Any) -> 
         (tensor(3.),)
     """
     # With w frozen, neither the weight gradients nor the intermediate results for them are computed.
-    with isolated(problem) as evaluate, frozen(problem.inner_parameters):
-        F = evaluate(problem.outer_loss, outer_batch)
-        F, F_a = loss_and_gradient(F, problem.outer_parameters, problem.average)
-    return make_hypergradient(F, F_a, F_a)
+    with isolated(problem) as evaluate:
+        with frozen(problem.inner_parameters):
+            F = evaluate(problem.outer_loss, outer_batch)
+            mean, F_a = loss_and_gradient(F, problem.outer_parameters, problem.average)
+        if not F.requires_grad:
+            evaluate(problem.outer_loss, outer_batch)  # an error, unless F depends on w
+    return make_hypergradient(mean, F_a, F_a)

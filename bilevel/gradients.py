@@ -1,6 +1,7 @@
 """Gradients as tuples of tensors and as flat vectors, and the operations that estimators need on them."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -8,6 +9,13 @@ from torch import Tensor
 from .problem import Average
 
 Gradients = tuple[Tensor, ...]
+
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """Compute attention, within a block, by the one of torch's kernels that has second derivatives."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel  # here, because it takes a tenth of a second
+
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def loss_and_gradient(loss: Tensor, variables: Sequence[Tensor], average: Average) -> tuple[Tensor, Gradients]:

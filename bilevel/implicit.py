@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .compiled import refuse_compiled
-from .gradients import Gradients, flatten, partial_gradients, subtract, unflatten, vector_jacobian
+from .gradients import Gradients, flatten, partial_gradients, subtract, twice_differentiable, unflatten, vector_jacobian
 from .hypergradient import Hypergradient, make_hypergradient
 from .isolation import isolated
 from .problem import BilevelProblem
@@ -39,7 +39,8 @@ def implicit_hypergradient(
     a, w = tuple(problem.outer_parameters), problem.inner_parameters
     with isolated(problem) as evaluate:
         F, F_a, F_w = partial_gradients(evaluate(problem.outer_loss, outer_batch), a, w, problem.average)
-        f = evaluate(problem.inner_loss, inner_batch)
+        with twice_differentiable():
+            f = evaluate(problem.inner_loss, inner_batch)
         f_w = torch.autograd.grad(f, w, create_graph=True, materialize_grads=True)  # of the local part of the batch
 
         def product(variables: Sequence[Tensor], vector: Tensor) -> Gradients:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from .problem import BilevelProblem, Loss
+from .problem import BilevelProblem, Loss, checked
 
 
 class Evaluate(Protocol):
@@ -23,7 +23,8 @@ def isolated(problem: BilevelProblem) -> Iterator[Evaluate]:
     """Evaluate the losses of a problem without side effects.
 
     Every evaluation starts from the same random state and from a fresh copy of the buffers. Because a pass writes only
-    to its copy, its graph stays valid whatever the next pass does. Gradients are enabled within the block.
+    to its copy, its graph stays valid whatever the next pass does. Gradients are enabled within the block. A loss that
+    is no scalar, or has no graph, is a ValueError.
 
     Yields:
         The function that evaluates a loss.
@@ -40,10 +41,13 @@ def isolated(problem: BilevelProblem) -> Iterator[Evaluate]:
 
     def evaluate(loss: Loss, batch: Any, module: nn.Module | None = None) -> Tensor:
         rewind()
+        name = "outer loss" if loss is problem.outer_loss else "inner loss"
         if module is not None:
-            return loss(module, batch)  # a copy, which has its own buffers
+            return checked(loss(module, batch), name)  # a copy, which has its own buffers
         with copied_buffers(problem.module):
-            return loss(problem.module, batch)
+            value = loss(problem.module, batch)
+        # Where the inner variables are frozen, a loss may depend on none of the others.
+        return checked(value, name, graph=bool(problem.inner_parameters))
 
     try:
         with torch.enable_grad():

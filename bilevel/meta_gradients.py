@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from ..runtime.errors import check_finite
 from .adaptation import Adaptation, adapt, restored
 from .conjugate_gradient import conjugate_gradient
-from .gradients import Gradients
+from .gradients import Gradients, twice_differentiable
 from .inner_loop import inner_loop
-from .problem import BilevelProblem, Loss
+from .problem import BilevelProblem, Loss, checked
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,11 @@ def maml(module: nn.Module, loss: Loss, support: Sequence[Any], query: Any, adap
     with inner_loop(module, adaptation.build_optimizer()) as loop:
         losses = []
         for batch in support:
-            losses.append(loss(loop.module, batch))
+            with twice_differentiable():
+                losses.append(checked(loss(loop.module, batch), "loss"))
             loop.step(losses[-1], rates)
         buffers = _buffers(loop.module)
-        query_loss = loss(loop.module, query)
+        query_loss = checked(loss(loop.module, query), "loss")
         learned = (rates,) if rates.requires_grad else ()
         gradients = torch.autograd.grad(query_loss, (*weights, *learned), materialize_grads=True)
     return _make_meta_gradient(
@@ -146,7 +147,7 @@ def fomaml(module: nn.Module, loss: Loss, support: Sequence[Any], query: Any, ad
     with restored(module) as initial:
         losses = adapt(module, loss, support, adaptation.build_optimizer())
         buffers = _buffers(module)
-        query_loss = loss(module, query)
+        query_loss = checked(loss(module, query), "loss")
         if not losses:
             buffers = _buffers(module)
         gradients = torch.autograd.grad(query_loss, weights, materialize_grads=True)
@@ -179,7 +180,7 @@ def reptile(module: nn.Module, loss: Loss, support: Sequence[Any], query: Any, a
         losses = adapt(module, loss, support, adaptation.build_optimizer())
         buffers = _buffers(module)
         with torch.no_grad():
-            query_loss = loss(module, query)
+            query_loss = checked(loss(module, query), "loss")
         layers = zip(adaptation.layers, adaptation.rates.detach(), strict=True)
         rates = {id(weight): rate for layer, rate in layers for weight in layer}
         gradients = tuple(
@@ -234,7 +235,7 @@ def imaml(
 
         def regularised(module: nn.Module, batches: Sequence[Any]) -> Tensor:
             distances = [(weight - start).square().sum() for weight, start in zip(_weights(module), theta, strict=True)]
-            mean = sum(loss(module, batch) for batch in batches) / max(len(batches), 1)
+            mean = sum(checked(loss(module, batch), "loss") for batch in batches) / max(len(batches), 1)
             return mean + strength / 2 * torch.stack(distances).sum()
 
         losses = adapt(module, regularised, [[batch] for batch in support], adaptation.build_optimizer())

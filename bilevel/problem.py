@@ -4,10 +4,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 Loss = Callable[[nn.Module, Any], Tensor]
 Average = Callable[[Sequence[Tensor]], tuple[Tensor, ...]]
+
+
+def checked(value: Tensor, name: str, *, graph: bool = True) -> Tensor:
+    """Return the value of a loss if it is one number with a graph.
+
+    Args:
+        graph: Whether it needs a graph, where gradients are enabled.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        raise ValueError(f"the {name} is {what}; return a scalar tensor, such as the mean of a batch")
+    if graph and torch.is_grad_enabled() and not value.requires_grad:
+        raise ValueError(f"the {name} has no graph and so no gradient; do not detach it, and leave out no_grad")
+    return value
 
 
 @dataclass(frozen=True)
@@ -20,8 +38,9 @@ class BilevelProblem:
         module: Module whose parameters that require grad are the inner variables w.
         outer_parameters: Outer variables a: leaf tensors that require grad and are neither parameters nor buffers of
             ``module``.
-        outer_loss: Outer loss F, which is called as ``outer_loss(module, batch)`` and returns a scalar.
-        inner_loss: Inner loss f, which is called as ``inner_loss(module, batch)`` and returns a scalar.
+        outer_loss: Outer loss F, which is called as ``outer_loss(module, batch)`` and returns a scalar that depends on
+            the inner or the outer variables.
+        inner_loss: Inner loss f, which is called as ``inner_loss(module, batch)`` and returns such a scalar, too.
         average: Differentiable function from tensors to their means over the processes, for batches that are split
             over several processes. It is applied to losses, gradients and Hessian products, which are linear in the
             data, so that every process computes the estimate of the whole batch.

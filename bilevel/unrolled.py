@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from .gradients import flatten, partial_gradients, subtract, vector_jacobian
+from .gradients import flatten, partial_gradients, subtract, twice_differentiable, vector_jacobian
 from .hypergradient import Hypergradient, make_hypergradient
 from .inner_loop import inner_loop
 from .isolation import isolated
@@ -36,6 +36,7 @@ def unrolled(
     Raises:
         NonFiniteError: If a loss or a gradient is not finite.
         UserError: If the module or the optimiser is of a kind that `inner_loop` refuses.
+        ValueError: If `steps` is below 1.
 
     References:
         Franceschi et al., "Bilevel Programming for Hyperparameter Optimization and Meta-Learning" (ICML 2018).
@@ -46,13 +47,16 @@ def unrolled(
         >>> unrolled(problem, None, None, optimizer=torch.optim.SGD(module.parameters(), lr=0.5)).outer
         (tensor(4.),)
     """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, not {steps}; without inner steps use first_order")
     a = tuple(problem.outer_parameters)
     optimizer = optimizer or torch.optim.SGD(problem.inner_parameters, lr=0.01)
     with isolated(problem) as evaluate, inner_loop(problem.module, optimizer, problem.average) as loop:
-        f = evaluate(problem.inner_loss, inner_batch, loop.module)
-        inner = tuple(gradient.detach() for gradient in loop.step(f))
-        for _ in range(steps - 1):
-            loop.step(evaluate(problem.inner_loss, inner_batch, loop.module))
+        with twice_differentiable():
+            f = evaluate(problem.inner_loss, inner_batch, loop.module)
+            inner = tuple(gradient.detach() for gradient in loop.step(f))
+            for _ in range(steps - 1):
+                loop.step(evaluate(problem.inner_loss, inner_batch, loop.module))
         w_K = loop.parameters
         # With leaves at w_K, one backward pass gives both partial gradients of F; the steps are differentiated next.
         leaves = loop.detach()

@@ -98,7 +98,7 @@ def read_released(path: Path) -> dict[str, Tensor]:
         path: A file of `torch.save` with the state dict, or a mapping with the state dict at "state_dict" or "model".
 
     Raises:
-        UserError: If the file is missing, damaged or holds anything but tensors.
+        UserError: If the file is missing, damaged or holds anything but tensors by name, or a value is not finite.
     """
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -109,9 +109,17 @@ def read_released(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is damaged or holds more than tensors; name a state dict saved by torch") from None
     for key in ("state_dict", "model"):
         content = content.get(key, content) if isinstance(content, dict) else None
-    if not content or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+    if not isinstance(content, dict) or not content or not all(map(_is_weight, content, content.values())):
         raise UserError(f"{path} holds no state dict; save model.state_dict() with torch.save")
+    for name, tensor in content.items():
+        if not tensor.isfinite().all():
+            raise UserError(f"{path} holds values that are not finite, in {name}; get the file again")
     return dict(content)
+
+
+def _is_weight(name: object, tensor: object) -> bool:
+    dense = isinstance(tensor, Tensor) and tensor.layout == torch.strided
+    return isinstance(name, str) and dense and not (tensor.is_complex() or tensor.is_quantized)  # type: ignore[attr-defined]
 
 
 def convert_released(module: nn.Module, released: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -134,7 +142,7 @@ def convert_released(module: nn.Module, released: Mapping[str, Tensor]) -> dict[
     binomial = BlurPool(1).kernel
     for key in [key for key in remaining if key.endswith(".filt")]:  # constants of the published blur pooling
         constant = remaining.pop(key)
-        if not torch.equal(constant, binomial.repeat(len(constant), 1, 1, 1)):
+        if constant.shape[1:] != binomial.shape[1:] or not (constant == binomial).all():
             raise UserError(f"{key} is not the binomial 3x3 filter of the published networks; it cannot be imported")
     converted = {}
     for key, tensor in module.state_dict().items():
@@ -142,6 +150,8 @@ def convert_released(module: nn.Module, released: Mapping[str, Tensor]) -> dict[
         if name not in remaining:
             raise UserError(f"the weights have no {name} {tuple(tensor.shape)}; they belong to another genotype")
         value = remaining.pop(name)
+        if value.is_floating_point() != tensor.is_floating_point():
+            raise UserError(f"{name} is {value.dtype}, the genotype needs {tensor.dtype}; it is of another genotype")
         if value.shape != tensor.shape:
             raise UserError(
                 f"{name} has shape {tuple(value.shape)}, the genotype needs {tuple(tensor.shape)};"

@@ -75,10 +75,40 @@ def restoring(run: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, RuntimeError, ValueError, TypeError):
+    except (LookupError, AttributeError, ArithmeticError, RuntimeError, ValueError, TypeError):
         raise UserError(
             f"the checkpoint in {run} is of another architecture or program; start anew with --overwrite"
         ) from None
+
+
+def check_alike(saved: Any, own: Any, where: str) -> None:
+    """Compare a part of a checkpoint with what it will replace, since many parts of torch take whatever they are given.
+
+    Args:
+        own: The state before it is replaced; what is None or empty in it may hold more in a checkpoint.
+
+    Raises:
+        ValueError: If an entry is missing or of another kind or shape, or holds NaN.
+    """
+    if own is None:
+        return
+    if isinstance(own, torch.Tensor):
+        if not isinstance(saved, torch.Tensor) or saved.shape != own.shape or saved.dtype != own.dtype:
+            raise ValueError(f"{where} is no tensor of the shape {tuple(own.shape)} and the type {own.dtype}")
+        if saved.isnan().any():
+            raise ValueError(f"{where} holds values that are not finite")
+    elif not isinstance(saved, dict if isinstance(own, dict) else type(own)):
+        raise ValueError(f"{where} is a {type(saved).__name__} instead of a {type(own).__name__}")
+    elif isinstance(own, dict):
+        for key, value in own.items():
+            check_alike(saved[key], value, f"{where}[{key!r}]")
+        if "param_groups" in own:  # of an optimiser, whose moments come with its first step
+            for index, moments in saved["state"].items():
+                for name, moment in moments.items():
+                    check_alike(moment, moment, f"{where}['state'][{index!r}][{name!r}]")
+    elif isinstance(own, (list, tuple)) and len(own) == len(saved):
+        for index, value in enumerate(own):
+            check_alike(saved[index], value, f"{where}[{index}]")
 
 
 def capture_rng() -> dict[str, Any]:

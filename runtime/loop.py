@@ -16,7 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .checkpoint import capture_rng, load_checkpoint, restore_rng, restoring, save_checkpoint
+from .checkpoint import (
+    capture_rng,
+    check_alike,
+    load_checkpoint,
+    restore_rng,
+    restoring,
+    save_checkpoint,
+)
 from .config import Section, config_to_yaml, dotted_items
 from .device import select_device
 from .distribution import Ranks, open_ranks
@@ -272,15 +279,15 @@ def restore(state: State, saved: Mapping[str, Any]) -> None:
     """Set a state of the same kind, in place, and the random generators to what `capture` returned.
 
     Raises:
-        ValueError: If a tensor has another shape. Anything else that is missing or does not fit raises its own error.
+        ValueError: If a part is missing or of another kind or shape, or holds values that are not finite. Anything else
+            that does not fit raises its own error.
     """
+    check_alike(saved["state"], {field.name: _plain(getattr(state, field.name)) for field in fields(state)}, "state")
     for field in fields(state):
         value, old = getattr(state, field.name), saved["state"][field.name]
         if hasattr(value, "load_state_dict"):
             value.load_state_dict(old)
         elif isinstance(value, Tensor):
-            if value.shape != old.shape:  # which copying would spread over the larger one
-                raise ValueError(f"{field.name} has the shape {tuple(old.shape)} instead of {tuple(value.shape)}")
             with torch.no_grad():
                 value.copy_(old)
         else:

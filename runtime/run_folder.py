@@ -33,22 +33,20 @@ from .run_files import (
 from .yaml_text import parse_yaml, read_mapping
 
 # Names that a run has for itself. None of them may be a link: what a run writes or deletes lies in its folder.
-_RESERVED = (
+_FILES = (
     CHECKPOINT_FILE,
     CONFIG_FILE,
-    DETECTORS_FOLDER,
-    FIRST_STAGE_FOLDER,
     GENOTYPE_FILE,
     HISTORY_FILE,
     LAST_WEIGHTS_FILE,
     LATENCY_FILE,
     LOCK_FILE,
     MANIFEST_FILE,
-    PICTURES_FOLDER,
     RATES_FILE,
-    TASK_FOLDER,
     WEIGHTS_FILE,
 )
+_RESERVED = (*_FILES, DETECTORS_FOLDER, FIRST_STAGE_FOLDER, PICTURES_FOLDER, TASK_FOLDER)
+_LENGTHS = ("train.steps", "meta.steps")  # keys with the number of steps of a run
 
 
 class RunFolder:
@@ -149,6 +147,8 @@ def open_run(
     for entry in entries:
         if entry.is_symlink() and (entry.name in _RESERVED or entry.match(SEED_FOLDERS)):
             raise UserError(f"{entry} is a link, and a run writes into its own folder alone; remove the link")
+        if entry.name in _FILES and entry.is_dir():
+            raise UserError(f"{entry} is a folder, where a run has a file; move it elsewhere")
     present = [entry for entry in entries if not _is_leftover(entry)]
     if present and config_path not in present:
         raise UserError(f"{folder} has files in it but no run ({CONFIG_FILE}); choose another folder")
@@ -238,7 +238,12 @@ def _check_same_config(path: Path, config_yaml: str, harmless: Collection[str]) 
     new = dict(dotted_items(parse_yaml(config_yaml, "config")))
     for key in [*new, *(key for key in old if key not in new)]:
         if key not in harmless and old.get(key) != new.get(key):
+            remedy = "resume with the run's own config or start anew with --overwrite"
+            if key in _LENGTHS and "init" in new:
+                remedy = (
+                    f"its learning rates follow a curve over {old.get(key)} steps; "
+                    f"go on from its weights in another folder, with --set init={path.parent}"
+                )
             raise UserError(
-                f"cannot resume {path.parent}: {key} was {old.get(key)} and is now {new.get(key)}; "
-                "resume with the run's own config or start anew with --overwrite"
+                f"cannot resume {path.parent}: {key} was {old.get(key)} and is now {new.get(key)}; {remedy}"
             )

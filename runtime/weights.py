@@ -62,7 +62,7 @@ def load_into(module: nn.Module, path: Path) -> None:
         path: A safetensors file, or a folder with a `weights.safetensors`.
 
     Raises:
-        UserError: If the file cannot be read, or a name or a shape differs.
+        UserError: If the file cannot be read, or a name, a shape or a kind of number differs.
     """
     weights = load_weights(path)
     own = module.state_dict()
@@ -73,11 +73,13 @@ def load_into(module: nn.Module, path: Path) -> None:
         for name in own
         if name in weights and weights[name].shape != own[name].shape
     ]
-    problems = [
-        f"{len(found)} {what} (first: {found[0]})"
-        for what, found in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped))
-        if found
+    retyped = [
+        f"{name} is {weights[name].dtype} in the file, {own[name].dtype} in the network"
+        for name in own
+        if name in weights and weights[name].is_floating_point() != own[name].is_floating_point()
     ]
+    kinds = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped, "of another type": retyped}
+    problems = [f"{len(found)} {what} (first: {found[0]})" for what, found in kinds.items() if found]
     if problems:
         raise UserError(
             f"{path}: these weights belong to another architecture: {', '.join(problems)}; "

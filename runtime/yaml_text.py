@@ -96,7 +96,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_scalar(self, node: yaml.ScalarNode) -> Any:
-        """Refuse halves of characters, which no text in UTF-8 holds, and numbers beyond all that are calculated with."""
+        """Refuse halves of characters, which UTF-8 does not have, and whole numbers beyond those of any computation."""
         text = super().construct_scalar(node)
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise _error("a text or a name must be in UTF-8; choose another name", node)
