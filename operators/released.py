@@ -150,8 +150,6 @@ def convert_released(module: nn.Module, released: Mapping[str, Tensor]) -> dict[
         if name not in remaining:
             raise UserError(f"the weights have no {name} {tuple(tensor.shape)}; they belong to another genotype")
         value = remaining.pop(name)
-        if value.is_floating_point() != tensor.is_floating_point():
-            raise UserError(f"{name} is {value.dtype}, the genotype needs {tensor.dtype}; it is of another genotype")
         if value.shape != tensor.shape:
             raise UserError(
                 f"{name} has shape {tuple(value.shape)}, the genotype needs {tuple(tensor.shape)};"

@@ -18,4 +18,5 @@ PICTURES_FOLDER = "pictures"
 FIRST_STAGE_FOLDER = "first_stage"  # the network whose output a refine network refines
 TASK_FOLDER = "task"  # the task network
 DETECTORS_FOLDER = "detectors"  # the detectors whose attention modulates the fusion network
+TRIALS_FOLDER = "trials"  # of a study
 SEED_FOLDERS = "seed-*"  # of a search with several seeds, a run folder for each

@@ -52,23 +52,27 @@ class Storage(RDBStorage):
 
 
 def parse_url(text: str | None, run: Path) -> URL:
-    """Read the URL of a storage.
+    """Read the URL of a storage that lasts.
 
     Args:
         text: URL such as `postgresql://user:password@host/name`; None for a file in the run folder.
         run: Run folder, which gets the file study.db.
 
     Raises:
-        UserError: If the text is not the URL of a database.
+        UserError: If the text is not the URL of a database, or of one in memory.
     """
     if text is None:
         return URL.create("sqlite", database=str(run / "study.db"))
     try:
-        return make_url(text)
+        url = make_url(text)
     except (ArgumentError, ValueError):  # their messages may hold the password
         raise UserError(
             "--storage must be the URL of a database, like sqlite:///study.db or postgresql://user:password@host/name"
         ) from None
+    file = url.database or ":memory:"
+    if url.get_backend_name() == "sqlite" and (":memory:" in file or "mode=memory" in str(url)):
+        raise UserError(f"the storage {shown(url)} ends with this process; name a file, like sqlite:///study.db")
+    return url
 
 
 def shown(url: URL) -> str:
@@ -94,9 +98,14 @@ def connected(url: URL) -> Iterator[Storage]:
             finally:
                 storage.remove_session()
                 storage.engine.dispose()
-    except (SQLAlchemyError, StorageInternalError) as error:
+    except (SQLAlchemyError, StorageInternalError, UnboundLocalError) as error:
+        reason: BaseException | None = error
+        if isinstance(error, UnboundLocalError):  # Optuna's, if the storage fails while it stores the end of a trial
+            reason = error.__context__
+            if not isinstance(reason, (SQLAlchemyError, StorageInternalError)):
+                raise
         raise UserError(
-            f"cannot use the storage {shown(url)}: {_line(url, error)}; "
+            f"cannot use the storage {shown(url)}: {_line(url, reason)}; "
             "check its address and that it is running, then start again: nothing is lost"
         ) from None
     finally:
@@ -105,7 +114,7 @@ def connected(url: URL) -> Iterator[Storage]:
 
 def _open(url: URL) -> Storage:
     """Open a storage, and make its tables where they are missing."""
-    if url.get_backend_name() == "sqlite" and url.database:
+    if url.get_backend_name() == "sqlite":
         make_folder(Path(url.database).parent)
     for attempt in range(_ATTEMPTS):
         try:

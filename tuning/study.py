@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from ..runtime.device import device_name, select_device
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
-from ..runtime.run_files import STUDY_FILE
+from ..runtime.run_files import STUDY_FILE, TRIALS_FOLDER
 from ..runtime.yaml_text import dump_yaml, read_mapping
 from .sampler import TrialSampler
 from .storage import Storage
@@ -32,17 +32,17 @@ def open_study(config: TuneConfig, storage: Storage) -> Study:
     Raises:
         UserError: If the storage or the run folder holds another study.
     """
-    sampler, pruner = TrialSampler(config.seed), _pruner(config)
     device = device_name(select_device(config.device))
-    directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 1 if config.cost is None else 2]
+    own = {"device": device, "settings": config.comparable()}
     try:
-        study = optuna.create_study(
-            storage=storage, study_name=config.study, directions=directions, sampler=sampler, pruner=pruner
-        )
-        # One attribute, so that it is there as a whole or not at all.
-        study.set_user_attr(FACTS, {"id": secrets.token_hex(8), "device": device, "settings": config.comparable()})
+        study = _create(config, storage, own)
     except DuplicatedStudyError:
+        sampler, pruner = TrialSampler(config.seed), _pruner(config)
         study = optuna.load_study(storage=storage, study_name=config.study, sampler=sampler, pruner=pruner)
+        if own != {key: study_facts(study, storage)[key] for key in own} and not study.get_trials(deepcopy=False):
+            # It was stopped before its first trial, so that nothing is lost.
+            optuna.delete_study(storage=storage, study_name=config.study)
+            study = _create(config, storage, own)
     facts = study_facts(study, storage)
     _check_settings(config, storage, facts["settings"])
     if config.cost == "milliseconds" and facts["device"] != device:
@@ -52,6 +52,19 @@ def open_study(config: TuneConfig, storage: Storage) -> Study:
             "--set cost=GFLOPs if devices are to share it, --set study=NAME and --set run=DIR"
         )
     _claim_folder(config, storage, facts["id"])
+    return study
+
+
+def _create(config: TuneConfig, storage: Storage, facts: dict[str, Any]) -> Study:
+    study = optuna.create_study(
+        storage=storage,
+        study_name=config.study,
+        directions=[StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: 1 if config.cost is None else 2],
+        sampler=TrialSampler(config.seed),
+        pruner=_pruner(config),
+    )
+    # One attribute, so that it is there as a whole or not at all.
+    study.set_user_attr(FACTS, {"id": secrets.token_hex(8), **facts})
     return study
 
 
@@ -125,10 +138,11 @@ def _check_settings(config: TuneConfig, storage: Storage, stored: dict[str, Any]
 def _claim_folder(config: TuneConfig, storage: Storage, identity: str) -> None:
     """Keep the trials of another study out of the run folder: they have the same numbers."""
     path = config.run / STUDY_FILE
-    if not path.is_file():
-        write_atomically(path, dump_yaml({"study": config.study, "id": identity}))
-    elif read_mapping(path).get("id") != identity:
+    if path.is_file() and read_mapping(path).get("id") == identity:
+        return
+    if path.is_file() and (config.run / TRIALS_FOLDER).exists():
         raise UserError(
             f"{config.run} holds trials of another study than {config.study} in {storage.shown}; "
             "choose another folder with --set run=DIR, or delete this one"
         )
+    write_atomically(path, dump_yaml({"study": config.study, "id": identity}))

@@ -25,7 +25,7 @@ from ..genotypes import save_genotype
 from ..runtime.device import select_device
 from ..runtime.errors import InUseError, StoppedError, UserError
 from ..runtime.loop import Scores
-from ..runtime.run_files import GENOTYPE_FILE
+from ..runtime.run_files import GENOTYPE_FILE, TRIALS_FOLDER
 from ..runtime.run_folder import open_run
 from ..runtime.yaml_text import dump_yaml
 from . import storage as storages
@@ -156,7 +156,7 @@ class _Worker:
         frozen = self._check_needed(trial)
         settings = suggest(trial, self.config.vary)
         number = trial_number(frozen)
-        folder = self.config.run / "trials" / f"{number:04d}"
+        folder = self.config.run / TRIALS_FOLDER / f"{number:04d}"
         with self._own(folder, settings):
             names = short_names(settings)
             self._say(f"trial {number}: {', '.join(f'{names[key]} {written(settings[key])}' for key in names)}")

@@ -90,6 +90,35 @@ def test_a_database_that_goes_away_is_one_line(tiny, monkeypatch):
         tune(tiny(), 1)
 
 
+def test_a_database_that_goes_away_at_the_end_of_a_trial_is_one_line(tiny, monkeypatch):
+    def go_away(*arguments, **options):
+        def fail(*arguments, **options):
+            raise OperationalError("", {}, Exception("server closed the connection"))
+
+        for name in ("set_trial_state_values", "get_trial"):
+            monkeypatch.setattr(Storage, name, fail)
+        raise UserError("a failure that Optuna tells the storage")
+
+    monkeypatch.setattr("timfuse.tuning.worker.run_trial", go_away)
+    with pytest.raises(UserError, match=r"cannot use the storage .*db: server closed the connection; "):
+        tune(tiny(), 1)
+
+
+def test_a_variable_of_our_own_without_a_value_stays_a_defect():
+    with pytest.raises(UnboundLocalError), connected(parse_url(None, Path("run"))):
+        raise UnboundLocalError
+
+
+@pytest.mark.parametrize("text", ["sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?uri=true"])
+def test_a_study_in_memory_would_be_lost(tiny, text):
+    with pytest.raises(
+        UserError, match=r"the storage sqlite:.* ends with this process; name a file, like sqlite:///st"
+    ):
+        tune(tiny(), 1, text)
+    assert not Path("run").exists()
+    assert parse_url("sqlite:///memory.db", Path("run")).database == "memory.db"
+
+
 def test_there_is_nothing_to_show_before_the_first_trial(tiny):
     with pytest.raises(UserError, match=r"no study tune in .*study\.db; run it first, without --show"):
         show(tiny())

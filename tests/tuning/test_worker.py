@@ -323,6 +323,20 @@ def test_another_study_is_refused(tiny, instant, settings, line):
     assert len(instant.calls) == 1
 
 
+@pytest.mark.parametrize("settings", [["cost=null"], ["train.train.steps=3"], ["vary.search.space.channels=[2, 6]"]])
+def test_a_study_that_was_stopped_before_its_first_trial_takes_other_settings(tiny, instant, monkeypatch, settings):
+    def stop(worker):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("timfuse.tuning.worker._Worker._has_turn", stop)
+        with pytest.raises(UserError, match="stopped"):
+            tune(tiny(), 1)
+    tune(tiny(*settings), 1)
+    assert len(instant.calls) == 1
+    assert len(trials_of(tiny(*settings))[TrialState.COMPLETE]) == 1
+
+
 def test_milliseconds_of_another_device_are_refused_and_operations_are_not(tiny, instant, monkeypatch):
     tune(tiny(), 1)
     tune(tiny("run=other", "cost=GFLOPs"), 1)
