@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option, echo
 
+from ..runtime.errors import UserError
 from ..runtime.run_files import CONFIG_FILE, GENOTYPE_FILE, HISTORY_FILE, PICTURES_FOLDER
 from ..runtime.terminal import print_table
 from .flags import CONFIGS, Config, Settings, read_config
@@ -50,16 +51,21 @@ def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> lis
 
     history = read_history(run / HISTORY_FILE)
     content = read_mapping(run / CONFIG_FILE)
-    match content.get("stage"):
-        case "search":
-            return draw_probabilities(history, folder)
-        case "train":
-            return draw_curves(history, folder, provenance.get("metrics"))
-        case "meta-init":
-            return draw_training(history, folder)
-        case "finetune":
-            tolerance = content["guidance"]["tolerance"]
-            return draw_finetuning(history, folder, provenance.get("fusion_loss_before"), tolerance)
+    try:
+        match content.get("stage"):
+            case "search":
+                return draw_probabilities(history, folder)
+            case "train":
+                return draw_curves(history, folder, provenance.get("metrics"))
+            case "meta-init":
+                return draw_training(history, folder)
+            case "finetune":
+                tolerance = content["guidance"]["tolerance"]
+                return draw_finetuning(history, folder, provenance.get("fusion_loss_before"), tolerance)
+    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(
+            f"{run / HISTORY_FILE} or a file beside it is damaged, so that no curves can be drawn: {error!r}"
+        ) from error
     return []
 
 
@@ -83,7 +89,7 @@ def genotypes() -> None:
 def latency(
     config: Config = None,
     settings: Settings = None,
-    networks: Annotated[int, Option(min=2, help="Number of networks to draw from the search space.")] = 30,
+    networks: Annotated[int, Option(min=2, max=10_000, help="Number of networks to draw from the search space.")] = 30,
     fresh: Annotated[bool, Option("--fresh", help="Measure anew, if this machine was busy before.")] = False,
 ) -> None:
     """Measure operators on this device, and predict networks from them.

@@ -60,9 +60,9 @@ class PairsSection(RootSection):
         cache_megabytes: Size up to which decoded images of each folder stay in memory; the others are read again.
     """
 
-    synthetic_pairs: Annotated[int, Field(ge=3)] = 96
+    synthetic_pairs: Annotated[int, Field(ge=3, le=100_000)] = 96
     validation: Fraction = 0.1
-    workers: WholeNumber = 0
+    workers: Annotated[int, Field(ge=0, le=128)] = 0
     cache_megabytes: WholeNumber = 2048
 
 

@@ -81,7 +81,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
     settings, data = config.train, config.data
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:
         ranks, device = loop.ranks, loop.device
-        parts, network = open_parts(config, ranks)
+        parts, network = open_parts(config, device, ranks)
         pairs = parts.pairs
         seed_everything(config.seed)
         state = set_up(config, network, parts, device, ranks)

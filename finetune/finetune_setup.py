@@ -18,6 +18,7 @@ from ..objectives import FusionLoss, training_loss
 from ..objectives.loss_section import fusion_loss
 from ..operators import build_network
 from ..operators.network_folders import find_network
+from ..operators.training_memory import check_training_memory
 from ..runtime.averaging import moving_average
 from ..runtime.distribution import Ranks
 from ..runtime.errors import UserError
@@ -59,8 +60,11 @@ class FinetuneParts(NamedTuple):
     pairs: RunPairs
 
 
-def open_parts(config: FinetuneConfig, ranks: Ranks) -> tuple[FinetuneParts, nn.Module]:
+def open_parts(config: FinetuneConfig, device: torch.device, ranks: Ranks) -> tuple[FinetuneParts, nn.Module]:
     """Read the fusion network and the pairs, and make the loss.
+
+    Args:
+        device: Where the network is trained.
 
     Returns:
         The parts, and the fusion network with its initial weights.
@@ -90,6 +94,7 @@ def open_parts(config: FinetuneConfig, ranks: Ranks) -> tuple[FinetuneParts, nn.
     if folder is not None:
         load_into(network, folder)
     genotype = config.for_task(genotype)
+    check_training_memory(genotype, crops=data.batch_size // ranks.count, crop=data.crop, device=device)
     loss = loss_of(config, genotype.task)
     return FinetuneParts(genotype, loss, open_run_pairs(config, genotype.task)), network
 

@@ -31,6 +31,9 @@ STEMS = ("full", "half")
 HEADS = ("direct", "envelope")
 MERGES = ("gated", "concat")
 
+MOST_OPERATORS = 1000
+"""Largest number of operators in all cells; those that people search and draw have a tenth of it or less."""
+
 _BOTH_COLOURED = ("multi-exposure", "multi-focus")
 TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 
@@ -65,8 +68,8 @@ class Genotype:
             image again, and with "detfusion" it is the network of DetFusion, without cells.
         channels: Number of feature maps between stem and head, even, at least 2; in a detfusion network, of each layer
             of an encoder.
-        cells: The cells in order, at least one, and in a refine network at least one for each source; none in a
-            detfusion network.
+        cells: The cells in order, at least one, with at most `MOST_OPERATORS` operators in all, and in a refine network
+            at least one for each source; none in a detfusion network.
         norm: Normalisation after pointwise convolutions, "batch", "group" or "none"; "none" in a detfusion network.
         stem: Resolution of the features, "full", or "half" for half the height and width; "full" in other networks than
             fusion.
@@ -113,6 +116,8 @@ class Genotype:
             self._check_detfusion()
         elif not self.cells:
             raise UserError("cells must hold at least one cell, with its kind and operators")
+        if (count := sum(len(cell.operators) for cell in self.cells)) > MOST_OPERATORS:
+            raise UserError(f"cells must hold at most {MOST_OPERATORS} operators, not {count}")
         for index, cell in enumerate(self.cells):
             _check_cell(f"cells[{index}]", cell, self.network)
         if self.network == "refine":

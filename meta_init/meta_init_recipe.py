@@ -51,7 +51,7 @@ def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: 
     settings, data = config.meta, config.data
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:
         ranks, device = loop.ranks, loop.device
-        genotype, tasks = open_tasks(config)
+        genotype, tasks = open_tasks(config, device)
         seed_everything(config.seed)
         state = set_up(config, genotype, device)
         loop.open_folder(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..genotypes import Genotype, load_genotype
 from ..operators import build_network
+from ..operators.training_memory import check_training_memory
 from ..runtime.errors import UserError
 from ..runtime.weights import load_into
 from .meta_init_config import MetaInitConfig
@@ -46,8 +47,11 @@ class MetaInitParts(NamedTuple):
     layers: Mapping[str, list[nn.Parameter]]  # those that adapt, by name
 
 
-def open_tasks(config: MetaInitConfig) -> tuple[Genotype, list[Task]]:
+def open_tasks(config: MetaInitConfig, device: torch.device) -> tuple[Genotype, list[Task]]:
     """Read the network's genotype and open the pairs of all tasks.
+
+    Args:
+        device: Where the network is trained.
 
     Raises:
         UserError: If the genotype or a folder of pairs cannot be used, or a task has too few pairs.
@@ -57,7 +61,8 @@ def open_tasks(config: MetaInitConfig) -> tuple[Genotype, list[Task]]:
         raise UserError(
             f"{genotype.name} is a {genotype.network} network; a meta-initialisation is for fusion networks"
         )
-    tasks = []
+    tasks, data = [], config.data
+    check_training_memory(genotype, crops=max(data.support, data.query), crop=data.crop, device=device)
     for name, section in config.used_tasks.items():
         task = config.data.open_task(name, section, config.seed)
         count, wanted = len(task.training), config.data.support + config.data.query

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..genotypes import Genotype, parse_operator
+from ..runtime.memory import check_memory
 from .detfusion import DetFusionNetwork
 from .mixture import MixedOperator
 from .networks import FusionNetwork, RefineNetwork
@@ -15,6 +16,9 @@ from .primitives import PRIMITIVES
 from .registration import build_registered
 
 M = TypeVar("M", bound=nn.Module)
+
+WIDE = 512
+"""Channels up to which networks are small beside any memory."""
 
 
 def _channels_last(module: M) -> M:
@@ -57,6 +61,9 @@ def build_network(genotype: Genotype) -> FusionNetwork | DetFusionNetwork | Refi
         A `FusionNetwork` or `DetFusionNetwork`, called as network(first, second), or a `RefineNetwork`, called as
         network(first, second, fused).
 
+    Raises:
+        UserError: If the weights do not fit into the memory.
+
     Example:
         >>> from timfuse.genotypes import load_genotype
         >>> type(build_network(load_genotype("tim"))).__name__
@@ -70,6 +77,9 @@ def build_network(genotype: Genotype) -> FusionNetwork | DetFusionNetwork | Refi
         return [(cell.kind, cell.operators) for cell in genotype.cells if cell.source == source]
 
     network: FusionNetwork | DetFusionNetwork | RefineNetwork
+    if genotype.channels > WIDE:
+        convolution = 4 * 9 * genotype.channels**2
+        check_memory(convolution, f"a network of {genotype.channels} channels", "lower channels")
     if genotype.network == "fusion":
         network = FusionNetwork(genotype.channels, cells_of(None), genotype.norm, genotype.stem, genotype.head, build)
     elif genotype.network == "detfusion":

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -134,11 +135,16 @@ def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:
             row = json.loads(line)
         except (ValueError, RecursionError):  # also a number of too many digits, and brackets that nest too deep
             row = None
-        if isinstance(row, dict) and type(row.get("step")) is int:
+        if isinstance(row, dict) and type(row.get("step")) is int and all(map(_is_measured, dotted_items(row))):
             rows.append(row)
         else:
             damaged += 1
     return rows, damaged
+
+
+def _is_measured(item: tuple[str, Any]) -> bool:
+    """Tell whether a value is a number that can be drawn, or no number."""
+    return not isinstance(item[1], int) or abs(item[1]) < sys.float_info.max
 
 
 def _line(row: Mapping[str, Any]) -> str:

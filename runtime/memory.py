@@ -4,6 +4,8 @@ import ctypes
 import os
 import sys
 
+from .errors import UserError
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _LARGEST = 2**31 - 1
 
@@ -26,3 +28,22 @@ def keep_freed_memory() -> None:
 def physical_memory() -> int:
     """Return the size of the machine's memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_memory(needed: float, what: str, remedy: str, there: int | None = None) -> None:
+    """Refuse what does not fit into a memory, before the system ends the process for it.
+
+    Args:
+        needed: Bytes, at least.
+        what: What needs them.
+        remedy: What to do.
+        there: Size of the memory in bytes; None for that of this machine.
+
+    Raises:
+        UserError: If there are fewer.
+    """
+    there = physical_memory() if there is None else there
+    if needed > there:
+        raise UserError(
+            f"{what} would need {needed / 1e9:,.0f} GB of memory, and there are {there / 1e9:,.0f}; {remedy}"
+        )

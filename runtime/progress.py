@@ -113,4 +113,4 @@ class Progress:
 
 def _clock(seconds: float) -> str:
     """Format a time as h:mm:ss."""
-    return str(timedelta(seconds=round(seconds)))
+    return str(timedelta(seconds=round(min(seconds, timedelta.max.total_seconds() - 1))))

@@ -10,6 +10,7 @@ from ..cost import Budget, SearchSpace, parse_budget
 from ..data.stage_config import BatchDataSection, TaskConfig, WholeNumber
 from ..downstream.downstream_section import DownstreamSection
 from ..genotypes import parse_operator
+from ..genotypes.genotype import MOST_OPERATORS
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 from ..runtime.errors import UserError
@@ -70,6 +71,8 @@ class SpaceSection(Section):
 
     @model_validator(mode="after")
     def _operators_exist_once(self) -> Self:
+        if len(self.cells) * self.steps > MOST_OPERATORS:
+            raise ValueError(f"must have at most {MOST_OPERATORS} steps in all cells: {len(self.cells)} x {self.steps}")
         for index, name in enumerate(self.operators):
             parse_operator(name, f"space.operators[{index}]")
             if name in self.operators[:index]:
@@ -150,8 +153,8 @@ class CostSection(Section):
     weight: NonNegative = 0.0
     budget: Annotated[str | None, BeforeValidator(_check_budget)] = None
     budget_weight: NonNegative = 1.0
-    height: Annotated[int, Field(ge=16)] = 480
-    width: Annotated[int, Field(ge=16)] = 640
+    height: Annotated[int, Field(ge=16, le=65535)] = 480
+    width: Annotated[int, Field(ge=16, le=65535)] = 640
 
     @property
     def parsed_budget(self) -> Budget | None:
@@ -181,7 +184,7 @@ class SearchConfig(TaskConfig):
     stage: Literal["search"] = "search"
     run: Path = Path("runs/search")
     task: str = "infrared-visible"
-    seeds: Count = 1
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     data: SearchDataSection = SearchDataSection()
     space: SpaceSection = SpaceSection()
     search: SearchSection = SearchSection()

@@ -11,6 +11,7 @@ from ..downstream import build_task_network
 from ..objectives import FusionLoss, search_losses
 from ..objectives.loss_section import fusion_loss
 from ..operators import FusionNetwork, build_supernet
+from ..operators.training_memory import check_training_memory
 from ..runtime.distribution import Ranks
 from ..runtime.run_files import CHECKPOINT_FILE, LATENCY_FILE
 from ..runtime.seeds import seed_everything
@@ -58,6 +59,10 @@ def open_parts(
         UserError: If the losses, the pairs or the task network cannot be used, or no network of the space meets the
             budget.
     """
+    space, data = config.space.search_space, config.data
+    # The supernet computes all candidates at every step, and so at least those of a network with all of them in a row.
+    row = space.genotype([list(range(len(space.operators)))] * len(space.cells))
+    check_training_memory(row, crops=data.batch_size // ranks.count, crop=data.crop, device=device)
     outer, inner = search_losses(config.task)
     outer = fusion_loss(config.search.outer_loss, outer, config.data.crop)
     inner = fusion_loss(config.search.inner_loss, inner, config.data.crop)

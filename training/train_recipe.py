@@ -64,7 +64,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:
         ranks, device = loop.ranks, loop.device
         ranks.check_even("data.batch_size", config.data.batch_size)
-        parts = open_parts(config, ranks, resume)
+        parts = open_parts(config, device, ranks, resume)
         seed_everything(config.seed)
         state = set_up(config, parts.genotype, device)
         pairs, first_stage = parts.pairs, parts.first_stage

@@ -13,6 +13,7 @@ from ..genotypes import Genotype, load_genotype
 from ..objectives import FusionLoss, training_loss
 from ..objectives.loss_section import fusion_loss
 from ..operators import build_network
+from ..operators.training_memory import check_training_memory
 from ..runtime.averaging import moving_average
 from ..runtime.distribution import Ranks
 from ..runtime.errors import UserError
@@ -45,14 +46,15 @@ class TrainParts(NamedTuple):
     pairs: RunPairs
 
 
-def open_parts(config: TrainConfig, ranks: Ranks, resume: bool) -> TrainParts:
+def open_parts(config: TrainConfig, device: torch.device, ranks: Ranks, resume: bool) -> TrainParts:
     """Read the network's genotype, its first stage and the pairs, and make the loss.
 
     Args:
+        device: Where the network is trained.
         resume: Whether the run goes on from a checkpoint, if there is one; it then keeps its own first stage.
 
     Raises:
-        UserError: If the genotype, the first stage, the loss or the pairs cannot be used.
+        UserError: If the genotype, the first stage, the loss or the pairs cannot be used, or the batches are too large.
     """
     genotype = ranks.from_leader(lambda: load_genotype(config.genotype))
     if genotype.network == "refine" and config.first_stage is None:
@@ -62,6 +64,8 @@ def open_parts(config: TrainConfig, ranks: Ranks, resume: bool) -> TrainParts:
     if genotype.network != "refine" and config.first_stage is not None:
         raise UserError(f"{genotype.name} is no refine network, and so has no first_stage; leave that out")
     genotype = config.for_task(genotype)
+    data = config.data
+    check_training_memory(genotype, crops=data.batch_size // ranks.count, crop=data.crop, device=device)
     loss = fusion_loss(config.loss, training_loss(genotype.task), config.data.crop)
     pairs = config.data.open_pairs(
         genotype.task,
