@@ -146,5 +146,5 @@ def _line_of(error: Exception) -> str:
         return "there is no such user as a path names after ~; write the whole path"
     # The second and the third are torch's, for the CPU and for CUDA.
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
-        return "there is not enough memory for this; lower data.crop, data.batch_size or the size of the images"
+        return "there is not enough memory for this; lower data.crop, data.batch_size, the network or the images"
     return ""

@@ -21,7 +21,7 @@ class FinetuneDataSection(BatchDataSection):
         validation_pairs: Largest number of validation pairs of each folder, spread over its list; null for all.
     """
 
-    synthetic_pairs: Annotated[int, Field(ge=2)] = 200
+    synthetic_pairs: Annotated[int, Field(ge=2, le=100_000)] = 200
     crop: Annotated[int, Field(ge=32)] = 128
     scale: tuple[Positive, Positive] = (0.75, 1.5)
     batch_size: Count = 8

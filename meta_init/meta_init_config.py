@@ -56,7 +56,7 @@ class EpisodeDataSection(DataSection):
     """
 
     root: Path | None = None
-    synthetic_pairs: Annotated[int, Field(ge=4)] = 48
+    synthetic_pairs: Annotated[int, Field(ge=4, le=100_000)] = 48
     crop: Annotated[int, Field(ge=16)] = 64
     support: Count = 4
     query: Count = 4
