@@ -62,7 +62,7 @@ def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> lis
             case "finetune":
                 tolerance = content["guidance"]["tolerance"]
                 return draw_finetuning(history, folder, provenance.get("fusion_loss_before"), tolerance)
-    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError) as error:
+    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, StopIteration) as error:
         raise UserError(
             f"{run / HISTORY_FILE} or a file beside it is damaged, so that no curves can be drawn: {error!r}"
         ) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data import Pair
+from ..runtime.errors import printable
 from ..runtime.progress import Progress
 from .comparison_rows import REGION_COLOURS, Row, labels, read_rows
 from .methods import Methods
@@ -108,6 +109,7 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    text = printable(text)  # a name may hold line breaks, which fonts refuse
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}…") > width:

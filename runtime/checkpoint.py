@@ -124,7 +124,14 @@ def capture_rng() -> dict[str, Any]:
 
 
 def restore_rng(state: dict[str, Any]) -> None:
-    """Set every global random generator to the result of `capture_rng`; missing CUDA devices are ignored."""
+    """Set every global random generator to the result of `capture_rng`; missing CUDA devices are ignored.
+
+    Raises:
+        ValueError: If a state is of another kind. Anything else that does not fit raises its own error.
+    """
+    own = capture_rng()
+    for name in ("numpy", "torch"):
+        check_alike(state[name], own[name], name)
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))

@@ -72,7 +72,8 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], Non
     The content goes to a file with a temporary name in the same folder, is synced to disk and renamed.
 
     Args:
-        content: Text (written as UTF-8), bytes, or a function that writes to the open binary file.
+        content: Text, bytes, or a function that writes to the open binary file. Text is written as UTF-8; what UTF-8
+            does not have, as in some names of files, is escaped.
 
     Raises:
         UserError: If the file cannot be written (disk full, no permission, ...); nothing is left behind.
@@ -86,7 +87,7 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], Non
             if callable(content):
                 content(file)
             else:
-                file.write(content.encode() if isinstance(content, str) else content)
+                file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -109,6 +109,7 @@ def test_a_name_from_the_zoo_goes_before_a_file_of_that_name(tmp_path, monkeypat
         (GOOD, "- 1", "a genotype must be a mapping"),
         (GOOD, "", "a genotype must be a mapping"),
         (GOOD, "[" * 5000, "nested too deeply"),
+        ("[residual_k3_d1]", f"[{', '.join(['identity'] * 1001)}]", "cells must hold at most 1000 operators, not 1001"),
     ],
 )
 def test_a_broken_file_is_told_where(tmp_path, old, new, told):

@@ -30,6 +30,15 @@ KINDS = {
 }
 
 
+NOT_STATE_DICTS = {
+    "numbers as keys": {1: torch.zeros(1)},
+    "a number at state_dict": {"state_dict": {"model": 3}},
+    "sparse": {"a": torch.eye(3).to_sparse()},
+    "complex": {"a": torch.zeros(1, dtype=torch.complex64)},
+    "empty": {},
+}
+
+
 def genotype(network, cells, merge=None):
     cells = tuple(CellGenotype(kind, tuple(operators), source) for kind, source, operators in cells)
     return Genotype("reference", "infrared-visible", network, INDEX["channels"], cells, merge=merge)
@@ -205,3 +214,23 @@ def test_half_precision_weights_are_converted():
     network = build_network(NETWORKS["stage1_main"])
     weights = {name: tensor.half() for name, tensor in released_weights("stage1_main").items()}
     assert all(tensor.dtype != torch.half for tensor in convert_released(network, weights).values())
+
+
+@pytest.mark.parametrize("kind", NOT_STATE_DICTS)
+def test_what_is_no_state_dict_is_refused(tmp_path, kind):
+    torch.save(NOT_STATE_DICTS[kind], tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"x\.pth holds no state dict"):
+        read_released(tmp_path / "x.pth")
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path):
+    torch.save({"a": torch.ones(1), "b": torch.tensor([torch.nan])}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"not finite, in b; get the file again"):
+        read_released(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3, 3), (0, 1, 3, 3), (2, 1, 5, 5)])
+def test_a_filter_of_another_shape_is_refused(shape):
+    module = build_operator("channel_attention_k3", 4)
+    with pytest.raises(UserError, match=r"x\.filt is not the binomial|the weights have no"):
+        convert_released(module, {"x.filt": torch.zeros(shape)})

@@ -108,3 +108,17 @@ def test_the_data_is_synced_before_the_rename_and_the_folder_after(tmp_path, mon
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("rename"), replace(a, b))[1])
     write_atomically(tmp_path / "x", "x")
     assert calls == ["file", "rename", "folder"]
+
+
+def test_a_name_that_fits_can_be_written(tmp_path):
+    path = tmp_path / ("x" * 255)
+    write_atomically(path, "x")
+    assert path.read_text() == "x"
+    with pytest.raises(UserError, match="the name is too long; choose a shorter one"):
+        write_atomically(tmp_path / ("x" * 256), "x")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_names_that_are_no_text_are_escaped(tmp_path):
+    write_atomically(tmp_path / "x", f"ü {os.fsdecode(b'na' + bytes([0xEF]) + b've')}")
+    assert (tmp_path / "x").read_text(encoding="utf-8") == "ü na\\udcefve"

@@ -197,3 +197,13 @@ def test_events_that_cannot_be_written_are_a_user_error(tmp_path, monkeypatch):
         monkeypatch.setattr(history._events, "add_scalar", refuse)
         with pytest.raises(UserError, match=r"history\.jsonl"):
             history.log(0, {"loss": 1.0})
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"step": 1, "loss": 1%s}' % ("0" * 400), '{"step": 1%s}' % ("0" * 400), '{"step": 1, "a": %s' % ("[" * 9999)],
+)
+def test_numbers_that_cannot_be_drawn_are_damage(tmp_path, line):
+    path = tmp_path / "history.jsonl"
+    path.write_text(f'{{"step": 0, "loss": 0.5}}\n{line}\n{{"step": 2, "loss": 0.25}}\n')
+    assert [row["step"] for row in read_history(path)] == [0, 2]

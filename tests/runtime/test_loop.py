@@ -22,6 +22,8 @@ from timfuse.runtime.loop import capture, open_loop, restore
 from ..equality import assert_same
 from ..processes import finish, start
 
+NANS = torch.full((4,), math.nan)
+
 
 class Data(Section):
     crop: int = 8
@@ -313,6 +315,16 @@ def test_every_kind_of_field_comes_back(tmp_path):
         lambda state: state.update(total=torch.zeros(1)),  # which could be spread over both elements
         lambda state: state["network"].pop("0.weight"),
         lambda state: state["network"].update({"0.weight": torch.zeros(2, 9)}),
+        lambda state: state["network"].update({"0.weight": torch.full((2, 3), math.nan)}),
+        lambda state: state["network"].update({"0.weight": torch.zeros(2, 3, dtype=torch.int32)}),
+        lambda state: state.update(step=NANS),
+        lambda state: state.update(step=3.0),
+        lambda state: state.update(best=(NANS, 0.5)),
+        lambda state: state.update(optimizer=NANS),
+        lambda state: state["optimizer"].update(state=[]),
+        lambda state: state["optimizer"]["state"].update({1: NANS}),
+        lambda state: state["optimizer"]["state"][1].update(exp_avg=torch.full((2,), math.nan)),
+        lambda state: state["optimizer"]["param_groups"][0].update(lr="fast"),
     ],
 )
 def test_a_checkpoint_of_another_state_is_one_line(trial, change):
@@ -320,6 +332,18 @@ def test_a_checkpoint_of_another_state_is_one_line(trial, change):
     run.run()
     content = saved(run, data=True)
     change(content["state"])
+    save_checkpoint(run.config.run / "checkpoint.pt", content)
+    with pytest.raises(UserError, match=r"run is of another architecture or program; start anew with --overwrite$"):
+        run.run(resume=True)
+
+
+@pytest.mark.parametrize("name", ["numpy", "torch", "python"])
+@pytest.mark.parametrize("value", [torch.full((4,), math.nan), (), None, 3])
+def test_damaged_generators_are_one_line(trial, name, value):
+    run = trial()
+    run.run()
+    content = saved(run, data=True)
+    content["rng"][name] = value
     save_checkpoint(run.config.run / "checkpoint.pt", content)
     with pytest.raises(UserError, match=r"run is of another architecture or program; start anew with --overwrite$"):
         run.run(resume=True)

@@ -134,3 +134,14 @@ def test_on_a_terminal_there_is_one_bar_and_messages_stand_above_it():
     last = lines[-1]
     for fact in ("searching", "20/20", "steps/s", "left", "loss 9"):
         assert fact in last, text
+
+
+def test_a_time_beyond_all_calendars_is_shown(clock):
+    out = io.StringIO()
+    with Progress(10**18, "searching", console=Console(file=out)) as progress:
+        clock.now += 3600
+        progress.advance()
+        clock.now += 3600
+        progress.advance()
+    assert ": 2/1000000000000000000, " in out.getvalue() or ": 1/1000000000000000000, " in out.getvalue()
+    assert "999999999 days" in out.getvalue()

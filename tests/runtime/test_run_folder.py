@@ -263,3 +263,26 @@ def test_a_process_that_outlives_the_run_does_not_hold_the_folder(finished):
 def test_a_file_in_the_place_of_the_folder(tmp_path):
     (tmp_path / "x").write_text("")
     assert "is a file" in refusal(tmp_path / "x")
+
+
+def test_a_folder_where_a_run_has_a_file(finished):
+    (finished / "checkpoint.pt").unlink()
+    (finished / "checkpoint.pt").mkdir()
+    before = sorted(finished.rglob("*"))
+    assert refusal(finished, resume=True).endswith(
+        "checkpoint.pt is a folder, where a run has a file; move it elsewhere"
+    )
+    assert sorted(finished.rglob("*")) == before
+
+
+def test_a_longer_run_is_told_how_to_go_on(tmp_path):
+    config = "init: null\ntrain:\n  steps: {}\n  warmup: {}\ninner:\n  steps: 3\n"
+    with start(tmp_path, config.format(10, 1)):
+        pass
+    line = refusal(tmp_path, config.format(20, 2), resume=True)
+    assert "train.steps was 10 and is now 20; its learning rates follow a curve over 10 steps; " in line
+    assert line.endswith(f"go on from its weights in another folder, with --set init={tmp_path}")
+    line = refusal(tmp_path, config.format(10, 1).replace("steps: 3", "steps: 4"), resume=True)
+    assert line.endswith(
+        "inner.steps was 3 and is now 4; resume with the run's own config or start anew with --overwrite"
+    )

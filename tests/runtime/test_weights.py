@@ -92,3 +92,14 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
         UserError, match=r"weights\.safetensors holds values that are not finite, in b; get the file again"
     ):
         load_weights(path)
+
+
+def test_weights_of_another_kind_of_number_are_refused(tmp_path):
+    module = network()
+    weights = module.state_dict()
+    name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
+    save_weights(tmp_path / "weights.safetensors", {**weights, name: weights[name].int()}, {})
+    with pytest.raises(
+        UserError, match=rf"1 of another type \(first: {name} is torch.int32 in the file, torch.float32"
+    ):
+        load_into(module, tmp_path)

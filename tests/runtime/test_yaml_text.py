@@ -71,6 +71,10 @@ def test_scalars(text, value):
         ("a: &x 1\nb: *x\n", 1, "anchors"),
         ("x: 1\na: !!python/object/apply:os.system ['false']\n", 2, "tags"),
         ("a: 1\n---\nb: 1\n", 2, "expected a single document"),
+        ("a: 1\nb: " + "[" * 60 + "]" * 60, 2, "nested too deeply; write it flatter"),
+        ("a: 1\nb: " + "9" * 5000, 2, "a number must have at most 308 digits"),
+        ("a: 1\nb: 0x" + "f" * 5000, 2, "a number must have at most 308 digits"),
+        ('a: 1\nb: "\\udcff"', 2, "must be in UTF-8"),
     ],
 )
 def test_errors_name_the_file_and_the_line(text, line, words):
@@ -90,6 +94,7 @@ def test_lists_of_plain_values_take_one_line():
     assert dump_yaml({"kernels": [3, 5], "cells": [{"kind": "x"}]}) == "kernels: [3, 5]\ncells:\n- kind: x\n"
 
 
+<<<<<<< HEAD
 def test_whole_numbers_are_keys_where_they_are_wanted():
     assert parse_yaml("names: {0: a, '1': b}", "t", numbered=True) == {"names": {0: "a", "1": "b"}}
     for text in ("{0: a, 0: b}", "{1.5: a}", "{true: a}", "{null: a}"):
@@ -97,3 +102,8 @@ def test_whole_numbers_are_keys_where_they_are_wanted():
             parse_yaml(text, "t", numbered=True)
     with pytest.raises(UserError, match="a key must be text"):
         parse_yaml("{0: a}", "t")
+=======
+def test_honest_nesting_and_numbers_are_read():
+    assert parse_yaml("[" * 50 + "]" * 50, "x") is not None
+    assert parse_yaml("9" * 308, "x") == 10**308 - 1
+>>>>>>> 0a400fa (Tests of damaged and hostile inputs, and what they found: names that are no text, damaged generators and probabilities, times beyond all calendars)
