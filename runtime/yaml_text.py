@@ -131,7 +131,11 @@ def _error(problem: str, at: Any) -> yaml.MarkedYAMLError:
 
 
 class _Dumper(yaml.SafeDumper):
-    """The safe dumper with lists of plain values on one line."""
+    """The safe dumper with lists of plain values on one line, and line ends of Unicode in double quotes."""
+
+    def represent_scalar(self, tag: str, value: str, style: str | None = None) -> yaml.ScalarNode:
+        """Escape line ends that are no newline, which the loader would read as spaces."""
+        return super().represent_scalar(tag, value, '"' if _LINE_ENDS.search(value) else style)
 
     def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
         """Write a list of plain values on one line, and a list of mappings on several."""
@@ -143,6 +147,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+_LINE_ENDS = re.compile("[\r\x85\u2028\u2029]")
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from timfuse.runtime.errors import UserError
@@ -20,6 +20,7 @@ PLAIN = st.recursive(
 )
 
 
+@example({"\x85": ["a\u2028b", "\x85", "\r", "\u2029"]})
 @given(PLAIN)
 def test_what_is_written_is_read_back_with_the_same_types(content):
     read = parse_yaml(dump_yaml(content), "test")
