@@ -34,9 +34,9 @@ def check_memory(needed: float, what: str, remedy: str, there: int | None = None
     """Refuse what does not fit into a memory, before the system ends the process for it.
 
     Args:
-        needed: Bytes, at least.
-        what: What needs them.
-        remedy: What to do.
+        needed: Number of bytes that are needed in any case.
+        what: The work that needs them, as the subject of a sentence.
+        remedy: What the user can lower, as an imperative.
         there: Size of the memory in bytes; None for that of this machine.
 
     Raises:

@@ -95,7 +95,7 @@ class _Loader(yaml.SafeLoader):
         self.depth -= 1
         return node
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         """Refuse halves of characters, which UTF-8 does not have, and whole numbers beyond those of any computation."""
         text = super().construct_scalar(node)
         if any("\ud800" <= character <= "\udfff" for character in text):

@@ -99,11 +99,10 @@ def connected(url: URL) -> Iterator[Storage]:
                 storage.remove_session()
                 storage.engine.dispose()
     except (SQLAlchemyError, StorageInternalError, UnboundLocalError) as error:
-        reason: BaseException | None = error
-        if isinstance(error, UnboundLocalError):  # Optuna's, if the storage fails while it stores the end of a trial
-            reason = error.__context__
-            if not isinstance(reason, (SQLAlchemyError, StorageInternalError)):
-                raise
+        # If the storage fails while Optuna stores the end of a trial, a variable of Optuna has no value.
+        reason = error.__context__ if isinstance(error, UnboundLocalError) else error
+        if not isinstance(reason, (SQLAlchemyError, StorageInternalError)):
+            raise
         raise UserError(
             f"cannot use the storage {shown(url)}: {_line(url, reason)}; "
             "check its address and that it is running, then start again: nothing is lost"
@@ -114,7 +113,7 @@ def connected(url: URL) -> Iterator[Storage]:
 
 def _open(url: URL) -> Storage:
     """Open a storage, and make its tables where they are missing."""
-    if url.get_backend_name() == "sqlite":
+    if url.get_backend_name() == "sqlite" and url.database:
         make_folder(Path(url.database).parent)
     for attempt in range(_ATTEMPTS):
         try:

@@ -95,7 +95,6 @@ def test_lists_of_plain_values_take_one_line():
     assert dump_yaml({"kernels": [3, 5], "cells": [{"kind": "x"}]}) == "kernels: [3, 5]\ncells:\n- kind: x\n"
 
 
-<<<<<<< HEAD
 def test_whole_numbers_are_keys_where_they_are_wanted():
     assert parse_yaml("names: {0: a, '1': b}", "t", numbered=True) == {"names": {0: "a", "1": "b"}}
     for text in ("{0: a, 0: b}", "{1.5: a}", "{true: a}", "{null: a}"):
@@ -103,8 +102,8 @@ def test_whole_numbers_are_keys_where_they_are_wanted():
             parse_yaml(text, "t", numbered=True)
     with pytest.raises(UserError, match="a key must be text"):
         parse_yaml("{0: a}", "t")
-=======
+
+
 def test_honest_nesting_and_numbers_are_read():
     assert parse_yaml("[" * 50 + "]" * 50, "x") is not None
     assert parse_yaml("9" * 308, "x") == 10**308 - 1
->>>>>>> 0a400fa (Tests of damaged and hostile inputs, and what they found: names that are no text, damaged generators and probabilities, times beyond all calendars)
