@@ -107,7 +107,10 @@ def evaluate(
     ] = None,
     trivial: Annotated[bool, Option(help="Score average, maximum and copies of the sources too.")] = True,
 ) -> None:
-    """Score fused images by the field's metrics, and rank methods."""
+    """Score fused images by the field's metrics, and rank methods.
+
+    EN, SD, SF and AG are of the fused image; MI, SCD and VIF sums over both sources; SSIM, CC and PSNR means.
+    """
     from ..deploy import evaluate as run_evaluation
     from ..deploy import find_methods, print_evaluation, write_tables
     from ..objectives.metrics import FIELD_METRICS

@@ -97,7 +97,7 @@ def test_weights_measure_what_the_provenance_says(finished):
     batches, _ = open_batches(config, CPU, ALONE)
     losses = validation_losses(SearchParts(batches, *losses_of(config), None, ALONE), network.eval())
     assert losses == pytest.approx(genotype.provenance["metrics"]["derived"]["mean"], rel=1e-5)
-    counts = batches.pairs.counts
+    counts = batches.pairs.described
     assert genotype.provenance["data"] == {"root": "synthetic pairs", **counts}
     assert sum(counts.values()) == 8
 
