@@ -16,21 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import timfuse.deploy
-import timfuse.drawing
-import timfuse.finetune
-import timfuse.meta_init
-import timfuse.search
-import timfuse.training
-import timfuse.tuning
 from timfuse.cli import main
 from timfuse.runtime.seeds import seed_everything
 
-# A fork needs no time for what is imported already, also by packages in their first use.
-seed_everything(0)
-for _name in ("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "torch.utils.tensorboard", "transformers", "faster_coco_eval", "torchmetrics.detection"):
+# A fork needs no time for what is imported already, also what packages import at their first use.
+for _name in (
+    *(f"timfuse.{name}" for name in ("deploy", "drawing", "finetune", "meta_init", "search", "training", "tuning")),
+    *("matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg", "torch.utils.tensorboard", "tifffile"),
+    *("transformers", "faster_coco_eval", "torchmetrics.classification"),
+):
     with contextlib.suppress(ImportError):
         importlib.import_module(_name)
+seed_everything(0)
 
 ALLOWED = ("out", "cache", "temporary")
 """Folders, in the one where a command runs, below which it may change files."""
@@ -38,13 +35,33 @@ ALLOWED = ("out", "cache", "temporary")
 _ADDRESSES = 4 * 2**30  # bytes of address space that a command may take beside what this process has
 _GRACE = 10  # seconds from Ctrl-C to the end
 # What a command may print on standard error beside errors.
-_NOTES = re.compile(r"[\w .-]+: \d+/\d+(, .*)?$|warning: |.* the run starts from the beginning$|.* which are left out$")
+_NOTES = re.compile(
+    r"[\w .-]+: \d+/\d+(, .*)?$|warning: |.* the run starts from the beginning$|.* which are left out$"
+    r"|study .* trials finished$|trial \d+( failed)?: |.* have no mask \(.*|.* boxes of \d+ pairs in .*"
+)
+_STOPPED = "stopped"
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn")
 _CONNECTS = ("socket.connect", "socket.getaddrinfo")
 _CHANGES = {  # events that change files, and their arguments that are paths
     **dict.fromkeys(("open", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.chown"), (0,)),
     **dict.fromkeys(("os.rename", "os.link", "os.symlink"), (0, 1)),
 }
+
+
+Moment = Callable[[int, str, Sequence[str]], bool]
+"""Receives number, event and paths of each change of a file, and returns whether it is the moment."""
+
+
+def after_checkpoint() -> Moment:
+    """Return the moment after the first checkpoint is written."""
+    written = []
+
+    def is_after(changes: int, event: str, paths: Sequence[str]) -> bool:
+        if event == "os.rename" and paths[1].endswith("checkpoint.pt"):
+            written.append(changes)
+        return bool(written) and changes > written[0]
+
+    return is_after
 
 
 @dataclass(frozen=True)
@@ -57,6 +74,7 @@ class Done:
         harm: What it did to other folders, processes and machines.
         memory: Bytes that it took at most beside those of this process.
         changes: How often it changed files in its own folders; 0 if it was killed.
+        stopped: Whether `stop_at` ended it.
     """
 
     code: int
@@ -66,6 +84,7 @@ class Done:
     seconds: float
     memory: int
     changes: int
+    stopped: bool
 
 
 def run(
@@ -74,14 +93,14 @@ def run(
     *,
     patience: float = 20,
     kill_after: float | None = None,
-    kill_at: Callable[[int, str, Sequence[Any]], bool] | None = None,
+    stop_at: Moment | None = None,
 ) -> Done:
     """Run a command line in a folder.
 
     Args:
         patience: Seconds after which Ctrl-C stops it.
         kill_after: Seconds after which it is killed; None to let it end.
-        kill_at: Receives number, event and arguments of each change of a file, and tells whether to be killed before.
+        stop_at: Tells before which change of a file it is killed.
     """
     for name in ("cache", "temporary"):
         (folder / name).mkdir(exist_ok=True)
@@ -90,7 +109,7 @@ def run(
         start = time.monotonic()
         child = os.fork()
         if child == 0:
-            _become(words, folder, (output.fileno(), errors.fileno()), _Guard(folder, there, kill_at))
+            _become(words, folder, (output.fileno(), errors.fileno()), _Guard(folder, there, stop_at))
         os.close(there)
         handle = os.pidfd_open(child)
         for seconds, number in (
@@ -115,10 +134,11 @@ def run(
         os.waitstatus_to_exitcode(status),
         printed[0],
         [line for line in printed[1].split("\n") if line.strip() and not _NOTES.match(line)],
-        [line for line in report if not line.isdecimal()],
+        [line for line in report if not line.isdecimal() and line != _STOPPED],
         seconds,
         1024 * (usage.ru_maxrss - int(memory)),
         next((int(line) for line in report if line.isdecimal()), 0),
+        _STOPPED in report,
     )
 
 
@@ -128,6 +148,7 @@ def _become(words: Sequence[str], folder: Path, files: tuple[int, int], guard: "
     try:
         for number, file in enumerate(files, start=1):
             os.dup2(file, number)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", encoding="utf-8"), os.fdopen(2, "w", encoding="utf-8")
         guard.report(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(folder)
@@ -152,9 +173,9 @@ def _become(words: Sequence[str], folder: Path, files: tuple[int, int], guard: "
 class _Guard:
     """An audit hook that reports what changes files elsewhere, starts processes or reaches for other machines."""
 
-    def __init__(self, folder: Path, pipe: int, kill_at: Callable[[int, str, Sequence[Any]], bool] | None) -> None:
+    def __init__(self, folder: Path, pipe: int, stop_at: Moment | None) -> None:
         self._folders = tuple(f"{folder / name}" for name in ALLOWED)
-        self._pipe, self._kill_at = pipe, kill_at
+        self._pipe, self._stop_at = pipe, stop_at
         self.changes = 0
 
     def __call__(self, event: str, arguments: Sequence[Any]) -> None:
@@ -173,7 +194,8 @@ class _Guard:
                 self.report(f"{event} {outside[0]!r:.200}")
             elif paths:
                 self.changes += 1
-                if self._kill_at is not None and self._kill_at(self.changes, event, arguments):
+                if self._stop_at is not None and self._stop_at(self.changes, event, paths):
+                    self.report(_STOPPED)
                     os.kill(os.getpid(), signal.SIGKILL)
 
     def report(self, line: str) -> None:

@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
@@ -18,7 +17,7 @@ from timfuse.genotypes import CellGenotype, Genotype
 from timfuse.operators import build_network, save_network_folder
 from timfuse.operators.released import released_name
 
-from .guarded import run
+from .guarded import after_checkpoint, run
 from .mutations import PNG, png_chunk
 
 CONFIGS = {
@@ -28,7 +27,7 @@ run: out/run
 genotype: net
 init: net
 data: {root: labelled, crop: 32, batch_size: 1, validation: 0.5}
-train: {steps: 2, warmup: 0, learning_rate: 1.0e-3, ema: 0.9, clip: 1.0, validate_every: 2, checkpoint_every: 1, images: 0}
+train: {steps: 2, warmup: 0, ema: 0.9, clip: 1.0, validate_every: 2, checkpoint_every: 1, images: 0}
 loss: {intensity: 1.0, gradient: 1.0}
 """,
     "search": """
@@ -108,11 +107,13 @@ class Kind:
         files: Patterns of the files.
         commands: Command lines; {file}, {name} and {folder} stand for path, stem and folder's name of the mutated file.
         needs: Files and folders besides that the commands read.
+        share: Number of inputs of this kind among so many of all kinds.
     """
 
     files: Sequence[str]
     commands: Sequence[str]
     needs: Sequence[str] = ("net",)
+    share: int = 1
 
 
 _FUSE = "fuse --first images/ir --second images/vis -o out/fused -n net --device cpu"
@@ -127,10 +128,9 @@ KINDS = {
             _TRAIN.format("images"),
         ),
         ("net", "train.yaml"),
+        share=4,
     ),
-    "masks": Kind(
-        ("labelled/label/*",), ("finetune -c segment.yaml",), ("net", "segment.yaml")
-    ),
+    "masks": Kind(("labelled/label/*",), ("finetune -c segment.yaml",), ("net", "segment.yaml")),
     "boxes": Kind(("labelled/boxes/*",), ("finetune -c finetune.yaml --set train.steps=1",), ("net", "finetune.yaml")),
     "lists": Kind(
         ("labelled/*.txt",),
@@ -142,7 +142,10 @@ KINDS = {
         ("net", "train.yaml", "finetune.yaml", "segment.yaml"),
     ),
     "configs": Kind(
-        ("*.yaml",), ("config {stage} -c {file}", "{stage} -c {file} --set run=out/run {trials}"), ("net", "labelled", "out/meta-init-done")
+        ("*.yaml",),
+        ("config {stage} -c {file}", "{stage} -c {file} --set run=out/run {trials}"),
+        ("net", "labelled", "out/meta-init-done"),
+        share=4,
     ),
     "genotypes": Kind(
         ("net/genotype.yaml",),
@@ -152,6 +155,7 @@ KINDS = {
             "visualize net -o out/pictures",
         ),
         ("labelled", "released.pt", "train.yaml"),
+        share=3,
     ),
     "weights": Kind(
         ("net/weights.safetensors", "net/task/weights.safetensors", "net/task/specification.yaml"),
@@ -160,8 +164,9 @@ KINDS = {
             *(_TRAIN.format("labelled"), "finetune -c finetune.yaml --set train.steps=1 --set downstream.init=net"),
         ),
         ("labelled", "train.yaml", "finetune.yaml"),
+        share=2,
     ),
-    "released": Kind(("released.pt",), ("import released.pt -g net -o out/imported",)),
+    "released": Kind(("released.pt",), ("import released.pt -g net -o out/imported",), share=2),
     "checkpoints": Kind(
         tuple(f"out/{stage}/checkpoint.pt" for stage in STAGES),
         ("{folder} -c {folder}.yaml --set run=out/{folder} --resume",),
@@ -207,14 +212,7 @@ def write_good(folder: Path) -> None:
         (folder / "labelled" / file).write_text("".join(f"{name}\n" for name in chosen), encoding="utf-8")
     for stage in STAGES:
         _finish(folder, f"{stage} -c {stage}.yaml --set run=out/{stage}-done")
-        renamed: list[int] = []
-
-        def has_checkpoint(changes: int, event: str, arguments: Sequence[Any], renamed: list[int] = renamed) -> bool:
-            if event == "os.rename" and str(arguments[1]).endswith("checkpoint.pt"):
-                renamed.append(changes)
-            return renamed != [] and renamed[0] < changes
-
-        run(f"{stage} -c {stage}.yaml --set run=out/{stage}".split(), folder, kill_at=has_checkpoint)
+        run(f"{stage} -c {stage}.yaml --set run=out/{stage}".split(), folder, stop_at=after_checkpoint())
         assert (folder / "out" / stage / "checkpoint.pt").is_file()
     shutil.copytree(folder / "out/finetune-done/task", folder / "net/task")
 
@@ -235,7 +233,10 @@ def _write_images(folder: Path) -> None:
             Image.fromarray(image).save(folder / name / f"{stem}-png.png")
         for stem, image in (("grey", grey), ("colour", colour)):
             Image.fromarray(image).save(folder / name / f"{stem}-bmp.bmp")
-            Image.fromarray(image).save(folder / name / f"{stem}-jpg.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0")
+            Image.fromarray(image).save(
+                folder / name / f"{stem}-jpg.jpg",
+                exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0",
+            )
             Image.fromarray(image).save(folder / name / f"{stem}-lzw.tif", compression="tiff_lzw")
         Image.fromarray(deep).save(folder / name / "deep-png.png")
         Image.fromarray(colour).quantize(16).save(folder / name / "palette-png.png")
@@ -249,4 +250,6 @@ def _deep_png(pixels: np.ndarray) -> bytes:
     height, width, _ = pixels.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    return PNG + b"".join(png_chunk(*part) for part in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
+    return PNG + b"".join(
+        png_chunk(*part) for part in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    )

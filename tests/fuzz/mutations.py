@@ -1,4 +1,4 @@
-"""Mutations of the content of files: bytes, PNG chunks, lines of text, and what YAML, JSON, safetensors and torch nest."""
+"""Mutations of the content of files: of bytes, chunks, lines, and of what YAML, JSON, safetensors and torch nest."""
 
 import io
 import json
@@ -17,7 +17,23 @@ Mutation = Callable[[Random, bytes], bytes]
 
 NUMBERS = (0, 1, 2, 3, 127, 128, 255, 256, 32767, 32768, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)
 WORDS = (
-    *("null", "~", "nan", ".nan", ".inf", "-.inf", "1e999", "1e-999", "-1", "0", "1.5", "9" * 400, "0x10", "1:30", "no"),
+    *(
+        "null",
+        "~",
+        "nan",
+        ".nan",
+        ".inf",
+        "-.inf",
+        "1e999",
+        "1e-999",
+        "-1",
+        "0",
+        "1.5",
+        "9" * 400,
+        "0x10",
+        "1:30",
+        "no",
+    ),
     *("''", "'", '"', "[", "]", "{", "}", "[" * 200, "{a: " * 200, "&a [*a, *a]", "!!python/object/apply:os.getcwd []"),
     *("%YAML 9.9", "---", "...", "- ", ": ", "#", "\t", "|", "?", "../../x", "/", "/dev/zero", "~nobody/x", ".", "*"),
     *("a\0b", "\x1b[31m", "\u202e", "é", "测试", "\ufeff", "\r", "\u2028", "\x85", "x" * 5000, "1 2 3 4 5 6 7 8"),
@@ -112,7 +128,9 @@ def change_lines(draw: Random, content: bytes) -> bytes:
     for _ in range(draw.choice((1, 1, 2, 5))):
         at, other = draw.randrange(len(lines)), draw.randrange(len(lines))
         words = lines[at].split(" ")
-        match draw.choice(("word", "word", "word", "odd", "remove", "repeat", "swap", "indent", "join", "cut", "insert")):
+        match draw.choice(
+            ("word", "word", "word", "odd", "remove", "repeat", "swap", "indent", "join", "cut", "insert")
+        ):
             case "word":
                 words[draw.randrange(len(words))] = draw.choice(WORDS)
                 lines[at] = " ".join(words).rstrip("\n") + "\n"
@@ -198,7 +216,11 @@ def change_saved(draw: Random, content: bytes) -> bytes:
 
     def odd(value: Any) -> Any:
         changes = [*TENSORS, *ODD_TENSORS]
-        return draw.choice(changes)(value) if isinstance(value, torch.Tensor) and draw.random() < 0.8 else draw.choice(VALUES)
+        return (
+            draw.choice(changes)(value)
+            if isinstance(value, torch.Tensor) and draw.random() < 0.8
+            else draw.choice(VALUES)
+        )
 
     file = io.BytesIO()
     torch.save(change_nested(draw, torch.load(io.BytesIO(content)), odd), file)
