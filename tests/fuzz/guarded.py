@@ -1,6 +1,7 @@
 """A command line in a fork of this process: what it prints, takes and changes is measured, and it can be killed."""
 
 import contextlib
+import faulthandler
 import importlib
 import os
 import re
@@ -91,7 +92,7 @@ def run(
     words: Sequence[str],
     folder: Path,
     *,
-    patience: float = 20,
+    patience: float = 60,
     kill_after: float | None = None,
     stop_at: Moment | None = None,
 ) -> Done:
@@ -109,7 +110,7 @@ def run(
         start = time.monotonic()
         child = os.fork()
         if child == 0:
-            _become(words, folder, (output.fileno(), errors.fileno()), _Guard(folder, there, stop_at))
+            _become(words, folder, (output.fileno(), errors.fileno()), patience, _Guard(folder, there, stop_at))
         os.close(there)
         handle = os.pidfd_open(child)
         for seconds, number in (
@@ -142,7 +143,7 @@ def run(
     )
 
 
-def _become(words: Sequence[str], folder: Path, files: tuple[int, int], guard: "_Guard") -> None:
+def _become(words: Sequence[str], folder: Path, files: tuple[int, int], patience: float, guard: "_Guard") -> None:
     """Run the command in this process, and end it."""
     code = 1
     try:
@@ -156,6 +157,7 @@ def _become(words: Sequence[str], folder: Path, files: tuple[int, int], guard: "
         resource.setrlimit(resource.RLIMIT_AS, (_addresses() + _ADDRESSES, resource.RLIM_INFINITY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.dont_write_bytecode = True
+        faulthandler.dump_traceback_later(max(0.1, patience - 1), file=sys.stderr)  # says where it hangs
         sys.addaudithook(guard)
         main(list(words))
         code = 0

@@ -83,6 +83,8 @@ def failure_of(command: str, done: Done) -> str:
         return done.harm[0]
     if done.code < 0 and not done.stopped:
         return f"ended by signal {-done.code} after {done.seconds:.0f} s"
+    if any(line.startswith("Timeout (") for line in done.errors):
+        return f"still at {_last_place(done.errors[::-1])} after {done.seconds:.0f} s"
     if any(line.startswith("Traceback") for line in done.errors):
         return f"{done.errors[-1]:.160} at {_last_place(done.errors)}"
     if done.memory > MEMORY:
@@ -101,6 +103,6 @@ def failure_of(command: str, done: Done) -> str:
 
 def _last_place(lines: list[str]) -> str:
     """Name the last line of the program in a traceback."""
-    own = re.compile(rf'  File "{re.escape(str(_PROGRAM))}/(?!tests/)(.+)", line (\d+), in .*')
+    own = re.compile(rf'  File "{re.escape(str(_PROGRAM))}/(?!tests/)(.+)", line (\d+),? in .*')
     places = [":".join(match.groups()) for line in lines if (match := own.match(line))]
     return places[-1] if places else "?"

@@ -49,7 +49,7 @@ def kill(name: str, good: Path, whole: Path, folder: Path, seed: int, number: in
     start, more = (words.split() for words in COMMANDS[name])
     if not whole.exists():
         prepare(good, whole)
-        done = run(start, whole, patience=120)
+        done = run(start, whole)
         assert (done.code, done.errors, done.harm) == (0, [], []), done
         (whole / "measured.json").write_text(json.dumps([done.seconds, done.changes]))
     seconds, changes = json.loads((whole / "measured.json").read_text())
@@ -58,14 +58,14 @@ def kill(name: str, good: Path, whole: Path, folder: Path, seed: int, number: in
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         if draw.random() < 0.5:
             last = draw.randrange(changes) + 1
-            done = run(words, folder, patience=120, stop_at=lambda changed, event, paths, at=last: changed == at)
+            done = run(words, folder, stop_at=lambda changed, event, paths, at=last: changed == at)
         else:
-            done = run(words, folder, patience=120, kill_after=draw.uniform(0, seconds))
+            done = run(words, folder, kill_after=draw.uniform(0, seconds))
         kills += done.code == -9
         words = [*start, *more]
         if done.code not in (0, -9) or done.harm:
             return kills, done.seconds, f"killed or not, it ended with {done.code}: {[*done.harm, *done.errors][:3]}"
-    done = run(words, folder, patience=120)
+    done = run(words, folder)
     if (done.code, done.errors, done.harm) != (0, [], []):
         return kills, done.seconds, f"went on to {done.code}: {[*done.harm, *done.errors][:3]}"
     return kills, done.seconds, difference(whole / "out/run", folder / "out/run", results=name != "tune")

@@ -218,7 +218,7 @@ def write_good(folder: Path) -> None:
 
 
 def _finish(folder: Path, command: str) -> None:
-    done = run(command.split(), folder, patience=120)
+    done = run(command.split(), folder)
     assert (done.code, done.errors, done.harm) == (0, [], []), (command, done)
 
 
