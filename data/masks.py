@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import DecompressionBombError
 
 from ..runtime.errors import UserError
 from ..runtime.progress import Progress
@@ -17,7 +16,6 @@ from .images import Pixels, open_image, read_pixels
 from .layouts import MASKS, divided, find_images
 from .pair_batch import IGNORED
 
-_BROKEN = (OSError, SyntaxError, ValueError, DecompressionBombError)
 _FACTORS = {"1": 1, "L;2": 85, "L;4": 17}  # by which pillow spreads the values of few bits over 0 to 255
 
 Mask = NDArray[np.uint8]  # (H, W)
@@ -108,7 +106,9 @@ def read_mask(path: Path, colours: Sequence[Colour] = ()) -> Mask:
             bits = str(image.tile[0][3]) if image.mode in ("L", "1") else ""
             if not colours and (image.mode == "P" or bits in _FACTORS):
                 return np.array(image).astype(np.uint8) // np.uint8(_FACTORS.get(bits, 1))
-    except _BROKEN as error:
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise errors of every kind where a file is damaged
         raise UserError(f"cannot read the mask {path}; replace it") from error
     pixels = read_pixels(path)
     if colours:

@@ -126,7 +126,8 @@ def test_missing_and_damaged_files(tmp_path: Path) -> None:
     )
     (tmp_path / "half.png").write_bytes(whole.read_bytes()[:700])
     (tmp_path / "text.png").write_text("no image")
-    for name in ("none.png", "text.png"):
+    (tmp_path / "no-pixels.png").write_bytes(few_bits(8)[:33] + few_bits(8)[-12:])
+    for name in ("none.png", "text.png", "no-pixels.png"):
         with pytest.raises(UserError, match=rf"cannot read the mask .*{name}; replace it"):
             read_mask(tmp_path / name)
     with pytest.raises(UserError, match=r"cannot read the image .*half.png \(image file is truncated.*; replace or"):
