@@ -141,7 +141,7 @@ def read_samples(path: Path, channels: Channels = "colour") -> Samples:
             if image.format == "TIFF":
                 _check_tiff(path, image)
                 # pillow turns TIFF images itself, those on their side wrongly.
-                deep = deep or upright is not np.asarray
+                deep = deep or upright is not np.asarray or _is_for_libtiff(image)
             decode = _decode if not deep else _decode_by_tifffile if image.format == "TIFF" else _decode_deep
             samples = decode(path, image)
             if not samples[-1].any():
@@ -271,6 +271,13 @@ def _is_deep(image: ImageFile) -> bool:
         bits, kinds = tags.get(_BITS_PER_SAMPLE, (1,)), tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))
         return max(bits) > 8 or set(kinds) != {_UNSIGNED}
     return image.mode == "I" or (image.format == "PNG" and "16B" in str(image.tile[0][3]))
+
+
+def _is_for_libtiff(image: ImageFile) -> bool:
+    """Recognise a plain TIFF file that pillow would hand to libtiff, which prints on standard error what is damaged."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    plain = tags.get(_PHOTOMETRIC) in _PLAIN_TIFF and set(tags.get(_BITS_PER_SAMPLE, (1,))) == {8}
+    return plain and image.info.get("compression") in ("tiff_lzw", "tiff_deflate", "tiff_adobe_deflate")
 
 
 def _check_tiff(path: Path, image: ImageFile) -> None:

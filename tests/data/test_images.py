@@ -179,6 +179,25 @@ def test_what_is_no_16_bit_pixel_is_read_as_samples(tmp_path: Path) -> None:
             read_pixels(tmp_path / "x.tif")
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "tiff_deflate"])
+@pytest.mark.parametrize("shape", [(9, 17), (9, 17, 3), (9, 17, 4)])
+def test_compressed_8_bit_tiff_is_read_and_nothing_is_printed_of_its_damage(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], compression: str, shape: tuple[int, ...]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.tif", compression=compression)
+    np.testing.assert_array_equal(read_pixels(tmp_path / "x.tif"), pixels if len(shape) == 2 else pixels[..., :3])
+    content = bytearray((tmp_path / "x.tif").read_bytes())
+    with Image.open(tmp_path / "x.tif") as image:
+        start = image.tag_v2[273][0]
+    for place in range(start + 4, start + 40):
+        content[place] ^= 0xA5
+    (tmp_path / "x.tif").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot read the image .*x\.tif"):
+        read_pixels(tmp_path / "x.tif")
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("compression", ["lzw", "adobe_deflate", "zstd", "packbits"])
 @pytest.mark.parametrize("layout", [{}, {"predictor": True}, {"tile": (16, 16)}, {"planarconfig": "separate"}])
 def test_compressed_16_bit_tiff_keeps_all_bits(tmp_path: Path, compression: str, layout: dict[str, Any]) -> None:
