@@ -118,8 +118,9 @@ def read_released(path: Path) -> dict[str, Tensor]:
 
 
 def _is_weight(name: object, tensor: object) -> bool:
-    dense = isinstance(tensor, Tensor) and tensor.layout == torch.strided
-    return isinstance(name, str) and dense and not (tensor.is_complex() or tensor.is_quantized)  # type: ignore[attr-defined]
+    if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.is_meta:  # a meta tensor has no values
+        return False
+    return tensor.layout == torch.strided and not (tensor.is_complex() or tensor.is_quantized)
 
 
 def convert_released(module: nn.Module, released: Mapping[str, Tensor]) -> dict[str, Tensor]:

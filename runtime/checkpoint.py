@@ -5,6 +5,7 @@ import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -102,13 +103,27 @@ def check_alike(saved: Any, own: Any, where: str) -> None:
     elif isinstance(own, dict):
         for key, value in own.items():
             check_alike(saved[key], value, f"{where}[{key!r}]")
-        if "param_groups" in own:  # of an optimiser, whose moments come with its first step
+        if "param_groups" in own:  # of an optimiser, whose moments come with its first step; see `load_optimizer`
             for index, moments in saved["state"].items():
                 for name, moment in moments.items():
                     check_alike(moment, moment, f"{where}['state'][{index!r}][{name!r}]")
     elif isinstance(own, (list, tuple)) and len(own) == len(saved):
         for index, value in enumerate(own):
             check_alike(saved[index], value, f"{where}[{index}]")
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load the state of an optimiser, and try a step with a copy, because torch takes moments of any kind and shape.
+
+    Raises:
+        Exception: Whatever torch raises where a moment is missing or does not fit its parameter.
+    """
+    optimizer.load_state_dict(saved)
+    trial = deepcopy(optimizer)
+    for group in trial.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    trial.step()
 
 
 def capture_rng() -> dict[str, Any]:

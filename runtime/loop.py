@@ -20,6 +20,7 @@ from .checkpoint import (
     capture_rng,
     check_alike,
     load_checkpoint,
+    load_optimizer,
     restore_rng,
     restoring,
     save_checkpoint,
@@ -285,7 +286,9 @@ def restore(state: State, saved: Mapping[str, Any]) -> None:
     check_alike(saved["state"], {field.name: _plain(getattr(state, field.name)) for field in fields(state)}, "state")
     for field in fields(state):
         value, old = getattr(state, field.name), saved["state"][field.name]
-        if hasattr(value, "load_state_dict"):
+        if isinstance(value, torch.optim.Optimizer):
+            load_optimizer(value, old)
+        elif hasattr(value, "load_state_dict"):
             value.load_state_dict(old)
         elif isinstance(value, Tensor):
             with torch.no_grad():

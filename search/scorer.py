@@ -10,6 +10,7 @@ from torch import Tensor
 from ..data import PairBatch
 from ..downstream import TaskNetwork
 from ..downstream.task_network import parameter_groups
+from ..runtime.checkpoint import load_optimizer
 
 
 class Scorer:
@@ -61,4 +62,4 @@ class Scorer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state that `state_dict` returned."""
         self.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self._optimizer, state["optimizer"])

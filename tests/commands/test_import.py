@@ -54,3 +54,23 @@ def test_importing_what_does_not_fit(refused):
     torch.save([1, 2], "list.pt")
     assert "list.pt holds no state dict" in refused("import", "list.pt", "-g", "tim", "-o", "out")
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda tensor: tensor.to(torch.complex64), "holds no state dict"),
+        (lambda tensor: tensor.to_sparse(), "holds no state dict"),
+        (lambda tensor: tensor.to("meta"), "holds no state dict"),
+        (lambda tensor: [tensor], "holds no state dict"),
+        (lambda tensor: tensor * float("nan"), "holds values that are not finite, in stem.0.conv2d.weight"),
+    ],
+)
+def test_tensors_that_are_no_weights(refused, change, line):
+    index = json.loads((REFERENCE / "index.json").read_text(encoding="utf-8"))
+    save_genotype(replace(load_genotype("tim"), channels=index["channels"]), Path("narrow.yaml"))
+    content = torch.load(REFERENCE / "stage1_main.pt")
+    content["stem.0.conv2d.weight"] = change(content["stem.0.conv2d.weight"])
+    torch.save(content, "changed.pt")
+    assert line in refused("import", "changed.pt", "-g", "narrow.yaml", "-o", "out")
+    assert not Path("out").exists()

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from timfuse.data import luma, read_pixels, unit_range, write_pixels
-from timfuse.data.images import read_samples, read_size
+from timfuse.data.images import has_8_bits, read_samples, read_size
 from timfuse.data.masks import read_mask
 from timfuse.runtime.errors import UserError
 
@@ -452,3 +452,13 @@ def test_damaged_and_hostile_images_are_refused(shared: Path, file: str) -> None
 def test_what_opencv_writes_by_default_is_read(shared: Path) -> None:
     pixels = read_pixels(shared / "cases" / "faults" / "img1-tif16rgb-lzw-cv2" / "c" / "ir" / "0.tif")
     assert (pixels.shape, pixels.dtype) == ((48, 64, 3), np.uint16)
+
+
+def test_a_deep_png_without_pixels_is_one_line_wherever_it_is_looked_at(tmp_path: Path) -> None:
+    whole = png((4, 3, 16, 2, 0, 0, 0), bytes(3 * (1 + 4 * 6)))
+    start, end = whole.index(b"IDAT") - 4, whole.index(b"IEND") - 4
+    (tmp_path / "x.png").write_bytes(whole[:start] + whole[end:])
+    assert has_8_bits(tmp_path / "x.png")
+    for read in (read_pixels, read_samples):
+        with pytest.raises(UserError, match=r"cannot read the image .*x\.png"):
+            read(tmp_path / "x.png")

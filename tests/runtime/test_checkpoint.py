@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from timfuse.runtime.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint
+from timfuse.runtime.checkpoint import capture_rng, load_checkpoint, load_optimizer, restore_rng, save_checkpoint
 from timfuse.runtime.errors import UserError
+
+from ..equality import assert_same
 
 
 def draw():
@@ -169,3 +171,47 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path, monkeypatch):
         save_checkpoint(path, {"step": 2, "weights": torch.rand(10_000)})
     monkeypatch.undo()
     assert load_checkpoint(path) == {"step": 1}
+
+
+def test_an_optimiser_goes_on_as_if_it_had_never_stopped():
+    states = []
+    for stops in (False, True):
+        torch.manual_seed(0)
+        network = torch.nn.Linear(2, 3)
+        optimiser = torch.optim.AdamW(network.parameters(), lr=0.1)
+        for step in range(4):
+            if stops and step == 2:
+                kept = optimiser.state_dict()
+                optimiser = torch.optim.AdamW(network.parameters(), lr=0.1)
+                load_optimizer(optimiser, kept)
+            optimiser.zero_grad()
+            network(torch.rand(5, 2)).square().sum().backward()
+            optimiser.step()
+        states.append([optimiser.state_dict(), network.state_dict()])
+    assert_same(*states)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["state"][0].pop("exp_avg_sq"),
+        lambda state: state["state"][0].update(exp_avg=torch.zeros(1)),
+        lambda state: state["state"][0].update(exp_avg=torch.zeros(1, 3, 2)),
+        lambda state: state["state"][0].update(exp_avg=[0.0]),
+        lambda state: state["state"][0].update(step="x"),
+        lambda state: state["state"].update({0: None}),
+        lambda state: state["param_groups"][0].update(amsgrad=True),
+        lambda state: state["param_groups"][0].update(betas=None),
+    ],
+)
+def test_moments_that_do_not_fit_are_found_before_the_first_step(change):
+    network = torch.nn.Linear(2, 3)
+    optimiser = torch.optim.Adam(network.parameters())
+    network(torch.rand(5, 2)).sum().backward()
+    optimiser.step()
+    saved = optimiser.state_dict()
+    change(saved)
+    before = network.weight.clone()
+    with pytest.raises((LookupError, AttributeError, RuntimeError, ValueError, TypeError)):
+        load_optimizer(torch.optim.Adam(network.parameters()), saved)
+    assert torch.equal(network.weight, before)

@@ -325,6 +325,7 @@ def test_every_kind_of_field_comes_back(tmp_path):
         lambda state: state["optimizer"]["state"].update({1: NANS}),
         lambda state: state["optimizer"]["state"][1].update(exp_avg=torch.full((2,), math.nan)),
         lambda state: state["optimizer"]["param_groups"][0].update(lr="fast"),
+        lambda state: state["optimizer"]["state"][1].pop("exp_avg_sq"),
     ],
 )
 def test_a_checkpoint_of_another_state_is_one_line(trial, change):
