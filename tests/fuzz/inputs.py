@@ -14,6 +14,7 @@ from .mutations import MUTATIONS
 
 MEMORY = 2**30  # bytes that a command may take for images of some hundred pixels
 _PROGRAM = Path(timfuse.__file__).parent
+_STOPPED = re.compile(r"error: stopped (before step|after) .*; go on with --resume")
 _FAILED_PAIR = re.compile(r"error: the pair .+: .+")
 
 
@@ -84,6 +85,8 @@ def failure_of(command: str, done: Done) -> str:
     if done.code < 0 and not done.stopped:
         return f"ended by signal {-done.code} after {done.seconds:.0f} s"
     if any(line.startswith("Timeout (") for line in done.errors):
+        if done.code == 2 and _STOPPED.fullmatch(done.errors[-1]):  # it asked for much work, and heeds Ctrl-C
+            return ""
         return f"still at {_last_place(done.errors[::-1])} after {done.seconds:.0f} s"
     if any(line.startswith("Traceback") for line in done.errors):
         return f"{done.errors[-1]:.160} at {_last_place(done.errors)}"

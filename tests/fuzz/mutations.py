@@ -5,6 +5,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -161,11 +162,11 @@ def change_nested(draw: Random, content: Any, odd: Callable[[Any], Any]) -> Any:
     """Replace, remove, repeat, move or wrap something at any depth of nested lists and mappings, in place.
 
     Args:
-        odd: Returns what takes the place of a value.
+        odd: Returns what takes the place of a value; it is copied, as is all that moves.
     """
     places = list(_places(content))
     if not places or draw.random() < 0.02:
-        return odd(content)
+        return deepcopy(odd(content))
     for _ in range(draw.choice((1, 1, 1, 2, 3))):
         holder, key = draw.choice(places)
         if key not in (holder if isinstance(holder, dict) else range(len(holder))):
@@ -173,18 +174,18 @@ def change_nested(draw: Random, content: Any, odd: Callable[[Any], Any]) -> Any:
         value = holder[key]
         match draw.choice(("odd", "odd", "odd", "odd", "remove", "other", "wrap", "add")):
             case "odd":
-                holder[key] = odd(value)
+                holder[key] = deepcopy(odd(value))
             case "remove":
                 del holder[key]
             case "other":
                 donor, name = draw.choice(places)
-                holder[key] = donor.get(name) if isinstance(donor, dict) else (donor or [None])[-1]
+                holder[key] = deepcopy(donor.get(name) if isinstance(donor, dict) else (donor or [None])[-1])
             case "wrap":
                 holder[key] = draw.choice(([value], {"a": value}, str(value)[:1000]))
             case "add" if isinstance(holder, dict):
-                holder[draw.choice(("", "a", f"{key}x", "__class__"))] = value
+                holder[draw.choice(("", "a", f"{key}x", "__class__"))] = deepcopy(value)
             case "add":
-                holder.append(value)
+                holder.append(deepcopy(value))
     return content
 
 
