@@ -110,12 +110,13 @@ def run(
         start = time.monotonic()
         child = os.fork()
         if child == 0:
-            _become(words, folder, (output.fileno(), errors.fileno()), patience, _Guard(folder, there, stop_at))
+            _become(words, folder, (output.fileno(), errors.fileno()), _Guard(folder, there, stop_at))
         os.close(there)
         handle = os.pidfd_open(child)
         for seconds, number in (
             (kill_after, signal.SIGKILL),
-            (patience, signal.SIGINT),
+            (patience, signal.SIGUSR1),
+            (patience + 0.1, signal.SIGINT),
             (patience + _GRACE, signal.SIGKILL),
         ):
             if seconds is not None:
@@ -143,7 +144,7 @@ def run(
     )
 
 
-def _become(words: Sequence[str], folder: Path, files: tuple[int, int], patience: float, guard: "_Guard") -> None:
+def _become(words: Sequence[str], folder: Path, files: tuple[int, int], guard: "_Guard") -> None:
     """Run the command in this process, and end it."""
     code = 1
     try:
@@ -157,7 +158,7 @@ def _become(words: Sequence[str], folder: Path, files: tuple[int, int], patience
         resource.setrlimit(resource.RLIMIT_AS, (_addresses() + _ADDRESSES, resource.RLIM_INFINITY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.dont_write_bytecode = True
-        faulthandler.dump_traceback_later(max(0.1, patience - 1), file=sys.stderr)  # says where it hangs
+        faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=False)  # says where it hangs
         sys.addaudithook(guard)
         main(list(words))
         code = 0

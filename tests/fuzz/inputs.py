@@ -84,7 +84,7 @@ def failure_of(command: str, done: Done) -> str:
         return done.harm[0]
     if done.code < 0 and not done.stopped:
         return f"ended by signal {-done.code} after {done.seconds:.0f} s"
-    if any(line.startswith("Timeout (") for line in done.errors):
+    if any(line.startswith("Stack (most recent") for line in done.errors):
         if done.code == 2 and _STOPPED.fullmatch(done.errors[-1]):  # it asked for much work, and heeds Ctrl-C
             return ""
         return f"still at {_last_place(done.errors[::-1])} after {done.seconds:.0f} s"
