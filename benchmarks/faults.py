@@ -22,8 +22,62 @@ import torch
 from tests.fuzz.inputs import try_input
 from tests.fuzz.kills import COMMANDS, kill
 from tests.fuzz.kinds import KINDS, write_good
+from timfuse.runtime.progress import Progress
 
-COLUMNS = ("what", "inputs", "accepted", "refused", "kills", "failures", "seconds", "slowest", "megabytes")
+LARGEST = ("slowest", "megabytes")  # columns that show the largest number; the others show sums
+COLUMNS = ("inputs", "accepted", "refused", "kills", "failures", "seconds", *LARGEST)
+
+
+class Faults:
+    """Inputs and kills in a folder, and their counts.
+
+    Args:
+        place: An empty folder.
+        keep: Gets the folders of what fails; None to keep none.
+    """
+
+    def __init__(self, place: Path, seed: int, keep: Path | None) -> None:
+        self.rows: dict[str, dict[str, float]] = {}
+        self._good, self._folder, self._seed, self._keep = place / "good", place / "input", seed, keep
+        self._good.mkdir()
+        write_good(self._good)
+
+    def fuzz(self, kind: str, number: int, *, show: bool = False) -> None:
+        """Run the command of an input."""
+        self._folder.mkdir()
+        outcome = try_input(self._good, self._folder, kind, self._seed, number)
+        done, failure = outcome.done, outcome.failure
+        if show:
+            print(f"{outcome.file}: timfuse {outcome.command}\n{done.output}", *done.errors, sep="\n")
+        kept = {"accepted": done.code <= 0 and not failure, "refused": done.code > 0 and not failure}
+        spent = {"seconds": done.seconds, "slowest": done.seconds, "megabytes": done.memory / 2**20}
+        failure = failure and f"{outcome.file}, {outcome.command}: {failure}"
+        self._add(kind, f"{kind}:{number}", failure, inputs=1, **kept, **spent)
+
+    def kill(self, command: str, number: int) -> int:
+        """Kill a command once or several times; return how often."""
+        whole = self._good.with_name(f"whole-{command}")
+        kills, seconds, failure = kill(command, self._good, whole, self._folder, self._seed, number)
+        self._add(f"killed {command}", f"{command}:{number}", failure, kills=kills, seconds=seconds, slowest=seconds)
+        return kills
+
+    def _add(self, what: str, label: str, failure: str, **numbers: float) -> None:
+        row = self.rows.setdefault(what, dict.fromkeys(COLUMNS, 0))
+        for name, value in {**numbers, "failures": bool(failure)}.items():
+            row[name] = max(row[name], value) if name in LARGEST else row[name] + value
+        if failure:
+            print(f"{label}: {failure}", flush=True)
+            if self._keep:
+                shutil.copytree(self._folder, self._keep / label.replace(":", "-"), dirs_exist_ok=True)
+        shutil.rmtree(self._folder)
+
+
+def inputs(kinds: list[str]) -> Iterator[tuple[str, int]]:
+    """Yield kinds and numbers of inputs without end, each kind by its share."""
+    for first in count():
+        for kind in kinds:
+            share = KINDS[kind].share
+            yield from ((kind, number) for number in range(first * share, (first + 1) * share))
 
 
 def main() -> None:
@@ -33,70 +87,34 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=0, help="least number of kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", default=",".join(KINDS), help="kinds of files, joined by commas; default: all")
-    parser.add_argument("--only", metavar="KIND:NUMBER", help="one input, with all that is known about it")
+    parser.add_argument("--only", metavar="KIND:NUMBER", help="one input, with all that it prints")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="gets the folders of what fails")
     parser.add_argument("--results", type=Path, metavar="FILE", help="gets the counts, as CSV")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows: dict[str, dict[str, float]] = {}
-
-    def note(what: str, label: str, failure: str, **numbers: float) -> None:
-        """Add to the counts of a kind or command, and drop the folder of the input."""
-        row = rows.setdefault(what, dict.fromkeys(COLUMNS[1:], 0))
-        for name, value in {**numbers, "failures": bool(failure)}.items():
-            row[name] = max(row[name], value) if name in ("slowest", "megabytes") else row[name] + value
-        if failure:
-            print(f"{label}: {failure}", flush=True)
-            if given.keep:
-                shutil.copytree(folder, given.keep / label.replace(":", "-"), dirs_exist_ok=True)
-        shutil.rmtree(folder)
-
-    with tempfile.TemporaryDirectory(prefix="faults-") as name:
-        good, folder = Path(name).resolve() / "good", Path(name).resolve() / "input"
-        good.mkdir()
-        write_good(good)
-        for kind, number in (
-            [given.only.split(":")] if given.only else islice(inputs(given.kinds.split(",")), given.count)
-        ):
-            folder.mkdir()
-            outcome = try_input(good, folder, kind, given.seed, int(number))
-            done, failure = outcome.done, outcome.failure
-            if given.only:
-                print(f"{outcome.file}: timfuse {outcome.command}\n{done.output}", *done.errors, sep="\n")
-            kept = {"accepted": not failure and done.code <= 0, "refused": not failure and done.code > 0}
-            spent = {"seconds": done.seconds, "slowest": done.seconds, "megabytes": done.memory / 2**20}
-            note(
-                kind,
-                f"{kind}:{number}",
-                failure and f"{outcome.file}, {outcome.command}: {failure}",
-                inputs=1,
-                **kept,
-                **spent,
-            )
-        runs = cycle(COMMANDS)
-        for number in count():
-            if sum(row["kills"] for row in rows.values()) >= given.kills:
-                break
-            command = next(runs)
-            kills, seconds, failure = kill(
-                command, good, good.with_name(f"whole-{command}"), folder, given.seed, number
-            )
-            note(f"killed {command}", f"{command}:{number}", failure, kills=kills, seconds=seconds, slowest=seconds)
-    table = [COLUMNS, *([what, *(round(value, 1) for value in row.values())] for what, row in rows.items())]
-    for line in table:
-        print(*(f"{cell:>20}" if cell is line[0] else f"{cell:>9}" for cell in line))
+    with tempfile.TemporaryDirectory(prefix="faults-") as place:
+        faults = Faults(Path(place).resolve(), given.seed, given.keep)
+        if given.only:
+            kind, _, number = given.only.partition(":")
+            faults.fuzz(kind, int(number), show=True)
+        with Progress(given.count, "mutated files", unit="files") as progress:
+            for kind, number in islice(inputs(given.kinds.split(",")), given.count):
+                faults.fuzz(kind, number)
+                progress.advance(f"{kind}:{number}")
+        with Progress(given.kills, "kills", unit="kills") as progress:
+            for number, command in enumerate(cycle(COMMANDS)):
+                if progress.completed >= given.kills:
+                    break
+                for _ in range(faults.kill(command, number)):
+                    progress.advance(command)
+    table = [("what", *COLUMNS)]
+    table += [(what, *(f"{round(value, 1):g}" for value in row.values())) for what, row in faults.rows.items()]
+    for what, *cells in table:
+        print(f"{what:<25}", *(f"{cell:>9}" for cell in cells))
     if given.results:
         with given.results.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows(table)
-    raise SystemExit(any(row["failures"] for row in rows.values()))
-
-
-def inputs(kinds: list[str]) -> Iterator[tuple[str, int]]:
-    """Yield kinds and numbers of inputs without end, each kind by its share."""
-    for first in count():
-        for kind in kinds:
-            share = KINDS[kind].share
-            yield from ((kind, number) for number in range(first * share, (first + 1) * share))
+    raise SystemExit(any(row["failures"] for row in faults.rows.values()))
 
 
 if __name__ == "__main__":
