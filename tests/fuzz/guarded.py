@@ -127,7 +127,7 @@ def run(
         seconds = time.monotonic() - start
         os.close(handle)
         with os.fdopen(here, encoding="utf-8", errors="replace") as pipe:
-            memory, *report = pipe.read().splitlines()
+            memory, *report = pipe.read().splitlines() or [str(2**62)]  # it was killed before it began
         printed = []
         for file in (output, errors):
             file.seek(0)
@@ -138,7 +138,7 @@ def run(
         [line for line in printed[1].split("\n") if line.strip() and not _NOTES.match(line)],
         [line for line in report if not line.isdecimal() and line != _STOPPED],
         seconds,
-        1024 * (usage.ru_maxrss - int(memory)),
+        max(0, 1024 * (usage.ru_maxrss - int(memory))),
         next((int(line) for line in report if line.isdecimal()), 0),
         _STOPPED in report,
     )
