@@ -151,6 +151,7 @@ def _become(words: Sequence[str], folder: Path, files: tuple[int, int], guard: "
         for number, file in enumerate(files, start=1):
             os.dup2(file, number)
         sys.stdout, sys.stderr = os.fdopen(1, "w", encoding="utf-8"), os.fdopen(2, "w", encoding="utf-8")
+        faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=False)  # says where it hangs
         guard.report(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(folder)
@@ -158,7 +159,6 @@ def _become(words: Sequence[str], folder: Path, files: tuple[int, int], guard: "
         resource.setrlimit(resource.RLIMIT_AS, (_addresses() + _ADDRESSES, resource.RLIM_INFINITY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sys.dont_write_bytecode = True
-        faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=False)  # says where it hangs
         sys.addaudithook(guard)
         main(list(words))
         code = 0

@@ -42,9 +42,9 @@ def test_a_command_may_write_where_its_output_goes_and_draw(tmp_path):
 
 
 def test_time_and_memory_are_measured_and_bounded(tmp_path):
-    done = run(command(tmp_path, "import time; time.sleep(60)"), tmp_path, patience=1.0)
+    done = run(command(tmp_path, "import time; time.sleep(60)"), tmp_path, patience=4)
     assert done.code in (1, 130)
-    assert 1.0 <= done.seconds < 10
+    assert 4 <= done.seconds < 14
     assert failure_of("config", done).startswith("still at operators/operator_files.py:")
     done = run(command(tmp_path, "text = b'x' * (2**30 + 2**26)"), tmp_path)
     assert 2**30 < done.memory < 2**32
