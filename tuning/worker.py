@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,7 @@ def hand_back(study: Study) -> None:
     for trial in trials:
         known = trial.number in retried or {_ERROR, _SUPERSEDED} & trial.user_attrs.keys()
         if trial.state == TrialState.FAIL and not known:
-            RetryHeartbeatStaleTrialCallback()(study, trial)
+            RetryHeartbeatStaleTrialCallback()(study, deepcopy(trial))  # it adds to the history of what it is given
 
 
 def _retries(trial: FrozenTrial) -> list[int]:

@@ -195,18 +195,19 @@ def test_a_worker_that_died_before_its_first_heartbeat_is_not_waited_for_for_eve
     assert not trials_of(config)[TrialState.RUNNING]
 
 
-def test_a_worker_that_was_taken_for_dead_leaves_its_trial_to_the_other(tiny, instant):
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_worker_that_was_taken_for_dead_leaves_its_trial_to_the_other(tiny, instant, times):
     config = tiny()
 
     def lose(settings, number):
-        if len(instant.calls) == 1:
+        if len(instant.calls) <= times:
             with connected(parse_url(None, config.run)) as opened:
-                study.load_study(config.study, opened).tell(0, state=TrialState.FAIL)
+                study.load_study(config.study, opened).tell(len(instant.calls) - 1, state=TrialState.FAIL)
 
     instant.hook = lose
     tune(config, 2)
-    assert [number for number, _ in instant.calls] == [0, 0, 2]
-    assert instant.calls[0] == instant.calls[1]
+    assert [number for number, _ in instant.calls] == [0] * (times + 1) + [times + 1]
+    assert instant.calls[: times + 1] == instant.calls[:1] * (times + 1)
 
 
 def test_a_trial_that_was_handed_back_twice_is_run_once(tiny, instant):
