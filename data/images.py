@@ -1,6 +1,7 @@
 """Image files: reading and writing them at their own bit depth, luma, and scaling to [0, 1]."""
 
 import io
+import logging
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,9 @@ _SAVING: dict[str, dict[str, Any]] = {
     ".jpeg": _JPEG,
     ".bmp": {"format": "BMP"},
 }
+
+# Without any handler, Python would print what tifffile logs about damaged files.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def open_image(path: Path) -> ImageFile:

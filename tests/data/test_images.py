@@ -1,6 +1,7 @@
 """Image files of every kind the project promises to read and write."""
 
 import errno
+import logging
 import os
 import re
 import struct
@@ -462,3 +463,18 @@ def test_a_deep_png_without_pixels_is_one_line_wherever_it_is_looked_at(tmp_path
     for read in (read_pixels, read_samples):
         with pytest.raises(UserError, match=r"cannot read the image .*x\.png"):
             read(tmp_path / "x.png")
+
+
+def test_what_tifffile_logs_of_a_damaged_tag_is_not_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.full((4, 3), 7000, np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", pixels, metadata=None)
+    content = bytearray((tmp_path / "x.tif").read_bytes())
+    (start,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    struct.pack_into("<H", content, start + 2 + 12 * (count - 1) + 2, 0)  # the type of the values of the last tag
+    (tmp_path / "x.tif").write_bytes(content)
+    monkeypatch.setattr(logging.root, "handlers", [])  # those of pytest
+    np.testing.assert_array_equal(read_pixels(tmp_path / "x.tif"), pixels)
+    assert capfd.readouterr() == ("", "")
