@@ -2,6 +2,7 @@
 
 import contextlib
 import faulthandler
+import gc
 import importlib
 import os
 import re
@@ -29,6 +30,7 @@ for _name in (
     with contextlib.suppress(ImportError):
         importlib.import_module(_name)
 seed_everything(0)
+gc.freeze()  # so that no collection in a fork touches, and so copies, the memory of this process
 
 ALLOWED = ("out", "cache", "temporary")
 """Folders, in the one where a command runs, below which it may change files."""

@@ -42,7 +42,7 @@ def try_input(good: Path, folder: Path, kind: str, seed: int, index: int) -> Out
     """
     draw = Random(f"{seed} {kind} {index}")
     table = KINDS[kind]
-    file = draw.choice(sorted(path for pattern in table.files for path in good.glob(pattern)))
+    file = draw.choice(sorted(good.glob(draw.choice(table.files))))
     path = file.relative_to(good)
     command = fill(draw.choice(table.commands), path)
     for name in {fill(need, path) for need in (*table.needs, _whole(path))}:

@@ -1,5 +1,6 @@
 """The kinds of files that are mutated, the commands that read them, and the folder with one good file of each."""
 
+import json
 import shutil
 import struct
 import zlib
@@ -105,7 +106,8 @@ class Kind:
 
     Attributes:
         files: Patterns of the files.
-        commands: Command lines; {file}, {name} and {folder} stand for path, stem and folder's name of the mutated file.
+        commands: Command lines; {file}, {name}, {folder} and {root} stand for the path of the mutated file, its stem,
+            its folder and its outermost folder.
         needs: Files and folders besides that the commands read.
         share: Number of inputs of this kind among so many of all kinds.
     """
@@ -116,22 +118,27 @@ class Kind:
     share: int = 1
 
 
-_FUSE = "fuse --first images/ir --second images/vis -o out/fused -n net --device cpu"
+_ONE_PAIR = "--first images/ir/{name}.* --second images/vis/{name}.*"
 _TRAIN = "train -c train.yaml --set data.root={} --set train.steps=1"
 KINDS = {
     "images": Kind(
         ("images/ir/*", "images/vis/*", "images/fused/*"),
         (
-            *[_FUSE] * 3,
-            "fuse --first images/ir/{name}.* --second images/vis/{name}.* -o out/fused -n net --device cpu",
-            "evaluate --first images/ir --second images/vis --fused images/fused -o out/scores --metrics EN,MI",
+            "fuse --first images/ir --second images/vis -o out/fused -n net --device cpu",
+            *[f"fuse {_ONE_PAIR} -o out/fused -n net --device cpu"] * 4,
+            *[f"evaluate {_ONE_PAIR} --fused images/fused -o out/scores --metrics EN,MI"] * 2,
             _TRAIN.format("images"),
         ),
         ("net", "train.yaml"),
         share=4,
     ),
     "masks": Kind(("labelled/label/*",), ("finetune -c segment.yaml",), ("net", "segment.yaml")),
-    "boxes": Kind(("labelled/boxes/*",), ("finetune -c finetune.yaml --set train.steps=1",), ("net", "finetune.yaml")),
+    "boxes": Kind(
+        ("labelled/boxes/*", "voc/annotations/*", "coco/annotations/*"),
+        ("finetune -c finetune.yaml --set train.steps=1 --set data.root={root}",),
+        ("net", "finetune.yaml"),
+        share=2,
+    ),
     "lists": Kind(
         ("labelled/*.txt",),
         (
@@ -192,7 +199,8 @@ def fill(text: str, path: Path) -> str:
     """Put the path of a mutated file into a command line or the name of a file."""
     stage = {"segment": "finetune"}.get(path.stem, path.stem)
     trials = "--trials 1" if stage == "tune" else ""
-    return text.format(file=path, name=path.stem, folder=path.parent.name, stage=stage, trials=trials)
+    root, folder = path.parts[0], path.parent.name
+    return text.format(file=path, name=path.stem, root=root, folder=folder, stage=stage, trials=trials)
 
 
 def write_good(folder: Path) -> None:
@@ -210,6 +218,7 @@ def write_good(folder: Path) -> None:
     names = sorted(path.stem for path in (folder / "labelled/ir").iterdir())
     for file, chosen in (("train.txt", names[:2]), ("val.txt", names[2:]), ("labelled.txt", names)):
         (folder / "labelled" / file).write_text("".join(f"{name}\n" for name in chosen), encoding="utf-8")
+    _write_label_forms(folder)
     for stage in STAGES:
         _finish(folder, f"{stage} -c {stage}.yaml --set run=out/{stage}-done")
         run(f"{stage} -c {stage}.yaml --set run=out/{stage}".split(), folder, stop_at=after_checkpoint())
@@ -220,6 +229,35 @@ def write_good(folder: Path) -> None:
 def _finish(folder: Path, command: str) -> None:
     done = run(command.split(), folder)
     assert (done.code, done.errors, done.harm) == (0, [], []), (command, done)
+
+
+def _write_label_forms(folder: Path) -> None:
+    """Write the pairs of `labelled` with their boxes in the forms of Pascal VOC and COCO."""
+    images, annotations = [], []
+    for form in ("voc", "coco"):
+        for name in ("ir", "vis"):
+            shutil.copytree(folder / "labelled" / name, folder / form / name)
+        (folder / form / "annotations").mkdir()
+    for number, file in enumerate(sorted((folder / "labelled/boxes").iterdir())):
+        images.append({"id": number, "file_name": f"{file.stem}.png", "height": 44, "width": 48})
+        objects = ""
+        for kind, x, y, width, height in (map(float, line.split()) for line in file.read_text().splitlines()):
+            left, top, right, bottom = (
+                48 * (x - width / 2),
+                44 * (y - height / 2),
+                48 * (x + width / 2),
+                44 * (y + height / 2),
+            )
+            box = [left, top, right - left, bottom - top]
+            annotations.append({"image_id": number, "category_id": int(kind), "bbox": box, "iscrowd": 0})
+            corners = f"<xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax>"
+            objects += f"<object>\n<name>class {int(kind)}</name>\n<bndbox>{corners}</bndbox>\n</object>\n"
+        size = "<size><width>48</width><height>44</height><depth>1</depth></size>"
+        text = f"<annotation>\n{size}\n{objects}</annotation>\n"
+        (folder / "voc/annotations" / f"{file.stem}.xml").write_text(text, encoding="utf-8")
+    categories = [{"id": number, "name": f"class {number}"} for number in range(3)]
+    content = {"images": images, "categories": categories, "annotations": annotations}
+    (folder / "coco/annotations/train.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def _write_images(folder: Path) -> None:
@@ -238,6 +276,9 @@ def _write_images(folder: Path) -> None:
                 exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0",
             )
             Image.fromarray(image).save(folder / name / f"{stem}-lzw.tif", compression="tiff_lzw")
+            Image.fromarray(image).save(folder / name / f"{stem}-webp.webp", lossless=True)
+        Image.fromarray(grey).save(folder / name / "grey-pgm.pgm")
+        Image.fromarray(colour).save(folder / name / "colour-ppm.ppm")
         Image.fromarray(deep).save(folder / name / "deep-png.png")
         Image.fromarray(colour).quantize(16).save(folder / name / "palette-png.png")
         (folder / name / "deep-colour-png.png").write_bytes(_deep_png(deep_colour))

@@ -38,6 +38,7 @@ WORDS = (
     *("''", "'", '"', "[", "]", "{", "}", "[" * 200, "{a: " * 200, "&a [*a, *a]", "!!python/object/apply:os.getcwd []"),
     *("%YAML 9.9", "---", "...", "- ", ": ", "#", "\t", "|", "?", "../../x", "/", "/dev/zero", "~nobody/x", ".", "*"),
     *("a\0b", "\x1b[31m", "\u202e", "é", "测试", "\ufeff", "\r", "\u2028", "\x85", "x" * 5000, "1 2 3 4 5 6 7 8"),
+    *("<!DOCTYPE a [<!ENTITY b 'b'><!ENTITY c '&b;&b;'>]>", "&c;", "<a>" * 200, "</object>", "<object/>"),
 )
 VALUES = (
     *(None, True, False, -1, 0, 1, 2, 3, 0.5, -0.0, 1e-300, 1e300, float("nan"), float("inf"), 2**31, 2**63, 10**400),
@@ -263,9 +264,10 @@ class _Dumper(yaml.SafeDumper):
 
 _IMAGE, _TEXT = (change_bytes,), (change_lines, change_lines, change_bytes)
 MUTATIONS: dict[str, Sequence[Mutation]] = {
-    **dict.fromkeys((".jpg", ".bmp", ".tif"), _IMAGE),
+    **dict.fromkeys((".jpg", ".bmp", ".tif", ".webp", ".pgm", ".ppm"), _IMAGE),
     ".png": (change_bytes, change_chunks, change_chunks),
-    **dict.fromkeys((".txt", ".written"), _TEXT),
+    **dict.fromkeys((".txt", ".xml", ".written"), _TEXT),
+    ".json": (change_json_lines, change_json_lines, change_bytes),
     ".yaml": (change_lines, change_yaml, change_yaml, change_yaml, change_bytes),
     ".jsonl": (change_lines, change_json_lines, change_bytes),
     ".pt": (change_bytes, change_saved, change_saved, change_saved),

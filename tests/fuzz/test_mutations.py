@@ -15,14 +15,14 @@ from .mutations import MUTATIONS, change_chunks, change_header, change_saved
 
 def example(suffix, folder):
     path = folder / f"file{suffix}"
-    if suffix in (".png", ".jpg", ".bmp", ".tif"):
-        Image.linear_gradient("L").resize((16, 16)).save(path)
+    if suffix in Image.registered_extensions():
+        Image.linear_gradient("L").resize((16, 16)).convert("RGB").save(path)
     elif suffix == ".safetensors":
         save_weights(path, {"a": torch.ones(2, 3), "b": torch.tensor(1.0)}, {})
     elif suffix == ".pt":
         torch.save({"state": {"step": 3, "weights": [torch.ones(2, 3)]}}, path)
     else:
-        path.write_text('{"step": 1, "loss": {"a": 0.5}}\n' if suffix == ".jsonl" else "a: 1\nb: [x, 2.5]\n")
+        path.write_text('{"step": 1, "loss": {"a": 0.5}}\n' if "json" in suffix else "a: 1\nb: [x, 2.5]\n")
     return path.read_bytes()
 
 
