@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from typer import Argument, Option, echo
 
-from ..runtime.errors import UserError
 from ..runtime.run_files import CONFIG_FILE, GENOTYPE_FILE, HISTORY_FILE, PICTURES_FOLDER
 from ..runtime.terminal import print_table
 from .flags import CONFIGS, Config, Settings, read_config
@@ -44,14 +43,13 @@ def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> lis
     """Draw the curves of a run of any stage, with values from the provenance of its genotype."""
     from ..finetune.finetune_curves import draw_finetuning
     from ..meta_init.adaptation_curves import draw_training
-    from ..runtime.history import read_history
+    from ..runtime.history import drawn_history
     from ..runtime.yaml_text import read_mapping
     from ..search.probability_curves import draw_probabilities
     from ..training.train_curves import draw_curves
 
-    history = read_history(run / HISTORY_FILE)
     content = read_mapping(run / CONFIG_FILE)
-    try:
+    with drawn_history(run) as history:
         match content.get("stage"):
             case "search":
                 return draw_probabilities(history, folder)
@@ -62,10 +60,6 @@ def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> lis
             case "finetune":
                 tolerance = content["guidance"]["tolerance"]
                 return draw_finetuning(history, folder, provenance.get("fusion_loss_before"), tolerance)
-    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, StopIteration) as error:
-        raise UserError(
-            f"{run / HISTORY_FILE} or a file beside it is damaged, so that no curves can be drawn: {error!r}"
-        ) from error
     return []
 
 

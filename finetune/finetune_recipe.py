@@ -17,9 +17,9 @@ from ..operators import count_parameters, save_network_folder
 from ..runtime.averaged_gradients import average_row
 from ..runtime.distribution import Ranks
 from ..runtime.errors import UserError, check_finite
-from ..runtime.history import read_history
+from ..runtime.history import drawn_history
 from ..runtime.loop import Loop, Row, Scores, open_loop
-from ..runtime.run_files import GENOTYPE_FILE, HISTORY_FILE, PICTURES_FOLDER
+from ..runtime.run_files import GENOTYPE_FILE, PICTURES_FOLDER
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import derive_seed, seed_everything
 from ..runtime.weights import load_into
@@ -195,9 +195,10 @@ def _conclude(config: FinetuneConfig, state: FinetuneState, parts: FinetuneParts
     if networks.task is not None:
         load_task_weights(networks.task, config.run)
     validation = _score(config, state, parts)
-    history, pictures = read_history(config.run / HISTORY_FILE), config.run / PICTURES_FOLDER
+    pictures = config.run / PICTURES_FOLDER
     draw_examples(validation.examples, pictures)
-    draw_finetuning(history, pictures, reference=state.reference, tolerance=config.guidance.tolerance)
+    with drawn_history(config.run) as history:
+        draw_finetuning(history, pictures, reference=state.reference, tolerance=config.guidance.tolerance)
     genotype = _described(config, state, parts, validation.scores)
     save_genotype(genotype, config.run / GENOTYPE_FILE)
     return Finetuning(genotype, state.best_step, validation.scores, state.reference, state.best[0])

@@ -8,9 +8,9 @@ from torch import nn
 
 from ..genotypes import Genotype, save_genotype
 from ..operators import build_network, count_parameters
-from ..runtime.history import read_history
+from ..runtime.history import drawn_history
 from ..runtime.loop import Scores
-from ..runtime.run_files import GENOTYPE_FILE, HISTORY_FILE, PICTURES_FOLDER
+from ..runtime.run_files import GENOTYPE_FILE, PICTURES_FOLDER
 from ..runtime.weights import load_into
 from .adaptation_curves import draw_adaptation, draw_training
 from .meta_init_config import MetaInitConfig
@@ -63,7 +63,8 @@ def conclude(
     curves = {trial.task.name: adaptation_curve(network, adaptation, trial, SHOWN_STEPS) for trial in trials}
     fresh = {trial.task.name: adaptation_curve(fresh_network, fresh_adaptation, trial, SHOWN_STEPS) for trial in trials}
     draw_adaptation({"meta-initialisation": curves, "random weights, Adam": fresh}, run / PICTURES_FOLDER)
-    draw_training(read_history(run / HISTORY_FILE), run / PICTURES_FOLDER)
+    with drawn_history(run) as history:
+        draw_training(history, run / PICTURES_FOLDER)
     scores = {name: by_count(curve) for name, curve in curves.items()}
     trained = [task for task in tasks if task.weight]
     genotype = described(config, genotype, network, trained, best_step, scores)

@@ -86,7 +86,8 @@ def check_alike(saved: Any, own: Any, where: str) -> None:
     """Compare a part of a checkpoint with what it will replace, since many parts of torch take whatever they are given.
 
     Args:
-        own: The state before it is replaced; what is None or empty in it may hold more in a checkpoint.
+        own: The state before it is replaced; what is None or empty in it may hold more in a checkpoint. Moments of an
+            optimiser are compared by `load_optimizer`.
 
     Raises:
         ValueError: If an entry is missing or of another kind or shape, or holds NaN.
@@ -103,27 +104,29 @@ def check_alike(saved: Any, own: Any, where: str) -> None:
     elif isinstance(own, dict):
         for key, value in own.items():
             check_alike(saved[key], value, f"{where}[{key!r}]")
-        if "param_groups" in own:  # of an optimiser, whose moments come with its first step; see `load_optimizer`
-            for index, moments in saved["state"].items():
-                for name, moment in moments.items():
-                    check_alike(moment, moment, f"{where}['state'][{index!r}][{name!r}]")
     elif isinstance(own, (list, tuple)) and len(own) == len(saved):
         for index, value in enumerate(own):
             check_alike(saved[index], value, f"{where}[{index}]")
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load the state of an optimiser, and try a step with a copy, because torch takes moments of any kind and shape.
+    """Load the state of an optimiser if it is like its own after a step; torch takes any, and can crash later.
 
     Raises:
-        Exception: Whatever torch raises where a moment is missing or does not fit its parameter.
+        ValueError: If a moment is of another kind or shape than its parameter needs, or a setting but the learning rate
+            differs. What is missing raises its own error.
     """
-    optimizer.load_state_dict(saved)
     trial = deepcopy(optimizer)
-    for group in trial.param_groups:
-        for parameter in group["params"]:
-            parameter.grad = torch.zeros_like(parameter)
+    for parameter in (parameter for group in trial.param_groups for parameter in group["params"]):
+        parameter.grad = torch.zeros_like(parameter)
     trial.step()
+    own = trial.state_dict()
+    for index, moments in saved["state"].items():  # parameters that no step has reached have none
+        check_alike(moments, own["state"][index], f"state[{index}]")
+    for mine, theirs in zip(own["param_groups"], saved["param_groups"], strict=True):
+        if mine | {"lr": 0} != theirs | {"lr": 0}:
+            raise ValueError(f"the settings of the optimiser were {theirs} and are {mine}")
+    optimizer.load_state_dict(saved)
 
 
 def capture_rng() -> dict[str, Any]:

@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,6 +122,27 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"no history {path}; give a run folder that has one")
     return _rows(path)[0]
+
+
+@contextlib.contextmanager
+def drawn_history(run: Path) -> Iterator[list[dict[str, Any]]]:
+    """Read the history of a run for the block that draws it.
+
+    Yields:
+        The rows, as `read_history` returns them.
+
+    Raises:
+        UserError: If there is no history, or a line lacks what the block draws: somebody has changed it.
+    """
+    path = run / HISTORY_FILE
+    rows = read_history(path)
+    try:
+        yield rows
+    except (LookupError, AttributeError, TypeError, ValueError, ArithmeticError, StopIteration) as error:
+        raise UserError(
+            f"{path} or a file beside it is damaged, so that no curves can be drawn: {error!r}; bring it back or train"
+            " anew"
+        ) from error
 
 
 def _rows(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -25,9 +25,9 @@ from ..operators import (
 )
 from ..operators.registration import operator_sources
 from ..runtime.device import device_name
-from ..runtime.history import read_history
+from ..runtime.history import drawn_history
 from ..runtime.loop import Row
-from ..runtime.run_files import HISTORY_FILE, PICTURES_FOLDER
+from ..runtime.run_files import PICTURES_FOLDER
 from .discretise import choose, choose_measured, reasons
 from .probability_curves import draw_probabilities
 from .scorer import Scorer
@@ -122,7 +122,8 @@ def conclude(
         warnings=warnings,
     )
     draw(genotype, run / PICTURES_FOLDER, parameter_sizes(network))
-    draw_probabilities(read_history(run / HISTORY_FILE), run / PICTURES_FOLDER)
+    with drawn_history(run) as history:
+        draw_probabilities(history, run / PICTURES_FOLDER)
     if scorer is not None:
         keep_task_network(scorer.network, run)
     save_network_folder(run, genotype, network)

@@ -16,13 +16,12 @@ from ..operators import load_network_folder, parameter_sizes, save_network_folde
 from ..runtime.config import config_to_yaml
 from ..runtime.distribution import open_ranks
 from ..runtime.errors import UserError
-from ..runtime.history import read_history
+from ..runtime.history import drawn_history
 from ..runtime.loop import HARMLESS
 from ..runtime.run_files import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
     GENOTYPE_FILE,
-    HISTORY_FILE,
     PICTURES_FOLDER,
     SEED_FOLDERS,
     TASK_FOLDER,
@@ -120,7 +119,8 @@ def _conclude(folder: Path, runs: Mapping[int, Path]) -> SearchResult:
     genotype = replace(found, name=name, provenance={**found.provenance, "seeds": seeds})
     _, network = load_network_folder(runs[picked])
     draw(genotype, folder / PICTURES_FOLDER, parameter_sizes(network))
-    draw_probabilities(read_history(runs[picked] / HISTORY_FILE), folder / PICTURES_FOLDER)
+    with drawn_history(runs[picked]) as history:
+        draw_probabilities(history, folder / PICTURES_FOLDER)
     if (runs[picked] / TASK_FOLDER).is_dir():
         keep_task_network(load_task_network(runs[picked]), folder)
     save_network_folder(folder, genotype, network)

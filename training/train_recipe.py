@@ -14,9 +14,9 @@ from ..operators import count_parameters, save_network_folder, synchronised
 from ..runtime.averaged_gradients import average_gradients
 from ..runtime.distribution import Ranks
 from ..runtime.errors import check_finite
-from ..runtime.history import read_history
+from ..runtime.history import drawn_history
 from ..runtime.loop import Loop, Row, Scores, open_loop
-from ..runtime.run_files import FIRST_STAGE_FOLDER, GENOTYPE_FILE, HISTORY_FILE, LAST_WEIGHTS_FILE, PICTURES_FOLDER
+from ..runtime.run_files import FIRST_STAGE_FOLDER, GENOTYPE_FILE, LAST_WEIGHTS_FILE, PICTURES_FOLDER
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import seed_everything
 from ..runtime.weights import load_into, save_weights
@@ -142,7 +142,8 @@ def _conclude(config: TrainConfig, network: nn.Module, best_step: int, parts: Tr
     genotype = _described(config, parts, network, best_step, scores)
     pictures = config.run / PICTURES_FOLDER
     draw_examples(best.examples, pictures)
-    draw_curves(read_history(config.run / HISTORY_FILE), pictures, scores)
+    with drawn_history(config.run) as history:
+        draw_curves(history, pictures, scores)
     save_genotype(genotype, config.run / GENOTYPE_FILE)
     return Training(genotype, best_step, scores)
 

@@ -228,6 +228,7 @@ def test_damaged_histories_and_checkpoints(run, line_of):
     for damage, told in damages.items():
         Path("run/history.jsonl").write_text(f'{{"step": 0, {damage}}}\n')
         assert told in line_of("visualize", "run")
+        assert told in line_of(*searching("run=run"), "--resume")
     Path("run/history.jsonl").write_text(whole + '{"step": 9, "probability": 1' + "0" * 400 + "}\n")
     assert line_of("visualize", "run") == ""
     state = load_checkpoint(Path("run/checkpoint.pt"))

@@ -157,6 +157,8 @@ def _become(words: Sequence[str], folder: Path, files: tuple[int, int], guard: "
         guard.report(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
         signal.signal(signal.SIGINT, signal.default_int_handler)
         os.chdir(folder)
+        if "huggingface_hub" in sys.modules:  # a config may name a published network, which is looked for there
+            importlib.import_module("huggingface_hub.constants").HF_HUB_OFFLINE = True
         os.environ["XDG_CACHE_HOME"], tempfile.tempdir = str(folder / "cache"), str(folder / "temporary")
         resource.setrlimit(resource.RLIMIT_AS, (_addresses() + _ADDRESSES, resource.RLIM_INFINITY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
