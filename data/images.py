@@ -39,7 +39,6 @@ _LARGE, _BOMB = 2**26, 200  # bytes of an image and bytes for each one of its fi
 _MOST_CHANNELS = 4
 _FULL_BYTE = 255
 _BYTES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "La", "RGBa")
-_WHITE: dict[int, Any] = {1: 255, 2: (255, 255), 3: (255, 255, 255), 4: (255, 255, 255, 255)}
 _MEMORY = 8  # an image takes at most one part of so many of the machine's memory
 _PILLOW_LIMIT = Lock()
 # What brings an image with an orientation upright, by the value of the tag.
@@ -148,7 +147,7 @@ def read_samples(path: Path, channels: Channels = "colour") -> Samples:
                 deep = deep or upright is not np.asarray or _is_for_libtiff(image)
             decode = _decode if not deep else _decode_by_tifffile if image.format == "TIFF" else _decode_deep
             samples = decode(path, image)
-            if not samples[-1].any():
+            if decode is not _decode_by_tifffile and not samples[-1].any():
                 _check_last_row(path)
     except UserError:
         raise
@@ -342,11 +341,15 @@ def _decode_by_tifffile(path: Path, image: ImageFile) -> Samples:
 
 def _check_last_row(path: Path) -> None:
     """Refuse an image whose last row is black because it is missing: pillow leaves what it did not decode as it was."""
-    with open_image(path) as image:
-        image.im = Image.new(image.mode, image.size, _WHITE[len(image.getbands())]).im
-        image.load()
-        if np.asarray(image)[-1].all():
-            raise UserError(f"{path} has fewer rows than its header claims; replace or remove it")
+    rows = []
+    for value in (0, _FULL_BYTE):
+        with open_image(path) as image:
+            bands = len(image.getbands())
+            image.im = Image.new(image.mode, image.size, value if bands == 1 else (value,) * bands).im
+            image.load()
+            rows.append(np.array(image)[-1])
+    if not np.array_equal(*rows):
+        raise UserError(f"{path} has fewer rows than its header claims; replace or remove it")
 
 
 def _apart(samples: Samples) -> tuple[Samples, Samples | None]:

@@ -111,7 +111,8 @@ def find_pairs(
                 f"{root} is not divided: there is neither a folder {split}/ nor {split}.txt with pair names"
             )
         wanted = read_names(names, sides.first.keys() | sides.second.keys())
-    return _complete(_join(root, layout, sides, wanted), channels, stretch=stretch)
+    images = [[file for files in side.values() for file in files] for side in sides]  # of the other parts, too
+    return _complete(_join(root, layout, sides, wanted), channels, images, stretch=stretch)
 
 
 def match_pairs(first: str | Path, second: str | Path, *, stretch: bool = False) -> list[Pair]:
@@ -141,7 +142,9 @@ def match_pairs(first: str | Path, second: str | Path, *, stretch: bool = False)
     paths, channels = _apart((str(first), str(second)))
     arguments = Path(paths[0]), Path(paths[1])
     if all(map(os.path.isfile, arguments)):
-        return _complete([Pair(arguments[0].stem, *arguments)], channels, stretch=stretch)
+        return _complete(
+            [Pair(arguments[0].stem, *arguments)], channels, [[file] for file in arguments], stretch=stretch
+        )
     images = [_images_of(argument) for argument in arguments]
     for argument, own, other in zip(arguments, images, reversed(images), strict=True):
         if not own:
@@ -156,7 +159,8 @@ def match_pairs(first: str | Path, second: str | Path, *, stretch: bool = False)
         if name in pairs:
             raise UserError(f"{pairs[name].first} and {files[0]} would both be called {name}; rename one of them")
         pairs[name] = Pair(name, *files)
-    return _complete(list(pairs.values()), channels, stretch=stretch)
+    files = [[pair.first for pair in pairs.values()], [pair.second for pair in pairs.values()]]
+    return _complete(list(pairs.values()), channels, files, stretch=stretch)
 
 
 def find_fused(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -352,8 +356,14 @@ def _not_read(files: Sequence[Path]) -> str:
     return f"{shown} {are} there, but timfuse does not read {', '.join(suffixes)}; save {them} as {_READ}"
 
 
-def _complete(pairs: list[Pair], channels: tuple[Channels, Channels], *, stretch: bool) -> list[Pair]:
-    """Add how to read the files, and refuse a pair whose sources are one file: fusing it changes nothing."""
+def _complete(
+    pairs: list[Pair], channels: tuple[Channels, Channels], images: Sequence[Sequence[Path]], *, stretch: bool
+) -> list[Pair]:
+    """Add how to read the files, and refuse a pair whose sources are one file: fusing it changes nothing.
+
+    Args:
+        images: The images of each source by which to stretch.
+    """
     if channels[0] == channels[1]:
         for pair in pairs:
             if pair.first.samefile(pair.second):
@@ -361,8 +371,7 @@ def _complete(pairs: list[Pair], channels: tuple[Channels, Channels], *, stretch
                     f"both sources of {pair.name} are the file {pair.first}; name two different ones, or with "
                     f"'{_ALPHA}' at the end of one its alpha channel"
                 )
-    first = find_stretch([pair.first for pair in pairs], channels[0], stretch=stretch)
-    second = find_stretch([pair.second for pair in pairs], channels[1], stretch=stretch)
+    first, second = (find_stretch(files, kind, stretch=stretch) for files, kind in zip(images, channels, strict=True))
     return [pair._replace(channels=channels, stretches=(first, second)) for pair in pairs]
 
 

@@ -53,24 +53,21 @@ def mef_structure(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
 
 
 def _similarity(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    def mean(image: Tensor) -> Tensor:
-        return gaussian_filter(image, _TAPS, _SIGMA, "valid")
-
-    mean_1, mean_2, mean_f = mean(first), mean(second), mean(fused)
+    mean_1, mean_2, mean_f = map(_mean, (first, second, fused))
     with torch.no_grad():
-        weight_1, weight_2, contrast = _desired(first, second, mean_1, mean_2, mean)
-    variance = (mean(fused * fused) - mean_f * mean_f).clamp_min(0)
-    covariance = weight_1 * (mean(fused * first) - mean_f * mean_1) + weight_2 * (
-        mean(fused * second) - mean_f * mean_2
-    )
+        weight_1, weight_2, contrast = _desired(first, second, mean_1, mean_2)
+    variance = (_mean(fused * fused) - mean_f * mean_f).clamp_min(0)
+    covariance_1 = _mean(fused * first) - mean_f * mean_1
+    covariance_2 = _mean(fused * second) - mean_f * mean_2
+    covariance = weight_1 * covariance_1 + weight_2 * covariance_2
     return (2 * covariance + _C2) / (variance + contrast * contrast + _C2)
 
 
-def _desired(first: Tensor, second: Tensor, mean_1: Tensor, mean_2: Tensor, mean) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[no-untyped-def]
+def _desired(first: Tensor, second: Tensor, mean_1: Tensor, mean_2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the weights of both sources in the desired structure, and its deviation."""
-    variance_1 = (mean(first * first) - mean_1 * mean_1).clamp_min(0)
-    variance_2 = (mean(second * second) - mean_2 * mean_2).clamp_min(0)
-    covariance = mean(first * second) - mean_1 * mean_2
+    variance_1 = (_mean(first * first) - mean_1 * mean_1).clamp_min(0)
+    variance_2 = (_mean(second * second) - mean_2 * mean_2).clamp_min(0)
+    covariance = _mean(first * second) - mean_1 * mean_2
     deviation_1, deviation_2 = variance_1.sqrt(), variance_2.sqrt()
     consistency = (variance_1 + variance_2 + 2 * covariance).clamp_min(0).sqrt() / (deviation_1 + deviation_2 + _FLAT)
     power = torch.tan(math.pi / 2 * consistency.clamp(0, 1 - 1e-3)).clamp_max(_LARGEST_POWER)
@@ -82,3 +79,7 @@ def _desired(first: Tensor, second: Tensor, mean_1: Tensor, mean_2: Tensor, mean
     contrast = torch.maximum(deviation_1, deviation_2)
     scale = contrast / length.clamp_min(1e-8).sqrt()
     return scale * weight_1, scale * weight_2, contrast
+
+
+def _mean(image: Tensor) -> Tensor:
+    return gaussian_filter(image, _TAPS, _SIGMA, "valid")

@@ -199,11 +199,9 @@ def test_compressed_8_bit_tiff_is_read_and_nothing_is_printed_of_its_damage(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("compression", ["lzw", "adobe_deflate", "zstd", "packbits"])
+@pytest.mark.parametrize("compression", ["lzw", "adobe_deflate", "zstd"])
 @pytest.mark.parametrize("layout", [{}, {"predictor": True}, {"tile": (16, 16)}, {"planarconfig": "separate"}])
 def test_compressed_16_bit_tiff_keeps_all_bits(tmp_path: Path, compression: str, layout: dict[str, Any]) -> None:
-    if compression == "packbits" and "predictor" in layout:
-        pytest.skip("no program writes it")
     for pixels in (RGB16, GREY16):
         stored = np.moveaxis(pixels, -1, 0) if "planarconfig" in layout and pixels.ndim == 3 else pixels
         form = {} if "planarconfig" in layout and pixels.ndim == 2 else layout
@@ -256,6 +254,30 @@ def test_rows_that_are_missing_are_not_taken_for_black_ones(tmp_path: Path, mode
         read_pixels(tmp_path / "lying.png")
     black = np.zeros((6, 9, 3), np.uint8)
     Image.fromarray(black).convert("L" if mode == "I;16" else mode).save(tmp_path / "black.png")
+    assert not read_pixels(tmp_path / "black.png").any()
+
+
+def test_a_black_last_row_is_read_whatever_stands_for_black(tmp_path: Path) -> None:
+    image = Image.fromarray(RGB8 | 1)
+    image.paste((0, 0, 0), (0, 5, 9, 6))
+    image.quantize(8).save(tmp_path / "palette.png")
+    image.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=100)
+    image.convert("RGBA").save(tmp_path / "alpha.png")
+    image.save(tmp_path / "colour.webp", lossless=True)
+    deep = RGB16 | 1
+    deep[-1] = 0
+    planes = np.moveaxis(deep, -1, 0)
+    tifffile.imwrite(tmp_path / "deep.tif", planes, photometric="rgb", planarconfig="separate", compression="lzw")
+    for file in sorted(tmp_path.iterdir()):
+        pixels = read_pixels(file)
+        assert pixels[:-1].any(), file
+        assert pixels[-1].max() < 8, file
+
+
+def test_black_may_be_any_index_of_a_palette(tmp_path: Path) -> None:
+    image = Image.new("P", (9, 6), 3)
+    image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0])  # black is the index 3
+    image.save(tmp_path / "black.png")
     assert not read_pixels(tmp_path / "black.png").any()
 
 

@@ -61,6 +61,15 @@ def test_the_limits_are_those_of_the_folder_not_of_an_image(tmp_path: Path) -> N
     assert int(pairs[0].read()[0].max()) == pytest.approx(32700, abs=300)
 
 
+def test_the_parts_of_a_listed_folder_have_the_same_limits(tmp_path: Path) -> None:
+    write(tmp_path, 4, 7000, 8000, np.uint16)
+    tifffile.imwrite(tmp_path / "ir" / "3.tif", np.full((48, 64), 9000, np.uint16))
+    (tmp_path / "train.txt").write_text("0\n1\n2\n")
+    (tmp_path / "val.txt").write_text("3\n")
+    limits = [find_pairs(tmp_path, split=part, stretch=True)[0].stretches for part in (None, "train", "val")]
+    assert limits[0] == limits[1] == limits[2]
+
+
 def test_a_dead_pixel_neither_hides_raw_counts_nor_moves_their_limits(tmp_path: Path) -> None:
     counts = (7300 + 900 * RAMP).astype(np.uint16)
     counts[5, 5], counts[9, 9] = 65535, 0
