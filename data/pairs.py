@@ -154,11 +154,11 @@ def match_pairs(first: str | Path, second: str | Path, *, stretch: bool = False)
         raise _without_partner(arguments, images, means, sides)
     pairs: dict[str, Pair] = {}
     for key in sorted(sides.first):
-        files = _only(sides.first[key]), _only(sides.second[key])
-        name = "_".join(dict.fromkeys(filter(None, key.split("/")))) or files[0].stem
+        file, partner = _only(sides.first[key]), _only(sides.second[key])
+        name = "_".join(dict.fromkeys(filter(None, key.split("/")))) or file.stem
         if name in pairs:
-            raise UserError(f"{pairs[name].first} and {files[0]} would both be called {name}; rename one of them")
-        pairs[name] = Pair(name, *files)
+            raise UserError(f"{pairs[name].first} and {file} would both be called {name}; rename one of them")
+        pairs[name] = Pair(name, file, partner)
     files = [[pair.first for pair in pairs.values()], [pair.second for pair in pairs.values()]]
     return _complete(list(pairs.values()), channels, files, stretch=stretch)
 
