@@ -37,9 +37,10 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
     # The quality measures of the field, for final networks. Mutual information is not among them: it pays for copying
     # the brighter source, where training would start and stay.
     "quality": _QUALITY,
-    # Structure first, for sources that are both right in places: the correlation would drive the contrast too far.
+    # Structure first, for sources that are both right in places. Where one of them is blurred, likeness to both would
+    # blur, and the correlation would drive the contrast too far.
     "quality-exposure": replace(_QUALITY, mef_structure=10, correlations=0.7),
-    "quality-focus": replace(_QUALITY, edges=4, correlations=0),
+    "quality-focus": replace(_QUALITY, structure=0, fidelity=1.5, edges=6, correlations=0),
     # The same measures for a search: the outer loss scores the architecture, the inner loss trains the weights.
     "search-outer": FusionLoss(
         intensity=0, gradient=0, ssim=0, structure=8, edges=8, differences=0.7, information=0.6, range=5
