@@ -24,11 +24,11 @@ _QUALITY = FusionLoss(
     gradient=0,
     ssim=0,
     structure=3,
-    fidelity=1,
-    edges=2,
+    fidelity=2,
+    edges=3.5,
     mef_structure=3,
     correlations=0.7,
-    smear=4,
+    smear=12,
     range=5,
 )
 
@@ -40,7 +40,7 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
     # Structure first, for sources that are both right in places. Where one of them is blurred, likeness to both would
     # blur, and the correlation would drive the contrast too far.
     "quality-exposure": replace(_QUALITY, mef_structure=10, correlations=0.7),
-    "quality-focus": replace(_QUALITY, structure=0, fidelity=1.5, edges=6, correlations=0),
+    "quality-focus": replace(_QUALITY, structure=0, edges=6, correlations=0),
     # The same measures for a search: the outer loss scores the architecture, the inner loss trains the weights.
     "search-outer": FusionLoss(
         intensity=0, gradient=0, ssim=0, structure=8, edges=8, differences=0.7, information=0.6, range=5

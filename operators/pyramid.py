@@ -131,5 +131,6 @@ def _fused_band(maps: Tensor, bands: Tensor) -> Tensor:
     """Weigh the band values of both sources, (N, 2, H, W), by the maps u, l and o, (N, 3, H, W), to (N, 1, H, W)."""
     upper, lower, offset = maps.split(1, 1)
     a, b = bands.split(1, 1)
-    larger = torch.where(a.abs() >= b.abs(), a, b)
-    return (1 + upper) * larger + lower * (a + b - larger) + _START * offset
+    first_is_larger = a.abs() >= b.abs()
+    larger, smaller = torch.where(first_is_larger, a, b), torch.where(first_is_larger, b, a)
+    return larger.addcmul(upper, larger).addcmul(lower, smaller).add(offset, alpha=_START)
