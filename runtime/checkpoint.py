@@ -86,15 +86,16 @@ def check_alike(saved: Any, own: Any, where: str) -> None:
     """Compare a part of a checkpoint with what it will replace, since many parts of torch take whatever they are given.
 
     Args:
-        own: The state before it is replaced; what is None or empty in it may hold more in a checkpoint. Moments of an
-            optimiser are compared by `load_optimizer`.
+        own: The state before it is replaced; what is None in it may be a number in a checkpoint, and what is empty may
+            hold more. Moments of an optimiser are compared by `load_optimizer`.
 
     Raises:
         ValueError: If an entry is missing or of another kind, layout or shape, or holds NaN.
     """
     if own is None:
-        return
-    if isinstance(own, torch.Tensor):
+        if saved is not None and not isinstance(saved, float):
+            raise ValueError(f"{where} is a {type(saved).__name__} instead of a number")
+    elif isinstance(own, torch.Tensor):
         if not isinstance(saved, torch.Tensor) or saved.layout != own.layout:
             raise ValueError(f"{where} is no tensor of the layout {own.layout}")
         if saved.shape != own.shape or saved.dtype != own.dtype:

@@ -155,9 +155,13 @@ class Loop:
                 that it raises ends the run.
 
         Raises:
-            UserError: If a loss or gradient is not finite. The state before it is in the checkpoint.
+            UserError: If the state is after no step of the run, or a loss or gradient is not finite. The state before
+                that is in the checkpoint.
             StoppedError: If the user interrupted the run. The checkpoint holds the last whole step.
         """
+        with restoring(self.path):
+            if not 0 <= state.step <= steps:
+                raise ValueError(f"there is no step {state.step} of {steps}")
         self._open_outputs(f"{doing} {self.path.resolve().name}", steps, state.step)
         validated = ""
         with deferred_interrupt() as interrupted:
@@ -293,7 +297,7 @@ def restore(state: State, saved: Mapping[str, Any]) -> None:
         elif isinstance(value, Tensor):
             with torch.no_grad():
                 value.copy_(old)
-        else:
+        elif value is not None:
             setattr(state, field.name, old)
     restore_rng(saved["rng"])
 

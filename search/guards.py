@@ -57,7 +57,13 @@ class Guards:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state that `state_dict` returned."""
+        """Restore a state that `state_dict` returned.
+
+        Raises:
+            TypeError: If a warning is no text.
+        """
+        if not all(isinstance(warning, str) for warning in state["given"]):
+            raise TypeError("a warning is no text")
         self._initial_entropy = state["initial_entropy"]
         self._smoothed = state["smoothed"]
         self._best = state["best"]

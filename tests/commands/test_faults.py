@@ -7,10 +7,13 @@ import shlex
 import shutil
 import signal
 import stat
+from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from timfuse.genotypes import CellGenotype, Genotype, save_genotype
 from timfuse.runtime.checkpoint import load_checkpoint, save_checkpoint
@@ -176,6 +179,7 @@ def test_names_of_all_kinds(run, line_of):
     assert code == 0
     assert "M&<b>'\"" in output
     assert line_of("compare", *pair, "--fused", "M&<b>'\"=out", "-o", "page") == ""
+    assert "<b>" not in Path("page/page.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -215,6 +219,73 @@ def test_a_disk_that_is_full_leaves_one_line(line_of, kilobytes):
     assert line.startswith("cannot write run/")
     assert line.endswith("File too large; choose another folder")
     assert list(Path().rglob("*.tmp")) == []
+
+
+def _training(*pairs):
+    """The words of a tiny training on the pairs in d."""
+    short = ("data.crop=32", "data.batch_size=2", "train.steps=1", "train.warmup=0", "train.images=0", "data.root=d")
+    return ["train", *settings("genotype=net", "run=t", *short, *pairs)]
+
+
+def _one_pair():
+    write_pairs(Path("d"), 1, (48, 48))
+
+
+def _raw_counts():
+    """Pairs of 16 bits that hold a small part of the range, as thermal cameras save them."""
+    write_pairs(Path("d"), 4, (48, 48))
+    for path in Path("d").rglob("*.png"):
+        Image.fromarray((np.asarray(Image.open(path)) + np.uint16(2900)).astype(np.uint16)).save(path)
+
+
+def _one_small():
+    """One pair that is much smaller than the others."""
+    write_pairs(Path("d"), 4, (100, 80))
+    for folder in ("ir", "vis"):
+        write_image(Path("d", folder, "b.png"), (60, 50))
+
+
+@pytest.mark.parametrize(
+    ("build", "words", "line"),
+    [
+        (_one_pair, (), "1 pair cannot be split into training and validation; at least 2 are needed"),
+        (_raw_counts, (), "images of more than 8 bits hold values from 2900 to 3155, a small part of their range"),
+        (_one_small, ("data.crop=52",), "is 60x50, the minimum is 52x52; remove the pair or choose a smaller crop"),
+        (_one_small, (), ""),
+        (_one_small, ('run="a\\0b"',), "a path holds the character NUL"),
+    ],
+)
+def test_pairs_and_paths_of_a_training(line_of, build, words, line):
+    write_network(Path("net"))
+    build()
+    told = line_of(*_training(*words))
+    assert line in told
+    assert bool(line) == bool(told)
+    assert Path("t/weights.safetensors").exists() != bool(line)
+
+
+def test_what_a_checkpoint_must_not_hold(run, line_of):
+    assert run(*searching("run=run"))[0] == 0
+    nans = torch.full((4,), torch.nan)
+    whole = load_checkpoint(Path("run/checkpoint.pt"))
+    damages = (
+        lambda saved: saved["rng"].update(numpy=nans),
+        lambda saved: saved["state"].update(step=nans),
+        lambda saved: saved["state"].update(step=-1),
+        lambda saved: saved["state"].update(step=10**400),
+        lambda saved: saved["state"].update(scorer="x"),
+        lambda saved: saved["state"]["guards"].update(smoothed="x"),
+        lambda saved: saved["state"]["guards"].update(given=[None]),
+        lambda saved: saved["state"]["weight_optimizer"]["state"].update({0: nans}),
+    )
+    for damage in damages:
+        state = deepcopy(whole)
+        damage(state)
+        save_checkpoint(Path("run/checkpoint.pt"), state)
+        before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+        line = line_of(*searching("run=run"), "--resume")
+        assert line == "the checkpoint in run is of another architecture or program; start anew with --overwrite"
+        assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
 
 
 def test_damaged_histories_and_checkpoints(run, line_of):

@@ -129,8 +129,10 @@ def test_fusing_with_the_labels_that_are_found(run, refused):
     hint = "has no task network: name the folder of a `timfuse finetune` run"
     assert refused(*fusing(*labels)) == f"net {hint}"
     assert refused(*fusing(*labels, "--network", "ivif")) == f"ivif {hint}"
-    assert not Path("out").exists()
     keep_task_network(CompactDetector(("person", "car"), 8), Path("net"))
+    Path("loop").symlink_to("loop")
+    assert "loop" in refused(*fusing("--labels", "loop/x"))
+    assert not Path("out").exists()
     code, output, _ = run(*fusing(*labels))
     assert code == 0
     assert output.splitlines()[1:] == ["detections or masks of net are in found"]

@@ -56,6 +56,38 @@ def test_importing_what_does_not_fit(refused):
     assert not Path("out").exists()
 
 
+class Whole(torch.nn.Linear):
+    """A class that a whole model names, so that reading it would need the program that saved it."""
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"<!DOCTYPE html><html><title>Quota exceeded</title></html>", " is damaged or holds more than tensors"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n", " is damaged or holds more than"),
+        (Whole(2, 3), " is damaged or holds more than tensors"),
+        (Whole(2, 3).state_dict(), ": the weights have no stem2.0.conv2d.weight"),
+    ],
+)
+def test_downloads_that_are_no_weights(refused, content, line):
+    Path("x.pth").write_bytes(content) if isinstance(content, bytes) else torch.save(content, "x.pth")
+    assert f"x.pth{line}" in refused("import", "x.pth", "-g", "tim_ivif", "-o", "out")
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrap", [lambda weights: weights, lambda weights: {"epoch": 3, "state_dict": weights}])
+def test_weights_as_others_save_them(run, zipped, wrap):
+    index = json.loads((REFERENCE / "index.json").read_text(encoding="utf-8"))
+    save_genotype(replace(load_genotype("tim_light"), channels=index["channels"]), Path("narrow.yaml"))
+    plain = torch.load(REFERENCE / "stage1_light.pt")
+    named = wrap({f"module.{name}": tensor for name, tensor in plain.items()})  # as DataParallel names them
+    torch.save(named, "x.pth", _use_new_zipfile_serialization=zipped)
+    for path, output in ((REFERENCE / "stage1_light.pt", "plain"), ("x.pth", "named")):
+        assert run("import", path, "-g", "narrow.yaml", "-o", output)[0] == 0
+    assert Path("named/weights.safetensors").read_bytes() == Path("plain/weights.safetensors").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [

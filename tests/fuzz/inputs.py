@@ -15,6 +15,7 @@ from .mutations import MUTATIONS
 MEMORY = 2**30  # bytes that a command may take for images of some hundred pixels
 _PROGRAM = Path(timfuse.__file__).parent
 _STOPPED = re.compile(r"error: stopped (before step|after) .*; go on with --resume")
+_NOTE = re.compile(r"\d+ of \d+ pairs in .+ are taken to show no object|waiting for \d+ trials? of other workers; .+")
 _FAILED_PAIR = re.compile(r"error: the pair .+: .+")
 
 
@@ -96,12 +97,18 @@ def failure_of(command: str, done: Done) -> str:
     if lines:
         return f"printed {lines[0]!r:.160}"
     count = {0: 0, -9: 0, 2: 1}.get(done.code)
-    if done.code == 1 and command.startswith("fuse") and all(map(_FAILED_PAIR.fullmatch, done.errors)):
-        count = len(done.errors)
-    if count is None or count != len(done.errors) or not all(line.startswith("error: ") for line in done.errors):
+    errors = told(done)
+    if done.code == 1 and command.startswith("fuse") and all(map(_FAILED_PAIR.fullmatch, errors)):
+        count = len(errors)
+    if count is None or count != len(errors) or not all(line.startswith("error: ") for line in errors):
         shown = " | ".join(line[:120] for line in done.errors[:4])
         return f"code {done.code} with {len(done.errors)} lines: {shown}"
     return ""
+
+
+def told(done: Done) -> list[str]:
+    """List what a command printed as errors, without the notes that a command prints that goes well."""
+    return [line for line in done.errors if not _NOTE.fullmatch(line)]
 
 
 def _last_place(lines: list[str]) -> str:

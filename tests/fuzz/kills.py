@@ -12,6 +12,7 @@ from timfuse.tuning import storage
 
 from ..equality import assert_same
 from .guarded import run
+from .inputs import told
 
 # Words that start a command, and further words that go on after a kill.
 COMMANDS = {
@@ -66,7 +67,7 @@ def kill(name: str, good: Path, whole: Path, folder: Path, seed: int, number: in
         if done.code not in (0, -9) or done.harm:
             return kills, done.seconds, f"killed or not, it ended with {done.code}: {[*done.harm, *done.errors][:3]}"
     done = run(words, folder)
-    if (done.code, done.errors, done.harm) != (0, [], []):
+    if (done.code, told(done), done.harm) != (0, [], []):
         return kills, done.seconds, f"went on to {done.code}: {[*done.harm, *done.errors][:3]}"
     return kills, done.seconds, difference(whole / "out/run", folder / "out/run", results=name != "tune")
 

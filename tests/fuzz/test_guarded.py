@@ -41,6 +41,14 @@ def test_a_command_may_write_where_its_output_goes_and_draw(tmp_path):
     assert failure_of("config", done) == ""
 
 
+def test_a_published_network_is_not_asked_for(tmp_path):
+    pytest.importorskip("transformers", reason="published networks need transformers")
+    words = "finetune -c finetune-demo --set run=out/run --set downstream.network=someone/detector"
+    done = run(words.split(), tmp_path)
+    assert (done.code, done.harm, len(done.errors)) == (2, [], 1)
+    assert "someone/detector is not a folder and cannot be downloaded" in done.errors[0]
+
+
 def test_time_and_memory_are_measured_and_bounded(tmp_path):
     done = run(command(tmp_path, "import time; time.sleep(60)"), tmp_path, patience=4)
     assert done.code in (1, 130)

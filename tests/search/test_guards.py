@@ -38,6 +38,13 @@ def fresh():
     return Guards(OPERATORS, STEPS, WARMUP)
 
 
+@pytest.mark.parametrize("given", [[None], 3])
+def test_a_state_with_warnings_that_are_no_texts_is_refused(given):
+    guards = fresh()
+    with pytest.raises(TypeError):
+        guards.load_state_dict(guards.state_dict() | {"given": given})
+
+
 def test_a_healthy_run_is_left_alone():
     losses = [1.0 / (1 + 0.1 * step) + 0.2 * (step % 3) for step in range(STEPS)]
     assert watch(fresh(), losses, deciding) == []

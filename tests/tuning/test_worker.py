@@ -355,6 +355,18 @@ def test_a_study_of_something_else_is_refused(tiny):
         tune(config, 1)
 
 
+@pytest.mark.parametrize(
+    ("content", "line"), [(b"[1]\n", "study.yaml holds no mapping"), (b"\xff", "study.yaml is no text in UTF-8")]
+)
+def test_a_damaged_file_of_a_study_is_one_line(tiny, instant, content, line):
+    Path("run").mkdir()
+    Path("run/study.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=line):
+        tune(tiny(), 1)
+    assert Path("run/study.yaml").read_bytes() == content
+    assert not instant.calls
+
+
 def test_data_that_no_trial_could_use_is_found_before_any_trial(tiny, instant):
     with pytest.raises(UserError, match="there does not exist"):
         tune(tiny("data.root=there"), 1)
