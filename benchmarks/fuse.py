@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from timfuse.data import colour_like, luma_of, to_pixels
+from timfuse.data import coloured_pixels, luma_of
 from timfuse.deploy import Fuser, load_network, shipped_names
 from timfuse.deploy.trained_network import TrainedNetwork
 from timfuse.genotypes import CellGenotype, Genotype
@@ -66,7 +66,7 @@ def parts(network: TrainedNetwork) -> dict[str, float]:
         "whole call, colour": lambda: fuser(grey, colour),
         "luma of both": lambda: (luma_of(grey), luma_of(colour)),
         "network": lambda: network(first, second),
-        "colour, 8 bits": lambda: to_pixels(colour_like(fused, grey, colour, "second"), np.uint8),
+        "colour, 8 bits": lambda: coloured_pixels(fused, grey, colour, "second", np.uint8),
     }
     if network.first_stage is None:
         trained = build_network(network.genotype).eval()

@@ -1,6 +1,5 @@
 """The commands that use networks: fuse, evaluate, compare, export, import and scenes."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,23 +33,22 @@ def _find_pairs(
     """Find the pairs of --data, or those of --first and --second; without --task they are of the usual task."""
     from ..data import find_pairs, match_pairs
 
-    if first and second and not (data or task or sources or split):
+    if first and second and not (data or sources or split):
         return match_pairs(first, second, stretch=bool(stretch))
     if not data or first or second:
-        raise UserError("name the pairs by --data (with --task, --sources, --split), or else by --first and --second")
+        raise UserError("name the pairs by --data (with --sources, --split), or else by --first and --second")
     known = usual_sources if task in (None, usual_task) else None
     return find_pairs(data.expanduser(), task or usual_task, split, folders=sources or known, stretch=bool(stretch))
 
 
 def _judged_pairs(find_pairs: "partial[list[Pair]]") -> "tuple[list[Pair], str]":
-    """Find the pairs to judge fused images by, and their task, which --task names with --first and --second too."""
+    """Find the pairs to judge fused images by, and their task."""
     from ..genotypes import TASKS
     from ..genotypes.choices import check_choice
 
     data, task = find_pairs.keywords["data"], find_pairs.keywords["task"]
     if data is None and task is not None:
         check_choice("--task", task, TASKS)
-        find_pairs = partial(find_pairs, task=None)
     return find_pairs(), task or "infrared-visible"
 
 
@@ -70,9 +68,11 @@ _takes_pairs = takes(
 
 @_takes_pairs
 def fuse(
-    find_pairs: "Callable[..., list[Pair]]",
+    find_pairs: "partial[list[Pair]]",
     output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="Folder; for one pair also a file.")],
-    network: Annotated[str, Option("--network", "-n", help="ivif, ivif-fast, or the folder of a run.")] = "ivif",
+    network: Annotated[
+        str | None, Option("--network", "-n", help="Name, like ivif-fast, or a run; default: that of the task.")
+    ] = None,
     resume: Skip = False,
     overwrite: Overwrite = False,
     resize: Annotated[str | None, Option(metavar="second", help="Resample second images to the size of first.")] = None,
@@ -82,14 +82,27 @@ def fuse(
 ) -> None:
     """Fuse pairs of images of any size, grey or in colour.
 
-    Images have 8 or 16 bits; the fused ones keep depth and colour. Without --task, the network's own task is used.
+    Images have 8 or 16 bits; the fused ones keep depth and colour. Each task has a network: infrared-visible (the usual
+    task), mri-ct, mri-pet, mri-spect, multi-exposure and multi-focus. With --network, its own task is the usual one.
 
     First and second are infrared and visible, MRI and CT, PET or SPECT, under- and over-exposed, near and far focus.
     """
+    from ..data.layouts import are_swapped
     from ..deploy import fuse_files, load, load_labeller
+    from ..operators.network_folders import shipped_for
 
+    task = find_pairs.keywords["task"]
+    network = network or shipped_for(task or "infrared-visible")
     fuser = load(network, device, colour)
-    pairs = find_pairs(usual_task=fuser.network.genotype.task, usual_sources=fuser.network.genotype.sources)
+    genotype = fuser.network.genotype
+    if task not in (None, genotype.task):
+        echo(f"note: {fuser.name} is a network for {genotype.task}; without --network, that for {task} is taken")
+    pairs = find_pairs(usual_task=genotype.task, usual_sources=genotype.sources)
+    if all(are_swapped(genotype.task, pair.first, pair.second) for pair in pairs):
+        pairs = [pair.swapped() for pair in pairs]
+        folders = [path.parent.name for path in (pairs[0].first, pairs[0].second)]
+        first, second = genotype.source_words
+        echo(f"note: by the names of the folders, {folders[0]} is taken as {first} and {folders[1]} as {second}")
     labeller = load_labeller(network, labels, fuser.device) if labels else None
     files = fuse_files(fuser, pairs, output, resume=resume, overwrite=overwrite, resize=resize, labels=labeller)
     speed = f", {files.rate:.3g} images per second" if files.fused else ""

@@ -1,7 +1,7 @@
 """Where pairs and their labels come from: files, data sets, synthetic pairs, splits and training batches."""
 
 from .batch_stream import BatchStream
-from .colour import chroma_source, colour_like, is_colour, luma_of, to_pixels
+from .colour import chroma_source, colour_like, coloured_pixels, is_colour, luma_of, to_pixels
 from .images import luma, read_pixels, unit_range, write_pixels
 from .pair_batch import Objects, PairBatch
 from .pair_source import PairSource
@@ -29,6 +29,7 @@ __all__ = [
     "SyntheticPairs",
     "chroma_source",
     "colour_like",
+    "coloured_pixels",
     "find_pairs",
     "is_colour",
     "luma",

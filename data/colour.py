@@ -55,6 +55,9 @@ def luma_of(pixels: Pixels) -> Tensor:
         >>> luma_of(np.array([[[255, 0, 0], [255, 255, 255]]], np.uint8))
         tensor([[0.2990, 1.0000]])
     """
+    if pixels.dtype == np.uint8:
+        image = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
+        return _luma(image, 1 / 255)
     return _luma(_unit(pixels))
 
 
@@ -88,6 +91,32 @@ def colour_like(fused: Tensor, first: Pixels, second: Pixels, chroma: str) -> Te
     return image.add_((fused - _luma(image)).unsqueeze(-1)).clamp_(0, 1)
 
 
+def coloured_pixels(fused: Tensor, first: Pixels, second: Pixels, chroma: str, dtype: DTypeLike) -> Pixels:
+    """Give a fused luma the chroma of its sources and round it: `to_pixels` of `colour_like`, in a quarter of the time.
+
+    Of 8 bits, RGB + (Y' - Y) is rounded as RGB plus a rounded difference, so that only one plane is computed in floats.
+
+    Args:
+        fused: Fused luma Y', (H, W) float32 in [0, 1].
+        first: Pixels (H, W) or (H, W, 3) of the first source, uint8, uint16 or floating-point in [0, 1].
+        second: Pixels of the second source in any of these forms.
+        chroma: The source of the chroma, "first", "second", "both" or "grey"; see `chroma_source`.
+        dtype: The type of the result.
+
+    Example:
+        >>> reddish = np.full((1, 1, 3), (90, 60, 60), np.uint8)
+        >>> coloured_pixels(torch.full((1, 1), 0.5), np.zeros((1, 1), np.uint8), reddish, "second", np.uint8)
+        array([[[149, 119, 119]]], dtype=uint8)
+    """
+    source = {"first": first, "second": second}.get(chroma)
+    if source is None or source.ndim == 2 or not (source.dtype == dtype == np.uint8):
+        return to_pixels(colour_like(fused, first, second, chroma), dtype)
+    shift = (fused - luma_of(source)).mul_(255).round_().to(torch.int16)
+    shift = shift.flatten().repeat_interleave(3).view(source.shape)  # faster than broadcasting
+    pixels: Pixels = shift.add_(torch.from_numpy(source.astype(np.int16))).clamp_(0, 255).to(torch.uint8).numpy()
+    return pixels
+
+
 def to_pixels(image: Tensor, dtype: DTypeLike) -> Pixels:
     """Clip to [0, 1], scale to the full range of an integer type and round to the nearest integer.
 
@@ -116,11 +145,12 @@ def _unit(pixels: Pixels) -> Tensor:
     return unit if pixels.dtype.kind == "f" else unit.div_(int(np.iinfo(pixels.dtype).max))
 
 
-def _luma(image: Tensor) -> Tensor:
-    """Compute the luma of (H, W) or (H, W, 3)."""
+def _luma(image: Tensor, scale: float = 1.0) -> Tensor:
+    """Compute the luma of (H, W) or (H, W, 3), times a scale."""
     if image.ndim == 2:
-        return image
-    return image[..., 0].mul(_RED).add_(image[..., 1], alpha=_GREEN).add_(image[..., 2], alpha=_BLUE)
+        return image if scale == 1 else image * scale
+    red, green, blue = image.unbind(-1)
+    return (red * (scale * _RED)).add_(green, alpha=scale * _GREEN).add_(blue, alpha=scale * _BLUE)
 
 
 def _blended(fused: Tensor, first: Pixels, second: Pixels) -> Tensor:

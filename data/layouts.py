@@ -81,6 +81,17 @@ Of several that a data set has, the first counts. The names of COCO's files are 
 """
 
 
+def are_swapped(task: str, first: Path, second: Path) -> bool:
+    """Tell whether the folders of two images have the names of a task's sources, each that of the other one.
+
+    Example:
+        >>> are_swapped("mri-pet", Path("PET/1.png"), Path("MRI/1.png"))
+        True
+    """
+    first_folder, second_folder = (f"{path.parent.name.lower()}/NAME" for path in (first, second))
+    return (second_folder, first_folder) in LAYOUTS.get(task, ())
+
+
 def divided(layout: Layout, part: str) -> list[Layout]:
     """List the layouts of one part of a divided data set; the part's folder may be at any depth above the names.
 

@@ -39,6 +39,10 @@ class Pair(NamedTuple):
     channels: tuple[Channels, Channels] = ("colour", "colour")
     stretches: tuple[Stretch | None, Stretch | None] = (None, None)
 
+    def swapped(self) -> "Pair":
+        """Return the pair with the second image as first."""
+        return Pair(self.name, self.second, self.first, self.channels[::-1], self.stretches[::-1])
+
     def read(self) -> tuple[Pixels, Pixels]:
         """Read both images, (H, W) or (H, W, 3), uint8 or uint16.
 

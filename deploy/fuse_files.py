@@ -14,7 +14,7 @@ from ..data import Pair, is_colour, to_pixels, write_pixels
 from ..data.images import WRITTEN, Pixels
 from ..genotypes.choices import check_choice
 from ..runtime.errors import UserError
-from ..runtime.files import make_folder
+from ..runtime.files import make_folder, remove_leftovers
 from ..runtime.interruption import deferred_interrupt
 from ..runtime.progress import Progress
 from .fuser import Fuser
@@ -95,6 +95,9 @@ def fuse_files(
     done = set() if overwrite else set.intersection(*(present for *_, present in written))
     left = [pair for pair in pairs if pair not in done]
     make_folder(output.parent if _is_file(output) else output)
+    files = [path for pair in pairs for path in (*_targets(output, pair), *_label_files(labels, pair))]
+    for folder in {path.parent for path in files} | ({labels.folder} if labels else set()):
+        remove_leftovers(folder)
     if labels is not None:
         labels.write_classes(overwrite=overwrite)
     with (
@@ -141,6 +144,10 @@ def _targets(output: Path, pair: Pair) -> list[Path]:
     return [output] if _is_file(output) else [output / f"{pair.name}{suffix}" for suffix in _SUFFIXES]
 
 
+def _label_files(labels: Labeller | None, pair: Pair) -> list[Path]:
+    return [] if labels is None else [labels.label(pair.name), labels.picture(pair.name)]
+
+
 def _check_output(output: Path, pairs: Sequence[Pair], labels: Labeller | None) -> None:
     """Refuse to write two images to the same file, to replace a source, or to put fused images among the sources."""
     if _is_file(output) and len(pairs) > 1:
@@ -151,7 +158,7 @@ def _check_output(output: Path, pairs: Sequence[Pair], labels: Labeller | None) 
     sources = {path.resolve() for pair in pairs for path in (pair.first, pair.second)}
     for pair in pairs:
         images = _targets(output, pair)
-        of_labels = [] if labels is None else [labels.label(pair.name), labels.picture(pair.name)]
+        of_labels = _label_files(labels, pair)
         for target in [*images, *of_labels]:
             if target.resolve() in sources:
                 raise UserError(f"{target} is a source, and would be replaced; choose another output")

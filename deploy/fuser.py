@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ..data import chroma_source, colour_like, luma_of, to_pixels
+from ..data import chroma_source, coloured_pixels, luma_of
 from ..genotypes.choices import check_choice
 from ..genotypes.genotype import COLOURS
 from ..operators import count_memory
@@ -109,7 +109,7 @@ class Fuser:
             return tuple(luma_of(source[area])[None, None].to(self.device) for source in (first, second))
 
         def write(area: Area, luma: Tensor) -> None:
-            pixels = to_pixels(colour_like(luma[0, 0].clamp(0, 1).cpu(), first[area], second[area], chroma), dtype)
+            pixels = coloured_pixels(luma[0, 0].clamp(0, 1).cpu(), first[area], second[area], chroma, dtype)
             fused[area] = pixels if pixels.ndim == fused.ndim else pixels[..., None]
 
         run_tiles(self.network, self._tiles(*first.shape[:2]), read, write)

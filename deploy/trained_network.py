@@ -9,7 +9,6 @@ from ..genotypes import Genotype
 from ..operators import load_network_folder, receptive_field
 from ..operators.inference import for_inference
 from ..operators.network_folders import find_network
-from ..operators.networks import SIZE_MULTIPLE
 from ..runtime.errors import UserError
 from ..runtime.run_files import DETECTORS_FOLDER, FIRST_STAGE_FOLDER, GENOTYPE_FILE, WEIGHTS_FILE
 
@@ -56,8 +55,9 @@ class TrainedNetwork(nn.Module):
     @property
     def multiple(self) -> int:
         """The number of pixels to whose multiples heights and widths are padded."""
-        stem = 2 * SIZE_MULTIPLE if self.genotype.stem == "half" else SIZE_MULTIPLE
-        return max([stem, *(part.multiple for part in (self.first_stage, self.detectors) if part is not None)])
+        own = self.network.multiple
+        assert isinstance(own, int)
+        return max([own, *(part.multiple for part in (self.first_stage, self.detectors) if part is not None)])
 
 
 def load_network(name_or_path: str | Path) -> TrainedNetwork:

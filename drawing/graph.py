@@ -39,6 +39,8 @@ def genotype_graph(genotype: Genotype, parameters: Mapping[str, int] | None = No
         builder.fusion_network()
     elif genotype.network == "detfusion":
         builder.detfusion_network()
+    elif genotype.network == "pyramid":
+        builder.pyramid_network()
     else:
         builder.refine_network()
     if parameters is not None:
@@ -73,6 +75,7 @@ class _Builder:
     def __init__(self, genotype: Genotype) -> None:
         self.genotype = genotype
         self.graph: networkx.DiGraph = networkx.DiGraph()
+        self.level = 0  # of the cell that is being added
 
     def fusion_network(self) -> None:
         half = self.genotype.stem == "half"
@@ -90,6 +93,32 @@ class _Builder:
         ]
         merged = self.node("merge", "merge", "Concatenate", encoders, detail=self.channels(8))
         self.fused_image(self.node("decoder", "head", "Decoder", [merged], detail="four layers", module="decoder"))
+
+    def pyramid_network(self) -> None:
+        widths = self.genotype.widths
+        stem = self.node("stem", "stem", "Stem", self.sources(), detail=_at(0, widths), module="stem")
+        encoded = [stem]
+        for level in range(1, len(widths)):
+            # The sources at this size, which go in too, are left out: their edges would cross the whole picture.
+            name = f"downs.{level - 1}"
+            encoded.append(self.node(name, "down", "Down", [encoded[-1]], detail=_at(level, widths), module=name))
+        heads, coarser = [], None
+        for level in reversed(range(len(widths))):
+            node = encoded[level]
+            if coarser is not None:
+                name = f"ups.{level}"
+                up = self.node(name, "up", "Up", [coarser], detail=_at(level, widths), module=name)
+                node = self.node(f"levels.{level}.add", "add", "+", [node, up])
+            for index, cell in enumerate(self.genotype.cells):
+                if cell.level == level:
+                    last = self.cell(f"cells.{index}", index, cell, node)
+                    node = self.node(f"levels.{level}.add.{index}", "add", "+", [node, last])
+            if level + 1 == len(widths):
+                heads.append(self.node("base", "head", "Base", [node], detail=_size(level + 1), module="base"))
+            name = f"heads.{level}"
+            heads.append(self.node(name, "head", "Band", [node], detail=_size(level), module=name))
+            coarser = node
+        self.fused_image(self.node("bands", "merge", "Sum of the bands", heads))
 
     def fused_image(self, node: str) -> None:
         if self.genotype.head == "envelope":
@@ -135,6 +164,7 @@ class _Builder:
             "decomposition": self.decomposition_cell,
         }
         before = len(self.graph)
+        self.level = cell.level or 0
         node = build[cell.kind](path, cell.operators, node)
         for new in list(self.graph)[before:]:
             self.graph.nodes[new]["cell"] = index
@@ -199,7 +229,15 @@ class _Builder:
         return name
 
     def channels(self, factor: int) -> str:
-        return f"{factor * self.genotype.channels} channels"
+        return f"{factor * self.genotype.widths[self.level]} channels"
+
+
+def _size(level: int) -> str:
+    return f"1/{2**level} size" if level else "full size"
+
+
+def _at(level: int, widths: Sequence[int]) -> str:
+    return f"{_size(level + 1)}, {widths[level]} channels"
 
 
 def _capitalised(words: str) -> str:

@@ -21,6 +21,7 @@ _OPERATORS = {
     "channel_attention": ("#FFAABB", "#D0647C"),
     "spatial_attention": ("#BBCC33", "#849112"),
     "non_local": ("#44BB99", "#1F8468"),
+    "plain": ("#AAAADD", "#6A6AB0"),
     "identity": ("#DDDDDD", "#8D8D8D"),
 }
 _OTHER_OPERATOR = ("#AAAA00", "#757500")
@@ -60,7 +61,8 @@ class Picture:
 def network_picture(genotype: Genotype, parameters: Mapping[str, int] | None = None) -> Picture:
     """Make the picture of a whole network; the arguments are those of `genotype_graph`."""
     graph = genotype_graph(genotype, parameters)
-    facts = [genotype.task, f"{genotype.network} network", f"{genotype.channels} channels", _total(graph)]
+    widths = "-".join(map(str, genotype.widths))
+    facts = [genotype.task, f"{genotype.network} network", f"{widths} channels", _total(graph)]
     frames = {index: _frame(genotype, graph, index) for index in range(len(genotype.cells))}
     return Picture(graph, genotype.name, _joined(facts), frames)
 
@@ -80,9 +82,10 @@ def cell_picture(genotype: Genotype, index: int, parameters: Mapping[str, int] |
             graph.add_edge("input", after)
         elif before in inside and after not in inside:
             graph.add_edge(before, "output")
-    source = genotype.cells[index].source
+    source, level = genotype.cells[index].source, genotype.cells[index].level
     branch = "" if source is None else f"{genotype.source_words[SOURCES.index(source)]} branch"
-    facts = [branch, f"{genotype.channels} channels", _total(graph)]
+    size = "" if level is None else f"at 1/{2 ** (level + 1)} size"
+    facts = [branch, size, f"{genotype.widths[level or 0]} channels", _total(graph)]
     title = f"{genotype.name} · cell {index + 1}"
     return Picture(graph, title, _joined(facts), {index: _frame(genotype, network, index)})
 

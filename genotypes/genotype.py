@@ -25,14 +25,17 @@ CELL_KINDS: dict[str, str] = {
 }
 SOURCES = ("first", "second")
 COLOURS = (*SOURCES, "both")
-NETWORKS = ("fusion", "refine", "detfusion")
+NETWORKS = ("fusion", "refine", "detfusion", "pyramid")
 NORMS = ("batch", "group", "none")
 STEMS = ("full", "half")
-HEADS = ("direct", "envelope")
+HEADS = ("direct", "envelope", "bands")
 MERGES = ("gated", "concat")
 
 MOST_OPERATORS = 1000
 """Largest number of operators in all cells; those that people search and draw have a tenth of it or less."""
+
+MOST_LEVELS = 6
+"""Largest number of levels of a pyramid network; the coarsest has 1/64 of the height and width."""
 
 _BOTH_COLOURED = ("multi-exposure", "multi-focus")
 TASK_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
@@ -45,7 +48,8 @@ class CellGenotype:
     Args:
         kind: Kind of the cell, a key of `CELL_KINDS`.
         operators: Ids of the operators, in order, at least one.
-        source: Branch of a refine network, "first" or "second"; None in a fusion network.
+        source: Branch of a refine network, "first" or "second"; None in other networks.
+        level: Level of a pyramid network, from 0, the finest, on; None in other networks.
 
     Example:
         >>> CellGenotype("successive", ("residual_k3_d1", "dilated_k3_d2")).kind
@@ -55,6 +59,7 @@ class CellGenotype:
     kind: str
     operators: tuple[str, ...]
     source: str | None = None
+    level: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,17 +69,19 @@ class Genotype:
     Args:
         name: Name of the network, one line of text.
         task: Fusion task, a key of `TASKS` or a new name of up to 40 letters, digits, '-', '_' and '.'.
-        network: With "fusion" it fuses two sources through cells, with "refine" it fuses the sources and their fused
-            image again, and with "detfusion" it is the network of DetFusion, without cells.
+        network: With "fusion" it fuses two sources through cells, with "pyramid" through cells at several sizes, with
+            "refine" it fuses the sources and their fused image again, and with "detfusion" it is the network of
+            DetFusion, without cells.
         channels: Number of feature maps between stem and head, even, at least 2; in a detfusion network, of each layer
-            of an encoder.
+            of an encoder; in a pyramid network, of each level, a tuple of at most `MOST_LEVELS` numbers.
         cells: The cells in order, at least one, with at most `MOST_OPERATORS` operators in all, and in a refine network
             at least one for each source; none in a detfusion network.
         norm: Normalisation after pointwise convolutions, "batch", "group" or "none"; "none" in a detfusion network.
-        stem: Resolution of the features, "full", or "half" for half the height and width; "full" in other networks than
-            fusion.
+        stem: Resolution of the finest features, "full", or "half" for half the height and width; "half" in a pyramid
+            network, "full" in refine and detfusion networks.
         head: With "direct" it computes the fused image. With "envelope" it weighs the brighter and the darker source at
-            each pixel and adds an offset; not in refine networks.
+            each pixel and adds an offset; not in refine networks. With "bands" it does so in each frequency band; in
+            pyramid networks, and in no others.
         merge: Merge of the branches of a refine network, "gated" or "concat"; None in other networks.
         sources: Names of the first and the second source of a new task; None for a key of `TASKS`.
         colour: Source that has the colour, "first", "second" or "both"; None for the usual one of the task.
@@ -92,7 +99,7 @@ class Genotype:
     name: str
     task: str
     network: str
-    channels: int
+    channels: int | tuple[int, ...]
     cells: tuple[CellGenotype, ...]
     norm: str = "batch"
     stem: str = "full"
@@ -107,8 +114,7 @@ class Genotype:
             raise UserError(f"name must be one line of text, not {self.name!r}; put it in quotes if it is a text")
         self._check_task()
         check_choice("network", self.network, NETWORKS)
-        if type(self.channels) is not int or self.channels < 2 or self.channels % 2:
-            raise UserError(f"channels must be an even whole number from 2 on, like 48, not {self.channels!r}")
+        self._check_channels()
         check_choice("norm", self.norm, NORMS)
         check_choice("stem", self.stem, STEMS)
         check_choice("head", self.head, HEADS)
@@ -116,10 +122,16 @@ class Genotype:
             self._check_detfusion()
         elif not self.cells:
             raise UserError("cells must hold at least one cell, with its kind and operators")
+        if (self.head == "bands") != (self.network == "pyramid"):
+            heads = "bands" if self.network == "pyramid" else "direct or envelope"
+            raise UserError(f"head must be {heads} in a {self.network} network, not {self.head!r}")
+        if self.network == "pyramid" and self.stem != "half":
+            raise UserError(f"stem must be half in a pyramid network, not {self.stem!r}")
         if (count := sum(len(cell.operators) for cell in self.cells)) > MOST_OPERATORS:
             raise UserError(f"cells must hold at most {MOST_OPERATORS} operators, not {count}")
         for index, cell in enumerate(self.cells):
             _check_cell(f"cells[{index}]", cell, self.network)
+            self._check_level(f"cells[{index}].level", cell.level)
         if self.network == "refine":
             self._check_refine()
         elif self.merge is not None:
@@ -129,6 +141,11 @@ class Genotype:
         if not isinstance(self.provenance, dict):
             raise UserError(f"provenance must be a mapping, like 'seed: 0', not {self.provenance!r}")
         _check_plain("provenance", self.provenance)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The number of feature maps of each level; one number in a network that is no pyramid."""
+        return self.channels if isinstance(self.channels, tuple) else (self.channels,)
 
     @property
     def architecture(self) -> Provenance:
@@ -160,6 +177,26 @@ class Genotype:
                 raise UserError(f"sources must be two texts of one line, like [xray, neutron], not {self.sources!r}")
         if self.colour is not None:
             check_choice("colour", self.colour, COLOURS)
+
+    def _check_channels(self) -> None:
+        if self.network == "pyramid":
+            if not isinstance(self.channels, tuple) or not 1 <= len(self.channels) <= MOST_LEVELS:
+                raise UserError(
+                    f"channels must be a list of 1 to {MOST_LEVELS} numbers in a pyramid network, like [24, 32], "
+                    f"not {self.channels!r}"
+                )
+        elif isinstance(self.channels, tuple):
+            raise UserError(f"channels must be one number in a {self.network} network, not {self.channels!r}")
+        for channels in self.widths:
+            if type(channels) is not int or channels < 2 or channels % 2:
+                raise UserError(f"channels must be an even whole number from 2 on, like 48, not {channels!r}")
+
+    def _check_level(self, key: str, level: int | None) -> None:
+        if not isinstance(self.channels, tuple):
+            if level is not None:
+                raise UserError(f"{key} must be left out of a {self.network} network, not {level!r}")
+        elif type(level) is not int or not 0 <= level < len(self.channels):
+            raise UserError(f"{key} must be a whole number from 0 to {len(self.channels) - 1}, not {level!r}")
 
     def _check_refine(self) -> None:
         check_choice("merge", self.merge, MERGES)

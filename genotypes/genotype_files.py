@@ -16,7 +16,7 @@ SCHEMA = 1
 _REQUIRED = ("schema", "name", "task", "network", "channels", "cells")
 _OPTIONAL = ("norm", "stem", "head", "merge", "sources", "colour", "provenance")
 _CELL_REQUIRED = ("kind", "operators")
-_CELL_OPTIONAL = ("source",)
+_CELL_OPTIONAL = ("source", "level")
 
 _ZOO = resources.files(__package__) / "zoo"
 
@@ -90,7 +90,7 @@ def save_genotype(genotype: Genotype, path: Path) -> None:
         **({} if genotype.sources is None else {"sources": list(genotype.sources)}),
         **({} if genotype.colour is None else {"colour": genotype.colour}),
         "network": genotype.network,
-        "channels": genotype.channels,
+        "channels": list(genotype.channels) if isinstance(genotype.channels, tuple) else genotype.channels,
         "norm": genotype.norm,
         "stem": genotype.stem,
         "head": genotype.head,
@@ -101,6 +101,7 @@ def save_genotype(genotype: Genotype, path: Path) -> None:
         {
             "kind": cell.kind,
             **({} if cell.source is None else {"source": cell.source}),
+            **({} if cell.level is None else {"level": cell.level}),
             "operators": list(cell.operators),
         }
         for cell in genotype.cells
@@ -125,6 +126,8 @@ def _from_plain(data: object) -> Genotype:
     fields = {key: value for key, value in mapping.items() if key not in ("schema", "cells")}
     if fields.get("sources") is not None:
         fields["sources"] = tuple(_list("sources", fields["sources"]))
+    if isinstance(fields["channels"], list):
+        fields["channels"] = tuple(fields["channels"])
     cells = []
     for index, item in enumerate(_list("cells", mapping["cells"])):
         key = f"cells[{index}]"

@@ -36,6 +36,7 @@ OPERATOR_KINDS: dict[str, OperatorKind] = {
     "channel_attention": OperatorKind("channel attention", square=False),
     "spatial_attention": OperatorKind("spatial attention"),
     "non_local": OperatorKind("non-local"),
+    "plain": OperatorKind("plain", kernels=(3, 5)),
     "identity": OperatorKind("identity", kernels=()),
 }
 

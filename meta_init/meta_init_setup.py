@@ -57,9 +57,9 @@ def open_tasks(config: MetaInitConfig, device: torch.device) -> tuple[Genotype, 
         UserError: If the genotype or a folder of pairs cannot be used, or a task has too few pairs.
     """
     genotype = load_genotype(config.genotype)
-    if genotype.network != "fusion":
+    if genotype.network not in ("fusion", "pyramid"):
         raise UserError(
-            f"{genotype.name} is a {genotype.network} network; a meta-initialisation is for fusion networks"
+            f"{genotype.name} is a {genotype.network} network; a meta-initialisation is for fusion and pyramid networks"
         )
     tasks, data = [], config.data
     check_training_memory(genotype, crops=max(data.support, data.query), crop=data.crop, device=device)

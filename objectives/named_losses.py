@@ -19,12 +19,28 @@ TASK_LOSSES: dict[str, FusionLoss] = {
 }
 """The loss of each fusion task, a key of `genotypes.TASKS`. All second derivatives are moderate, as `maml` needs."""
 
+_QUALITY = FusionLoss(
+    intensity=0,
+    gradient=0,
+    ssim=0,
+    structure=3,
+    fidelity=2,
+    edges=3.5,
+    mef_structure=3,
+    correlations=0.7,
+    smear=12,
+    range=5,
+)
+
 NAMED_LOSSES: dict[str, FusionLoss] = {
     **TASK_LOSSES,
-    # The quality measures of the field, with weights tuned on infrared-visible validation pairs: for final networks.
-    "quality": FusionLoss(
-        intensity=0, gradient=0, ssim=0, structure=9.5, edges=6.5, differences=0.8, information=1.55, range=5
-    ),
+    # The quality measures of the field, for final networks. Mutual information is not among them: it pays for copying
+    # the brighter source, where training would start and stay.
+    "quality": _QUALITY,
+    # Structure first, for sources that are both right in places. Where one of them is blurred, likeness to both would
+    # blur, and the correlation would drive the contrast too far.
+    "quality-exposure": replace(_QUALITY, mef_structure=10, correlations=0.7),
+    "quality-focus": replace(_QUALITY, structure=0, edges=6, correlations=0),
     # The same measures for a search: the outer loss scores the architecture, the inner loss trains the weights.
     "search-outer": FusionLoss(
         intensity=0, gradient=0, ssim=0, structure=8, edges=8, differences=0.7, information=0.6, range=5
@@ -38,6 +54,8 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
 }
 """All named losses: one for each task, and those for a purpose."""
 
+_TRAINING = {"multi-exposure": "quality-exposure", "multi-focus": "quality-focus"}
+
 
 def training_loss(task: str) -> FusionLoss:
     """Return the default loss for training a network for a task, which may be the user's own.
@@ -46,7 +64,9 @@ def training_loss(task: str) -> FusionLoss:
         >>> training_loss("infrared-visible") == NAMED_LOSSES["quality"], training_loss("mine") == FusionLoss()
         (True, True)
     """
-    return NAMED_LOSSES["quality"] if task == "infrared-visible" else TASK_LOSSES.get(task, NAMED_LOSSES["saliency"])
+    if task not in TASK_LOSSES:
+        return NAMED_LOSSES["saliency"]
+    return NAMED_LOSSES[_TRAINING.get(task, "quality")]
 
 
 def search_losses(task: str) -> tuple[FusionLoss, FusionLoss]:

@@ -13,9 +13,12 @@ from .detfusion import DetFusionNetwork
 from .mixture import MixedOperator
 from .networks import FusionNetwork, RefineNetwork
 from .primitives import PRIMITIVES
+from .pyramid import PyramidNetwork
 from .registration import build_registered
 
 M = TypeVar("M", bound=nn.Module)
+
+Network = FusionNetwork | DetFusionNetwork | RefineNetwork | PyramidNetwork
 
 WIDE = 512
 """Channels up to which networks are small beside any memory."""
@@ -54,12 +57,12 @@ def build_operator(name: str, channels: int, norm: str = "batch") -> nn.Module:
     return _channels_last(build(**{key: values[key] for key in inspect.signature(build).parameters if key in values}))
 
 
-def build_network(genotype: Genotype) -> FusionNetwork | DetFusionNetwork | RefineNetwork:
+def build_network(genotype: Genotype) -> Network:
     """Build the network that a genotype describes, with fresh weights in channels-last layout.
 
     Returns:
-        A `FusionNetwork` or `DetFusionNetwork`, called as network(first, second), or a `RefineNetwork`, called as
-        network(first, second, fused).
+        A `FusionNetwork`, `PyramidNetwork` or `DetFusionNetwork`, called as network(first, second), or a
+        `RefineNetwork`, called as network(first, second, fused).
 
     Raises:
         UserError: If the weights do not fit into the memory.
@@ -76,11 +79,14 @@ def build_network(genotype: Genotype) -> FusionNetwork | DetFusionNetwork | Refi
     def cells_of(source: str | None) -> list[tuple[str, Sequence[str]]]:
         return [(cell.kind, cell.operators) for cell in genotype.cells if cell.source == source]
 
-    network: FusionNetwork | DetFusionNetwork | RefineNetwork
-    if genotype.channels > WIDE:
-        convolution = 4 * 9 * genotype.channels**2
-        check_memory(convolution, f"a network of {genotype.channels} channels", "lower channels")
-    if genotype.network == "fusion":
+    network: Network
+    widest = max(genotype.widths)
+    if widest > WIDE:
+        check_memory(4 * 9 * widest**2, f"a network of {widest} channels", "lower channels")
+    if isinstance(genotype.channels, tuple):
+        levels = [(cell.level or 0, cell.kind, cell.operators) for cell in genotype.cells]
+        network = PyramidNetwork(genotype.channels, levels, genotype.norm, build)
+    elif genotype.network == "fusion":
         network = FusionNetwork(genotype.channels, cells_of(None), genotype.norm, genotype.stem, genotype.head, build)
     elif genotype.network == "detfusion":
         network = DetFusionNetwork(genotype.channels, genotype.head)

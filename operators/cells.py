@@ -5,7 +5,7 @@ order; `norm`, "batch", "group" or "none"; and a function that builds an operato
 probabilities (steps, candidates), others without.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,17 @@ GUIDED_RADII = (2, 4, 8)
 GUIDED_EPSILONS = (1e-3, 1e-4)
 
 OperatorBuilder = Callable[[str, int], nn.Module]  # (operator id, channels) -> operator
+
+
+def size_multiple(halvings: int, cells: Iterable[tuple[int | None, str]]) -> int:
+    """Return the number of pixels to whose multiples a network pads heights and widths.
+
+    Args:
+        halvings: How often the network itself halves them.
+        cells: Level in a pyramid network, or None, and kind of each cell. A multi-scale cell halves its level twice.
+    """
+    inside = [2 + (halvings if level is None else level + 1) for level, kind in cells if kind == "multi_scale"]
+    return 2 ** int(max([halvings, *inside]))
 
 
 class Chain(nn.ModuleList):

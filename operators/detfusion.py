@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from .activation import PReLU
 from .borders import padded, reflected
 from .envelope import enveloped, start_near_maximum
-from .networks import SIZE_MULTIPLE
 
 _LAYERS = 4
 
@@ -47,6 +46,7 @@ class DetFusionNetwork(nn.Module):
 
     def __init__(self, channels: int, head: str) -> None:
         super().__init__()
+        self.multiple = 1
         self.first_encoder, self.second_encoder = _DenseEncoder(channels), _DenseEncoder(channels)
         self.envelope = head == "envelope"
         self.decoder = nn.Sequential(
@@ -64,10 +64,10 @@ class DetFusionNetwork(nn.Module):
     def forward(self, first: Tensor, second: Tensor, *, attention: Tensor | None = None) -> Tensor:
         """Fuse two aligned luma images; see `FusionNetwork.forward`."""
         height, width = first.shape[-2:]
-        a, b = padded(first, SIZE_MULTIPLE), padded(second, SIZE_MULTIPLE)
+        a, b = padded(first, self.multiple, least=2), padded(second, self.multiple, least=2)
         x = torch.cat((self.first_encoder(a), self.second_encoder(b)), 1)
         if attention is not None:
-            x = x * (1 + padded(attention, SIZE_MULTIPLE))
+            x = x * (1 + padded(attention, self.multiple, least=2))
         x = self.decoder(x)
         if self.envelope:
             x = enveloped(x, a, b)

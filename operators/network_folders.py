@@ -25,6 +25,22 @@ def shipped_names() -> tuple[str, ...]:
     return folders_with(GENOTYPE_FILE, SHIPPED)
 
 
+def shipped_for(task: str) -> str:
+    """Name the trained network that comes with timfuse for a task.
+
+    Raises:
+        UserError: If there is none.
+
+    Example:
+        >>> shipped_for("infrared-visible")
+        'ivif'
+    """
+    name = "ivif" if task == "infrared-visible" else task
+    if name not in shipped_names():
+        raise UserError(f"no network for {task} comes with timfuse; name one that you have trained by --network")
+    return name
+
+
 def find_network(name_or_path: str | Path) -> Path:
     """Find the folder of a trained network, without checking its files.
 

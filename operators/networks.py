@@ -8,12 +8,10 @@ from torch.nn import functional as F
 
 from .activation import PReLU
 from .borders import padded, reflected
-from .cells import CELLS, OperatorBuilder
+from .cells import CELLS, OperatorBuilder, size_multiple
 from .envelope import enveloped, start_near_maximum
 from .normalisation import build_norm
 from .sampling import shuffled, unshuffled
-
-SIZE_MULTIPLE = 4  # of heights and widths, in pixels: the multi-scale cell halves them twice
 
 CellSpecification = tuple[str, Sequence[str]]  # kind of cell, ids of its operators
 
@@ -41,6 +39,9 @@ class FusionNetwork(nn.Module):
             and F = u max(A, B) + l min(A, B) + o, which keeps the detail of the sources A and B even where features are
             coarse. It starts near the maximum.
 
+    Attributes:
+        multiple: Number of pixels to whose multiples heights and widths are padded.
+
     Example:
         >>> cells = [("successive", ["identity"])]
         >>> network = FusionNetwork(8, cells, "none", "full", "direct", lambda *_: nn.Identity())
@@ -53,6 +54,7 @@ class FusionNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.shrink = 2 if stem == "half" else 1
+        self.multiple = size_multiple(self.shrink - 1, [(None, kind) for kind, _ in cells])
         area = self.shrink**2
         self.stem = nn.Sequential(
             reflected(2 * area, 2 * channels), PReLU(), reflected(2 * channels, channels), PReLU()
@@ -79,14 +81,14 @@ class FusionNetwork(nn.Module):
             The fused image (N, 1, H, W), not clipped.
         """
         height, width = first.shape[-2:]
-        multiple = SIZE_MULTIPLE * self.shrink
-        sources = padded(torch.cat((first, second), 1), multiple)
+        least = 2 * self.shrink  # two pixels can be reflected
+        sources = padded(torch.cat((first, second), 1), self.multiple, least)
         x = unshuffled(sources, self.shrink) if self.shrink > 1 else sources
         x = self.stem(x.contiguous(memory_format=torch.channels_last))
         for index, cell in enumerate(self.cells):
             x = cell(x, None if probabilities is None else probabilities[index])
         if attention is not None:
-            x = x * (1 + F.avg_pool2d(padded(attention, multiple), self.shrink))
+            x = x * (1 + F.avg_pool2d(padded(attention, self.multiple, least), self.shrink))
         x = self.head(x)
         if self.shrink > 1:
             x = shuffled(x, self.shrink)
@@ -102,6 +104,9 @@ class RefineNetwork(nn.Module):
         norm: Normalisation of stems and cells, "batch", "group" or "none".
         merge: Merge of the branches: "gated" blends them by a mask that the first one computes, "concat" stacks them
             and ends in tanh.
+
+    Attributes:
+        multiple: Number of pixels to whose multiples heights and widths are padded.
 
     Example:
         >>> cells = [("successive", ["identity"])]
@@ -120,6 +125,7 @@ class RefineNetwork(nn.Module):
         build: OperatorBuilder,
     ) -> None:
         super().__init__()
+        self.multiple = size_multiple(0, [(None, kind) for kind, _ in (*first_cells, *second_cells)])
         self.first_stem = self._stem(channels, norm)
         self.second_stem = self._stem(channels, norm)
         self.first_cells = _cells(first_cells, channels, norm, build)
@@ -146,7 +152,7 @@ class RefineNetwork(nn.Module):
             The image of the first branch, the image of the second branch and the refined image, each (N, 1, H, W).
         """
         height, width = first.shape[-2:]
-        images = padded(torch.cat((first, second, fused), 1), SIZE_MULTIPLE)
+        images = padded(torch.cat((first, second, fused), 1), self.multiple, least=2)
         x_first = self.first_stem(images[:, [0, 2]])
         x_second = self.second_stem(images[:, [1, 2]])
         for cell in self.first_cells:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .activation import PReLU
+from .borders import repeated
 from .depthwise import depthwise_convolution
 from .normalisation import build_norm
 from .pooling import GlobalMean
@@ -215,6 +216,19 @@ class NonLocal(Operator):
         return output if scale is None else output * scale
 
 
+class Plain(Operator):
+    """kxk with repeated borders, norm, PReLU."""
+
+    def __init__(self, channels: int, kernel: int, norm: str) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(repeated(channels, channels, kernel))
+        self.norm = build_norm(norm, channels)
+        self.activation = PReLU()
+
+    def branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
+        return self.activation(self.norm(self.convolutions(x), scale))
+
+
 PRIMITIVES: dict[str, Callable[..., nn.Module]] = {
     "dense": Dense,
     "residual": Residual,
@@ -223,5 +237,6 @@ PRIMITIVES: dict[str, Callable[..., nn.Module]] = {
     "channel_attention": ChannelAttention,
     "spatial_attention": SpatialAttention,
     "non_local": NonLocal,
+    "plain": Plain,
     "identity": nn.Identity,
 }

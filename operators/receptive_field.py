@@ -3,12 +3,11 @@
 from collections.abc import Callable, Mapping
 
 from ..genotypes import CellGenotype, Genotype, OperatorName, parse_operator
-from .cells import GUIDED_RADII
+from .cells import GUIDED_RADII, size_multiple
 from .registration import REGISTERED
 
 Interval = tuple[int, int]  # first and last index of pixels along one axis
 
-_PERIOD = 8  # in pixels, of the distance along an axis: the multi-scale cell halves twice, the half stem once
 _DETFUSION = 4 + 4  # the 3x3 convolutions of encoder and decoder
 _RESIDUAL_RADIUS = 4 + 2 + 2  # of the decomposition cell's residual module: 5x5, 3x3 and 3x3 of dilation 2
 
@@ -21,6 +20,7 @@ _RADII: dict[str, Callable[[int, int], int | None]] = {
     "channel_attention": lambda half, dilation: 1,
     "spatial_attention": lambda half, dilation: half,
     "non_local": lambda half, dilation: None,
+    "plain": lambda half, dilation: half,
     "identity": lambda half, dilation: 0,
 }
 
@@ -29,8 +29,8 @@ def receptive_field(genotype: Genotype) -> int | None:
     """Compute the largest distance between an output pixel and its inputs, along rows and along columns.
 
     Means over the whole image (channel attention, group normalisation, selective-kernel fusion) do not count. A crop
-    that starts at a multiple of 8 pixels and exceeds an area by this distance on every side has the output of the whole
-    image in the area, if these means are those of the whole image.
+    that starts at a multiple of the network's `multiple` pixels and exceeds an area by this distance on every side has
+    the output of the whole image in the area, if these means are those of the whole image.
 
     Returns:
         The distance in pixels; None for a network with a non-local operator, or with a registered one without radius.
@@ -49,10 +49,21 @@ def receptive_field(genotype: Genotype) -> int | None:
     branches = [[cell for cell in genotype.cells if cell.source == source] for source in (None, "first", "second")]
     reaches = []
     for cells in filter(None, branches):
-        for pixel in range(_PERIOD):
-            first, last = _inputs((pixel, pixel), cells, 2 if genotype.stem == "half" else 1, known)
+        halvings = _halvings(genotype)
+        for pixel in range(size_multiple(halvings, [(cell.level, cell.kind) for cell in cells])):
+            if genotype.network == "pyramid":
+                first, last = _pyramid_inputs((pixel, pixel), cells, halvings, known)
+            else:
+                first, last = _inputs((pixel, pixel), cells, 2**halvings, known)
             reaches += [pixel - first, last - pixel]
     return max(reaches)
+
+
+def _halvings(genotype: Genotype) -> int:
+    """Count how often a network halves the height and width, not counting the inside of its cells."""
+    if isinstance(genotype.channels, tuple):
+        return len(genotype.channels)
+    return 1 if genotype.stem == "half" else 0
 
 
 def _inputs(pixels: Interval, cells: list[CellGenotype], shrink: int, radii: Mapping[str, int]) -> Interval:
@@ -63,6 +74,29 @@ def _inputs(pixels: Interval, cells: list[CellGenotype], shrink: int, radii: Map
         pixels = _through_cell(pixels, cell.kind, sum(radii[name] for name in cell.operators))
     first, last = _wider(pixels, 2)  # the two of the stem
     return shrink * first, shrink * last + shrink - 1
+
+
+def _pyramid_inputs(pixels: Interval, cells: list[CellGenotype], levels: int, radii: Mapping[str, int]) -> Interval:
+    """Find the pixels of the input that pixels of the output of a pyramid network depend on."""
+    means = [pixels]  # at each size, of the sources
+    features: list[Interval] = []  # of each level, that its head reads
+    for _ in range(levels):
+        features.append(_wider(_halved(means[-1]), 1))
+        means.append(_up(means[-1]))
+    features[-1] = _both(features[-1], _wider(means[-1], 1))  # the head of the base
+    for level in range(levels):
+        for cell in reversed([cell for cell in cells if cell.level == level]):
+            features[level] = _through_cell(features[level], cell.kind, sum(radii[name] for name in cell.operators))
+        if level + 1 < levels:
+            features[level + 1] = _both(features[level + 1], _halved(features[level]))
+    for level in reversed(range(1, levels)):
+        first, last = features[level]
+        features[level - 1] = _both(features[level - 1], (2 * first - 1, 2 * last + 1))
+        means[level + 1] = _both(means[level + 1], _wider(features[level], 1))
+    first, last = _wider(features[0], 1)
+    reached = [(2 * first, 2 * last + 1)]
+    reached += [(2**size * first, 2**size * last + 2**size - 1) for size, (first, last) in enumerate(means)]
+    return min(first for first, _ in reached), max(last for _, last in reached)
 
 
 def _through_cell(pixels: Interval, kind: str, radius: int) -> Interval:
@@ -85,6 +119,15 @@ def _radius(operator: OperatorName) -> int | None:
 
 def _wider(pixels: Interval, radius: int) -> Interval:
     return pixels[0] - radius, pixels[1] + radius
+
+
+def _both(one: Interval, other: Interval) -> Interval:
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
+def _halved(pixels: Interval) -> Interval:
+    """Find the pixels at half the size in which pixels lie."""
+    return pixels[0] // 2, pixels[1] // 2
 
 
 def _up(pixels: Interval) -> Interval:

@@ -26,7 +26,7 @@ def check_training_memory(genotype: Genotype, *, crops: int, crop: int, device: 
         >>> from timfuse.genotypes import load_genotype
         >>> check_training_memory(load_genotype("ivif"), crops=8, crop=96, device=torch.device("cpu"))
     """
-    if crops * crop**2 <= _SMALL and genotype.channels <= WIDE:
+    if crops * crop**2 <= _SMALL and max(genotype.widths) <= WIDE:
         return
     kept: dict[int, int] = {}
 

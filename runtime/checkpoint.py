@@ -90,12 +90,14 @@ def check_alike(saved: Any, own: Any, where: str) -> None:
             optimiser are compared by `load_optimizer`.
 
     Raises:
-        ValueError: If an entry is missing or of another kind or shape, or holds NaN.
+        ValueError: If an entry is missing or of another kind, layout or shape, or holds NaN.
     """
     if own is None:
         return
     if isinstance(own, torch.Tensor):
-        if not isinstance(saved, torch.Tensor) or saved.shape != own.shape or saved.dtype != own.dtype:
+        if not isinstance(saved, torch.Tensor) or saved.layout != own.layout:
+            raise ValueError(f"{where} is no tensor of the layout {own.layout}")
+        if saved.shape != own.shape or saved.dtype != own.dtype:
             raise ValueError(f"{where} is no tensor of the shape {tuple(own.shape)} and the type {own.dtype}")
         if saved.isnan().any():
             raise ValueError(f"{where} holds values that are not finite")
@@ -124,6 +126,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> N
     own = trial.state_dict()
     for index, moments in saved["state"].items():  # parameters that no step has reached have none
         check_alike(moments, own["state"][index], f"state[{index}]")
+        if not moments.get("step", 1) >= 1:  # Adam divides by a power of it
+            raise ValueError(f"state[{index}] is of step {moments['step']}")
     for mine, theirs in zip(own["param_groups"], saved["param_groups"], strict=True):
         if mine | {"lr": 0} != theirs | {"lr": 0}:
             raise ValueError(f"the settings of the optimiser were {theirs} and are {mine}")

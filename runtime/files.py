@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -84,6 +85,7 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], Non
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # not longer than the longest name that fits
     try:
         with open(temporary, "xb") as file:
+            _lock(file)
             if callable(content):
                 content(file)
             else:
@@ -97,6 +99,28 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], Non
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of `write_atomically` in a folder whose writers were killed."""
+    for temporary in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError), open(temporary, "rb") as file:
+            _lock(file)
+            temporary.unlink()
+
+
+def _lock(file: BinaryIO) -> None:
+    """Lock a file until it is closed or the process ends; fail if another one has locked it.
+
+    Raises:
+        BlockingIOError: If it is locked.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network file systems have no locks.
+        if isinstance(error, BlockingIOError):
+            raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import IO
 
 from .config import dotted_items
 from .errors import InUseError, UserError
-from .files import cannot_write, make_folder, observing_writes, write_atomically
+from .files import cannot_write, make_folder, observing_writes, remove_leftovers, write_atomically
 from .run_files import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -167,8 +167,7 @@ def open_run(
         if resume and not run.resumes:
             run.note = f"{folder} has no checkpoint yet; the run starts from the beginning"
         for place in (".", PICTURES_FOLDER, FIRST_STAGE_FOLDER, TASK_FOLDER, DETECTORS_FOLDER):
-            for leftover in (folder / place).glob(".*.tmp"):
-                leftover.unlink(missing_ok=True)
+            remove_leftovers(folder / place)
         write_atomically(config_path, config_yaml)
     except BaseException:
         run.close()

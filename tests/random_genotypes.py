@@ -17,21 +17,26 @@ PLAIN = st.recursive(
     lambda item: st.lists(item, max_size=3) | st.dictionaries(st.text(max_size=9), item, max_size=3),
     max_leaves=8,
 )
+STEMS = {"fusion": ["full", "half"], "pyramid": ["half"]}  # full in other networks
+HEADS = {"refine": ["direct"], "pyramid": ["bands"]}
 
 
 @st.composite
 def genotypes(draw, max_cells=3, max_operators=3):
     """Draw any valid genotype."""
-    network = draw(st.sampled_from(["fusion", "refine", "detfusion"]))
+    network = draw(st.sampled_from(["fusion", "refine", "detfusion", "pyramid"]))
     operators = st.lists(st.sampled_from(ALL_OPERATORS), min_size=1, max_size=max_operators).map(tuple)
     kinds = st.sampled_from(list(CELL_KINDS))
     if network == "detfusion":
         sources = []
-    elif network == "fusion":
+    elif network in ("fusion", "pyramid"):
         sources = draw(st.lists(st.none(), min_size=1, max_size=max_cells))
     else:
         extra = st.lists(st.sampled_from(["first", "second"]), max_size=max_cells - 1)
         sources = draw(extra.flatmap(lambda more: st.permutations(["first", "second", *more])))
+    channels = st.integers(1, 64).map(lambda half: 2 * half)
+    widths = tuple(draw(st.lists(channels, min_size=1, max_size=4))) if network == "pyramid" else draw(channels)
+    levels = st.integers(0, len(widths) - 1) if network == "pyramid" else st.none()
     task, words = draw(KNOWN_TASKS | OWN_TASKS)
     return Genotype(
         name=draw(NAMES),
@@ -39,11 +44,11 @@ def genotypes(draw, max_cells=3, max_operators=3):
         sources=words,
         colour=draw(st.sampled_from([None, "first", "second", "both"])),
         network=network,
-        channels=2 * draw(st.integers(1, 64)),
-        cells=tuple(CellGenotype(draw(kinds), draw(operators), source) for source in sources),
+        channels=widths,
+        cells=tuple(CellGenotype(draw(kinds), draw(operators), source, draw(levels)) for source in sources),
         norm="none" if network == "detfusion" else draw(st.sampled_from(["batch", "group", "none"])),
-        stem=draw(st.sampled_from(["full", "half"])) if network == "fusion" else "full",
-        head="direct" if network == "refine" else draw(st.sampled_from(["direct", "envelope"])),
+        stem=draw(st.sampled_from(STEMS.get(network, ["full"]))),
+        head=draw(st.sampled_from(HEADS.get(network, ["direct", "envelope"]))),
         merge=draw(st.sampled_from(["gated", "concat"])) if network == "refine" else None,
         provenance=draw(st.dictionaries(st.text(max_size=9), PLAIN, max_size=3)),
     )

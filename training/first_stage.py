@@ -28,7 +28,7 @@ def load_first_stage(folder: Path, ranks: Ranks = ALONE) -> FirstStage:
 
     def read() -> tuple[Genotype, dict[str, Tensor]]:
         genotype, network = load_network_folder(folder)
-        if genotype.network != "fusion":
+        if genotype.network not in ("fusion", "pyramid"):
             raise UserError(f"first_stage: {folder} holds a {genotype.network} network; name a fusion network")
         return genotype, network.state_dict()
 

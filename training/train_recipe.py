@@ -11,6 +11,7 @@ from ..data import PairBatch
 from ..drawing.example_sheet import draw_examples
 from ..genotypes import Genotype, save_genotype
 from ..objectives.metrics import ruler_of
+from ..objectives.trivial_fusion import TRIVIAL
 from ..operators import count_parameters, save_network_folder, synchronised
 from ..runtime.averaged_gradients import average_gradients
 from ..runtime.distribution import Ranks
@@ -25,7 +26,7 @@ from .first_stage import run_stages
 from .train_config import TrainConfig
 from .train_curves import draw_curves
 from .train_setup import TrainParts, TrainState, fast_precision, open_parts, set_up
-from .train_validation import TRIVIAL, Validation, validate
+from .train_validation import Validation, validate
 
 
 class Training(NamedTuple):

@@ -17,9 +17,6 @@ SMALLEST = max(METRICS[name].smallest_side for name in BASKET)  # pixels: the me
 
 Fuse = Callable[[Tensor, Tensor], Tensor]  # two (1, 1, H, W) in [0, 1] to the fused image
 
-TRIVIAL: dict[str, Fuse] = {"average": lambda first, second: (first + second) / 2, "maximum": torch.maximum}
-"""Methods of fusion without a network, to compare with."""
-
 
 class Validation(NamedTuple):
     """The result of a validation.

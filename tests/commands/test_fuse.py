@@ -62,6 +62,25 @@ def test_data_in_the_layouts_of_its_task(run, refused, task, first, second, name
     assert written("by-task") == written("by-network")
 
 
+def test_sources_in_the_other_order_are_taken_by_the_names_of_their_folders(run):
+    write_network(Path("net"), task="mri-pet")
+    write_image(Path("mri/a.png"))
+    write_image(Path("pet/a.png"), seed=1)
+    order = ["--first", "mri", "--second", "pet"], ["--first", "pet", "--second", "mri"]
+    printed = [run("fuse", "-n", "net", *words, "-o", str(place))[1] for place, words in enumerate(order)]
+    note = "note: by the names of the folders, mri is taken as MRI and pet as PET\n"
+    assert (note in printed[0], note in printed[1]) == (False, True)
+    assert Path("0/a.png").read_bytes() == Path("1/a.png").read_bytes()
+
+
+def test_a_network_for_another_task_is_told(run):
+    write_network(Path("net"), task="mri-pet")
+    write_pairs(Path("pairs"))
+    note = "note: mine is a network for mri-pet; without --network, that for infrared-visible is taken"
+    _, printed, _ = run("fuse", "-n", "net", "--task", "infrared-visible", "--data", "pairs", "-o", "out")
+    assert printed.splitlines()[0] == note
+
+
 def test_folders_of_other_names_and_tasks_of_ones_own(run):
     for folder in ("thermal", "rgb"):
         write_image(Path("set") / folder / "a.png")
@@ -90,7 +109,6 @@ def test_a_part_of_a_divided_set(run, refused):
         ["--first", "pairs/ir"],
         ["--second", "pairs/vis"],
         ["--data", "pairs", "--first", "pairs/ir", "--second", "pairs/vis"],
-        ["--task", "mri-ct", "--first", "pairs/ir", "--second", "pairs/vis"],
         ["--sources", "ir", "vis", "--first", "pairs/ir", "--second", "pairs/vis"],
         ["--split", "val", "--first", "pairs/ir", "--second", "pairs/vis"],
     ],
@@ -98,7 +116,7 @@ def test_a_part_of_a_divided_set(run, refused):
 def test_pairs_are_named_in_one_way(refused, words):
     write_network(Path("net"))
     write_pairs(Path("pairs"))
-    line = "name the pairs by --data (with --task, --sources, --split), or else by --first and --second"
+    line = "name the pairs by --data (with --sources, --split), or else by --first and --second"
     assert refused("fuse", "-n", "net", "-o", "out", *words) == line
     assert refused("evaluate", "--fused", "pairs/ir", *words) == line
     assert refused("compare", "--fused", "pairs/ir", "-o", "out", *words) == line

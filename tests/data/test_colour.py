@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from timfuse.data import chroma_source, colour_like, is_colour, luma_of, to_pixels
+from timfuse.data import chroma_source, colour_like, coloured_pixels, is_colour, luma_of, to_pixels
 from timfuse.data.images import Pixels
 
 RNG = np.random.default_rng(0)
@@ -129,3 +129,18 @@ def test_coloured_pixels_have_the_fused_luma() -> None:
     for chroma in ("first", "second", "both"):
         coloured = colour_like(fused, pale, other, chroma)
         torch.testing.assert_close(coloured @ torch.tensor([0.299, 0.587, 0.114]), fused, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("chroma", ["first", "second", "both", "grey"])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_the_fast_way_to_coloured_pixels_rounds_as_the_other(chroma: str, depth: type) -> None:
+    draw = np.random.default_rng(0)
+    first, second = draw.integers(0, np.iinfo(depth).max, (2, 40, 50, 3), endpoint=True).astype(depth)
+    first.flags.writeable = False  # as arrays of files are
+    fused = torch.from_numpy(draw.random((40, 50), dtype=np.float32))
+    slow = to_pixels(colour_like(fused, first, second, chroma), depth)
+    fast = coloured_pixels(fused, first, second, chroma, depth)
+    assert (fast.dtype, fast.shape) == (slow.dtype, slow.shape)
+    different = np.abs(fast.astype(int) - slow)  # halves, up to rounding in float32, can go either way
+    assert different.max() <= 1
+    assert (different > 0).mean() < 1e-3

@@ -51,7 +51,7 @@ def test_a_folder_of_a_fusion_network(network_folder):
     load_into(plain, network_folder / "weights.safetensors")
     images = torch.rand(2, 1, 1, 21, 18)
     torch.testing.assert_close(network(*images), plain(*images), rtol=1e-5, atol=1e-5)
-    assert (network.reach, network.multiple) == (9, 4)
+    assert (network.reach, network.multiple) == (9, 1)
 
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def test_a_refine_network_runs_after_its_first_stage(tmp_path, write_network, fu
     images = torch.rand(2, 1, 1, 21, 18)
     _, _, expected = second_stage(*images, first_stage(*images))
     torch.testing.assert_close(network(*images), expected, rtol=1e-5, atol=1e-5)
-    assert (network.reach, network.multiple) == (5 + 19, 8)
+    assert (network.reach, network.multiple) == (5 + 19, 2)
 
 
 @pytest.mark.parametrize("stem", ["full", "half"])
@@ -112,7 +112,7 @@ def test_a_folder_of_a_detfusion_network(tmp_path, write_network):
     folder = write_network(tmp_path / "network", replace(load_genotype("detfusion"), channels=2))
     network = load_network(folder)
     assert network(*torch.rand(2, 1, 1, 21, 18)).shape == (1, 1, 21, 18)
-    assert (network.reach, network.multiple) == (8, 4)
+    assert (network.reach, network.multiple) == (8, 1)
 
 
 @pytest.mark.parametrize(

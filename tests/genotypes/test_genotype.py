@@ -13,6 +13,8 @@ BRANCHES = (replace(CELL, source="first"), replace(CELL, source="second"))
 OWN = replace(FUSION, task="xray-neutron", sources=("X-ray", "neutron"))
 REFINE = Genotype("b", "mri-ct", "refine", 8, BRANCHES, merge="concat")
 DETFUSION = Genotype("c", "infrared-visible", "detfusion", 16, (), norm="none")
+COARSE = CellGenotype("successive", ("plain_k3",), level=1)
+PYRAMID = Genotype("d", "mri-pet", "pyramid", (8, 12), (COARSE,), stem="half", head="bands")
 
 
 @pytest.mark.parametrize(
@@ -38,8 +40,18 @@ DETFUSION = Genotype("c", "infrared-visible", "detfusion", 16, (), norm="none")
         (
             FUSION,
             {"network": "fuse"},
-            "network must be one of fusion, refine, detfusion, not 'fuse' (did you mean 'fusion'?)",
+            "network must be one of fusion, refine, detfusion, pyramid, not 'fuse' (did you mean 'fusion'?)",
         ),
+        (PYRAMID, {"channels": 8}, "channels must be a list of 1 to 6 numbers in a pyramid network"),
+        (PYRAMID, {"channels": ()}, "channels must be a list of 1 to 6 numbers in a pyramid network"),
+        (PYRAMID, {"channels": (8, 7)}, "channels must be an even whole number from 2 on, like 48, not 7"),
+        (PYRAMID, {"channels": (8,)}, "cells[0].level must be a whole number from 0 to 0, not 1"),
+        (PYRAMID, {"cells": (CELL,)}, "cells[0].level must be a whole number from 0 to 1, not None"),
+        (PYRAMID, {"stem": "full"}, "stem must be half in a pyramid network"),
+        (PYRAMID, {"head": "direct"}, "head must be bands in a pyramid network"),
+        (FUSION, {"head": "bands"}, "head must be direct or envelope in a fusion network"),
+        (FUSION, {"channels": (8, 8)}, "channels must be one number in a fusion network"),
+        (FUSION, {"cells": (COARSE,)}, "cells[0].level must be left out of a fusion network, not 1"),
         (FUSION, {"channels": 7}, "channels must be an even whole number"),
         (FUSION, {"channels": 0}, "channels must be an even whole number"),
         (FUSION, {"channels": 8.0}, "not 8.0"),

@@ -70,8 +70,10 @@ def test_every_task_has_a_loss():
 
 
 def test_the_losses_that_the_shipped_networks_were_trained_with_keep_their_names():
-    tuned = {"intensity": 0, "gradient": 0, "ssim": 0, "structure": 9.5, "edges": 6.5, "differences": 0.8}
-    assert NAMED_LOSSES["quality"] == FusionLoss(**tuned, information=1.55, range=5)
+    tuned = {"intensity": 0, "gradient": 0, "ssim": 0, "structure": 3, "fidelity": 2, "smear": 12, "range": 5}
+    assert NAMED_LOSSES["quality"] == FusionLoss(**tuned, edges=3.5, mef_structure=3, correlations=0.7)
+    assert NAMED_LOSSES["quality-exposure"] == FusionLoss(**tuned, edges=3.5, mef_structure=10, correlations=0.7)
+    assert NAMED_LOSSES["quality-focus"] == FusionLoss(**tuned | {"structure": 0}, edges=6, mef_structure=3)
     searched = {"ssim": 0, "structure": 8, "edges": 8, "differences": 0.7, "information": 0.6, "range": 5}
     assert NAMED_LOSSES["search-outer"] == FusionLoss(intensity=0, gradient=0, **searched)
     assert NAMED_LOSSES["search-inner"] == FusionLoss(intensity=1, gradient=1, **searched)
@@ -84,11 +86,12 @@ def test_the_default_losses_of_a_task(task):
     own = TASK_LOSSES.get(task, FusionLoss())
     outer, inner = search_losses(task)
     assert outer != inner
+    names = {"multi-exposure": "quality-exposure", "multi-focus": "quality-focus", "mine": "saliency"}
+    assert training_loss(task) == NAMED_LOSSES[names.get(task, "quality")]
     if task == "infrared-visible":
         assert (outer, inner) == (NAMED_LOSSES["search-outer"], NAMED_LOSSES["search-inner"])
-        assert training_loss(task) == NAMED_LOSSES["quality"]
     else:
-        assert outer == training_loss(task) == own
+        assert outer == own
         assert inner == replace(own, gradient=2 * own.gradient)
 
 

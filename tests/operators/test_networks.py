@@ -49,13 +49,22 @@ def test_any_size_is_the_crop_of_a_replicated_border(randomise, normal, kind, ne
         genotype, count = refine_genotype(kind, network, norm), 3
     module = randomise(build_network(genotype)).eval()
     images = [normal(1, 1, height, width, seed=seed) for seed in range(count)]
-    multiple = 8 if network == "half" else 4
-    larger = outputs_of(module, [padded(image, multiple) for image in images])
+    larger = outputs_of(module, [padded(image, module.multiple) for image in images])
     for output, whole in zip(outputs_of(module, images), larger, strict=True):
         assert output.shape == images[0].shape
         assert output.isfinite().all()
         # Sums may run in another order where the network has padded and cropped.
         torch.testing.assert_close(output, whole[..., :height, :width], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["successive", "decomposition"])
+def test_without_a_multi_scale_cell_odd_sizes_are_not_padded(randomise, normal, kind):
+    network = randomise(build_network(fusion_genotype(kind))).eval()
+    first, second = normal(2, 1, 1, 13, 17)
+    x = network.stem(torch.cat((first, second), 1))
+    for cell in network.cells:
+        x = cell(x)
+    torch.testing.assert_close(network(first, second), network.head(x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3)])
@@ -168,7 +177,7 @@ def test_attention_multiplies_the_features_before_the_head(randomise, normal, st
     features = []
     network.head.register_forward_pre_hook(lambda _, arguments: features.append(arguments[0]))
     plain, modulated = network(first, second), network(first, second, attention=attention)
-    padding = padded(attention, 8 if stem == "half" else 4)
+    padding = padded(attention, network.multiple)
     expected = F.interpolate(padding, features[0].shape[-2:], mode="bilinear", align_corners=False)
     torch.testing.assert_close(features[1], features[0] * (1 + expected), rtol=1e-12, atol=1e-12)
     assert not torch.allclose(plain, modulated)

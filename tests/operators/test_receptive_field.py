@@ -23,12 +23,13 @@ def measured(network, reach, images=2):
         for name, child in module.named_children():
             if isinstance(child, nn.ReLU):  # where it is zero, nothing has an influence
                 setattr(module, name, nn.Identity())
-    centre = (reach // 8 + 2) * 8
+    period = max(8, network.multiple)
+    centre = (reach // period + 2) * period
     first = torch.rand(images, 1, 1, 2 * centre, 2 * centre, dtype=torch.float64).requires_grad_()
     output = network(*first)
     output = output[2] if isinstance(output, tuple) else output
     distances = []
-    for phase in range(8):
+    for phase in range(period):
         (gradient,) = torch.autograd.grad(output[0, 0, centre + phase, centre + phase], first, retain_graph=True)
         for axis in (-1, -2):
             touched = gradient.abs().movedim(axis, 0).flatten(1).sum(1).nonzero()
@@ -58,6 +59,22 @@ def test_the_farther_branch_of_a_refine_network(randomise):
     genotype = Genotype("test", "mri-ct", "refine", 2, tuple(cells), merge="gated")
     assert receptive_field(genotype) == 4 + 6
     assert measured(randomise(build_network(genotype)).eval(), 10, images=3) == 10
+
+
+@pytest.mark.parametrize(
+    ("channels", "cells"),
+    [
+        ((2,), [(0, "successive", "plain_k3")]),
+        ((2, 4), [(1, "successive", "plain_k3")]),
+        ((2, 2, 4), [(0, "successive", "dilated_k5_d2"), (2, "successive", "plain_k5"), (2, "successive", "plain_k3")]),
+        ((2, 2), [(0, "multi_scale", "plain_k3"), (1, "decomposition", "identity")]),
+    ],
+)
+def test_pyramids(randomise, channels, cells):
+    genotypes = tuple(CellGenotype(kind, (name,), level=level) for level, kind, name in cells)
+    genotype = Genotype("test", "mri-ct", "pyramid", channels, genotypes, stem="half", head="bands")
+    reach = receptive_field(genotype)
+    assert measured(randomise(build_network(genotype).double()).eval(), reach) == reach
 
 
 def test_a_non_local_operator_has_none():

@@ -202,6 +202,8 @@ def test_an_optimiser_goes_on_as_if_it_had_never_stopped():
         lambda state: state["state"].update({2: state["state"][0]}),
         lambda state: state["state"][0].update(exp_avg=[0.0]),
         lambda state: state["state"][0].update(step="x"),
+        lambda state: state["state"][0].update(step=torch.tensor(-1.0)),  # by which the next step would divide by zero
+        lambda state: state["state"][0].update(exp_avg=torch.zeros(3, 2).to_sparse()),
         lambda state: state["state"].update({0: None}),
         lambda state: state["param_groups"][0].update(amsgrad=True),
         lambda state: state["param_groups"][0].update(betas=None),

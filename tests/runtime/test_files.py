@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from timfuse.runtime.errors import UserError
-from timfuse.runtime.files import write_atomically
+from timfuse.runtime.files import remove_leftovers, write_atomically
 
 
 @pytest.mark.parametrize("content", ["ä\n", "ä\n".encode(), lambda file: file.write("ä\n".encode())])
@@ -122,3 +122,17 @@ def test_a_name_that_fits_can_be_written(tmp_path):
 def test_names_that_are_no_text_are_escaped(tmp_path):
     write_atomically(tmp_path / "x", f"ü {os.fsdecode(b'na' + bytes([0xEF]) + b've')}")
     assert (tmp_path / "x").read_text(encoding="utf-8") == "ü na\\udcefve"
+
+
+def test_leftovers_of_dead_writers_are_removed_and_the_file_of_a_living_one_is_not(tmp_path):
+    for name in (".0badcafe.tmp", "mine.tmp", ".mine"):
+        (tmp_path / name).write_text("half")
+
+    def write(file):
+        file.write(b"half")
+        remove_leftovers(tmp_path)  # as another process would
+        file.write(b" and half")
+
+    write_atomically(tmp_path / "whole", write)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine", "mine.tmp", "whole"]
+    assert (tmp_path / "whole").read_text() == "half and half"

@@ -101,7 +101,7 @@ def test_best_weights_are_those_of_the_lowest_validation_loss_and_score_what_is_
     assert training.scores["best"] == validations[training.best_step]
     again = validate(network_of(config.run), pairs_of(config).sets, loss_of(config), CPU)
     assert again.scores == training.scores["best"]
-    assert list(training.scores) == ["best", "average", "maximum"]
+    assert list(training.scores) == ["best", "average", "maximum", "laplacian"]
 
 
 def test_a_worse_validation_does_not_replace_the_best(tiny, finished):

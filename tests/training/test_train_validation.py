@@ -8,7 +8,8 @@ from timfuse.data.run_pairs import PairSet
 from timfuse.data.splits import Split
 from timfuse.objectives import FusionLoss
 from timfuse.objectives.metrics import BASKET, fusion_metrics, ruler_of
-from timfuse.training.train_validation import TRIVIAL, validate
+from timfuse.objectives.trivial_fusion import TRIVIAL
+from timfuse.training.train_validation import validate
 
 CPU = torch.device("cpu")
 

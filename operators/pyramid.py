@@ -1,0 +1,136 @@
+"""The pyramid network: features at several sizes, and heads that weigh the frequency bands of both sources."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .activation import PReLU
+from .borders import padded, repeated
+from .cells import CELLS, OperatorBuilder, size_multiple
+from .sampling import shuffled, unshuffled
+
+LevelCell = tuple[int, str, Sequence[str]]  # level, kind of cell, ids of its operators
+
+_START = 0.1
+"""Scale of the offsets, and of the fresh weights of heads, so that networks start near a plain pyramid fusion."""
+
+
+class PyramidNetwork(nn.Module):
+    """An encoder and decoder on both sources, with a head for each frequency band, for any H and W.
+
+    Level i has features at 1 / 2^(i+1) of the height and width. The sources are divided into bands, the differences of
+    means over blocks of 2^i and 2^(i+1) pixels, and a base, the means of the coarsest blocks. The head of level i
+    computes three maps u, l and o, and the fused band is (1 + u) b_larger + l b_smaller + o / 10, with b_larger the
+    band value of larger magnitude of the two sources at each pixel. The base of the fused image is
+    (1/2 + u) A + (1/2 + l) B + o / 10. It starts near the fusion by a Laplacian pyramid.
+
+    Args:
+        channels: Number of feature maps of each level, from the finest to the coarsest.
+        cells: Level, kind and operator ids of each cell; the input of a cell is added to its output.
+        norm: Normalisation of the cells, "batch", "group" or "none".
+
+    Attributes:
+        multiple: Number of pixels to whose multiples heights and widths are padded.
+
+    Example:
+        >>> cells = [(1, "successive", ["identity"])]
+        >>> network = PyramidNetwork((8, 12), cells, "none", lambda *_: nn.Identity())
+        >>> network(*torch.zeros(2, 1, 1, 30, 50)).shape
+        torch.Size([1, 1, 30, 50])
+    """
+
+    def __init__(self, channels: Sequence[int], cells: Sequence[LevelCell], norm: str, build: OperatorBuilder) -> None:
+        super().__init__()
+        self.multiple = size_multiple(len(channels), [(level, kind) for level, kind, _ in cells])
+        self.stem = nn.Sequential(repeated(8, channels[0]), PReLU())
+        pairs = list(pairwise(channels))  # a level and the next coarser one
+        self.downs = nn.ModuleList(_Down(fine, coarse) for fine, coarse in pairs)
+        self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1, bias=False) for fine, coarse in pairs)
+        self.levels = [level for level, _, _ in cells]
+        self.cells = nn.ModuleList(CELLS[kind](channels[level], names, norm, build) for level, kind, names in cells)
+        self.heads = nn.ModuleList(repeated(maps, 4 * 3) for maps in channels)
+        self.base = repeated(channels[-1], 3)
+        with torch.no_grad():
+            for head in (*self.heads, self.base):
+                head.weight.mul_(_START)
+                head.bias.zero_()
+
+    def forward(self, first: Tensor, second: Tensor, *, attention: Tensor | None = None) -> Tensor:
+        """Fuse two aligned luma images.
+
+        Args:
+            first: First source, (N, 1, H, W), in [0, 1].
+            second: Second source, (N, 1, H, W), in [0, 1].
+            attention: Where objects are, (N, 1, H, W), in [0, 1]. It multiplies the features before each head by
+                1 + attention.
+
+        Returns:
+            The fused image (N, 1, H, W), not clipped.
+        """
+        height, width = first.shape[-2:]
+        means = [padded(torch.cat((first, second), 1), self.multiple)]  # of blocks of 2^i pixels, (N, 2, H/2^i, W/2^i)
+        for _ in self.heads:
+            means.append(F.avg_pool2d(means[-1], 2))
+        features = self._decoded(self._encoded(means))
+        if attention is not None:
+            weights = 1 + padded(attention, self.multiple)
+            features = [x * F.avg_pool2d(weights, 2 ** (level + 1)) for level, x in enumerate(features)]
+        upper, lower, offset = self.base(features[-1]).split(1, 1)
+        a, b = means[-1].split(1, 1)
+        fused = (0.5 + upper) * a + (0.5 + lower) * b + _START * offset
+        for level in reversed(range(len(features))):
+            bands = means[level] - _doubled(means[level + 1])
+            maps = shuffled(self.heads[level](features[level]), 2)  # (N, 3, H/2^level, W/2^level)
+            fused = _doubled(fused) + _fused_band(maps, bands)
+        return fused[..., :height, :width]
+
+    def _encoded(self, means: Sequence[Tensor]) -> list[Tensor]:
+        """Compute the features of each level from the sources, from fine to coarse."""
+        x = self.stem(unshuffled(means[0], 2).contiguous(memory_format=torch.channels_last))
+        features = [x]
+        for down, sources in zip(self.downs, means[2:], strict=True):
+            x = down(x, sources.contiguous(memory_format=torch.channels_last))
+            features.append(x)
+        return features
+
+    def _decoded(self, features: list[Tensor]) -> list[Tensor]:
+        """Run the cells of each level, from coarse to fine, and add the features of the coarser level."""
+        decoded: list[Tensor] = []
+        for level in reversed(range(len(features))):
+            x = features[level]
+            if decoded:
+                x = x + F.interpolate(self.ups[level](decoded[0]), scale_factor=2, mode="nearest")
+            for own, cell in zip(self.levels, self.cells, strict=True):
+                if own == level:
+                    x = x + cell(x)
+            decoded.insert(0, x)
+        return decoded
+
+
+class _Down(nn.Module):
+    """Halve height and width of feature maps, and add what a convolution finds in the sources at that size."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.features = repeated(inputs, outputs, stride=2)
+        self.sources = repeated(2, outputs)
+        self.activation = PReLU()
+
+    def forward(self, x: Tensor, sources: Tensor) -> Tensor:  # (N, inputs, 2H, 2W), (N, 2, H, W) -> (N, outputs, H, W)
+        return self.activation(self.features(x) + self.sources(sources))
+
+
+def _doubled(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _fused_band(maps: Tensor, bands: Tensor) -> Tensor:
+    """Weigh the band values of both sources, (N, 2, H, W), by the maps u, l and o, (N, 3, H, W), to (N, 1, H, W)."""
+    upper, lower, offset = maps.split(1, 1)
+    a, b = bands.split(1, 1)
+    first_is_larger = a.abs() >= b.abs()
+    larger, smaller = torch.where(first_is_larger, a, b), torch.where(first_is_larger, b, a)
+    return larger.addcmul(upper, larger).addcmul(lower, smaller).add(offset, alpha=_START)
