@@ -19,6 +19,7 @@ import torch
 
 from timfuse.cost import DeploymentTarget
 from timfuse.genotypes import Genotype, load_genotype, save_genotype
+from timfuse.objectives.metrics import BASKET
 from timfuse.operators import build_network
 from timfuse.runtime.config import load_config
 from timfuse.runtime.run_files import CONFIG_FILE, GENOTYPE_FILE
@@ -26,7 +27,7 @@ from timfuse.search import SearchConfig, search
 from timfuse.training import TrainConfig, train
 
 RESULTS = Path(__file__).parent / "results"
-METRICS = ("loss", "MI", "VIF", "Qabf", "SCD", "SSIM", "EN", "SD")
+METRICS = ("loss", *BASKET)
 TARGET = DeploymentTarget(480, 640, torch.device("cpu"))
 CELL_STEPS = 4  # so that operators, which a search chooses, make a good part of the network's cost
 

@@ -1,6 +1,5 @@
 """The commands that use networks: fuse, evaluate, compare, export, import and scenes."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,6 +39,17 @@ def _find_pairs(
         raise UserError("name the pairs by --data (with --sources, --split), or else by --first and --second")
     known = usual_sources if task in (None, usual_task) else None
     return find_pairs(data.expanduser(), task or usual_task, split, folders=sources or known, stretch=bool(stretch))
+
+
+def _judged_pairs(find_pairs: "partial[list[Pair]]") -> "tuple[list[Pair], str]":
+    """Find the pairs to judge fused images by, and their task."""
+    from ..genotypes import TASKS
+    from ..genotypes.choices import check_choice
+
+    data, task = find_pairs.keywords["data"], find_pairs.keywords["task"]
+    if data is None and task is not None:
+        check_choice("--task", task, TASKS)
+    return find_pairs(), task or "infrared-visible"
 
 
 _takes_pairs = takes(
@@ -113,32 +123,32 @@ def fuse(
 
 @_takes_pairs
 def evaluate(
-    find_pairs: "Callable[..., list[Pair]]",
+    find_pairs: "partial[list[Pair]]",
     fused: Images,
     more: More = None,
     output: Annotated[Path | None, Option("--output", "-o", metavar="DIR", help="Folder for tables.")] = None,
     metrics: Annotated[
-        str | None, Option(help="Names joined by commas; default: the field's eleven. table.md of -o defines each.")
+        str | None, Option(help="Names joined by commas; default: ruler and field's. table.md of -o defines each.")
     ] = None,
     trivial: Annotated[bool, Option(help="Score average, maximum and copies of the sources too.")] = True,
 ) -> None:
-    """Score fused images by the field's metrics, and rank methods.
+    """Score fused images, and rank methods by the ruler of the task.
 
-    EN, SD, SF and AG are of the fused image; MI, SCD and VIF sums over both sources; SSIM, CC and PSNR means.
+    The ruler is VIF, Qabf, SCD, SSIM, MEF-SSIM and smear (less is better); for multi-exposure it has no SSIM, for
+    multi-focus neither SCD nor smear. EN, SD, SF, AG, MI, CC and PSNR stand in the table without a say in the rank.
     """
     from ..deploy import evaluate as run_evaluation
     from ..deploy import find_methods, print_evaluation, write_tables
-    from ..objectives.metrics import FIELD_METRICS
     from ..runtime.files import make_folder
     from ..runtime.progress import Progress
 
-    pairs = find_pairs()
+    pairs, task = _judged_pairs(find_pairs)
     methods = find_methods([*fused, *(more or [])], pairs)
     if output:
         make_folder(output)
-    names = [name.strip() for name in metrics.split(",")] if metrics else FIELD_METRICS
+    names = [name.strip() for name in metrics.split(",")] if metrics else None
     with Progress(len(pairs), "scoring", unit="pairs") as progress:
-        evaluation = run_evaluation(pairs, methods, names, trivial=trivial, progress=progress)
+        evaluation = run_evaluation(pairs, methods, names, task=task, trivial=trivial, progress=progress)
     print_evaluation(evaluation)
     for file in write_tables(evaluation, output) if output else []:
         echo(str(file))
@@ -146,7 +156,7 @@ def evaluate(
 
 @_takes_pairs
 def compare(
-    find_pairs: "Callable[..., list[Pair]]",
+    find_pairs: "partial[list[Pair]]",
     fused: Images,
     output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="A .png or .html, or a folder for both.")],
     more: More = None,
@@ -159,10 +169,11 @@ def compare(
     from ..deploy import choose_pairs, find_methods, write_comparison
     from ..deploy.zoom_regions import parse_region
 
-    pairs = choose_pairs(find_pairs(), names.split(",") if names else None, limit=limit)
+    found, task = _judged_pairs(find_pairs)
+    pairs = choose_pairs(found, names.split(",") if names else None, limit=limit)
     methods = find_methods([*fused, *(more or [])], pairs)
     regions = [parse_region(text) for text in zoom or []]
-    for file in write_comparison(pairs, methods, output, zoom=regions, pictures=picture or []):
+    for file in write_comparison(pairs, methods, output, zoom=regions, pictures=picture or [], task=task):
         echo(str(file))
 
 

@@ -21,6 +21,7 @@ def write_comparison(
     *,
     zoom: Sequence[Region] = (),
     pictures: Sequence[Path] = (),
+    task: str = "infrared-visible",
 ) -> list[Path]:
     """Write the picture sheet, and the page with the metrics of the pairs.
 
@@ -28,6 +29,7 @@ def write_comparison(
         output: A .png file for the sheet alone, a .html file for the page alone, or a folder for both.
         zoom: Regions to enlarge in every pair; default: two in each, where the methods differ most.
         pictures: Image files for the end of the page, such as the curves of a training.
+        task: What is fused, which decides by what methods are ranked.
 
     Raises:
         UserError: As `evaluate` and `comparison_sheet`, or if a file cannot be written.
@@ -53,7 +55,7 @@ def write_comparison(
             write_atomically(path, picture.getvalue())
         else:
             with Progress(len(pairs), "scoring", unit="pairs") as progress:
-                evaluation = evaluate(pairs, methods, progress=progress)
+                evaluation = evaluate(pairs, methods, task=task, progress=progress)
             page = comparison_page(pairs, methods, evaluation=evaluation, zoom=zoom, pictures=pictures)
             write_atomically(path, page)
     return wanted

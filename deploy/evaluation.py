@@ -1,14 +1,14 @@
 """Scores methods by image-fusion metrics: values for every image, means, ranks and bootstrap intervals."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..data import Pair, luma
-from ..objectives.metrics import FIELD_METRICS, METRICS, fusion_metrics
+from ..objectives.metrics import BASKET, METRICS, fusion_metrics, is_better, ranks, ruler_of, shown_metrics
 from ..runtime.errors import UserError, printable
 from ..runtime.progress import Progress
 from .methods import Methods, read_images
@@ -16,7 +16,6 @@ from .methods import Methods, read_images
 Grey = NDArray[np.uint8]
 
 _CONFIDENCE = 0.95
-_TIE = 1e-9  # relative difference by rounding of values that are equal by definition
 
 
 def _average(first: Grey, second: Grey) -> Grey:
@@ -41,6 +40,7 @@ class Evaluation:
         values: The values, (methods, images, metrics), float64; NaN where a metric is undefined, which is left out of
             means and ranks.
         trivial: Methods for comparison, which are ranked but never marked as best.
+        ruler: Metrics whose ranks make the mean rank of a method, where `metrics` has them.
 
     Example:
         >>> values = np.array([[[6.0], [7.0]], [[5.0], [6.0]]])
@@ -54,6 +54,7 @@ class Evaluation:
     metrics: tuple[str, ...]
     values: NDArray[np.float64]
     trivial: frozenset[str] = frozenset()
+    ruler: tuple[str, ...] = BASKET
 
     def __post_init__(self) -> None:
         assert self.values.shape == (len(self.methods), len(self.images), len(self.metrics))
@@ -69,14 +70,17 @@ class Evaluation:
 
         A method without a mean has none (NaN).
         """
-        better, known = self._is_better(), ~np.isnan(self.mean)
-        above, below = better.sum(axis=0), better.sum(axis=1)
-        return np.where(known, (1 + above + known.sum(axis=0) - below) / 2, np.nan)
+        return ranks(self.mean, self.metrics)
+
+    @property
+    def ranking(self) -> tuple[str, ...]:
+        """The metrics whose ranks make the mean rank: those of the ruler, or all where none of these is there."""
+        return tuple(metric for metric in self.metrics if metric in self.ruler) or self.metrics
 
     @property
     def mean_rank(self) -> NDArray[np.float64]:
-        """The mean of the ranks over the metrics, (methods,); NaN for a method without any."""
-        return _mean_of_known(self.ranks, 1)
+        """The mean of the ranks over the metrics of `ranking`, (methods,); NaN for a method without any."""
+        return _mean_of_known(self.ranks[:, [metric in self.ranking for metric in self.metrics]], 1)
 
     @property
     def places(self) -> NDArray[np.int64]:
@@ -85,7 +89,7 @@ class Evaluation:
         Equals share the better place. A single method has no place.
         """
         competing = np.array([[method not in self.trivial] for method in self.methods]) & ~np.isnan(self.mean)
-        above = (self._is_better() & competing[:, None]).sum(axis=0)
+        above = (is_better(self.mean, self.metrics) & competing[:, None]).sum(axis=0)
         placed = competing & (above < 2) & (competing.sum(axis=0) > 1)
         return np.where(placed, above + 1, 0)
 
@@ -111,15 +115,7 @@ class Evaluation:
     def of_image(self, index: int) -> "Evaluation":
         """Return the evaluation of a single image."""
         image = self.images[index : index + 1]
-        return Evaluation(self.methods, image, self.metrics, self.values[:, index : index + 1], self.trivial)
-
-    def _is_better(self) -> NDArray[np.bool_]:
-        """Tell whether the mean of one method is better than the mean of another, (methods, methods, metrics)."""
-        sign = np.array([1.0 if METRICS[metric].higher_is_better else -1.0 for metric in self.metrics])
-        goodness = self.mean * sign
-        margin = _TIE * np.where(np.isfinite(self.mean), np.abs(self.mean), 0).max(axis=0)
-        with np.errstate(invalid="ignore"):  # neither of two infinities is better, and no NaN is
-            return goodness[:, None] - goodness[None] > margin
+        return replace(self, images=image, values=self.values[:, index : index + 1])
 
 
 def _mean_of_known(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
@@ -133,8 +129,9 @@ def _mean_of_known(values: NDArray[np.float64], axis: int) -> NDArray[np.float64
 def evaluate(
     pairs: Sequence[Pair],
     methods: Methods,
-    metrics: Sequence[str] = FIELD_METRICS,
+    metrics: Sequence[str] | None = None,
     *,
+    task: str = "infrared-visible",
     trivial: bool = True,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -143,7 +140,8 @@ def evaluate(
     Names are written as text, with escapes for what is none.
 
     Args:
-        metrics: Names in `METRICS`, in any case; default: those that papers print.
+        metrics: Names in `METRICS`, in any case; default: the ruler of the task, and what papers print.
+        task: What is fused, which decides by what methods are ranked; see `ruler_of`.
         trivial: Whether to score the methods of `TRIVIAL` too.
         progress: Shows how far the work is, and a warning for each method whose images look wrong.
 
@@ -161,7 +159,7 @@ def evaluate(
         ('copy', 'average', 'maximum', 'copy_first', 'copy_second')
     """
     by_name = {name.lower(): name for name in METRICS}
-    metrics = tuple(dict.fromkeys(by_name.get(metric.lower(), metric) for metric in metrics))
+    metrics = tuple(dict.fromkeys(by_name.get(metric.lower(), metric) for metric in metrics or shown_metrics(task)))
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown:
         raise UserError(f"no metric {', '.join(unknown)}; choose from {', '.join(METRICS)}")
@@ -189,4 +187,4 @@ def evaluate(
         if progress is not None:
             progress.advance()
     shown, names_of_pairs = (tuple(map(printable, texts)) for texts in (names, (pair.name for pair in pairs)))
-    return Evaluation(shown, names_of_pairs, metrics, values, frozenset(added))
+    return Evaluation(shown, names_of_pairs, metrics, values, frozenset(added), ruler_of(task))

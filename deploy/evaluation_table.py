@@ -37,7 +37,7 @@ def print_evaluation(evaluation: Evaluation, console: "Console | None" = None) -
         ours   6.500 1.00
         theirs 5.500 2.00
         EN: of the fused image alone
-        mean over 2 pairs; bold best, underlined second best; rank: mean rank over the 1 metrics, 1 is best
+        mean over 2 pairs; bold best, underlined second best; rank: mean rank over EN, 1 is best
     """
     console = console or output_console()
     texts = mean_texts(evaluation)
@@ -211,7 +211,14 @@ def legend(evaluation: Evaluation) -> str:
     names = [name for name in evaluation.methods if name in evaluation.trivial]
     trivial = f"; trivial: {', '.join(names)}, ranked but not marked" if names else ""
     left_out = f"; {_UNDEFINED} undefined, left out of means and ranks" if np.isnan(evaluation.values).any() else ""
-    return f"{marks}rank: mean rank over the {len(evaluation.metrics)} metrics, 1 is best{trivial}{left_out}"
+    ranking = ", ".join(map(_counted, evaluation.ranking))
+    return f"{marks}rank: mean rank over {ranking}, 1 is best{trivial}{left_out}"
+
+
+def _counted(metric: str) -> str:
+    """Name a metric with what counts as equal in ranks."""
+    floor = METRICS[metric].floor
+    return metric if math.isinf(floor) else f"{metric} (up to {floor:g} as good as none)"
 
 
 def _terminal_rows(evaluation: Evaluation, columns: Sequence[int]) -> Iterator[list["Text"]]:

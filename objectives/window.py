@@ -5,6 +5,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+_WHOLE = 192  # pixels: longer lines are filtered in blocks, whose matrices have fewer zeros
+_BLOCK = 48
+
 
 def gaussian_filter(image: Tensor, taps: int, sigma: float, border: str) -> Tensor:
     """Average an image under a Gaussian window.
@@ -26,12 +29,23 @@ def gaussian_filter(image: Tensor, taps: int, sigma: float, border: str) -> Tens
     rows, columns = (
         _window(size, taps, sigma, border, image.dtype, image.device) for size in (image.shape[-2], image.shape[-1])
     )
-    return rows @ image @ columns.T
+    down = _joined([block @ image[..., part, :] for part, block in rows], -2)
+    return _joined([down[..., part] @ block.T for part, block in columns], -1)
+
+
+def _joined(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim)
 
 
 @lru_cache(maxsize=128)
-def _window(size: int, taps: int, sigma: float, border: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Make the matrix that filters a line of pixels: (size, size), or (size - taps + 1, size) for "valid"."""
+def _window(
+    size: int, taps: int, sigma: float, border: str, dtype: torch.dtype, device: torch.device
+) -> list[tuple[slice, Tensor]]:
+    """Make the matrix that filters a line of pixels: (size, size), or (size - taps + 1, size) for "valid".
+
+    Returns:
+        Blocks of rows of the matrix, each with the part of the line on which it acts.
+    """
     radius = taps // 2
     smallest = taps if border == "valid" else radius + 1
     if size < smallest:
@@ -45,4 +59,8 @@ def _window(size: int, taps: int, sigma: float, border: str, dtype: torch.dtype,
     with torch.inference_mode(False):
         window = torch.zeros(len(centres), size, dtype=torch.float64)
         window.scatter_add_(1, places.clone(), (weights / weights.sum()).repeat(len(centres), 1))
-        return window.to(device, dtype)
+        blocks = []
+        for rows in torch.arange(len(centres)).split(len(centres) if size <= _WHOLE else _BLOCK):
+            used = slice(int(places[rows].min()), int(places[rows].max()) + 1)
+            blocks.append((used, window[rows, used].to(device, dtype)))
+        return blocks

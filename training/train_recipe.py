@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..data import PairBatch
 from ..drawing.example_sheet import draw_examples
 from ..genotypes import Genotype, save_genotype
+from ..objectives.metrics import ruler_of
 from ..objectives.trivial_fusion import TRIVIAL
 from ..operators import count_parameters, save_network_folder, synchronised
 from ..runtime.averaged_gradients import average_gradients
@@ -138,7 +139,11 @@ def _conclude(config: TrainConfig, network: nn.Module, best_step: int, parts: Tr
     """Score the best weights beside fusion without a network, and draw; the genotype comes last."""
     load_into(network, config.run)
     best, device = _score(config, parts, network), next(network.parameters()).device
-    trivial = {name: validate(fuse, parts.pairs.sets, parts.loss, device).scores for name, fuse in TRIVIAL.items()}
+    ruler = ruler_of(parts.genotype.task)
+    trivial = {
+        name: validate(fuse, parts.pairs.sets, parts.loss, device, metrics=ruler).scores
+        for name, fuse in TRIVIAL.items()
+    }
     scores = {"best": best.scores, **trivial}
     genotype = _described(config, parts, network, best_step, scores)
     pictures = config.run / PICTURES_FOLDER
@@ -154,7 +159,7 @@ def _score(config: TrainConfig, parts: TrainParts, network: nn.Module) -> Valida
         return run_stages(network, parts.first_stage, first, second)[0]
 
     device = next(network.parameters()).device
-    return validate(fuse, parts.pairs.sets, parts.loss, device, config.train.images)
+    return validate(fuse, parts.pairs.sets, parts.loss, device, config.train.images, ruler_of(parts.genotype.task))
 
 
 def _described(

@@ -1,4 +1,4 @@
-"""Validation of a fusion network: the loss and the basket of metrics, on whole images of 8 bits."""
+"""Validation of a fusion network: the loss and the metrics of its task's ruler, on whole images of 8 bits."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -32,12 +32,18 @@ class Validation(NamedTuple):
 
 
 def validate(
-    fuse: Fuse, sets: Sequence[PairSet], loss: FusionLoss, device: torch.device, examples: int = 0
+    fuse: Fuse,
+    sets: Sequence[PairSet],
+    loss: FusionLoss,
+    device: torch.device,
+    examples: int = 0,
+    metrics: Sequence[str] = BASKET,
 ) -> Validation:
     """Fuse and score all validation pairs.
 
     Args:
         sets: Data sets; each has the same weight in the mean, whatever its number of validation pairs.
+        metrics: Names of the metrics beside the loss.
     """
     scores: dict[str, dict[str, float]] = {}
     pictures: dict[str, NDArray[np.uint8]] = {}
@@ -51,15 +57,15 @@ def validate(
                 shown, first_shown, second_shown = (
                     (image.clamp(0, 1) * 255).round().to(torch.uint8) for image in (fused, first, second)
                 )
-                metrics = fusion_metrics(shown, first_shown, second_shown, BASKET)
-                rows.append(torch.stack([loss(fused, first, second), *(metrics[key][0] for key in BASKET)]).double())
+                values = fusion_metrics(shown, first_shown, second_shown, metrics)
+                rows.append(torch.stack([loss(fused, first, second), *(values[key][0] for key in metrics)]).double())
                 if index < wanted:
                     pictures[name] = torch.cat([first_shown, second_shown, shown], 3)[0, 0].cpu().numpy()
-        scores[pair_set.name] = dict(zip(("loss", *BASKET), _mean(torch.stack(rows)).tolist(), strict=True))
+        scores[pair_set.name] = dict(zip(("loss", *metrics), _mean(torch.stack(rows)).tolist(), strict=True))
     mean = {}
-    for name in ("loss", *BASKET):
-        values = [row[name] for row in scores.values()]
-        known = [value for value in values if name == "loss" or not math.isnan(value)] or values
+    for name in ("loss", *metrics):
+        of_sets = [row[name] for row in scores.values()]
+        known = [value for value in of_sets if name == "loss" or not math.isnan(value)] or of_sets
         mean[name] = sum(known) / len(known)
     return Validation({"mean": mean, **(scores if len(scores) > 1 else {})}, pictures)
 

@@ -61,8 +61,8 @@ class Front:
 
     Example:
         >>> point = Point(3, 0.61, 2500, {"search.space.channels": 8}, genotype="cells: []")
-        >>> Front("tune", "parameters", ("MI", "VIF"), (point,), (point,)).quality
-        'quality: geometric mean of MI, VIF'
+        >>> Front("tune", "parameters", ("VIF", "Qabf"), (point,), (point,)).quality
+        'quality: geometric mean of VIF, Qabf'
     """
 
     study: str

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ..data.stage_config import PairsSection, TaskConfig
 from ..objectives import search_losses, training_loss
-from ..objectives.metrics import BASKET
+from ..objectives.metrics import METRICS, ruler_of
 from ..runtime.config import Positive, Section, dotted_items, load_config
 from ..runtime.errors import UserError
 from ..search import SearchConfig
@@ -71,7 +71,7 @@ class TuneConfig(TaskConfig):
         train: The training of the network that it finds, as for `timfuse train`.
         vary: Keys of this config to vary, such as `search.space.channels` or `train.loss.edges`, nested or dotted:
             for each a list of choices, or a range `{low: 1, high: 9, log: false}`; null for nothing.
-        quality: Metrics whose geometric mean on the validation pairs is maximised.
+        quality: Metrics of the task's ruler whose geometric mean on the validation pairs is maximised.
         cost: The cost to minimise: "milliseconds" as the search measures them, "GFLOPs" or "parameters"; null for
             quality alone.
 
@@ -88,7 +88,7 @@ class TuneConfig(TaskConfig):
     search: SearchConfig = SearchConfig()
     train: TrainConfig = TrainConfig()
     vary: dict[str, Range | Choices]
-    quality: Annotated[tuple[str, ...], Field(min_length=1)] = ("MI", "VIF", "Qabf")
+    quality: Annotated[tuple[str, ...], Field(min_length=1)] = ("VIF", "Qabf", "MEF-SSIM")
     cost: Literal["milliseconds", "GFLOPs", "parameters"] | None = "milliseconds"
 
     @field_validator("vary", mode="before")
@@ -102,9 +102,11 @@ class TuneConfig(TaskConfig):
     def _something_varies(self) -> Self:
         if not self.vary:
             raise ValueError("vary must name a key for trials to try, such as search.space.channels: [8, 16]")
+        # Those that are to be small, as smears, cannot be maximised.
+        known = [name for name in ruler_of(self.task) if METRICS[name].higher_is_better]
         for name in self.quality:
-            if name not in BASKET:
-                raise ValueError(f"quality: unknown metric {name}; known here: {', '.join(BASKET)}")
+            if name not in known:
+                raise ValueError(f"quality: unknown metric {name}; known here: {', '.join(known)}")
         return self
 
     @model_validator(mode="after")

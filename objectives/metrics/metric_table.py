@@ -1,5 +1,6 @@
 """The table of all metrics, and the function that computes them."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ class Metric(NamedTuple):
         definition: What the number is, in one line.
         sources: How the number of the fused picture takes in both sources, such as "sums over both sources".
         smallest_side: Smallest height and width of a picture in pixels.
+        floor: Means below it count as it in ranks, because nobody sees the difference.
 
     Example:
         >>> METRICS["Qcv"].higher_is_better, METRICS["VIF"].smallest_side, METRICS["VIF"].sources
@@ -55,6 +57,7 @@ class Metric(NamedTuple):
     definition: str
     sources: str
     smallest_side: int = 1
+    floor: float = -math.inf
 
 
 _ALONE, _SUM, _MEAN, _WEIGHTED, _BOTH = (
@@ -162,6 +165,7 @@ METRICS: dict[str, Metric] = {
         "the share of pixels with slow slopes that neither source has, in percent; 0 is best",
         _BOTH,
         SMALLEST_SIDE_SMEAR,
+        floor=0.02,
     ),
     "NMI": Metric(
         normalised_mutual_information,
@@ -195,7 +199,6 @@ METRICS: dict[str, Metric] = {
     ),
 }
 FIELD_METRICS: tuple[str, ...] = tuple(METRICS)[:11]  # the metrics that papers of the field print
-BASKET: tuple[str, ...] = ("MI", "VIF", "Qabf", "SCD", "SSIM", "EN", "SD")  # the metrics that rank methods
 
 
 @torch.no_grad()

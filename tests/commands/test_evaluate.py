@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from timfuse.objectives.metrics import FIELD_METRICS
+from timfuse.objectives.metrics import METRICS, shown_metrics
 
 from .conftest import write_image, write_methods
 
@@ -20,7 +20,9 @@ def test_evaluating_methods(run):
     assert code == 0
     rows = [line.split() for line in listed.splitlines()]
     assert [row[0] for row in rows[1:7]] == ["a", "b", "average", "maximum", "copy_first", "copy_second"]
-    assert rows[0][1:] == [*(f"{name}↑" for name in FIELD_METRICS), "rank"]
+    shown = [f"{name}{'↑' if METRICS[name].higher_is_better else '↓'}" for name in shown_metrics("infrared-visible")]
+    assert [name for row in rows if row[0] == "method" for name in row[1:-1]] == shown
+    assert "mean rank over VIF, Qabf, SCD, SSIM, MEF-SSIM, smear (up to 0.02 as good as none), 1 is best" in listed
     assert rows[1][1:] == rows[2][1:] == rows[5][1:]  # all three are the first source
     files = ["metrics.csv", "summary.csv", "table.md", "table.tex"]
     assert [Path(line).name for line in listed.splitlines()[-4:]] == files
@@ -43,6 +45,17 @@ def test_evaluating_pairs_of_another_task(run, refused):
     code, output, _ = run("evaluate", *words, "--task", "multi-focus")
     assert code == 0
     assert output.splitlines()[-1].startswith("mean over 2 pairs")
+
+
+def test_the_task_names_the_ruler(run, refused):
+    (a,) = write_methods("a")
+    _, output, _ = run("evaluate", *SOURCES, "--fused", a, "--task", "multi-exposure")
+    assert "mean rank over MEF-SSIM, Qabf, VIF, SCD, smear (up to 0.02 as good as none), 1 is best" in output
+    assert "--task must be one of infrared-visible, " in refused("evaluate", *SOURCES, "--fused", a, "--task", "focus")
+    words = ["--data", "scenes", "--sources", "ir", "vis", "--task", "mine", "--fused", a]
+    assert "mean rank over VIF, Qabf, SCD, SSIM, MEF-SSIM, smear" in run("evaluate", *words)[1]
+    assert run("compare", *SOURCES, "--fused", a, "--task", "multi-focus", "-o", "page.html")[0] == 0
+    assert "mean rank over Qabf, VIF, MEF-SSIM, SSIM, 1 is best" in Path("page.html").read_text(encoding="utf-8")
 
 
 def test_evaluating_what_cannot_be_scored(refused):
@@ -157,8 +170,8 @@ def test_constant_sources(run, shared):
     assert code == 0
     heading, row = (line.split() for line in output.splitlines()[:2])
     assert [name[:-1] for name, text in zip(heading, row, strict=True) if text == "\N{EN DASH}"] == [
-        "SCD",
         "VIF",
         "Qabf",
+        "SCD",
         "CC",
     ]

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+from timfuse.objectives.metrics import BASKET
+
 from .conftest import searching, settings
 
 TRAINING = """
@@ -20,7 +22,7 @@ def test_a_training_from_a_search_to_a_table_of_scores(run, refused):
     assert code == 0
     assert "validated: loss " in errors
     table = [line.split() for line in output.splitlines()[:4]]
-    assert table[0] == ["validation", "method", "loss", "MI", "VIF", "Qabf", "SCD", "SSIM", "EN", "SD"]
+    assert table[0] == ["validation", "method", "loss", *BASKET]
     assert [row[:2] for row in table[1:]] == [["mean", name] for name in ("best", "average", "maximum", "laplacian")]
     assert max(map(len, output.splitlines()[:4])) <= 80
     for path in ("it/weights.safetensors", "it/pictures", "it/history.jsonl"):

@@ -12,7 +12,7 @@ from PIL import Image
 from timfuse.data import Pair, luma, match_pairs, read_pixels
 from timfuse.deploy.evaluation import TRIVIAL, Evaluation, evaluate
 from timfuse.deploy.methods import find_methods
-from timfuse.objectives.metrics import FIELD_METRICS, METRICS, fusion_metrics
+from timfuse.objectives.metrics import BASKET, FIELD_METRICS, fusion_metrics, shown_metrics
 from timfuse.runtime.errors import UserError
 
 
@@ -34,17 +34,38 @@ def test_what_rounding_parts_is_equal():
 
 
 def test_lower_is_better_where_the_metric_says_so():
-    lower = next(name for name, metric in METRICS.items() if not metric.higher_is_better)
-    scored = evaluation([[1.0, 1.0], [2.0, 2.0]], metrics=("MI", lower))
+    scored = evaluation([[1.0, 1.0], [2.0, 2.0]], metrics=("VIF", "smear"))
     assert scored.ranks.tolist() == [[2, 1], [1, 2]]
     assert scored.mean_rank.tolist() == [1.5, 1.5]
     assert scored.places.tolist() == [[2, 1], [1, 2]]
 
 
+def test_metrics_outside_the_ruler_have_ranks_but_no_say_in_the_mean_rank():
+    means = [[1.0, 9.0, 0.5], [2.0, 8.0, 0.4], [3.0, 7.0, 0.6]]
+    scored = evaluation(means, metrics=("VIF", "MI", "smear"))
+    assert scored.ranking == ("VIF", "smear")
+    assert scored.ranks.tolist() == [[3, 1, 2], [2, 2, 1], [1, 3, 3]]
+    assert scored.mean_rank.tolist() == [2.5, 1.5, 2]
+    assert scored.of_image(0).ranking == ("VIF", "smear")
+    focus = Evaluation(scored.methods, scored.images, scored.metrics, scored.values, ruler=("VIF",))
+    assert focus.of_image(1).mean_rank.tolist() == [3, 2, 1]
+
+
+def test_metrics_that_are_asked_for_alone_rank_though_none_is_of_the_ruler():
+    assert evaluation([[1.0, 5.0], [2.0, 6.0]], metrics=("MI", "EN")).mean_rank.tolist() == [2, 1]
+
+
+def test_smears_that_nobody_sees_are_equal():
+    scored = evaluation([[0.9, 0.0], [0.8, 0.019], [0.7, 0.021], [0.6, 0.02]], metrics=("VIF", "smear"))
+    assert scored.ranks[:, 1].tolist() == [2, 2, 4, 2]
+    assert scored.mean_rank.tolist() == [1.5, 2, 3.5, 3]
+    assert scored.places[:, 1].tolist() == [1, 1, 0, 1]
+
+
 def test_values_that_are_not_defined_are_left_out_of_means_and_ranks():
     nan = np.nan
     values = np.array([[[1.0, nan], [nan, nan]], [[4.0, 5.0], [2.0, 7.0]], [[nan, 9.0], [9.0, 9.0]]])
-    scored = Evaluation(("a", "b", "c"), ("x", "y"), ("MI", "CC"), values)
+    scored = Evaluation(("a", "b", "c"), ("x", "y"), ("VIF", "SCD"), values)
     np.testing.assert_array_equal(scored.mean, [[1, nan], [3, 6], [9, 9]])
     np.testing.assert_array_equal(scored.ranks, [[3, nan], [2, 2], [1, 1]])
     assert scored.mean_rank.tolist() == [3, 2, 1]
@@ -78,7 +99,7 @@ def test_a_method_without_a_competitor_gets_no_place():
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=2), min_size=1, max_size=8))
 def test_ranks_add_up_whatever_is_equal(means):
-    scored = evaluation(means, metrics=("MI", "SSIM"))
+    scored = evaluation(means, metrics=("MI", "smear"))
     count = len(means)
     np.testing.assert_allclose(scored.ranks.sum(axis=0), count * (count + 1) / 2)
 
@@ -116,11 +137,19 @@ def test_values_are_those_of_the_metrics_on_8_bit_luma(pairs, methods):
     scored = evaluate(pairs, methods)
     assert scored.methods == ("dark", "bright", *TRIVIAL)
     assert scored.images == ("scene_0", "scene_1", "scene_2")
-    assert scored.metrics == tuple(FIELD_METRICS)
+    assert scored.metrics == shown_metrics("infrared-visible")
+    assert set(scored.metrics) == {*BASKET, *FIELD_METRICS}
+    assert scored.metrics[: len(scored.ranking)] == scored.ranking == BASKET
     paths = methods["bright"][1], pairs[1].first, pairs[1].second
     images = (torch.from_numpy(luma(read_pixels(path)))[None, None] for path in paths)
-    expected = fusion_metrics(*images, names=FIELD_METRICS)
-    np.testing.assert_allclose(scored.values[1, 1], [float(expected[name]) for name in FIELD_METRICS], rtol=1e-9)
+    expected = fusion_metrics(*images, names=scored.metrics)
+    np.testing.assert_allclose(scored.values[1, 1], [float(expected[name]) for name in scored.metrics], rtol=1e-9)
+
+
+def test_a_task_has_its_ruler(pairs, methods):
+    scored = evaluate(pairs, methods, task="multi-focus")
+    assert scored.metrics[:4] == scored.ranking == ("Qabf", "VIF", "MEF-SSIM", "SSIM")
+    assert evaluate(pairs, methods, ("SCD", "SSIM"), task="multi-focus").ranking == ("SSIM",)
 
 
 def test_16_bits_count_as_8(pairs, methods, folders):
@@ -199,7 +228,7 @@ def test_trivial_methods_score_as_the_field_measured_them(shared, data_set, coun
     root = shared / "data" / data_set
     pairs = [pair for pair in match_pairs(str(root / "ir"), str(root / "vis")) if pair.name in names]
     assert len(pairs) == count
-    scored = evaluate([Pair(*pair) for pair in pairs], {})
+    scored = evaluate([Pair(*pair) for pair in pairs], {}, FIELD_METRICS)
     means = dict(zip(scored.methods, scored.mean, strict=True))
     with open(shared / "reference" / "peers-val.csv", encoding="utf-8") as file:
         rows = {row["method"]: row for row in csv.DictReader(file) if row["dataset"] == data_set}

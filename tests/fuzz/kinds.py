@@ -82,7 +82,7 @@ steps: 1
 device: cpu
 run: out/run
 cost: parameters
-quality: [MI]
+quality: [VIF]
 data: {root: labelled, validation: 0.5}
 search:
   data: {crop: 32, batch_size: 1}

@@ -16,6 +16,15 @@ def test_the_window_is_a_gaussian_blur(taps: int, sigma: float) -> None:
     torch.testing.assert_close(gaussian_filter(image, taps, sigma, "valid"), blurred[..., inside, inside])
 
 
+@pytest.mark.parametrize("border", ["reflect", "valid"])
+@pytest.mark.parametrize("size", [(193, 40), (30, 241), (385, 300)])
+def test_long_lines_are_filtered_as_short_ones(border: str, size: tuple[int, int]) -> None:
+    image = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    blurred = gaussian_blur2d(image, (11, 11), (1.5, 1.5), "reflect")
+    inside = slice(5, -5) if border == "valid" else slice(None)
+    torch.testing.assert_close(gaussian_filter(image, 11, 1.5, border), blurred[..., inside, inside])
+
+
 @pytest.mark.parametrize(("border", "smallest"), [("reflect", 6), ("valid", 11)])
 def test_images_smaller_than_the_window_are_refused(border: str, smallest: int) -> None:
     assert gaussian_filter(torch.ones(1, 1, smallest, 20), 11, 1.5, border).mean() == pytest.approx(1)

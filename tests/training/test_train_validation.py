@@ -7,7 +7,7 @@ from timfuse.data import SyntheticPairs
 from timfuse.data.run_pairs import PairSet
 from timfuse.data.splits import Split
 from timfuse.objectives import FusionLoss
-from timfuse.objectives.metrics import BASKET, fusion_metrics
+from timfuse.objectives.metrics import BASKET, fusion_metrics, ruler_of
 from timfuse.objectives.trivial_fusion import TRIVIAL
 from timfuse.training.train_validation import validate
 
@@ -39,6 +39,12 @@ def test_scores_are_means_over_pairs_and_the_mean_counts_each_set_once(sets):
         assert list(scores[name].values()) == pytest.approx(values, rel=1e-6)
     both = [sum(pair) / 2 for pair in zip(*expected.values(), strict=True)]
     assert list(scores["mean"].values()) == pytest.approx(both, rel=1e-6)
+
+
+def test_a_task_has_its_own_metrics(sets):
+    ruler = ruler_of("multi-focus")
+    scores = validate(TRIVIAL["average"], sets, FusionLoss(), CPU, metrics=ruler).scores
+    assert all(tuple(row) == ("loss", *ruler) for row in scores.values())
 
 
 def test_one_set_needs_no_row_of_its_own(sets):

@@ -71,7 +71,7 @@ def test_both_stages_get_what_is_given_once_and_what_the_trial_tries(tiny):
         ("train.genotype=tim", "train.genotype must be left out: a trial sets it"),
         ("search.data.root=there", "search.data.root must be left out: give data.root"),
         ("vary=7", "vary = 7 must be a mapping of keys to values"),
-        ("quality=[MI, Qcv]", "quality: unknown metric Qcv; known here: MI, VIF, Qabf,"),
+        ("quality=[VIF, smear]", "quality: unknown metric smear; known here: VIF, Qabf, SCD, SSIM, MEF-SSIM"),
         ("cost=seconds", "cost = \"seconds\" must be 'milliseconds', 'GFLOPs' or 'parameters'"),
         ("search.space.channels=5", "search.space.channels = 5 must be a multiple of 2"),
     ],
@@ -95,7 +95,7 @@ def test_a_study_of_nothing_is_refused():
 def test_trials_can_be_compared_whatever_the_machine(tiny):
     same = ["run=there", "device=auto", "data.root=pairs", "data.workers=2", "train.train.checkpoint_every=7"]
     assert tiny(*same).comparable() == tiny().comparable()
-    for setting in ("seed=1", "cost=null", "train.train.steps=3", "vary.search.space.channels=[2, 6]", "quality=[MI]"):
+    for setting in ("seed=1", "cost=null", "train.train.steps=3", "vary.search.space.channels=[2, 6]", "quality=[VIF]"):
         assert tiny(setting).comparable() != tiny().comparable()
 
 

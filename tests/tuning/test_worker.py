@@ -63,7 +63,7 @@ def test_a_trial_searches_trains_and_tells_what_came_of_it(tiny, capsys):
         assert genotype.channels == found.channels == settings["search.space.channels"]
         assert genotype.stem == settings["search.space.stem"]
         scores = trained.provenance["metrics"]["best"]["mean"]
-        quality = math.prod(scores[name] for name in ("MI", "VIF", "Qabf")) ** (1 / 3)
+        quality = math.prod(scores[name] for name in ("VIF", "Qabf", "MEF-SSIM")) ** (1 / 3)
         assert one.values == [pytest.approx(quality), found.provenance["latency"]["milliseconds"]]
         told = genotype.provenance["tuning"]
         assert (told["trial"], told["settings"]) == (one.number, settings)
@@ -153,7 +153,7 @@ def test_a_defect_keeps_its_traceback_and_is_not_tried_again(tiny, instant):
 
 
 def test_a_trial_without_numbers_fails(tiny, monkeypatch):
-    scores = {"best": {"mean": {"MI": 1.0, "VIF": math.nan, "Qabf": 0.5}}}
+    scores = {"best": {"mean": {"VIF": math.nan, "Qabf": 0.5, "MEF-SSIM": 1.0}}}
     found = SearchResult(GENOTYPE, {0: GENOTYPE}, 0)
     monkeypatch.setattr(trial, "search", lambda config, **options: found)
     monkeypatch.setattr(trial, "train", lambda config, **options: Training(GENOTYPE, 0, scores))
@@ -308,7 +308,7 @@ def test_losses_that_differ_cannot_end_a_trial(tiny, instant, capsys):
     [
         (["cost=GFLOPs"], "has cost = milliseconds, not GFLOPs; go on with that"),
         (["cost=null"], "has cost = milliseconds, not None; go on with that"),
-        (["quality=[MI]"], "has quality = ['MI', 'VIF', 'Qabf'], not ['MI']"),
+        (["quality=[VIF]"], "has quality = ['VIF', 'Qabf', 'MEF-SSIM'], not ['VIF']"),
         (["vary.search.space.channels=[2, 6]"], "has vary.search.space.channels = [2, 4], not [2, 6]"),
         (["vary.train.loss.ssim=[1, 2]"], "has vary.train.loss.ssim = None, not [1, 2]"),
         (["train.train.steps=3"], "has train.train.steps = 2, not 3"),
