@@ -26,6 +26,7 @@ from timfuse.data import Pair, find_pairs, luma, read_pixels
 from timfuse.deploy import Fuser, find_methods, load_network
 from timfuse.deploy.trained_network import TrainedNetwork
 from timfuse.genotypes import load_genotype
+from timfuse.objectives import trivial_fusion
 from timfuse.objectives.metrics import fusion_metrics, ranks, ruler_of, shown_metrics
 from timfuse.operators import build_network
 from timfuse.operators.network_folders import find_network
@@ -46,7 +47,6 @@ TASKS = {name: task for sets in GROUPS.values() for name, task in sets.items()}
 
 RESULT = Path(__file__).parent / "results" / "ruler.csv"
 KEYS = ("set", "method", "kind", "files", "pairs")
-LEVELS = 4  # of the Laplacian pyramid, without the coarsest
 
 Fuse = Callable[[Tensor, Tensor], Tensor]  # two sources (1, 1, H, W) in [0, 1] to the fused image
 Row = dict[str, str]
@@ -57,33 +57,6 @@ class Method(NamedTuple):
 
     row: Row
     picture: Callable[[int, Tensor, Tensor], Tensor]
-
-
-def laplacian(first: Tensor, second: Tensor) -> Tensor:
-    """Take the larger coefficient of two Laplacian pyramids, and average their coarsest levels (Burt, Adelson 1983)."""
-    taps = first.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-    kernel = torch.outer(taps, taps)[None, None]
-
-    def blurred(x: Tensor) -> Tensor:
-        return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel)
-
-    def enlarged(x: Tensor, like: Tensor) -> Tensor:
-        spread = torch.zeros_like(like)
-        spread[..., ::2, ::2] = x
-        return 4 * blurred(spread)
-
-    pyramids = []
-    for image in (first, second):
-        bands = []
-        for _ in range(LEVELS):
-            coarse = blurred(image)[..., ::2, ::2]
-            bands.append(image - enlarged(coarse, image))
-            image = coarse
-        pyramids.append((*bands, image))
-    fused = (pyramids[0][-1] + pyramids[1][-1]) / 2
-    for a, b in zip(pyramids[0][-2::-1], pyramids[1][-2::-1], strict=True):
-        fused = enlarged(fused, a) + torch.where(a.abs() >= b.abs(), a, b)
-    return fused
 
 
 def gff(first: Tensor, second: Tensor) -> Tensor:
@@ -123,12 +96,7 @@ def box(x: Tensor, radius: int) -> Tensor:
     return x
 
 
-TRIVIAL: dict[str, Fuse] = {
-    "average": lambda first, second: (first + second) / 2,
-    "maximum": torch.maximum,
-    "laplacian": laplacian,
-    "gff": gff,
-}
+TRIVIAL: dict[str, Fuse] = {**trivial_fusion.TRIVIAL, "gff": gff}
 """Methods without a network."""
 
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LEVELS = 5
-"""Levels of the Laplacian pyramid."""
+BANDS = 4
+"""Bands of the Laplacian pyramid, beside its base."""
+SMALLEST = 3
+"""Smallest height and width in pixels that a band has; the kernel reflects two."""
 
 
 def average(first: Tensor, second: Tensor) -> Tensor:
@@ -34,16 +36,15 @@ def laplacian(first: Tensor, second: Tensor) -> Tensor:
         >>> torch.allclose(laplacian(image, image), image, atol=1e-6)
         True
     """
-    level = torch.cat((first, second), 1)
+    level = torch.stack((first, second))  # (2, N, 1, H, W)
     bands = []
-    for _ in range(LEVELS):
-        coarse = _halved(level)
-        bands.append(level - _resized(coarse, level))
+    while len(bands) < BANDS and min(level.shape[-2:]) >= SMALLEST:
+        coarse = _blurred(level)[..., ::2, ::2]
+        bands.append(level - _enlarged(coarse, level))
         level = coarse
-    fused = level.mean(1, keepdim=True)
-    for band in reversed(bands):
-        a, b = band.split(1, 1)
-        fused = _resized(fused, band) + torch.where(a.abs() >= b.abs(), a, b)
+    fused = level.mean(0)
+    for a, b in reversed(bands):
+        fused = _enlarged(fused, a) + torch.where(a.abs() >= b.abs(), a, b)
     return fused
 
 
@@ -55,12 +56,14 @@ TRIVIAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """The methods by their names."""
 
 
-def _halved(x: Tensor) -> Tensor:
-    """Blur with the binomial kernel of five taps, and keep every second row and column."""
+def _blurred(x: Tensor) -> Tensor:
+    """Blur (..., H, W) with the binomial kernel of five taps and reflected borders."""
     taps = x.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-    kernel = torch.outer(taps, taps).expand(x.shape[1], 1, 5, 5)
-    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="replicate"), kernel, stride=2, groups=x.shape[1])
+    padded = F.pad(x.reshape(-1, 1, *x.shape[-2:]), (2, 2, 2, 2), mode="reflect")
+    return F.conv2d(padded, torch.outer(taps, taps)[None, None]).view(x.shape)
 
 
-def _resized(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+def _enlarged(x: Tensor, like: Tensor) -> Tensor:
+    spread = torch.zeros_like(like)
+    spread[..., ::2, ::2] = x
+    return 4 * _blurred(spread)

@@ -9,7 +9,7 @@ from .conftest import searching, settings
 
 TRAINING = """
 device: cpu
-data: {synthetic_pairs: 3, crop: 16, batch_size: 2}
+data: {synthetic_pairs: 3, crop: 48, batch_size: 2}
 train: {steps: 3, warmup: 1, validate_every: 2}
 """
 
@@ -21,10 +21,10 @@ def test_a_training_from_a_search_to_a_table_of_scores(run, refused):
     code, output, errors = run(*command)
     assert code == 0
     assert "validated: loss " in errors
-    table = [line.split() for line in output.splitlines()[:4]]
+    table = [line.split() for line in output.splitlines()[:5]]
     assert table[0] == ["validation", "method", "loss", *BASKET]
     assert [row[:2] for row in table[1:]] == [["mean", name] for name in ("best", "average", "maximum", "laplacian")]
-    assert max(map(len, output.splitlines()[:4])) <= 80
+    assert max(map(len, output.splitlines()[:5])) <= 80
     for path in ("it/weights.safetensors", "it/pictures", "it/history.jsonl"):
         assert path in output
         assert Path(path).exists()

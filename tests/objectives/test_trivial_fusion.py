@@ -18,4 +18,4 @@ def test_the_pyramid_takes_the_texture_of_one_source_and_the_mean_level_of_both(
     flat = torch.full_like(texture, 0.5)
     fused = TRIVIAL["laplacian"](texture, flat)
     inner = (fused - texture)[..., 8:-8, 8:-8]  # borders repeat a column, which shifts the means
-    torch.testing.assert_close(inner, torch.full_like(inner, (0.5 - texture.mean().item()) / 2), atol=4e-3, rtol=0)
+    torch.testing.assert_close(inner, torch.full_like(inner, (0.5 - texture.mean().item()) / 2), atol=1e-3, rtol=0)
