@@ -176,7 +176,7 @@ def test_the_shipped_trainings_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cell = CellGenotype("successive", ("residual_k3_d1",))
     save_genotype(Genotype("demo", "infrared-visible", "fusion", 4, (cell,)), Path("runs/demo/search/genotype.yaml"))
-    settings = ["device=cpu", "data.synthetic_pairs=3", "data.crop=24", "train.steps=1", "train.warmup=0"]
+    settings = ["device=cpu", "data.synthetic_pairs=3", "data.crop=48", "train.steps=1", "train.warmup=0"]
     for name, *more in (
         ("train-ivif", "genotype=runs/demo/search"),
         ("train-demo", "init=runs/train-ivif"),

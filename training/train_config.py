@@ -14,9 +14,13 @@ class TrainDataSection(BatchDataSection):
     """The pairs of a training.
 
     Attributes:
+        crop: Height and width of the training crops in pixels.
+        batch_size: Crops in a batch, over all processes. Crops are mirrored at random.
         validation_pairs: Largest number of validation pairs of each folder; they are spread over its list.
     """
 
+    crop: Annotated[int, Field(ge=16)] = 128
+    batch_size: Count = 6
     validation_pairs: Count = 8
 
 
@@ -41,15 +45,15 @@ class TrainSection(Section):
 
     scaled_by_steps: ClassVar[tuple[str, ...]] = ("warmup", "validate_every")
 
-    steps: Count = 10_000
-    learning_rate: Positive = 1e-3
-    warmup: Annotated[int, Field(ge=0)] = 200
+    steps: Count = 6000
+    learning_rate: Positive = 2e-3
+    warmup: Annotated[int, Field(ge=0)] = 100
     weight_decay: NonNegative = 1e-4
-    clip: Positive = 5.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    clip: Positive = 2.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.998
     precision: Literal["auto", "float32"] = "auto"
     side_weight: NonNegative = 0.1
-    validate_every: Count = 500
+    validate_every: Count = 1000
     checkpoint_every: Count = 200
     images: Annotated[int, Field(ge=0)] = 4
 
@@ -73,7 +77,7 @@ class TrainConfig(TaskConfig):
 
     Example:
         >>> TrainConfig(task="mri-ct").data.crop
-        96
+        128
     """
 
     steps_in: ClassVar[str] = "train"

@@ -90,7 +90,7 @@ search:
   search: {steps: 2, warmup: 1, validate_every: 2, checkpoint_every: 1}
   cost: {height: 16, width: 16}
 train:
-  data: {crop: 32, batch_size: 1, validation_pairs: 1}
+  data: {crop: 44, batch_size: 1, validation_pairs: 1}
   train: {steps: 1, warmup: 0, images: 0, checkpoint_every: 1}
 vary:
   search: {space: {channels: [2, 4], stem: [full, half]}}

@@ -58,7 +58,7 @@ TENSORS: Sequence[Callable[[torch.Tensor], Any]] = (
 # What a file of torch can hold besides, but safetensors can not.
 ODD_TENSORS: Sequence[Callable[[torch.Tensor], Any]] = (
     lambda tensor: tensor.to(torch.complex64),
-    lambda tensor: tensor.to_sparse(),
+    lambda tensor: tensor if tensor.is_meta else tensor.to_sparse(),
     lambda tensor: torch.zeros(1).expand(2**20, 2**20),
     lambda tensor: torch.nn.Parameter(tensor.float()),
     lambda tensor: torch.empty(tensor.shape, device="meta"),

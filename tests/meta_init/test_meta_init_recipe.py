@@ -289,7 +289,7 @@ def test_rates_stay_where_they_are_not_to_be_learnt(spoilt):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"genotype": "tim_ivif"}, "tim_ivif is a refine network; a meta-initialisation is for fusion networks"),
+        ({"genotype": "tim_ivif"}, "tim_ivif is a refine network; a meta-initialisation is for fusion and pyramid"),
         ({"genotype": "nothing"}, "no genotype 'nothing'"),
         ({"init": "nothing.safetensors"}, "no weights file nothing.safetensors; check the path"),
         ({"genotype": "tim_light", "init": "FINISHED"}, "these weights belong to another architecture"),

@@ -24,7 +24,7 @@ search:
   search: {steps: 4, warmup: 1, validate_every: 2, checkpoint_every: 1}
   cost: {height: 24, width: 24}
 train:
-  data: {crop: 24, batch_size: 1, validation_pairs: 1}
+  data: {crop: 44, batch_size: 1, validation_pairs: 1}
   train: {steps: 2, warmup: 0, images: 0, checkpoint_every: 1}
 vary:
   search: {space: {channels: [2, 4], stem: [full, half]}}

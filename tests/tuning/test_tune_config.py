@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from timfuse.objectives.loss_section import LossSection
-from timfuse.objectives.named_losses import TASK_LOSSES
+from timfuse.objectives.named_losses import TASK_LOSSES, training_loss
 from timfuse.runtime.config import config_to_yaml, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.search import SearchConfig
@@ -104,6 +104,6 @@ def test_a_varied_weight_changes_the_loss_of_the_task():
     config = load_config(TuneConfig, None, ["task=mri-ct", f"vary={json.dumps(keys)}"])
     search, train = config.stages({key: values[1] for key, values in keys.items()}, Path("trial"))
     task = TASK_LOSSES["mri-ct"]
-    assert train.loss == LossSection(**asdict(replace(task, gradient=2)))
+    assert train.loss == LossSection(**asdict(replace(training_loss("mri-ct"), gradient=2)))
     assert search.search.outer_loss == LossSection(**asdict(replace(task, structure=0.4)))
     assert search.search.inner_loss is None
