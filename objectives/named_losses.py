@@ -39,7 +39,7 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
     "quality": _QUALITY,
     # Structure first, for sources that are both right in places. Where one of them is blurred, likeness to both would
     # blur, and the correlation would drive the contrast too far.
-    "quality-exposure": replace(_QUALITY, mef_structure=10, correlations=0.7),
+    "quality-exposure": replace(_QUALITY, mef_structure=20),
     "quality-focus": replace(_QUALITY, structure=0, edges=6, correlations=0),
     # The same measures for a search: the outer loss scores the architecture, the inner loss trains the weights.
     "search-outer": FusionLoss(

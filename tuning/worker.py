@@ -153,6 +153,8 @@ class _Worker:
             raise _TakenOverError from None
 
     def _try(self, trial: Trial) -> tuple[float, ...]:
+        # Optuna's own first heartbeat comes from a thread, which a kill can be faster than; who has begun must have one.
+        self.storage.record_heartbeat(trial._trial_id)
         trial.set_user_attr(_BEGUN, trial.number)
         frozen = self._check_needed(trial)
         settings = suggest(trial, self.config.vary)

@@ -72,7 +72,7 @@ def test_every_task_has_a_loss():
 def test_the_losses_that_the_shipped_networks_were_trained_with_keep_their_names():
     tuned = {"intensity": 0, "gradient": 0, "ssim": 0, "structure": 3, "fidelity": 2, "smear": 12, "range": 5}
     assert NAMED_LOSSES["quality"] == FusionLoss(**tuned, edges=3.5, mef_structure=3, correlations=0.7)
-    assert NAMED_LOSSES["quality-exposure"] == FusionLoss(**tuned, edges=3.5, mef_structure=10, correlations=0.7)
+    assert NAMED_LOSSES["quality-exposure"] == FusionLoss(**tuned, edges=3.5, mef_structure=20, correlations=0.7)
     assert NAMED_LOSSES["quality-focus"] == FusionLoss(**tuned | {"structure": 0}, edges=6, mef_structure=3)
     searched = {"ssim": 0, "structure": 8, "edges": 8, "differences": 0.7, "information": 0.6, "range": 5}
     assert NAMED_LOSSES["search-outer"] == FusionLoss(intensity=0, gradient=0, **searched)

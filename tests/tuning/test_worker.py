@@ -195,6 +195,15 @@ def test_a_worker_that_died_before_its_first_heartbeat_is_not_waited_for_for_eve
     assert not trials_of(config)[TrialState.RUNNING]
 
 
+def test_a_trial_that_has_begun_has_a_heartbeat_before_the_thread_of_heartbeats_runs(tiny, instant, monkeypatch):
+    monkeypatch.setattr(optuna.storages._heartbeat.HeartbeatThread, "start", lambda self: None)
+    monkeypatch.setattr(optuna.storages._heartbeat.HeartbeatThread, "join", lambda self: None)
+    config = tiny()
+    tune(config, 1)
+    with connected(parse_url(None, config.run)) as opened, opened.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT COUNT(*) FROM trial_heartbeats").scalar() == 1
+
+
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_worker_that_was_taken_for_dead_leaves_its_trial_to_the_other(tiny, instant, times):
     config = tiny()
