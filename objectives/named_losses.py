@@ -24,11 +24,11 @@ _QUALITY = FusionLoss(
     gradient=0,
     ssim=0,
     structure=3,
-    fidelity=2,
-    edges=3.5,
+    fidelity=1,
+    edges=2,
     mef_structure=3,
     correlations=0.7,
-    smear=12,
+    smear=4,
     range=5,
 )
 
@@ -37,10 +37,12 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
     # The quality measures of the field, for final networks. Mutual information is not among them: it pays for copying
     # the brighter source, where training would start and stay.
     "quality": _QUALITY,
-    # Structure first, for sources that are both right in places. Where one of them is blurred, likeness to both would
-    # blur, and the correlation would drive the contrast too far.
-    "quality-exposure": replace(_QUALITY, mef_structure=20),
-    "quality-focus": replace(_QUALITY, structure=0, edges=6, correlations=0),
+    # The same for slices, with more weight on what each source shows.
+    "quality-medical": replace(_QUALITY, fidelity=2, edges=3.5, smear=12),
+    # Structure first, for sources that are both right in places.
+    "quality-exposure": replace(_QUALITY, fidelity=2, edges=3.5, mef_structure=20, smear=12),
+    # Where one source is blurred, the correlation would drive the contrast too far.
+    "quality-focus": replace(_QUALITY, edges=4, correlations=0),
     # The same measures for a search: the outer loss scores the architecture, the inner loss trains the weights.
     "search-outer": FusionLoss(
         intensity=0, gradient=0, ssim=0, structure=8, edges=8, differences=0.7, information=0.6, range=5
@@ -54,7 +56,11 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
 }
 """All named losses: one for each task, and those for a purpose."""
 
-_TRAINING = {"multi-exposure": "quality-exposure", "multi-focus": "quality-focus"}
+_TRAINING = {
+    **dict.fromkeys(("mri-ct", "mri-pet", "mri-spect"), "quality-medical"),
+    "multi-exposure": "quality-exposure",
+    "multi-focus": "quality-focus",
+}
 
 
 def training_loss(task: str) -> FusionLoss:

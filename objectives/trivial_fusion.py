@@ -37,7 +37,7 @@ def laplacian(first: Tensor, second: Tensor) -> Tensor:
         True
     """
     level = torch.stack((first, second))  # (2, N, 1, H, W)
-    bands = []
+    bands: list[Tensor] = []
     while len(bands) < BANDS and min(level.shape[-2:]) >= SMALLEST:
         coarse = _blurred(level)[..., ::2, ::2]
         bands.append(level - _enlarged(coarse, level))

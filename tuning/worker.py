@@ -153,7 +153,7 @@ class _Worker:
             raise _TakenOverError from None
 
     def _try(self, trial: Trial) -> tuple[float, ...]:
-        # Optuna's own first heartbeat comes from a thread, which a kill can be faster than; who has begun must have one.
+        # Optuna's own first heartbeat comes from a thread, and a kill can be faster; who has begun must have one.
         self.storage.record_heartbeat(trial._trial_id)
         trial.set_user_attr(_BEGUN, trial.number)
         frozen = self._check_needed(trial)

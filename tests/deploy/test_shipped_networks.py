@@ -9,8 +9,7 @@ import torch
 from safetensors import safe_open
 
 import timfuse
-from benchmarks.headroom import central_crop, optimised
-from timfuse.data import find_pairs
+from timfuse.data import find_pairs, luma, unit_range
 from timfuse.deploy import evaluate, fuse_files, load, load_network, shipped_names
 from timfuse.genotypes import TASKS, load_genotype
 from timfuse.objectives import training_loss
@@ -67,9 +66,11 @@ def test_the_zoo_has_the_architecture_of_a_shipped_network(name):
 
 
 @pytest.mark.parametrize("name", shipped_names())
-def test_equal_sources_are_hardly_changed(name):
+def test_of_equal_sources_at_most_the_contrast_is_changed(name):
     scene = np.tile(np.linspace(40, 160, 96).astype(np.uint8), (80, 1))
-    assert np.abs(timfuse.load(name)(scene, scene).astype(int) - scene).mean() < 12
+    fused = timfuse.load(name)(scene, scene).astype(int)
+    assert np.corrcoef(fused.ravel(), scene.ravel())[0, 1] > 0.99
+    assert np.abs(fused - scene).mean() < 32
 
 
 @pytest.mark.parametrize("name", ["ivif", "ivif-fast"])
@@ -141,20 +142,33 @@ def test_ivif_is_above_the_median_of_the_published_networks(ours, published, pla
     assert ours[place][metric] > median
 
 
+def optimised(loss, first, second):
+    """The picture itself, optimised pixel by pixel from the fusion by Laplacian pyramids."""
+    picture = TRIVIAL_FUSION["laplacian"](first, second).clamp(0, 1).requires_grad_()
+    optimiser = torch.optim.Adam([picture], 0.02)
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss(picture, first, second).backward()
+        optimiser.step()
+    return picture.detach()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ivif", "mri-ct", "multi-exposure"])
 def test_training_captures_much_of_what_there_is_to_learn(shared, name):
-    """The network comes nearer to a picture that is optimised pixel by pixel, by a quarter of the way from the best
-    method without a network."""
     genotype = load_network(name).genotype
     loss = training_loss(genotype.task)
     pairs = find_pairs(shared / "data" / SETS[name][-1], genotype.task, "val")
-    crops = [central_crop(pair, 96)[:, None, None] for pair in (pairs[0], pairs[-1])]
+    crops = []
+    for pair in (pairs[0], pairs[-1]):
+        height, width = (length // 2 for length in pair.read()[0].shape[:2])
+        area = slice(height - 48, height + 48), slice(width - 48, width + 48)
+        crops.append([torch.from_numpy(unit_range(luma(pixels)))[None, None, *area] for pixels in pair.read()])
     torch.manual_seed(0)
     methods = {**TRIVIAL_FUSION, "untrained": build_network(genotype).eval(), "trained": load(name).network}
     with torch.no_grad():
-        values = {method: sum(loss(fuse(*crop), *crop) for crop in crops) for method, fuse in methods.items()}
-    oracle = sum(loss(optimised(loss, *crop, 60), *crop) for crop in crops)
+        values = {method: sum(loss(fuse(*crop), *crop).item() for crop in crops) for method, fuse in methods.items()}
+    oracle = sum(loss(optimised(loss, *crop), *crop).item() for crop in crops)
     best = min(values[method] for method in TRIVIAL_FUSION)
     captured = {method: (best - values[method]) / (best - oracle) for method in ("untrained", "trained")}
     assert captured["trained"] > captured["untrained"] + 0.25

@@ -70,10 +70,13 @@ def test_every_task_has_a_loss():
 
 
 def test_the_losses_that_the_shipped_networks_were_trained_with_keep_their_names():
-    tuned = {"intensity": 0, "gradient": 0, "ssim": 0, "structure": 3, "fidelity": 2, "smear": 12, "range": 5}
-    assert NAMED_LOSSES["quality"] == FusionLoss(**tuned, edges=3.5, mef_structure=3, correlations=0.7)
-    assert NAMED_LOSSES["quality-exposure"] == FusionLoss(**tuned, edges=3.5, mef_structure=20, correlations=0.7)
-    assert NAMED_LOSSES["quality-focus"] == FusionLoss(**tuned | {"structure": 0}, edges=6, mef_structure=3)
+    tuned = {"intensity": 0, "gradient": 0, "ssim": 0, "structure": 3, "fidelity": 1, "edges": 2, "mef_structure": 3}
+    tuned |= {"correlations": 0.7, "smear": 4, "range": 5}
+    stronger = tuned | {"fidelity": 2, "edges": 3.5, "smear": 12}
+    assert NAMED_LOSSES["quality"] == FusionLoss(**tuned)
+    assert NAMED_LOSSES["quality-medical"] == FusionLoss(**stronger)
+    assert NAMED_LOSSES["quality-exposure"] == FusionLoss(**stronger | {"mef_structure": 20})
+    assert NAMED_LOSSES["quality-focus"] == FusionLoss(**tuned | {"edges": 4, "correlations": 0})
     searched = {"ssim": 0, "structure": 8, "edges": 8, "differences": 0.7, "information": 0.6, "range": 5}
     assert NAMED_LOSSES["search-outer"] == FusionLoss(intensity=0, gradient=0, **searched)
     assert NAMED_LOSSES["search-inner"] == FusionLoss(intensity=1, gradient=1, **searched)
@@ -86,7 +89,8 @@ def test_the_default_losses_of_a_task(task):
     own = TASK_LOSSES.get(task, FusionLoss())
     outer, inner = search_losses(task)
     assert outer != inner
-    names = {"multi-exposure": "quality-exposure", "multi-focus": "quality-focus", "mine": "saliency"}
+    names = {"mri-ct": "quality-medical", "mri-pet": "quality-medical", "mri-spect": "quality-medical"}
+    names |= {"multi-exposure": "quality-exposure", "multi-focus": "quality-focus", "mine": "saliency"}
     assert training_loss(task) == NAMED_LOSSES[names.get(task, "quality")]
     if task == "infrared-visible":
         assert (outer, inner) == (NAMED_LOSSES["search-outer"], NAMED_LOSSES["search-inner"])
