@@ -19,7 +19,7 @@ class SearchSpace:
     Example:
         >>> space = SearchSpace(4, ("successive",), 2, ("identity", "dense_k3_d1"))
         >>> space.genotype([[1, 0]]).cells
-        (CellGenotype(kind='successive', operators=('dense_k3_d1', 'identity'), source=None),)
+        (CellGenotype(kind='successive', operators=('dense_k3_d1', 'identity'), source=None, level=None),)
     """
 
     channels: int

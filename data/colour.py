@@ -101,7 +101,7 @@ def coloured_pixels(fused: Tensor, first: Pixels, second: Pixels, chroma: str, d
         first: Pixels (H, W) or (H, W, 3) of the first source, uint8, uint16 or floating-point in [0, 1].
         second: Pixels of the second source in any of these forms.
         chroma: The source of the chroma, "first", "second", "both" or "grey"; see `chroma_source`.
-        dtype: The type of the result.
+        dtype: The type to convert to, uint8, uint16 or floating-point.
 
     Example:
         >>> reddish = np.full((1, 1, 3), (90, 60, 60), np.uint8)

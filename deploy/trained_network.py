@@ -72,7 +72,7 @@ def load_network(name_or_path: str | Path) -> TrainedNetwork:
 
     Example:
         >>> load_network("ivif-fast").multiple
-        8
+        16
     """
     return _load(find_network(name_or_path))
 

@@ -71,7 +71,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
 
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
-        >>> data = {"synthetic_pairs": 3, "validation_pairs": 1, "crop": 32, "batch_size": 1}
+        >>> data = {"synthetic_pairs": 3, "validation_pairs": 1, "crop": 48, "batch_size": 1}
         >>> with TemporaryDirectory() as run:
         ...     config = FinetuneConfig(run=Path(run), data=data, train={"steps": 1, "warmup": 0, "images": 0})
         ...     finetuning = finetune(config)

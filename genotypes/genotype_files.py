@@ -26,7 +26,7 @@ def zoo_names() -> tuple[str, ...]:
 
     Example:
         >>> zoo_names()[:4]
-        ('detfusion', 'ivif', 'ivif-fast', 'tim')
+        ('detfusion', 'ivif', 'ivif-fast', 'mri-ct')
     """
     files = (entry.name for entry in _ZOO.iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml")))

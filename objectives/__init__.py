@@ -4,8 +4,8 @@
 
 >>> list(TASK_LOSSES)
 ['infrared-visible', 'mri-ct', 'mri-pet', 'mri-spect', 'multi-exposure', 'multi-focus']
->>> [name for name in NAMED_LOSSES if name not in TASK_LOSSES]
-['quality', 'search-outer', 'search-inner', 'saliency', 'saliency-outer']
+>>> [name for name in NAMED_LOSSES if name.startswith("quality")]
+['quality', 'quality-medical', 'quality-exposure', 'quality-focus']
 """
 
 from .content import object_content_loss

@@ -25,13 +25,13 @@ class LossSection(_Weights):
     """Weights of the terms of `FusionLoss`, by their names there.
 
     A config writes them out (`{intensity: 1, edges: 2}`, the others keep their defaults), names one of `NAMED_LOSSES`
-    (`quality`), or changes weights of a named loss (`{base: quality, information: 2}`). The section holds the weights
+    (`quality`), or changes weights of a named loss (`{base: quality, edges: 4}`). The section holds the weights
     alone, so that a resolved config does not depend on the names.
 
     Example:
-        >>> section = LossSection(base="quality", information=2)
-        >>> section.edges, section.information
-        (6.5, 2.0)
+        >>> section = LossSection(base="quality", edges=4)
+        >>> section.edges, section.structure
+        (4.0, 3.0)
     """
 
     @model_validator(mode="before")

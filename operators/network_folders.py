@@ -19,8 +19,8 @@ def shipped_names() -> tuple[str, ...]:
     """List the trained networks that come with timfuse, sorted.
 
     Example:
-        >>> shipped_names()
-        ('ivif', 'ivif-fast')
+        >>> shipped_names()[:3]
+        ('ivif', 'ivif-fast', 'mri-ct')
     """
     return folders_with(GENOTYPE_FILE, SHIPPED)
 
@@ -92,7 +92,7 @@ def load_network_folder(folder: Path) -> tuple[Genotype, nn.Module]:
     Example:
         >>> genotype, network = load_network_folder(find_network("ivif-fast"))
         >>> genotype.name, sum(parameter.numel() for parameter in network.parameters())
-        ('ivif-fast', 13994)
+        ('ivif-fast', 105141)
     """
     genotype = load_genotype(folder)
     network = build_network(genotype)

@@ -65,7 +65,7 @@ def load_config(model: type[M], path: Path | None, overrides: Sequence[str] = ()
         >>> from timfuse.training import TrainConfig
         >>> config = load_config(TrainConfig, None, ["train.steps=500", "data.crop=64"])
         >>> config.train.steps, config.train.warmup, config.data.crop
-        (500, 10, 64)
+        (500, 8, 64)
     """
     files = _read_layers(resolve_config_path(path)) if path else []
     settings = [_override_layer(override) for override in overrides]

@@ -25,8 +25,8 @@ class UserError(Exception):
         >>> try:
         ...     timfuse.load("ivfi")
         ... except UserError as error:
-        ...     print(error)
-        no network 'ivfi' (did you mean 'ivif'?): give the folder of a run, or one of ivif, ivif-fast
+        ...     print(str(error).partition(" or ")[0])
+        no network 'ivfi' (did you mean 'ivif'?): give the folder of a run,
     """
 
     def __init__(self, line: str = "") -> None:
