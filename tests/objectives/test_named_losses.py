@@ -89,7 +89,7 @@ def test_the_default_losses_of_a_task(task):
     own = TASK_LOSSES.get(task, FusionLoss())
     outer, inner = search_losses(task)
     assert outer != inner
-    names = {"mri-ct": "quality-medical", "mri-pet": "quality-medical", "mri-spect": "quality-medical"}
+    names = {"mri-ct": "quality-medical", "mri-pet": "quality-medical"}
     names |= {"multi-exposure": "quality-exposure", "multi-focus": "quality-focus", "mine": "saliency"}
     assert training_loss(task) == NAMED_LOSSES[names.get(task, "quality")]
     if task == "infrared-visible":
