@@ -5,7 +5,7 @@
 >>> list(TASK_LOSSES)
 ['infrared-visible', 'mri-ct', 'mri-pet', 'mri-spect', 'multi-exposure', 'multi-focus']
 >>> [name for name in NAMED_LOSSES if name.startswith("quality")]
-['quality', 'quality-medical', 'quality-exposure', 'quality-focus']
+['quality', 'quality-fidelity', 'quality-exposure', 'quality-focus']
 """
 
 from .content import object_content_loss

@@ -37,8 +37,8 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
     # The quality measures of the field, for final networks. Mutual information is not among them: it pays for copying
     # the brighter source, where training would start and stay.
     "quality": _QUALITY,
-    # The same with more weight on what each source shows. It was not compared with `quality` for the tasks that take it.
-    "quality-medical": replace(_QUALITY, fidelity=2, edges=3.5, smear=12),
+    # More weight on what each source shows. For the tasks that take it, it was not compared with `quality`.
+    "quality-fidelity": replace(_QUALITY, fidelity=2, edges=3.5, smear=12),
     # Structure first, for sources that are both right in places.
     "quality-exposure": replace(_QUALITY, fidelity=2, edges=3.5, mef_structure=20, smear=12),
     # Where one source is blurred, the correlation would drive the contrast too far.
@@ -57,8 +57,8 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
 """All named losses: one for each task, and those for a purpose."""
 
 _TRAINING = {
-    "mri-ct": "quality-medical",
-    "mri-pet": "quality-medical",
+    "mri-ct": "quality-fidelity",
+    "mri-pet": "quality-fidelity",
     "multi-exposure": "quality-exposure",
     "multi-focus": "quality-focus",
 }
