@@ -82,8 +82,8 @@ def fuse(
 ) -> None:
     """Fuse pairs of images of any size, grey or in colour.
 
-    Images have 8 or 16 bits; the fused ones keep depth and colour. Each task has a network: infrared-visible (the usual
-    task), mri-ct, mri-pet, mri-spect, multi-exposure and multi-focus. With --network, its own task is the usual one.
+    Images have 8 or 16 bits; the fused ones keep depth and colour. Each task has a network: infrared-visible, the usual
+    task, ivif; mri-ct, mri-pet, mri-spect, multi-exposure and multi-focus those of their names.
 
     First and second are infrared and visible, MRI and CT, PET or SPECT, under- and over-exposed, near and far focus.
     """

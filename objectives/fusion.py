@@ -158,8 +158,8 @@ class FusionLoss:
         """Compute the terms whose weight is not 0.
 
         Args:
-            fused: Fused image, (N, 1, H, W); H and W are at least 41 for `fidelity`, 17 for `sharper`, 6 for `ssim` and
-                `structure`.
+            fused: Fused image, (N, 1, H, W); H and W are at least 17 for `fidelity`, `smear` and `sharper`, 11 for
+                `mef_structure`, 6 for `ssim` and `structure`.
             first: First source, (N, 1, H, W), in [0, 1].
             second: Second source, (N, 1, H, W), in [0, 1].
             weights: Weights of the two sources in `intensity` and `ssim`, broadcastable to (2, N, 1, H, W). Default:

@@ -24,12 +24,13 @@ def mef_structure(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
     structure D has the larger contrast of the two, and the direction of their unit structures weighed by u_k, which is
     in proportion to s_k to the power tan(π R / 2), at most 10, with R the consistency of the two: where they agree, the
     stronger one decides. Gaussian windows have 11 taps and sigma 1.5 and are used where they fit; C2 = 0.03². The score
-    is the mean over the windows of three scales, each of which averages 2x2 pixels of the one before.
+    is the mean over the windows of three scales, or as many as fit; each averages 2x2 pixels of the one before.
 
     No copy of one source wins it, and neither does the maximum, which loses the structure of the darker source.
 
     Args:
-        fused: Fused images F, (N, 1, H, W), in [0, 1], like both sources I_k; H and W are at least 44.
+        fused: Fused images F, (N, 1, H, W), in [0, 1], like both sources I_k; H and W are at least 11; from 44 on all
+            scales fit.
 
     Returns:
         (N,), in [-1, 1].
@@ -45,11 +46,12 @@ def mef_structure(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
         [1.0, 0.0]
     """
     total = torch.zeros((), device=fused.device, dtype=fused.dtype)
-    for scale in range(_SCALES):
+    scales = 1 + sum(min(fused.shape[-2:]) >> scale >= _TAPS for scale in range(1, _SCALES))
+    for scale in range(scales):
         if scale:
             fused, first, second = (F.avg_pool2d(image, 2) for image in (fused, first, second))
         total = total + _similarity(fused, first, second).mean((-1, -2, -3))
-    return total / _SCALES
+    return total / scales
 
 
 def _similarity(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -14,12 +14,13 @@ def visual_fidelity(fused: Tensor, sources: Tensor) -> Tensor:
 
         VIF = Σ log(1 + g² var(I) / (v + 2)) / Σ log(1 + var(I) / 2),  g = cov(I, F) / var(I),  v = var(F) - g cov(I, F)
 
-    The sums are over four scales and all windows, in grey levels of 0..255. VIF is the share of the source's
-    information that an observer with visual noise of variance 2 still finds in the fused image. It exceeds 1 where the
-    fused image has more contrast than the source. `metrics` computes it exactly; here 0.01 is added to denominators.
+    The sums are over four scales, or as many as fit, and all windows, in grey levels of 0..255. VIF is the share of the
+    source's information that an observer with visual noise of variance 2 still finds in the fused image. It exceeds 1
+    where the fused image has more contrast than the source. `metrics` computes it exactly; here 0.01 is added to
+    denominators.
 
     Args:
-        fused: Fused image F, (N, 1, H, W), in [0, 1]; H and W are at least 41.
+        fused: Fused image F, (N, 1, H, W), in [0, 1]; H and W are at least 17; from 41 on all scales fit.
         sources: Stack of K sources I, (K, N, 1, H, W), in [0, 1].
 
     Returns:
@@ -37,6 +38,8 @@ def visual_fidelity(fused: Tensor, sources: Tensor) -> Tensor:
     kept = total = torch.zeros((), device=fused.device, dtype=fused.dtype)
     for scale in range(4):
         taps = 2 ** (4 - scale) + 1
+        if scale and (min(fused.shape[-2:]) - taps + 2) // 2 < taps:  # the side at this scale
+            break
 
         def blur(image: Tensor, taps: int = taps) -> Tensor:
             return gaussian_filter(image, taps, taps / 5, "valid")

@@ -9,6 +9,7 @@ from .network_folders import load_network_folder, save_network_folder
 from .networks import FusionNetwork, RefineNetwork
 from .normalisation import synchronised
 from .operator_files import load_operators
+from .pyramid import PyramidNetwork
 from .receptive_field import receptive_field
 from .registration import register_operator
 from .released import convert_released
@@ -16,6 +17,7 @@ from .released import convert_released
 __all__ = [
     "DetFusionNetwork",
     "FusionNetwork",
+    "PyramidNetwork",
     "RefineNetwork",
     "build_network",
     "build_operator",

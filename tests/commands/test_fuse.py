@@ -185,4 +185,5 @@ def test_bad_requests_to_fuse(refused, run):
     assert "tiny.yaml: a part of this path is a file" in refused(*fusing(output="tiny.yaml"))
     code, output, _ = run("fuse", "--help")
     assert code == 0
-    assert all(name in output for name in shipped_names())
+    text = "".join(output.split())  # lines break within names
+    assert all(name in text for name in shipped_names())

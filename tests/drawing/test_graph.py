@@ -10,7 +10,7 @@ from torch import nn
 from timfuse.drawing import genotype_graph
 from timfuse.drawing.picture import cell_picture
 from timfuse.genotypes import load_genotype, parse_operator, zoo_names
-from timfuse.operators import DetFusionNetwork, FusionNetwork, RefineNetwork
+from timfuse.operators import DetFusionNetwork, FusionNetwork, PyramidNetwork, RefineNetwork
 
 from ..random_genotypes import genotypes
 
@@ -67,6 +67,9 @@ def network_of(genotype):
 
     if genotype.network == "fusion":
         return FusionNetwork(genotype.channels, cells(None), genotype.norm, genotype.stem, genotype.head, build)
+    if genotype.network == "pyramid":
+        levels = [(cell.level, cell.kind, cell.operators) for cell in genotype.cells]
+        return PyramidNetwork(genotype.channels, levels, genotype.norm, build)
     if genotype.network == "detfusion":
         return DetFusionNetwork(genotype.channels, genotype.head)
     branches = cells("first"), cells("second")

@@ -35,11 +35,11 @@ def test_each_key_sets_its_weight(name):
 
 def test_a_crop_that_a_window_does_not_fit_into_is_one_line():
     default, section = FusionLoss(fidelity=1.0), LossSection(edges=1.0, fidelity=1.0)
-    assert fusion_loss(None, default, 41) == default
-    assert fusion_loss(section, default, 41) == FusionLoss(edges=1.0, fidelity=1.0)
+    assert fusion_loss(None, default, 17) == default
+    assert fusion_loss(section, default, 17) == FusionLoss(edges=1.0, fidelity=1.0)
     for given in (None, section):
-        with pytest.raises(UserError, match=r"^data.crop = 40 is too small for this loss .*; choose a larger one$"):
-            fusion_loss(given, default, 40)
+        with pytest.raises(UserError, match=r"^data.crop = 16 is too small for this loss .*; choose a larger one$"):
+            fusion_loss(given, default, 16)
 
 
 @pytest.mark.parametrize(

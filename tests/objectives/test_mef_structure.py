@@ -56,6 +56,12 @@ def test_the_gradient_is_that_of_finite_differences():
     assert (gradient * direction).sum().item() == pytest.approx(((up - down) / 2e-6).item(), rel=1e-5)
 
 
-def test_images_that_are_too_small_are_refused():
+@pytest.mark.parametrize("size", [11, 21, 22, 43, 44])
+def test_a_copy_of_the_only_structure_is_best_at_any_size(size):
+    image = texture(0, size)[:1]
+    assert mef_structure(image, image, torch.full_like(image, 0.5)).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_images_that_are_smaller_than_a_window_are_refused():
     with pytest.raises(ValueError, match="needs images of at least 11 pixels, not 10"):
-        mef_structure(*torch.zeros(3, 1, 1, 43, 64))
+        mef_structure(*torch.zeros(3, 1, 1, 10, 64))

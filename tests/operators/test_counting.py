@@ -65,8 +65,11 @@ def test_a_fusion_network(name, channels):
 
 
 def test_padding_is_paid_for():
-    network = plain(4, ("dense_k3_d1",))
-    assert count_flops(network, 5, 1) == count_flops(network, 8, 4)
+    half = plain(4, ("dense_k3_d1",), "half")
+    assert count_flops(half, 5, 1) == count_flops(half, 6, 4)  # two pixels of half the size can be reflected
+    cells = (CellGenotype("multi_scale", ("dense_k3_d1",)),)
+    halving = build_network(Genotype("halving", "mri-ct", "fusion", 4, cells))
+    assert count_flops(halving, 5, 1) == count_flops(halving, 8, 4)
 
 
 def test_a_half_stem_pays_a_quarter_inside():

@@ -62,7 +62,8 @@ def test_each_layer_of_an_encoder_sees_all_before_it(randomise, normal):
 def test_any_size_is_the_crop_of_a_replicated_border(randomise, normal, head, modulated, height, width):
     network = randomise(build_network(replace(SMALL, head=head))).eval()
     images = normal(3, 1, 1, height, width)
-    larger = F.pad(images.flatten(1, 2), (0, -width % 4, 0, -height % 4), mode="replicate").unflatten(1, (1, 1))
+    more = (0, max(2 - width, 0), 0, max(2 - height, 0))  # reflected borders need two pixels
+    larger = F.pad(images.flatten(1, 2), more, mode="replicate").unflatten(1, (1, 1))
     outputs = [
         network(*pair, attention=attention.sigmoid() if modulated else None) for *pair, attention in (images, larger)
     ]
@@ -78,8 +79,7 @@ def test_attention_multiplies_the_features_before_the_decoder(randomise, normal)
     features = []
     network.decoder.register_forward_pre_hook(lambda _, arguments: features.append(arguments[0]))
     plain, modulated = network(first, second), network(first, second, attention=attention)
-    weights = 1 + F.pad(attention, (0, 2, 0, 3), mode="replicate")
-    torch.testing.assert_close(features[1], features[0] * weights, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(features[1], features[0] * (1 + attention), rtol=1e-12, atol=1e-12)
     assert not torch.allclose(plain, modulated)
     assert torch.equal(network(first, second, attention=torch.zeros_like(attention)), plain)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype, zoo_names
-from timfuse.operators import DetFusionNetwork, FusionNetwork, RefineNetwork, build_network
+from timfuse.operators import DetFusionNetwork, FusionNetwork, PyramidNetwork, RefineNetwork, build_network
 
 KINDS = ["successive", "multi_scale", "decomposition"]
 
@@ -126,7 +126,7 @@ def test_zoo_networks_map_images_to_images(name):
     genotype = load_genotype(name)
     network = build_network(genotype).eval()
     images = torch.rand(3, 1, 1, 11, 13, generator=torch.Generator().manual_seed(0))
-    kinds = {"fusion": FusionNetwork, "detfusion": DetFusionNetwork, "refine": RefineNetwork}
+    kinds = {"fusion": FusionNetwork, "detfusion": DetFusionNetwork, "refine": RefineNetwork, "pyramid": PyramidNetwork}
     assert isinstance(network, kinds[genotype.network])
     if genotype.network == "refine":
         outputs = network(*images)

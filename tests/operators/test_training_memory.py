@@ -34,8 +34,8 @@ def test_the_memory_grows_with_the_pixels(monkeypatch, name):
 
 def test_the_memory_is_that_of_a_pass_and_not_more(monkeypatch):
     genotype = load_genotype("ivif-fast")
-    told = needed(monkeypatch, genotype, crops=4000, crop=512) / 1000  # of four crops
-    network, images = build_network(genotype), torch.zeros(2, 4, 1, 512, 512)
+    told = needed(monkeypatch, genotype, crops=16_000, crop=512) / 1000  # of sixteen crops
+    network, images = build_network(genotype), torch.zeros(2, 16, 1, 512, 512)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     network(*images).mean().backward()
     used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e9
