@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ..genotypes import save_genotype
 from ..runtime.device import select_device
 from ..runtime.errors import InUseError, StoppedError, UserError
+from ..runtime.files import remove_leftovers
 from ..runtime.loop import Scores
 from ..runtime.run_files import GENOTYPE_FILE, TRIALS_FOLDER
 from ..runtime.run_folder import open_run
@@ -83,6 +84,8 @@ def tune(config: TuneConfig, trials: int, storage: str | None = None) -> None:
         for stage in (search_config, train_config):
             stage.data.open_pairs(search_config.task, search_config.sources, config.seed)
         study = open_study(config, opened)
+        for folder in {path.parent for path in config.run.rglob(".*.tmp")}:
+            remove_leftovers(folder)
         _Worker(config, study, opened, trials).run()
 
 

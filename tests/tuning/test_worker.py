@@ -204,6 +204,16 @@ def test_a_trial_that_has_begun_has_a_heartbeat_before_the_thread_of_heartbeats_
         assert connection.exec_driver_sql("SELECT COUNT(*) FROM trial_heartbeats").scalar() == 1
 
 
+def test_what_a_killed_worker_left_half_written_is_deleted(tiny, instant):
+    config = tiny()
+    tune(config, 1)
+    for name in ("front", "trials/0000/train"):
+        (config.run / name).mkdir(parents=True, exist_ok=True)
+        (config.run / name / ".0badcafe.tmp").write_text("half")
+    tune(config, 2)
+    assert not list(config.run.rglob("*.tmp"))
+
+
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_a_worker_that_was_taken_for_dead_leaves_its_trial_to_the_other(tiny, instant, times):
     config = tiny()
