@@ -166,7 +166,6 @@ def test_synthetic_pairs_without_a_folder(adapting):
         ({"root": "nowhere"}, "the data folder nowhere does not exist; check the path"),
         ({"task": "infrared-visible"}, "holds no infrared-visible pairs"),
         ({"device": "tpu"}, "unknown device tpu"),
-        ({"steps": 3, "loss": {"fidelity": 1}}, "data.crop = 20 is too small for this loss"),
         ({"init": "nowhere"}, "no meta-initialisation 'nowhere': give the folder of a `timfuse meta-init` run"),
         ({"init": "FOLDERS"}, "holds no meta-initialisation; give the folder of a `timfuse meta-init` run"),
     ],
