@@ -56,8 +56,8 @@ def luma_of(pixels: Pixels) -> Tensor:
         tensor([[0.2990, 1.0000]])
     """
     if pixels.dtype == np.uint8:
-        image = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
-        return _luma(image, 1 / 255)
+        # A copy of what torch does not take: views in another order, like colours from OpenCV, and read-only arrays.
+        return _luma(torch.from_numpy(np.require(pixels, requirements="CW")), 1 / 255)
     return _luma(_unit(pixels))
 
 
@@ -92,7 +92,7 @@ def colour_like(fused: Tensor, first: Pixels, second: Pixels, chroma: str) -> Te
 
 
 def coloured_pixels(fused: Tensor, first: Pixels, second: Pixels, chroma: str, dtype: DTypeLike) -> Pixels:
-    """Give a fused luma the chroma of its sources and round it: `to_pixels` of `colour_like`, in a quarter of the time.
+    """Give a fused luma the chroma of its sources and round it: `to_pixels` of `colour_like`, and faster.
 
     Of 8 bits, RGB + (Y' - Y) is rounded as RGB plus a rounded difference, so that only one plane is computed in floats.
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ _REMEDIES = {
 }
 
 
+_TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")
 _observers: list[Callable[[Path], None]] = []
 
 
@@ -104,9 +106,10 @@ def write_atomically(path: Path, content: str | bytes | Callable[[BinaryIO], Non
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of `write_atomically` in a folder whose writers were killed."""
     for temporary in folder.glob(".*.tmp"):
-        with contextlib.suppress(OSError), open(temporary, "rb") as file:
-            _lock(file)
-            temporary.unlink()
+        if _TEMPORARY.fullmatch(temporary.name) and temporary.is_file():  # other names are other people's
+            with contextlib.suppress(OSError), open(temporary, "rb") as file:
+                _lock(file)
+                temporary.unlink()
 
 
 def _lock(file: BinaryIO) -> None:

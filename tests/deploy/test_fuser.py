@@ -93,6 +93,13 @@ def test_colour_keeps_its_chroma(fuser):
     np.testing.assert_allclose(fused[inside], second[inside], atol=1e-6)
 
 
+@pytest.mark.parametrize("view", [lambda x: x[..., ::-1], lambda x: x[::-1], lambda x: x[:, ::-2], np.asfortranarray])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_views_in_any_order_are_as_good_as_copies(fuser, view, dtype):
+    first, second = view(array((20, 24, 3), dtype)), view(array((20, 24, 3), dtype, seed=1))  # RGB from OpenCV's BGR
+    assert np.array_equal(fuser(first, second), fuser(first.copy(), second.copy()))
+
+
 def test_grey_saved_in_colour_stays_grey(fuser):
     first, second = array((9, 12), "uint8"), array((9, 12), "uint8", 1)
     fused = fuser(first, np.repeat(second[..., None], 3, axis=-1))

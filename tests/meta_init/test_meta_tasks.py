@@ -100,6 +100,7 @@ def test_unusual_folders_of_a_known_task(opened):
         ({"root": "nowhere"}, "nowhere does not exist; check the path"),
         ({"root": "thermal"}, "holds no mri-ct pairs"),
         ({"root": "thermal", "sources": ["xray", "proton"]}, "thermal/proton does not exist; check its name"),
+        ({"loss": {"fidelity": 1}, "data": {"crop": 16}}, "data.crop = 16 is too small for this loss"),
     ],
 )
 def test_what_cannot_be_is_one_line(opened, task, message):

@@ -125,7 +125,7 @@ def test_names_that_are_no_text_are_escaped(tmp_path):
 
 
 def test_leftovers_of_dead_writers_are_removed_and_the_file_of_a_living_one_is_not(tmp_path):
-    for name in (".0badcafe.tmp", "mine.tmp", ".mine"):
+    for name in (".0badcafe0badcafe.tmp", "mine.tmp", ".mine.tmp", ".0badcafe.tmp"):
         (tmp_path / name).write_text("half")
 
     def write(file):
@@ -134,5 +134,5 @@ def test_leftovers_of_dead_writers_are_removed_and_the_file_of_a_living_one_is_n
         file.write(b" and half")
 
     write_atomically(tmp_path / "whole", write)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine", "mine.tmp", "whole"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".0badcafe.tmp", ".mine.tmp", "mine.tmp", "whole"]
     assert (tmp_path / "whole").read_text() == "half and half"

@@ -146,7 +146,7 @@ def test_a_manifest_of_somebody_else_deletes_nothing_outside(finished, tmp_path)
 
 
 def test_what_a_killed_process_left_half_written_is_deleted(finished):
-    for name in (".genotype.yaml.0badcafe.tmp", "pictures/.fused.png.0badcafe.tmp"):
+    for name in (".0badcafe0badcafe.tmp", "pictures/.0123456789abcdef.tmp"):
         (finished / name).write_text("half")
     start(finished, resume=True).close()
     assert not list(finished.rglob("*.tmp"))
@@ -190,7 +190,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_starts_from_the_begin
 
 def test_a_run_that_was_killed_before_its_config_was_written_leaves_a_usable_folder(tmp_path):
     (tmp_path / ".lock").write_text("1\n")
-    (tmp_path / ".config.yaml.0badcafe.tmp").write_text("half")
+    (tmp_path / ".0badcafe0badcafe.tmp").write_text("half")
     with start(tmp_path) as run:
         assert not run.resumes
     assert {path.name for path in tmp_path.iterdir()} == {".lock", ".written", "config.yaml"}

@@ -209,7 +209,7 @@ def test_what_a_killed_worker_left_half_written_is_deleted(tiny, instant):
     tune(config, 1)
     for name in ("front", "trials/0000/train"):
         (config.run / name).mkdir(parents=True, exist_ok=True)
-        (config.run / name / ".0badcafe.tmp").write_text("half")
+        (config.run / name / ".0badcafe0badcafe.tmp").write_text("half")
     tune(config, 2)
     assert not list(config.run.rglob("*.tmp"))
 
