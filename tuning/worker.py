@@ -236,14 +236,14 @@ class _Worker:
 
 def hand_back(study: Study) -> None:
     """Enqueue every trial that ended early, with its settings, for the next free worker."""
-    trials = study.get_trials(deepcopy=False)
     grace = timedelta(seconds=storages.GRACE_SECONDS)
-    for trial in trials:
+    for trial in study.get_trials(deepcopy=False):
         # Optuna does not miss a worker that was killed between taking a trial and its first heartbeat.
         silent = trial.state == TrialState.RUNNING and trial.user_attrs.get(_BEGUN) != trial.number
         if silent and trial.datetime_start is not None and datetime.now() - trial.datetime_start > grace:
             with suppress(ValueError):  # another worker was first
                 study.tell(trial.number, state=TrialState.FAIL)
+    trials = study.get_trials(deepcopy=False)  # with what was just told, or a free worker would draw new settings
     retried = {number for trial in trials for number in _retries(trial)}
     for trial in trials:
         known = trial.number in retried or {_ERROR, _SUPERSEDED} & trial.user_attrs.keys()
