@@ -57,7 +57,7 @@ def luma_of(pixels: Pixels) -> Tensor:
     """
     if pixels.dtype == np.uint8:
         # A copy of what torch does not take: views in another order, like colours from OpenCV, and read-only arrays.
-        return _luma(torch.from_numpy(np.require(pixels, requirements="CW")), 1 / 255)
+        return _luma(torch.from_numpy(np.require(pixels, requirements=["C", "W"])), 1 / 255)
     return _luma(_unit(pixels))
 
 
