@@ -2,16 +2,18 @@
 
     python -m benchmarks.ruler --data DATA --peers PEERS --network ivif ivif-fast     # from the root of the repository
 
-DATA holds the data sets of `GROUPS`, of which the validation pairs are scored, and PEERS the pictures that other
-methods fused of them, as SET/METHOD/NAME.png. A network, a shipped name or a run folder, is scored on the sets of its
-task; with --untrained, it is scored with fresh weights too. Scores are kept in OUTPUT, so that a second call scores
-only what is missing there; networks are scored again when their files have changed. The table of mean ranks is printed,
-and kept beside it with the means of each set.
+DATA holds the data sets of `GROUPS`, of which the validation pairs are scored, and each PEERS the pictures that other
+methods fused of them, as SET/METHOD/NAME.png; `benchmarks.peers` makes some. A network, a shipped name or a run folder,
+is scored on the sets of its task; with --untrained, it is scored with fresh weights too. Scores are kept in OUTPUT, so
+that a second call scores only what is missing there; networks are scored again when their files have changed. The
+table of mean ranks is printed, and kept beside it with the means of each set; a lead has an interval by bootstrap over
+the pairs.
 """
 
 import argparse
 import csv
 import hashlib
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -46,7 +48,8 @@ GROUPS = {
 TASKS = {name: task for sets in GROUPS.values() for name, task in sets.items()}
 
 RESULT = Path(__file__).parent / "results" / "ruler.csv"
-KEYS = ("set", "method", "kind", "files", "pairs")
+KEYS = ("set", "method", "kind", "files")
+RESAMPLES = 1000
 
 Fuse = Callable[[Tensor, Tensor], Tensor]  # two sources (1, 1, H, W) in [0, 1] to the fused image
 Row = dict[str, str]
@@ -102,12 +105,11 @@ TRIVIAL: dict[str, Fuse] = {**trivial_fusion.TRIVIAL, "gff": gff}
 
 def methods_of(name: str, task: str, pairs: Sequence[Pair], given: argparse.Namespace) -> Iterator[Method]:
     """List the methods of a data set."""
-    size = str(len(pairs))
 
     def method(label: str, kind: str, picture: Callable[[int, Tensor, Tensor], Tensor], files: str = "") -> Method:
-        return Method(dict(zip(KEYS, (name, label, kind, files, size), strict=True)), picture)
+        return Method(dict(zip(KEYS, (name, label, kind, files), strict=True)), picture)
 
-    folders = sorted(str(path) for path in (given.peers / name).glob("*/"))
+    folders = sorted(str(path) for peers in given.peers for path in (peers / name).glob("*/"))
     for label, files in find_methods(folders, pairs).items():
         yield method(label, "published", partial(saved, files), digest(*files))
     for label, fuse in TRIVIAL.items():
@@ -152,79 +154,137 @@ def digest(*files: Path) -> str:
 
 
 @torch.inference_mode()
-def score(methods: Sequence[Method], pairs: Sequence[Pair], task: str) -> list[Row]:
-    """Score methods on pairs; a mean is over the pairs for which a metric is defined."""
+def score(methods: Sequence[Method], pairs: Sequence[Pair], task: str) -> dict[str, list[Row]]:
+    """Score methods on pairs, one row for each pair, by the name of the method."""
     metrics = shown_metrics(task)
-    values = np.empty((len(pairs), len(methods), len(metrics)))
+    rows: dict[str, list[Row]] = {method.row["method"]: [] for method in methods}
     with Progress(len(pairs), methods[0].row["set"], unit="pairs") as progress:
         for index, pair in enumerate(pairs):
             first, second = map(grey, pair.read())
             unit = first.double() / 255, second.double() / 255
             pictures = torch.cat([method.picture(index, *unit) for method in methods])
             scores = fusion_metrics(pictures, first, second, metrics)
-            values[index] = torch.stack([scores[metric] for metric in metrics], 1).numpy()
+            for place, method in enumerate(methods):
+                values = {metric: f"{scores[metric][place]:.6g}" for metric in metrics}
+                rows[method.row["method"]].append(method.row | {"pair": pair.name} | values)
             progress.advance()
-    texts = [[f"{value:.6f}" for value in row] for row in np.nanmean(values, axis=0)]
-    return [method.row | dict(zip(metrics, row, strict=True)) for method, row in zip(methods, texts, strict=True)]
+    return rows
 
 
-def read(path: Path) -> dict[tuple[str, str], Row]:
+def read(path: Path) -> dict[tuple[str, str], list[Row]]:
     """Read the rows of a table by data set and method; an absent file has none."""
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        return {(row["set"], row["method"]): row for row in csv.DictReader(file)}
+    kept: dict[tuple[str, str], list[Row]] = {}
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                kept.setdefault((row["set"], row["method"]), []).append(row)
+    return kept
 
 
-def complete(given: argparse.Namespace) -> dict[str, list[Row]]:
-    """Score what is missing in the table, and return the rows of each data set."""
+def is_complete(rows: Sequence[Row], method: Method, pairs: Sequence[Pair]) -> bool:
+    """Tell whether the rows are those of a method, with its present files, on the pairs."""
+    names = [row["pair"] for row in rows]
+    return names == [pair.name for pair in pairs] and all(method.row.items() <= row.items() for row in rows)
+
+
+def complete(given: argparse.Namespace) -> dict[str, list[list[Row]]]:
+    """Score what is missing in the table, and return the rows of each data set and method."""
     kept, rows = read(given.output), {}
-    heading = [*KEYS, *shown_metrics("")]
+    heading = [*KEYS, "pair", *shown_metrics("")]
     for name, task in TASKS.items():
         pairs = find_pairs(given.data / name, task, "val")
         methods = [*methods_of(name, task, pairs, given)]
         missing = [
-            method for method in methods if not method.row.items() <= kept.get((name, method.row["method"]), {}).items()
+            method for method in methods if not is_complete(kept.get((name, method.row["method"]), []), method, pairs)
         ]
         if missing:
-            kept |= {(name, row["method"]): row for row in score(missing, pairs, task)}
-            write_atomically(given.output, csv_text(heading, ([row[key] for key in heading] for row in kept.values())))
+            kept |= {(name, method): scored for method, scored in score(missing, pairs, task).items()}
+            lines = ([row[key] for key in heading] for of_method in kept.values() for row in of_method)
+            write_atomically(given.output, csv_text(heading, lines))
         rows[name] = [kept[name, method.row["method"]] for method in methods]
     return rows
 
 
-def numbers(rows: Sequence[Row], metrics: Sequence[str]) -> np.ndarray:
-    """Return the scores of the rows, (rows, metrics)."""
-    return np.array([[float(row[metric]) for metric in metrics] for row in rows])
+def numbers(rows: Sequence[Sequence[Row]], metrics: Sequence[str]) -> np.ndarray:
+    """Return the scores of the methods, (methods, pairs, metrics)."""
+    return np.array([[[float(row[metric]) for metric in metrics] for row in of_method] for of_method in rows])
 
 
-def mean_ranks(rows: Sequence[Row]) -> dict[str, float]:
-    """Rank the methods of one data set by the ruler of its task."""
-    ruler = ruler_of(TASKS[rows[0]["set"]])
-    means = np.nanmean(ranks(numbers(rows, ruler), ruler), axis=1)
-    return {row["method"]: rank for row, rank in zip(rows, means.tolist(), strict=True)}
+def mean_ranks(values: np.ndarray, ruler: Sequence[str]) -> np.ndarray:
+    """Rank methods by the means of their scores (methods, pairs, metrics) over the pairs for which there are some."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a metric may be undefined on all pairs that were drawn
+        return np.asarray(np.nanmean(ranks(np.nanmean(values, axis=1), ruler), axis=1))
 
 
-def group_table(names: Sequence[str], rows: dict[str, list[Row]]) -> list[list[str]]:
-    """Lay out the mean rank of each method on each data set and over all of them, the best first."""
-    of_sets = [mean_ranks(rows[name]) for name in names]
-    kinds = {row["method"]: row["kind"] for name in names for row in rows[name]}
-    means = {method: float(np.mean([by.get(method, np.nan) for by in of_sets])) for method in kinds}
-    lines = [["method", "kind", *names, *(["mean"] if len(names) > 1 else [])]]
-    for method in sorted(means, key=lambda method: (np.isnan(means[method]), means[method])):
-        places = [by.get(method, np.nan) for by in of_sets] + ([means[method]] if len(names) > 1 else [])
-        lines.append([method, kinds[method], *("" if np.isnan(place) else f"{place:.2f}" for place in places)])
+def names_of(rows: Sequence[Sequence[Row]]) -> list[str]:
+    return [of_method[0]["method"] for of_method in rows]
+
+
+def group_table(sets: dict[str, str], rows: dict[str, list[list[Row]]]) -> list[list[str]]:
+    """Lay out the mean rank of each method on each data set and over all of them, the best first.
+
+    Of a network, the lead over the best method that is not ours is given, with an interval by bootstrap over the pairs.
+    """
+    rulers = {name: ruler_of(task) for name, task in sets.items()}
+    values = {name: numbers(rows[name], rulers[name]) for name in sets}
+    draw = np.random.default_rng(0)
+    draws = [{name: values[name] for name in sets}]
+    for _ in range(RESAMPLES):
+        draws.append({name: of_set[:, draw.integers(n := of_set.shape[1], size=n)] for name, of_set in values.items()})
+    by_draw: list[dict[str, list[float]]] = []  # the ranks of each method on the sets that have it
+    for drawn in draws:
+        of_sets: dict[str, list[float]] = {}
+        for name in sets:
+            for method, rank in zip(names_of(rows[name]), mean_ranks(drawn[name], rulers[name]), strict=True):
+                of_sets.setdefault(method, []).append(float(rank))
+        by_draw.append(of_sets)
+    kinds = {of_method[0]["method"]: of_method[0]["kind"] for name in sets for of_method in rows[name]}
+    present = {
+        method: [name for name in sets if method in names_of(rows[name])] for method in kinds
+    }  # the sets that have a method
+    means = {method: float(np.mean(by_draw[0][method])) for method in kinds}
+    lines = [["method", "kind", *sets, *(["mean"] if len(sets) > 1 else []), "ahead of the best other method by"]]
+    for method in sorted(means, key=lambda method: (len(sets) - len(present[method]), means[method])):
+        ranked = dict(zip(present[method], by_draw[0][method], strict=True))
+        places = [f"{ranked[name]:.2f}" if name in ranked else "" for name in sets]
+        if len(sets) > 1:
+            places.append(f"{means[method]:.2f}" if len(ranked) == len(sets) else "")
+        lines.append([method, kinds[method], *places, lead(method, kinds, present, by_draw)])
     return lines
 
 
-def set_table(name: str, rows: Sequence[Row]) -> list[list[str]]:
+def lead(
+    method: str, kinds: dict[str, str], present: dict[str, list[str]], by_draw: Sequence[dict[str, list[float]]]
+) -> str:
+    """Say how many ranks a network is ahead of the best published or trivial method on its data sets."""
+    if kinds[method] != "network":
+        return ""
+
+    def rank(other: str, drawn: dict[str, list[float]]) -> float:
+        of_sets = dict(zip(present[other], drawn[other], strict=True))
+        return float(np.mean([of_sets[name] for name in present[method]]))
+
+    others = [
+        other
+        for other, kind in kinds.items()
+        if kind in ("published", "trivial") and set(present[method]) <= set(present[other])
+    ]
+    best = min(others, key=lambda other: rank(other, by_draw[0]))
+    leads = [rank(best, drawn) - rank(method, drawn) for drawn in by_draw]
+    low, high = np.percentile(leads[1:], (2.5, 97.5))
+    return f"{best} {leads[0]:.2f} ({low:.2f} to {high:.2f})"
+
+
+def set_table(name: str, rows: Sequence[Sequence[Row]]) -> list[list[str]]:
     """Lay out the means of all metrics on one data set."""
-    metrics, places = shown_metrics(TASKS[name]), mean_ranks(rows)
+    metrics, ruler = shown_metrics(TASKS[name]), ruler_of(TASKS[name])
+    places = mean_ranks(numbers(rows, ruler), ruler)
+    means = np.nanmean(numbers(rows, metrics), axis=1)
     lines = [["method", *metrics, "rank"]]
-    for row in sorted(rows, key=lambda row: places[row["method"]]):
-        lines.append(
-            [row["method"], *(f"{float(row[metric]):.4g}" for metric in metrics), f"{places[row['method']]:.2f}"]
-        )
+    for index in np.argsort(places, kind="stable"):
+        cells = [f"{value:.4g}" for value in means[index]]
+        lines.append([names_of(rows)[index], *cells, f"{places[index]:.2f}"])
     return lines
 
 
@@ -233,16 +293,18 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([head, f"|{'---|' * len(lines[0])}", *body, ""])
 
 
-def check(rows: dict[str, list[Row]], reference: Path) -> None:
+def check(rows: dict[str, list[list[Row]]], reference: Path) -> None:
     """Print by how much the scores differ from those of a table of the same methods."""
     with reference.open(encoding="utf-8", newline="") as file:
         known = {(row["dataset"], row["method"]): row for row in csv.DictReader(file)}
     largest: dict[str, dict[str, tuple[float, str]]] = {}
-    for row in (row for of_set in rows.values() for row in of_set):
+    for of_method in (of_method for of_set in rows.values() for of_method in of_set):
+        row = of_method[0]
         other = known.get((row["set"], row["method"]), {})
         for metric in shown_metrics(""):
             if (text := other.get(metric.replace("MEF-SSIM", "MEFSSIM"))) is not None:
-                difference = abs(float(row[metric]) - float(text)), f"{row['method']} on {row['set']}"
+                mean = np.nanmean([float(of_pair[metric]) for of_pair in of_method])
+                difference = abs(float(mean) - float(text)), f"{row['method']} on {row['set']}"
                 of_kind = largest.setdefault(row["kind"], {})
                 of_kind[metric] = max(of_kind.get(metric, difference), difference)
     for kind, metrics in largest.items():
@@ -255,14 +317,16 @@ def main() -> None:
     """Do what the command line asks for."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
-    parser.add_argument("--peers", type=Path, required=True, help="folder of fused pictures, SET/METHOD/NAME.png")
+    parser.add_argument(
+        "--peers", type=Path, nargs="+", required=True, help="folders of fused pictures, SET/METHOD/NAME.png"
+    )
     parser.add_argument("--network", nargs="*", action="extend", default=[], help="shipped names or run folders")
     parser.add_argument("--untrained", action="store_true", help="score the networks with fresh weights too")
     parser.add_argument("--output", type=Path, default=RESULT, help="table of all scores, .csv")
     parser.add_argument("--reference", type=Path, help="table of the same methods to compare scores with")
     given = parser.parse_args()
     rows = complete(given)
-    tables = [f"## {group}\n\n{markdown(group_table([*sets], rows))}" for group, sets in GROUPS.items()]
+    tables = [f"## {group}\n\n{markdown(group_table(sets, rows))}" for group, sets in GROUPS.items()]
     print("\n".join(tables))
     means = [f"## {name}\n\n{markdown(set_table(name, of_set))}" for name, of_set in rows.items()]
     rulers = [f"- {group}: {', '.join(ruler_of(next(iter(sets.values()))))}" for group, sets in GROUPS.items()]

@@ -9,7 +9,7 @@ The labels of street scenes refer to these classes:
 
 from .exposures import make_exposures
 from .files import write_scenes
-from .focus import make_focus
+from .focus import make_focus, make_focus_with_truth
 from .phantoms import make_phantom
 from .scenes import MASK_CLASSES, SCENE_CLASSES, Scene, make_scene
 from .tasks import SyntheticPairs
@@ -21,6 +21,7 @@ __all__ = [
     "SyntheticPairs",
     "make_exposures",
     "make_focus",
+    "make_focus_with_truth",
     "make_phantom",
     "make_scene",
     "write_scenes",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from timfuse.data import luma, make_focus
+from timfuse.data.synthetic import make_focus_with_truth
 from timfuse.data.synthetic.fields import disc_blur, gaussian_blur
 from timfuse.data.synthetic.focus import arrange
 
@@ -54,3 +55,17 @@ def test_both_pictures_show_the_same_scene() -> None:
         near, far = (gaussian_blur(luma(image).astype(np.float32), 6.0) for image in make_focus(seed))
         assert abs(near.mean() - far.mean()) < 15
         assert np.corrcoef(near.ravel(), far.ravel())[0, 1] > 0.7
+
+
+def test_the_sharp_picture_shows_both_parts_as_the_picture_that_is_focused_on_them() -> None:
+    for seed in SEEDS:
+        near, far, sharp = make_focus_with_truth([seed], height=96, width=112)
+        for image, same in zip(make_focus([seed], height=96, width=112), (near, far), strict=True):
+            np.testing.assert_array_equal(image, same)
+        layers = arrange(np.random.default_rng([seed]), 96, 112)
+        foreground = layers[-1].share > 0.999
+        background = disc_blur(np.maximum.reduce([layer.share for layer in layers[1:]]), 8.0) < 1e-3
+        for picture, where in ((near, foreground), (far, background)):
+            if where.any():
+                differences = picture[where].astype(float) - sharp[where]
+                assert np.sqrt(np.mean(differences**2)) < 5  # the noise of the picture, in grey levels
