@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .. import __version__
 from ..genotypes import TASKS, Genotype, Provenance
@@ -17,6 +17,15 @@ from .run_pairs import RunPairs, open_pairs
 WholeNumber = Annotated[int, Field(ge=0)]
 Colour = Literal["first", "second", "both"]
 Sources = tuple[str, str]
+
+
+def _ordered(scale: tuple[float, float]) -> tuple[float, float]:
+    if scale[0] > scale[1]:
+        raise ValueError(f"must have the smaller factor first: {scale[0]:g} > {scale[1]:g}")
+    return scale
+
+
+Scale = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
 
 
 class RootSection(Section):

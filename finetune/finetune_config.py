@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
-from ..data.stage_config import BatchDataSection, TaskConfig
+from ..data.stage_config import BatchDataSection, Scale, TaskConfig
 from ..downstream.downstream_section import DownstreamSection
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
@@ -23,16 +23,10 @@ class FinetuneDataSection(BatchDataSection):
 
     synthetic_pairs: Annotated[int, Field(ge=2, le=100_000)] = 200
     crop: Annotated[int, Field(ge=32)] = 128
-    scale: tuple[Positive, Positive] = (0.75, 1.5)
+    scale: Scale = (0.75, 1.5)
     batch_size: Count = 8
     validation: Fraction = 0.2
     validation_pairs: Count | None = None
-
-    @model_validator(mode="after")
-    def _scale_is_a_range(self) -> Self:
-        if self.scale[0] > self.scale[1]:
-            raise ValueError(f"must have the smaller of data.scale first: {self.scale[0]:g} > {self.scale[1]:g}")
-        return self
 
 
 class GuidanceSection(Section):

@@ -40,7 +40,7 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
     # More weight on what each source shows. For the tasks that take it, it was not compared with `quality`.
     "quality-fidelity": replace(_QUALITY, fidelity=2, edges=3.5, smear=12),
     # Structure first, for sources that are both right in places.
-    "quality-exposure": replace(_QUALITY, fidelity=2, edges=3.5, mef_structure=20, smear=12),
+    "quality-exposure": replace(_QUALITY, fidelity=2, edges=4, mef_structure=80, smear=30),
     # Where one source is blurred, the correlation would drive the contrast too far.
     "quality-focus": replace(_QUALITY, edges=4, correlations=0),
     # The same measures for a search: the outer loss scores the architecture, the inner loss trains the weights.
@@ -57,8 +57,6 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
 """All named losses: one for each task, and those for a purpose."""
 
 _TRAINING = {
-    "mri-ct": "quality-fidelity",
-    "mri-pet": "quality-fidelity",
     "multi-exposure": "quality-exposure",
     "multi-focus": "quality-focus",
 }

@@ -1,11 +1,11 @@
 """Config of a training; the shipped files are configs/train*.yaml."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ..data.stage_config import BatchDataSection, TaskConfig
+from ..data.stage_config import BatchDataSection, Scale, TaskConfig
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, NonNegative, Positive, Section
 
@@ -15,13 +15,21 @@ class TrainDataSection(BatchDataSection):
 
     Attributes:
         crop: Height and width of the training crops in pixels.
+        scale: Smallest and largest factor by which pairs are enlarged at random before they are cut, which makes more
+            of few pairs; null for their own size.
         batch_size: Crops in a batch, over all processes. Crops are mirrored at random.
         validation_pairs: Largest number of validation pairs of each folder; they are spread over its list.
     """
 
     crop: Annotated[int, Field(ge=16)] = 128
+    scale: Scale | None = None
     batch_size: Count = 6
     validation_pairs: Count = 8
+
+    @property
+    def crops(self) -> dict[str, Any]:
+        """The arguments of `RunPairs.batches` that follow from the section alone."""
+        return super().crops | {"scale": self.scale}
 
 
 class TrainSection(Section):

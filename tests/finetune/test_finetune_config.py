@@ -44,7 +44,7 @@ def load(*settings):
         (["train.ema=1"], "train.ema = 1 must be less than 1"),
         (["data.crop=31"], "data.crop = 31 must be greater than or equal to 32"),
         (["data.crop=32", "data.batch_size=1"], "must have data.batch_size above 1 or data.crop above 32"),
-        (["data.scale=[2, 1]"], "must have the smaller of data.scale first: 2 > 1"),
+        (["data.scale=[2, 1]"], "must have the smaller factor first: 2 > 1"),
         (["data.scale=[0, 1]"], "data.scale.0 = 0 must be greater than 0"),
         (["data.validation=1"], "data.validation = 1 must be less than 1"),
         (["loss={intensity: 0, gradient: 0, ssim: 0}"], "must have a weight above 0"),
