@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..genotypes import CellGenotype, Genotype
+from ..genotypes import Genotype
 from ..operators import build_network
 from .budget import CostKind
 from .deployment_target import DeploymentTarget
@@ -60,11 +60,11 @@ def count_costs(kind: CostKind, space: SearchSpace, target: DeploymentTarget) ->
 
     bare = space.bare
     rest = count(bare)
-    rows: dict[str, list[float]] = {}
-    for index, cell in enumerate(bare.cells):
-        if cell.kind not in rows:
+    rows: dict[tuple[str, int | None], list[float]] = {}
+    for index, (cell, place) in enumerate(zip(bare.cells, space.places, strict=True)):
+        if place not in rows:
             before, after = bare.cells[:index], bare.cells[index + 1 :]
-            variants = [(*before, CellGenotype(cell.kind, (name,)), *after) for name in space.operators]
-            rows[cell.kind] = [count(replace(bare, cells=cells)) - rest for cells in variants]
-    candidates = torch.tensor([rows[cell] for cell in space.cells], dtype=torch.float64)
+            variants = [(*before, replace(cell, operators=(name,)), *after) for name in space.operators]
+            rows[place] = [count(replace(bare, cells=cells)) - rest for cells in variants]
+    candidates = torch.tensor([rows[place] for place in space.places], dtype=torch.float64)
     return CostModel(kind, float(rest), candidates)

@@ -58,8 +58,14 @@ def suggest_setting(space: SearchSpace, budget: Budget, model: CostModel, target
 
 def _smaller_spaces(space: SearchSpace) -> Iterator[dict[str, Any]]:
     """Yield changes of a space that make its networks cheaper, the gentle ones first."""
-    half = space.channels // 2  # of the channels, which stay even
-    halved = [2 * (half >> times) for times in range(1, half.bit_length())]
+    for change in _changes_of_pyramid(space) if space.levels else _changes(space):
+        differing = {key: value for key, value in change.items() if value != getattr(space, key)}
+        if differing:
+            yield differing
+
+
+def _changes(space: SearchSpace) -> list[dict[str, Any]]:
+    halved = [channels for (channels,) in _halved(space)]
     changes: list[dict[str, Any]] = [{"stem": "half"}]
     changes += [{"channels": channels} for channels in halved]
     changes += [{"cells": space.cells[:count]} for count in range(len(space.cells) - 1, 0, -1)]
@@ -68,10 +74,26 @@ def _smaller_spaces(space: SearchSpace) -> Iterator[dict[str, Any]]:
     for kind in dict.fromkeys(space.cells):
         smallest = {"channels": 2, "cells": (kind,), "steps": 1}
         changes += [smallest, {"stem": "half", **smallest}]
-    for change in changes:
-        differing = {key: value for key, value in change.items() if value != getattr(space, key)}
-        if differing:
-            yield differing
+    return changes
+
+
+def _changes_of_pyramid(space: SearchSpace) -> list[dict[str, Any]]:
+    places = sorted(zip(space.levels, space.cells, strict=True))
+    fewer = [  # without the finest cells, which cost most
+        {"levels": tuple(level for level, _ in rest), "cells": tuple(kind for _, kind in rest)}
+        for rest in (places[start:] for start in range(1, len(places)))
+    ]
+    halved: list[dict[str, Any]] = [{"channels": channels} for channels in _halved(space)]
+    changes = [*halved, *fewer]
+    changes += [{"steps": steps} for steps in range(space.steps - 1, 0, -1)]
+    return [*changes, {**(halved or [{}])[-1], **(fewer or [{}])[-1], "steps": 1}]
+
+
+def _halved(space: SearchSpace) -> list[tuple[int, ...]]:
+    """Halve the channels of all levels again and again; they stay even."""
+    widths = space.bare.widths
+    times = range(1, (max(widths) // 2).bit_length())
+    return [tuple(2 * max(1, width // 2 >> time) for width in widths) for time in times]
 
 
 def _least_cost(space: SearchSpace, searched: SearchSpace, model: CostModel, target: DeploymentTarget) -> float:
@@ -82,8 +104,8 @@ def _least_cost(space: SearchSpace, searched: SearchSpace, model: CostModel, tar
     """
     if model.kind != "ms" and space != searched:
         searched, model = space, count_costs(model.kind, space, target)
-    cheapest = dict(zip(searched.cells, model.candidates.argmin(1).tolist(), strict=True))
-    genotype = space.genotype([[cheapest[kind]] * space.steps for kind in space.cells])
+    cheapest = dict(zip(searched.places, model.candidates.argmin(1).tolist(), strict=True))
+    genotype = space.genotype([[cheapest[place]] * space.steps for place in space.places])
     return target.cost(model.kind, build_network(genotype))
 
 

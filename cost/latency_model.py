@@ -46,12 +46,14 @@ def measure_costs(
     """
     device, cache = target.device, latency_table_path(target.device)
     table = load_latency_table(cache, device) if table is None else dict(table)
-    size = f"{space.channels} {space.norm} {space.stem} {space.head} {target.width}x{target.height}"
-    rest = f"{_REST} {' '.join(space.cells)} {size}"
+    cells = [kind if level is None else f"{kind}@{level}" for kind, level in space.places]
+    channels = "-".join(map(str, space.bare.widths))
+    size = f"{channels} {space.norm} {space.stem} {space.head} {target.width}x{target.height}"
+    rest = f"{_REST} {' '.join(cells)} {size}"
     bare = build_network(space.bare)
-    cells = _inputs_of_operators(target.prepare(bare), *target.pair)
+    inputs = _inputs_of_operators(target.prepare(bare), *target.pair)
     missing = {} if rest in table else {rest: target.forward_pass(bare)}
-    for name, x in product(space.operators, chain.from_iterable(cells)):
+    for name, x in product(space.operators, chain.from_iterable(inputs)):
         key = _key(name, x, space.norm)
         if key not in table and key not in missing:
             operator = target.prepare(Chain([build_operator(name, x.shape[1], space.norm)]))
@@ -64,7 +66,7 @@ def measure_costs(
         for key, milliseconds in zip(missing, times, strict=False):
             table[key] = milliseconds if key == rest else round(milliseconds / CHAINED, 4)
     merge_latency_table(cache, {key: table[key] for key in missing if key.split()[0] in _CACHED}, device)
-    candidates = [[sum(table[_key(name, x, space.norm)] for x in xs) for name in space.operators] for xs in cells]
+    candidates = [[sum(table[_key(name, x, space.norm)] for x in xs) for name in space.operators] for xs in inputs]
     model = CostModel("ms", table[rest], torch.tensor(candidates, dtype=torch.float64))
     return model, table, times[len(missing) :]
 

@@ -19,6 +19,7 @@ from .registration import build_registered
 M = TypeVar("M", bound=nn.Module)
 
 Network = FusionNetwork | DetFusionNetwork | RefineNetwork | PyramidNetwork
+Supernet = FusionNetwork | PyramidNetwork
 
 WIDE = 512
 """Channels up to which networks are small beside any memory."""
@@ -98,21 +99,25 @@ def build_network(genotype: Genotype) -> Network:
 
 def build_supernet(
     *,
-    channels: int,
+    channels: int | Sequence[int],
     cells: Sequence[str],
     steps: int,
     candidates: Sequence[str],
     norm: str = "batch",
     stem: str = "full",
     head: str = "direct",
-) -> FusionNetwork:
+    levels: Sequence[int] = (),
+) -> Supernet:
     """Build a fusion network in which each operator is a mixture of all candidates.
 
     Args:
+        channels: Number of feature maps; of a pyramid network that of each level.
         cells: Kind of each cell: "successive", "multi_scale" or "decomposition".
         steps: Number of mixtures in each cell, at least 1.
         candidates: Ids of the operators that each mixture chooses from, at least 1.
         norm: Normalisation, "batch", "group" or "none".
+        stem: Resolution of the finest features, and `head`: see `Genotype`; those of a pyramid network are given.
+        levels: Level of each cell of a pyramid network; empty for another network.
 
     Returns:
         A network called as supernet(first, second, probabilities) with probabilities (cells, steps, candidates).
@@ -130,11 +135,15 @@ def build_supernet(
     def build(_: str, channels: int) -> nn.Module:
         return MixedOperator([build_operator(name, channels, norm) for name in candidates])
 
-    specifications = [(kind, ["mixture"] * steps) for kind in cells]
+    mixtures = ["mixture"] * steps
+    if not isinstance(channels, int):
+        places = [(level, kind, mixtures) for level, kind in zip(levels, cells, strict=True)]
+        return _channels_last(PyramidNetwork(channels, places, norm, build))
+    specifications = [(kind, mixtures) for kind in cells]
     return _channels_last(FusionNetwork(channels, specifications, norm, stem, head, build))
 
 
-def inherited_weights(supernet: FusionNetwork, choices: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+def inherited_weights(supernet: Supernet, choices: Sequence[Sequence[int]]) -> dict[str, Tensor]:
     """Take from a supernet the weights of the network in which each mixture is one of its candidates.
 
     Args:

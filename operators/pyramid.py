@@ -58,12 +58,15 @@ class PyramidNetwork(nn.Module):
                 head.weight.mul_(_START)
                 head.bias.zero_()
 
-    def forward(self, first: Tensor, second: Tensor, *, attention: Tensor | None = None) -> Tensor:
+    def forward(
+        self, first: Tensor, second: Tensor, probabilities: Tensor | None = None, *, attention: Tensor | None = None
+    ) -> Tensor:
         """Fuse two aligned luma images.
 
         Args:
             first: First source, (N, 1, H, W), in [0, 1].
             second: Second source, (N, 1, H, W), in [0, 1].
+            probabilities: Those of the candidates of a supernet, (cells, steps, candidates).
             attention: Where objects are, (N, 1, H, W), in [0, 1]. It multiplies the features before each head by
                 1 + attention.
 
@@ -74,7 +77,7 @@ class PyramidNetwork(nn.Module):
         means = [padded(torch.cat((first, second), 1), self.multiple)]  # of blocks of 2^i pixels, (N, 2, H/2^i, W/2^i)
         for _ in self.heads:
             means.append(F.avg_pool2d(means[-1], 2))
-        features = self._decoded(self._encoded(means))
+        features = self._decoded(self._encoded(means), probabilities)
         if attention is not None:
             weights = 1 + padded(attention, self.multiple)
             features = [x * F.avg_pool2d(weights, 2 ** (level + 1)) for level, x in enumerate(features)]
@@ -96,16 +99,16 @@ class PyramidNetwork(nn.Module):
             features.append(x)
         return features
 
-    def _decoded(self, features: list[Tensor]) -> list[Tensor]:
+    def _decoded(self, features: list[Tensor], probabilities: Tensor | None) -> list[Tensor]:
         """Run the cells of each level, from coarse to fine, and add the features of the coarser level."""
         decoded: list[Tensor] = []
         for level in reversed(range(len(features))):
             x = features[level]
             if decoded:
                 x = x + F.interpolate(self.ups[level](decoded[0]), scale_factor=2, mode="nearest")
-            for own, cell in zip(self.levels, self.cells, strict=True):
+            for index, (own, cell) in enumerate(zip(self.levels, self.cells, strict=True)):
                 if own == level:
-                    x = x + cell(x)
+                    x = x + cell(x, None if probabilities is None else probabilities[index])
             decoded.insert(0, x)
         return decoded
 

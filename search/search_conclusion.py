@@ -15,7 +15,6 @@ from ..drawing import draw
 from ..genotypes import Genotype
 from ..objectives import FusionLoss
 from ..operators import (
-    FusionNetwork,
     build_network,
     count_flops,
     count_parameters,
@@ -23,6 +22,7 @@ from ..operators import (
     parameter_sizes,
     save_network_folder,
 )
+from ..operators.build import Supernet
 from ..operators.registration import operator_sources
 from ..runtime.device import device_name
 from ..runtime.history import drawn_history
@@ -62,7 +62,7 @@ def _of_batches(loss: FusionLoss) -> Callable[[Tensor, Any], Tensor]:
 def conclude(
     config: SearchConfig,
     parts: SearchParts,
-    supernet: FusionNetwork,
+    supernet: Supernet,
     probabilities: Tensor,
     *,
     warnings: list[str],

@@ -3,17 +3,27 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
 from ..cost import Budget, SearchSpace, parse_budget
 from ..data.stage_config import BatchDataSection, TaskConfig, WholeNumber
 from ..downstream.downstream_section import DownstreamSection
 from ..genotypes import parse_operator
-from ..genotypes.genotype import MOST_OPERATORS
+from ..genotypes.genotype import MOST_LEVELS, MOST_OPERATORS
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 from ..runtime.errors import UserError
+
+
+def _even(channels: int | tuple[int, ...]) -> int | tuple[int, ...]:
+    widths = channels if isinstance(channels, tuple) else (channels,)
+    if not 1 <= len(widths) <= MOST_LEVELS or any(width < 2 or width % 2 for width in widths):
+        raise ValueError(f"must be an even number from 2 on, or a list of 1 to {MOST_LEVELS} of them")
+    return channels
+
+
+Channels = Annotated[int | tuple[int, ...], AfterValidator(_even)]
 
 
 class SearchDataSection(BatchDataSection):
@@ -37,21 +47,24 @@ class SpaceSection(Section):
     """The search space: every step of every cell is one of the operators.
 
     Attributes:
-        channels: Feature maps between stem and head, an even number.
+        channels: Feature maps between stem and head, an even number; for a pyramid network a list of those of each
+            level, from the finest, of half the height and width, to the coarsest.
         cells: Kind of each cell: "successive", "multi_scale" or "decomposition".
+        levels: Level of each cell of a pyramid network, from 0, the finest, on; null for a network of one size.
         steps: Number of operators in each cell.
         operators: Ids of the candidates, such as residual_k3_d1.
         norm: Normalisation after pointwise convolutions: "batch", "group" or "none".
-        stem: Resolution of the cells: "full", or "half" for half the height and width.
+        stem: Resolution of the cells: "full", or "half" for half the height and width; not for a pyramid network.
         head: Output of the network: "direct" for the fused image itself, "envelope" for the weights of the brighter
-            and the darker source.
+            and the darker source; not for a pyramid network.
     """
 
-    channels: Annotated[int, Field(ge=2, multiple_of=2)] = 16
+    channels: Channels = 16
     cells: Annotated[tuple[Literal["successive", "multi_scale", "decomposition"], ...], Field(min_length=1)] = (
         "successive",
         "successive",
     )
+    levels: tuple[WholeNumber, ...] | None = None
     steps: Count = 2
     operators: Annotated[tuple[str, ...], Field(min_length=2)] = (
         "dense_k3_d1",
@@ -79,10 +92,30 @@ class SpaceSection(Section):
                 raise UserError(f"space.operators[{index}]: {name} is listed twice; remove one")
         return self
 
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        if not isinstance(self.channels, tuple):
+            if self.levels is not None:
+                raise ValueError("must have a list of numbers in space.channels, one for each level, with space.levels")
+            return self
+        if self.levels is None or len(self.levels) != len(self.cells):
+            raise ValueError(
+                f"must have one of space.levels for each of the {len(self.cells)} cells of a pyramid network"
+            )
+        if max(self.levels) >= len(self.channels):
+            raise ValueError(f"must have space.levels below the number of space.channels: {max(self.levels)}")
+        for key, usual in (("stem", "full"), ("head", "direct")):
+            if getattr(self, key) != usual:
+                raise ValueError(f"must leave out space.{key} for a pyramid network")
+        return self
+
     @property
     def search_space(self) -> SearchSpace:
         """The same space as plain values."""
-        return SearchSpace(**self.model_dump())
+        values = self.model_dump()
+        if self.levels is None:
+            return SearchSpace(**values | {"levels": ()})
+        return SearchSpace(**values | {"stem": "half", "head": "bands"})
 
 
 class SearchSection(Section):

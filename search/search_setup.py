@@ -10,7 +10,8 @@ from ..cost import CostPenalty, DeploymentTarget, check_feasible, load_latency_t
 from ..downstream import build_task_network
 from ..objectives import FusionLoss, search_losses
 from ..objectives.loss_section import fusion_loss
-from ..operators import FusionNetwork, build_supernet
+from ..operators import build_supernet
+from ..operators.build import Supernet
 from ..operators.training_memory import check_training_memory
 from ..runtime.distribution import Ranks
 from ..runtime.run_files import CHECKPOINT_FILE, LATENCY_FILE
@@ -25,7 +26,7 @@ from .search_config import SearchConfig
 class SearchState:
     """Everything that a step of a search changes."""
 
-    supernet: FusionNetwork
+    supernet: Supernet
     logits: Tensor  # (cells, steps, candidates)
     weight_optimizer: torch.optim.Optimizer
     architecture_optimizer: torch.optim.Optimizer
@@ -128,7 +129,7 @@ def open_penalty(config: SearchConfig, device: torch.device, resume: bool) -> Co
 
 def set_up(config: SearchConfig, device: torch.device, scorer: Scorer | None = None) -> SearchState:
     """Build the supernet, the logits and their optimisers."""
-    space, settings = config.space, config.search
+    space, settings = config.space.search_space, config.search
     supernet = build_supernet(
         channels=space.channels,
         cells=space.cells,
@@ -137,6 +138,7 @@ def set_up(config: SearchConfig, device: torch.device, scorer: Scorer | None = N
         norm=space.norm,
         stem=space.stem,
         head=space.head,
+        levels=space.levels,
     ).to(device)
     logits = torch.zeros(len(space.cells), space.steps, len(space.operators), device=device, requires_grad=True)
     return SearchState(

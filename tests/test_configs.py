@@ -116,7 +116,7 @@ def test_shipped_configs_write_into_folders_of_their_own():
 @pytest.mark.parametrize("path", SEARCHES, ids=lambda path: path.stem)
 def test_a_shipped_search_space_can_be_built(path):
     config = load_config(SearchConfig, path)
-    space = config.space
+    space = config.space.search_space
     supernet = build_supernet(
         channels=space.channels,
         cells=space.cells,
@@ -125,6 +125,7 @@ def test_a_shipped_search_space_can_be_built(path):
         norm=space.norm,
         stem=space.stem,
         head=space.head,
+        levels=space.levels,
     )
     shape = len(space.cells), space.steps, len(space.operators)
     with torch.no_grad():

@@ -10,6 +10,8 @@ from timfuse.operators import build_network, count_flops, count_parameters
 
 MODEL = CostModel("ms", 7.0, torch.tensor([[1.0, 2.0, 4.0], [8.0, 16.0, 3.0]], dtype=torch.float64))
 
+PYRAMID = {"cells": ("successive", "successive", "decomposition"), "norm": "none", "stem": "half", "head": "bands"}
+
 
 def test_one_hot_probabilities_cost_what_the_choice_costs():
     for choices in ([[0, 1], [2, 2]], [[2, 2], [0, 1]]):
@@ -36,6 +38,7 @@ def test_the_expected_cost_is_linear_and_has_the_costs_as_gradient():
         ((32, 48), {"cells": ("successive", "multi_scale")}),
         ((21, 34), {"cells": ("decomposition", "successive", "decomposition"), "norm": "group", "steps": 1}),
         ((21, 34), {"cells": ("multi_scale", "decomposition"), "norm": "none", "stem": "half", "head": "envelope"}),
+        ((21, 34), PYRAMID | {"channels": (4, 6), "levels": (1, 0, 1)}),
     ],
 )
 def test_counted_costs_are_exactly_those_of_the_networks(size, space):

@@ -54,6 +54,22 @@ def test_a_time_that_no_network_keeps_is_refused_with_what_would_do(budget, half
     )
 
 
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        ("2kparams", "space.channels=[2,2] would meet it (905 params)"),
+        ("200params", "even space.channels=[2,2] space.levels=[1] space.cells=[successive] space.steps=1 costs 784 params"),
+    ],
+)
+def test_a_smaller_pyramid_is_proposed(budget, words):
+    cells, names = ("successive", "successive"), ("residual_k3_d1", "plain_k3")
+    space = SearchSpace((8, 12), cells, 2, names, "none", "half", "bands", levels=(0, 1))
+    target = DeploymentTarget(16, 16, CPU)
+    with pytest.raises(UserError) as caught:
+        check_feasible(space, parse_budget(budget), count_costs("params", space, target), target)
+    assert words in str(caught.value)
+
+
 def test_counts_that_no_network_keeps_are_refused_with_what_would_do():
     space = SearchSpace(8, ("successive",), 1, ("spatial_attention_k3", "residual_k3_d1"), stem="half")
     target = DeploymentTarget(16, 16, CPU)

@@ -43,6 +43,27 @@ def test_one_hot_supernet_is_the_derived_network(randomise, normal, choices, cel
         torch.testing.assert_close(tensor, network.state_dict()[key], rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("choices", [CHOICES[:3], CHOICES[1:]])
+def test_one_hot_supernet_of_a_pyramid_is_the_derived_network(randomise, normal, choices):
+    kinds, levels = ["successive", "multi_scale", "decomposition"], [1, 0, 1]
+    supernet = build_supernet(
+        channels=(4, 6), cells=kinds, levels=levels, steps=2, candidates=[*CANDIDATES[:-1], "plain_k3"], norm="none"
+    )
+    randomise(supernet)
+    names = [*CANDIDATES[:-1], "plain_k3"]
+    cells = tuple(
+        CellGenotype(kind, tuple(names[index] for index in indices), level=level)
+        for kind, level, indices in zip(kinds, levels, choices, strict=True)
+    )
+    genotype = Genotype("derived", "infrared-visible", "pyramid", (4, 6), cells, "none", "half", "bands")
+    network = build_network(genotype).double()
+    network.load_state_dict(inherited_weights(supernet, choices))
+    first, second = normal(2, 1, 9, 14), normal(2, 1, 9, 14, seed=1)
+    probabilities = torch.eye(len(names), dtype=torch.float64)[torch.tensor(choices)]
+    fused = supernet(first, second, probabilities)
+    torch.testing.assert_close(fused, network(first, second), rtol=1e-7, atol=1e-7)
+
+
 def test_inherited_weights_are_those_of_the_supernet_itself():
     supernet = build_supernet(channels=4, cells=["multi_scale"], steps=2, candidates=CANDIDATES)
     owned = {tensor.data_ptr() for tensor in supernet.state_dict().values()}

@@ -16,6 +16,12 @@ def load(*settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (["space.levels=[0, 1]"], "must have a list of numbers in space.channels, one for each level"),
+        (["space.channels=[8, 12]"], "must have one of space.levels for each of the 2 cells of a pyramid network"),
+        (["space.channels=[8, 12]", "space.levels=[0]"], "must have one of space.levels for each of the 2 cells"),
+        (["space.channels=[8]", "space.levels=[0, 1]"], "must have space.levels below the number of space.channels: 1"),
+        (["space.channels=[8, 7]", "space.levels=[0, 1]"], "must be an even number from 2 on, or a list of 1 to 6 of"),
+        (["space.channels=[8]", "space.levels=[0, 0]", "space.stem=half"], "must leave out space.stem for a pyramid"),
         (["search.stepz=3"], "unknown key search.stepz (--set search.stepz=3); did you mean search.steps?"),
         (["serach.steps=3"], "unknown key serach (--set serach.steps=3); did you mean search?"),
         (["search.steps=2.5"], "search.steps = 2.5 must be an integer"),
@@ -35,7 +41,7 @@ def load(*settings):
         (["cost.budget=10 parsecs"], 'cost.budget = "10 parsecs" must be a number above 0 with its unit, like 10ms'),
         (["cost.budget=[1ms]"], 'cost.budget = ["1ms"] must be a number above 0 with its unit'),
         (["latency.budget=5"], "unknown key latency (--set latency.budget=5)"),
-        (["space.channels=3"], "space.channels = 3 must be a multiple of 2"),
+        (["space.channels=3"], "space.channels = 3 must be an even number from 2 on"),
         (["space.cells=[]"], "space.cells = []"),
         (["space.cells=[sucessive]"], "space.cells.0 = \"sucessive\" must be 'successive', 'multi_scale' or"),
         (["space.operators=[identity]"], 'space.operators = ["identity"]'),
