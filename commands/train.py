@@ -49,7 +49,7 @@ def train(config: "TrainConfig", resume: Resume = False, overwrite: Overwrite = 
 @takes_config("search")
 def search(config: "SearchConfig", resume: Resume = False, overwrite: Overwrite = False) -> None:
     """Search an architecture on image pairs."""
-    from ..search import print_seeds
+    from ..search import print_seeds, print_verification
     from ..search import search as run_search
 
     result = run_search(config, resume=resume, overwrite=overwrite)
@@ -64,6 +64,8 @@ def search(config: "SearchConfig", resume: Resume = False, overwrite: Overwrite 
         if config.downstream is not None:
             echo(f"network   {config.run / TASK_FOLDER}, for {config.downstream.kind}")
         _print_places(config.run, "network.svg, cell_*.svg, probabilities.svg")
+    if result.verification is not None:
+        print_verification(result.verification)
     if result.budget is not None:
         echo(f"budget    {result.budget}")
         result.budget.check()

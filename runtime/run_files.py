@@ -13,6 +13,7 @@ LATENCY_FILE = "latency.yaml"
 RATES_FILE = "rates.yaml"
 SPECIFICATION_FILE = "specification.yaml"
 STUDY_FILE = "study.yaml"
+VERIFICATION_FILE = "verification.csv"
 
 PICTURES_FOLDER = "pictures"
 FIRST_STAGE_FOLDER = "first_stage"  # the network whose output a refine network refines
@@ -20,3 +21,4 @@ TASK_FOLDER = "task"  # the task network
 DETECTORS_FOLDER = "detectors"  # the detectors whose attention modulates the fusion network
 TRIALS_FOLDER = "trials"  # of a study
 SEED_FOLDERS = "seed-*"  # of a search with several seeds, a run folder for each
+VERIFICATION_FOLDER = "verification"  # of a search, with the trainings of its candidates

@@ -28,6 +28,8 @@ from .run_files import (
     RATES_FILE,
     SEED_FOLDERS,
     TASK_FOLDER,
+    VERIFICATION_FILE,
+    VERIFICATION_FOLDER,
     WEIGHTS_FILE,
 )
 from .yaml_text import parse_yaml, read_mapping
@@ -43,9 +45,10 @@ _FILES = (
     LOCK_FILE,
     MANIFEST_FILE,
     RATES_FILE,
+    VERIFICATION_FILE,
     WEIGHTS_FILE,
 )
-_RESERVED = (*_FILES, DETECTORS_FOLDER, FIRST_STAGE_FOLDER, PICTURES_FOLDER, TASK_FOLDER)
+_RESERVED = (*_FILES, DETECTORS_FOLDER, FIRST_STAGE_FOLDER, PICTURES_FOLDER, TASK_FOLDER, VERIFICATION_FOLDER)
 _LENGTHS = ("train.steps", "meta.steps")  # keys with the number of steps of a run
 
 

@@ -195,6 +195,23 @@ class CostSection(Section):
         return None if self.budget is None else parse_budget(self.budget)
 
 
+class VerifySection(Section):
+    """The trainings at the end that choose among what the search proposes.
+
+    Attributes:
+        candidates: Number of networks that are drawn from the probabilities and trained, beside as many random ones of
+            the same cost; 0 for none, so that the most probable network is the result.
+        rounds: Number of rounds; after each, the better half goes on, and is trained anew for twice as long.
+        steps: Training steps in the first round.
+        validation_pairs: Largest number of validation pairs of each folder that the trained networks are compared on.
+    """
+
+    candidates: Annotated[int, Field(ge=0, le=1000)] = 0
+    rounds: Annotated[int, Field(ge=1, le=10)] = 3
+    steps: Count = 200
+    validation_pairs: Count = 6
+
+
 class SearchConfig(TaskConfig):
     """One search.
 
@@ -204,6 +221,7 @@ class SearchConfig(TaskConfig):
         space: The networks to choose from.
         search: Settings of the bilevel optimisation.
         cost: The cost of a network in the outer loss, and its budget.
+        verify: The trainings at the end that choose among what the search proposes.
         downstream: The task network whose loss on the fused images scores the architecture instead of
             `search.outer_loss`; null for none.
 
@@ -222,6 +240,7 @@ class SearchConfig(TaskConfig):
     space: SpaceSection = SpaceSection()
     search: SearchSection = SearchSection()
     cost: CostSection = CostSection()
+    verify: VerifySection = VerifySection()
     downstream: DownstreamSection | None = None
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 
 from ..cost import save_latency_table
-from ..genotypes import Genotype
+from ..genotypes import Genotype, load_genotype
 from ..operators import synchronised
 from ..runtime.distribution import ALONE
 from ..runtime.loop import Loop, Row, Scores, open_loop
@@ -19,6 +19,7 @@ from .search_config import SearchConfig
 from .search_setup import SearchParts, SearchState, open_parts, set_up
 from .search_step import search_step
 from .several_seeds import SearchResult, search_seeds
+from .verification import verify
 
 PROBABILITY_EVERY = 10  # steps between two records of all operator probabilities
 
@@ -62,9 +63,14 @@ def search(
         (0, 2)
     """
     if config.seeds > 1:
-        return search_seeds(config, _search_once, resume=resume, overwrite=overwrite)
-    genotype = _search_once(config, resume=resume, overwrite=overwrite, on_validation=on_validation)
-    return SearchResult(genotype, {config.seed: genotype}, config.seed)
+        result = search_seeds(config, _search_once, resume=resume, overwrite=overwrite)
+    else:
+        genotype = _search_once(config, resume=resume, overwrite=overwrite, on_validation=on_validation)
+        result = SearchResult(genotype, {config.seed: genotype}, config.seed)
+    if config.verify.candidates:
+        verification = verify(config, overwrite=overwrite)
+        result = replace(result, genotype=load_genotype(config.run), verification=verification)
+    return result
 
 
 def _search_once(

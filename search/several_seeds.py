@@ -30,6 +30,7 @@ from ..runtime.run_folder import open_run
 from ..runtime.terminal import print_table
 from .probability_curves import draw_probabilities
 from .search_config import SearchConfig
+from .verification import Verification
 
 _FORMATS = {"outer loss": ".4f", "inner loss": ".4f", "ms": ",.2f", "parameters": ",.0f"}
 
@@ -43,11 +44,13 @@ class SearchResult:
         genotypes: The genotype of each seed, at least one.
         best_seed: The seed with the least outer loss on the validation pairs, among the seeds whose network meets the
             budget if there are any.
+        verification: The trainings at the end, where the config asks for them.
     """
 
     genotype: Genotype
     genotypes: dict[int, Genotype]
     best_seed: int
+    verification: Verification | None = None
 
     @property
     def budget(self) -> BudgetReport | None:

@@ -146,6 +146,7 @@ def test_a_shipped_search_runs(path, tmp_path):
         "search.warmup=1",
         "cost.height=32",
         "cost.width=48",
+        "verify.candidates=0",
     ]
     config = load_config(SearchConfig, path, settings)
     genotype = search(config).genotype

@@ -58,7 +58,10 @@ def test_a_time_that_no_network_keeps_is_refused_with_what_would_do(budget, half
     ("budget", "words"),
     [
         ("2kparams", "space.channels=[2,2] would meet it (905 params)"),
-        ("200params", "even space.channels=[2,2] space.levels=[1] space.cells=[successive] space.steps=1 costs 784 params"),
+        (
+            "200params",
+            "even space.channels=[2,2] space.levels=[1] space.cells=[successive] space.steps=1 costs 784 params",
+        ),
     ],
 )
 def test_a_smaller_pyramid_is_proposed(budget, words):

@@ -55,7 +55,10 @@ def test_both_stages_get_what_is_given_once_and_what_the_trial_tries(tiny):
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
-        ("vary.search.space.channels=[2, 3]", "vary.search.space.channels: space.channels = 3 must be an even number from 2 on"),
+        (
+            "vary.search.space.channels=[2, 3]",
+            "vary.search.space.channels: space.channels = 3 must be an even number from 2 on",
+        ),
         ("vary.search.space.chanels=[2, 4]", "vary.search.space.chanels: unknown key space.chanels; did you mean"),
         ("vary.space.channels=[2, 4]", "vary.space.channels: space.channels is of neither stage; keys to vary begin"),
         ("vary.search.space.steps={low: 0, high: 2}", "vary.search.space.steps: space.steps = 0 must be"),

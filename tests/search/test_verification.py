@@ -1,0 +1,132 @@
+"""A verification: what is proposed, that trainings decide, and that none is repeated."""
+
+import csv
+
+import pytest
+import torch
+
+from timfuse.cost import CostModel
+from timfuse.genotypes import load_genotype
+from timfuse.operators import build_network, count_flops
+from timfuse.runtime.weights import load_into
+from timfuse.search import search, verification, verify
+from timfuse.search.candidates import BAND, proposed, random_networks
+
+OPERATORS = ["residual_k3_d1", "dilated_k3_d2", "dilated_k3_d1", "separable_k3", "dense_k3_d1"]
+MODEL = CostModel("params", 100.0, torch.tensor([[1.0, 2.0, 4.0, 0.0], [1.0, 50.0, 2.0, 0.0]], dtype=torch.float64))
+
+
+def probabilities(seed, sharpness=1.0):
+    generator = torch.Generator().manual_seed(seed)
+    return (sharpness * torch.randn(2, 2, 4, generator=generator, dtype=torch.float64)).softmax(-1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_proposed_networks_are_distinct_cost_the_same_and_begin_with_the_chosen_one(seed):
+    likely = probabilities(seed).argmax(-1).tolist()
+    networks = proposed(probabilities(seed), likely, MODEL, 6, 3, seed)
+    assert networks == proposed(probabilities(seed), likely, MODEL, 6, 3, seed)
+    assert networks[0] == likely
+    others = random_networks(networks[0], MODEL, 6, 3, seed, taken=networks)
+    cost = MODEL.predict(networks[0])
+    assert all(abs(MODEL.predict(network) - cost) <= BAND * cost for network in networks + others)
+    bare = [tuple(tuple(index for index in row if index != 3) for row in network) for network in networks + others]
+    assert len(set(bare)) == len(bare) == 12
+
+
+def test_what_is_probable_is_proposed():
+    sharp = probabilities(0, sharpness=3.0)
+    likely = sharp.argmax(-1)
+    networks = torch.tensor(proposed(sharp, likely.tolist(), MODEL, 6, 3, 0)[1:])
+    others = torch.tensor(random_networks(likely.tolist(), MODEL, 6, 3, 0, taken=[]))
+    assert (networks == likely).double().mean() > (others == likely).double().mean() + 0.2
+
+
+def test_a_decided_search_proposes_one_network():
+    decided = torch.nn.functional.one_hot(torch.tensor([[0, 1], [2, 0]]), 4).double()
+    assert proposed(decided, [[0, 1], [2, 0]], MODEL, 6, 3, 0) == [[[0, 1], [2, 0]]]
+
+
+@pytest.fixture
+def config(tiny):
+    return tiny(
+        data={"synthetic_pairs": 6, "crop": 24, "batch_size": 1},
+        space={"channels": 4, "cells": ["successive"], "steps": 2, "operators": OPERATORS},
+        verify={"candidates": 3, "rounds": 2, "steps": 2, "validation_pairs": 1},
+    )
+
+
+def test_the_better_half_goes_on_and_the_best_proposed_network_is_the_result(config, monkeypatch):
+    result = search(config)
+    done = result.verification
+    assert {origin: sum(each.origin == origin for each in done.candidates) for origin in ("proposed", "random")} == {
+        "proposed": 3,
+        "random": 3,
+    }
+    for origin in ("proposed", "random"):
+        of_kind = [candidate for candidate in done.candidates if candidate.origin == origin]
+        longest = [candidate for candidate in of_kind if len(candidate.losses) == 2]
+        shortest = [candidate for candidate in of_kind if len(candidate.losses) == 1]
+        assert (len(longest), len(shortest)) == (2, 1)
+        assert max(candidate.losses[0] for candidate in longest) <= shortest[0].losses[0]
+    assert done.best.losses[-1] == min(each.losses[-1] for each in done.candidates if each.name.startswith("proposed-")
+                                       and len(each.losses) == 2)  # fmt: skip
+    better = [
+        each
+        for each in done.candidates
+        if each.origin == "random" and each.losses[-1] < done.best.losses[len(each.losses) - 1]
+    ]
+    assert done.rank == 1 + len(better)
+    genotype = load_genotype(config.run)
+    assert genotype == result.genotype
+    assert genotype.cells == done.best.genotype.cells
+    assert genotype.provenance["verification"]["network"] == done.best.name
+    assert genotype.provenance["flops_640x480"] == count_flops(build_network(genotype), 480, 640)
+    networks = [build_network(genotype) for _ in range(2)]
+    trained = config.run / "verification" / "round-2" / done.best.name
+    for network, folder in zip(networks, (config.run, trained), strict=True):
+        load_into(network, folder)
+    for name, tensor in networks[0].state_dict().items():
+        assert torch.equal(tensor, networks[1].state_dict()[name])
+    with (config.run / "verification.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["network"] for row in rows] == [candidate.name for candidate in done.candidates]
+
+    # Whichever was the best, what the search chose remains the first.
+    (first,) = (each for each in done.candidates if each.name == "proposed-0")
+    assert genotype.provenance["verification"]["searched"] == [list(cell.operators) for cell in first.genotype.cells]
+    monkeypatch.setattr(verification, "train", None)  # trainings that have ended are not repeated
+    again = verify(config)
+    assert [(each.name, each.losses) for each in again.candidates] == [
+        (each.name, each.losses) for each in done.candidates
+    ]
+
+
+def test_a_repeated_search_trains_anew(config, monkeypatch):
+    search(config)
+    calls = []
+    real = verification.train
+    monkeypatch.setattr(verification, "train", lambda *given, **flags: calls.append(flags) or real(*given, **flags))
+    search(config, overwrite=True)
+    assert len(calls) == 3 + 3 + 2 + 2
+
+
+def test_no_proposed_network_exceeds_the_budget(config):
+    budget = config.model_copy(update={"cost": config.cost.model_copy(update={"budget": "1.1kparams"})})
+    result = search(budget)
+    assert result.budget.met
+    assert result.budget.measured <= 1100
+    for candidate in result.verification.candidates:
+        if candidate.origin == "proposed":
+            assert sum(map(torch.numel, build_network(candidate.genotype).parameters())) <= 1100
+
+
+def test_without_another_network_of_the_cost_the_found_one_is_trained_alone(tiny):
+    config = tiny(
+        data={"synthetic_pairs": 6, "crop": 24, "batch_size": 1},
+        space={"channels": 4, "cells": ["successive"], "steps": 1, "operators": ["non_local_k7", "identity"]},
+        verify={"candidates": 2, "rounds": 1, "steps": 2},
+    )
+    done = search(config).verification
+    assert [candidate.name for candidate in done.candidates] == ["proposed-0"]
+    assert (done.rank, done.others) == (1, 0)
