@@ -73,7 +73,8 @@ class Genotype:
             "refine" it fuses the sources and their fused image again, and with "detfusion" it is the network of
             DetFusion, without cells.
         channels: Number of feature maps between stem and head, even, at least 2; in a detfusion network, of each layer
-            of an encoder; in a pyramid network, of each level, a tuple of at most `MOST_LEVELS` numbers.
+            of an encoder; in a pyramid network, of each level, a tuple of at most `MOST_LEVELS` numbers, of which the
+            first may be 0.
         cells: The cells in order, at least one, with at most `MOST_OPERATORS` operators in all, and in a refine network
             at least one for each source; none in a detfusion network.
         norm: Normalisation after pointwise convolutions, "batch", "group" or "none"; "none" in a detfusion network.
@@ -187,9 +188,13 @@ class Genotype:
                 )
         elif isinstance(self.channels, tuple):
             raise UserError(f"channels must be one number in a {self.network} network, not {self.channels!r}")
+        bare = self.network == "pyramid"  # whether the levels so far have no features, as the finest ones may
         for channels in self.widths:
-            if type(channels) is not int or channels < 2 or channels % 2:
+            bare = bare and channels == 0
+            if type(channels) is not int or (channels < 2 and not bare) or channels % 2:
                 raise UserError(f"channels must be an even whole number from 2 on, like 48, not {channels!r}")
+        if bare:
+            raise UserError("channels must be above 0 for the coarsest level at least, like [0, 24, 32]")
 
     def _check_level(self, key: str, level: int | None) -> None:
         if not isinstance(self.channels, tuple):
@@ -197,6 +202,8 @@ class Genotype:
                 raise UserError(f"{key} must be left out of a {self.network} network, not {level!r}")
         elif type(level) is not int or not 0 <= level < len(self.channels):
             raise UserError(f"{key} must be a whole number from 0 to {len(self.channels) - 1}, not {level!r}")
+        elif self.channels[level] == 0:
+            raise UserError(f"{key} must be that of a level with channels, not {level}")
 
     def _check_refine(self) -> None:
         check_choice("merge", self.merge, MERGES)

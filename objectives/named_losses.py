@@ -37,8 +37,8 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
     # The quality measures of the field, for final networks. Mutual information is not among them: it pays for copying
     # the brighter source, where training would start and stay.
     "quality": _QUALITY,
-    # More weight on what each source shows. For the tasks that take it, it was not compared with `quality`.
-    "quality-fidelity": replace(_QUALITY, fidelity=2, edges=3.5, smear=12),
+    # More weight on what each source shows, and so much on smears that this does not bring them back.
+    "quality-fidelity": replace(_QUALITY, fidelity=2, edges=5, mef_structure=4, correlations=0.9, smear=100),
     # Structure first, for sources that are both right in places.
     "quality-exposure": replace(_QUALITY, fidelity=2, edges=4, mef_structure=80, smear=30),
     # Where one source is blurred, the correlation would drive the contrast too far.
@@ -57,6 +57,7 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
 """All named losses: one for each task, and those for a purpose."""
 
 _TRAINING = {
+    "infrared-visible": "quality-fidelity",
     "multi-exposure": "quality-exposure",
     "multi-focus": "quality-focus",
 }
@@ -66,7 +67,7 @@ def training_loss(task: str) -> FusionLoss:
     """Return the default loss for training a network for a task, which may be the user's own.
 
     Example:
-        >>> training_loss("infrared-visible") == NAMED_LOSSES["quality"], training_loss("mine") == FusionLoss()
+        >>> training_loss("mri-ct") == NAMED_LOSSES["quality"], training_loss("mine") == FusionLoss()
         (True, True)
     """
     if task not in TASK_LOSSES:

@@ -35,4 +35,6 @@ def padded(images: Tensor, multiple: int, least: int = 1) -> Tensor:
     height, width = images.shape[-2:]
     # The functions of Python would make an exported network one for this size.
     right, bottom = (torch.sym_max(-length % multiple, least - length) for length in (width, height))
+    if isinstance(right, int) and isinstance(bottom, int) and right == bottom == 0:
+        return images  # a padding by nothing would copy them
     return F.pad(images, (0, right, 0, bottom), mode="replicate")

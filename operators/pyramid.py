@@ -25,10 +25,11 @@ class PyramidNetwork(nn.Module):
     means over blocks of 2^i and 2^(i+1) pixels, and a base, the means of the coarsest blocks. The head of level i
     computes three maps u, l and o, and the fused band is (1 + u) b_larger + l b_smaller + o / 10, with b_larger the
     band value of larger magnitude of the two sources at each pixel. The base of the fused image is
-    (1/2 + u) A + (1/2 + l) B + o / 10. It starts near the fusion by a Laplacian pyramid.
+    (1/2 + u) A + (1/2 + l) B + o / 10. It starts near the fusion by a Laplacian pyramid, and where the finest levels
+    have no features, it remains one there.
 
     Args:
-        channels: Number of feature maps of each level, from the finest to the coarsest.
+        channels: Number of feature maps of each level, from the finest to the coarsest; 0 for finest levels without.
         cells: Level, kind and operator ids of each cell; the input of a cell is added to its output.
         norm: Normalisation of the cells, "batch", "group" or "none".
 
@@ -45,12 +46,17 @@ class PyramidNetwork(nn.Module):
     def __init__(self, channels: Sequence[int], cells: Sequence[LevelCell], norm: str, build: OperatorBuilder) -> None:
         super().__init__()
         self.multiple = size_multiple(len(channels), [(level, kind) for level, kind, _ in cells])
+        self.bare = sum(maps == 0 for maps in channels)  # finest levels without features
+        channels = channels[self.bare :]
         self.stem = nn.Sequential(repeated(8, channels[0]), PReLU())
         pairs = list(pairwise(channels))  # a level and the next coarser one
         self.downs = nn.ModuleList(_Down(fine, coarse) for fine, coarse in pairs)
         self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1, bias=False) for fine, coarse in pairs)
-        self.levels = [level for level, _, _ in cells]
-        self.cells = nn.ModuleList(CELLS[kind](channels[level], names, norm, build) for level, kind, names in cells)
+        self.levels = [level - self.bare for level, _, _ in cells]  # among those with features
+        self.cells = nn.ModuleList(
+            CELLS[kind](channels[level], names, norm, build)
+            for level, (_, kind, names) in zip(self.levels, cells, strict=True)
+        )
         self.heads = nn.ModuleList(repeated(maps, 4 * 3) for maps in channels)
         self.base = repeated(channels[-1], 3)
         with torch.no_grad():
@@ -75,19 +81,22 @@ class PyramidNetwork(nn.Module):
         """
         height, width = first.shape[-2:]
         means = [padded(torch.cat((first, second), 1), self.multiple)]  # of blocks of 2^i pixels, (N, 2, H/2^i, W/2^i)
-        for _ in self.heads:
+        for _ in range(self.bare + len(self.heads)):
             means.append(F.avg_pool2d(means[-1], 2))
-        features = self._decoded(self._encoded(means), probabilities)
+        features = self._decoded(self._encoded(means[self.bare :]), probabilities)
         if attention is not None:
             weights = 1 + padded(attention, self.multiple)
-            features = [x * F.avg_pool2d(weights, 2 ** (level + 1)) for level, x in enumerate(features)]
+            features = [x * F.avg_pool2d(weights, 2 ** (level + 1)) for level, x in enumerate(features, self.bare)]
         upper, lower, offset = self.base(features[-1]).split(1, 1)
         a, b = means[-1].split(1, 1)
         fused = (0.5 + upper) * a + (0.5 + lower) * b + _START * offset
-        for level in reversed(range(len(features))):
+        for level in reversed(range(self.bare + len(features))):
             bands = means[level] - _doubled(means[level + 1])
-            maps = shuffled(self.heads[level](features[level]), 2)  # (N, 3, H/2^level, W/2^level)
-            fused = _doubled(fused) + _fused_band(maps, bands)
+            if level < self.bare:
+                fused = _doubled(fused) + _larger(bands)
+            else:
+                maps = self.heads[level - self.bare](features[level - self.bare])
+                fused = _doubled(fused) + _fused_band(shuffled(maps, 2), bands)  # 3 maps of the size of the bands
         return fused[..., :height, :width]
 
     def _encoded(self, means: Sequence[Tensor]) -> list[Tensor]:
@@ -130,11 +139,16 @@ def _doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def _fused_band(maps: Tensor, bands: Tensor) -> Tensor:
-    """Weigh the band values of both sources, (N, 2, H, W), by the maps u, l and o, (N, 3, H, W), to (N, 1, H, W)."""
-    upper, lower, offset = maps.split(1, 1)
+def _larger(bands: Tensor) -> Tensor:
+    """Take the band value of larger magnitude of both sources at each pixel, from (N, 2, H, W) to (N, 1, H, W)."""
     a, b = bands.split(1, 1)
     total = a + b
     # The larger value minus the smaller one is |a - b| with the sign of a + b; a choice by a mask is slower on a CPU.
-    larger = (total + (a - b).abs() * total.sign()) * 0.5
+    return (total + torch.copysign(a - b, total)) * 0.5
+
+
+def _fused_band(maps: Tensor, bands: Tensor) -> Tensor:
+    """Weigh the band values of both sources, (N, 2, H, W), by the maps u, l and o, (N, 3, H, W), to (N, 1, H, W)."""
+    upper, lower, offset = maps.split(1, 1)
+    larger, total = _larger(bands), bands.sum(1, keepdim=True)
     return larger.addcmul(upper, larger).addcmul(lower, total - larger).add(offset, alpha=_START)

@@ -1,6 +1,6 @@
 """The receptive field of a network: the distance from an output pixel to the farthest input that it depends on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ..genotypes import CellGenotype, Genotype, OperatorName, parse_operator
 from .cells import GUIDED_RADII, size_multiple
@@ -52,7 +52,7 @@ def receptive_field(genotype: Genotype) -> int | None:
         halvings = _halvings(genotype)
         for pixel in range(size_multiple(halvings, [(cell.level, cell.kind) for cell in cells])):
             if genotype.network == "pyramid":
-                first, last = _pyramid_inputs((pixel, pixel), cells, halvings, known)
+                first, last = _pyramid_inputs((pixel, pixel), cells, genotype.widths, known)
             else:
                 first, last = _inputs((pixel, pixel), cells, 2**halvings, known)
             reaches += [pixel - first, last - pixel]
@@ -76,26 +76,31 @@ def _inputs(pixels: Interval, cells: list[CellGenotype], shrink: int, radii: Map
     return shrink * first, shrink * last + shrink - 1
 
 
-def _pyramid_inputs(pixels: Interval, cells: list[CellGenotype], levels: int, radii: Mapping[str, int]) -> Interval:
+def _pyramid_inputs(
+    pixels: Interval, cells: list[CellGenotype], widths: Sequence[int], radii: Mapping[str, int]
+) -> Interval:
     """Find the pixels of the input that pixels of the output of a pyramid network depend on."""
+    bare = widths.count(0)  # finest levels without features
+    levels = len(widths) - bare
     means = [pixels]  # at each size, of the sources
-    features: list[Interval] = []  # of each level, that its head reads
-    for _ in range(levels):
-        features.append(_wider(_halved(means[-1]), 1))
+    features: list[Interval] = []  # of each level that has some, as its head reads them
+    for level in range(len(widths)):
+        if level >= bare:
+            features.append(_wider(_halved(means[-1]), 1))
         means.append(_up(means[-1]))
     features[-1] = _both(features[-1], _wider(means[-1], 1))  # the head of the base
     for level in range(levels):
-        for cell in reversed([cell for cell in cells if cell.level == level]):
+        for cell in reversed([cell for cell in cells if cell.level == bare + level]):
             features[level] = _through_cell(features[level], cell.kind, sum(radii[name] for name in cell.operators))
         if level + 1 < levels:
             features[level + 1] = _both(features[level + 1], _halved(features[level]))
     for level in reversed(range(1, levels)):
         first, last = features[level]
         features[level - 1] = _both(features[level - 1], (2 * first - 1, 2 * last + 1))
-        means[level + 1] = _both(means[level + 1], _wider(features[level], 1))
+        means[bare + level + 1] = _both(means[bare + level + 1], _wider(features[level], 1))
     first, last = _wider(features[0], 1)
-    reached = [(2 * first, 2 * last + 1)]
-    reached += [(2**size * first, 2**size * last + 2**size - 1) for size, (first, last) in enumerate(means)]
+    means[bare] = _both(means[bare], (2 * first, 2 * last + 1))
+    reached = [(2**size * first, 2**size * last + 2**size - 1) for size, (first, last) in enumerate(means)]
     return min(first for first, _ in reached), max(last for _, last in reached)
 
 

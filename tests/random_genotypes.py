@@ -36,7 +36,9 @@ def genotypes(draw, max_cells=3, max_operators=3):
         sources = draw(extra.flatmap(lambda more: st.permutations(["first", "second", *more])))
     channels = st.integers(1, 64).map(lambda half: 2 * half)
     widths = tuple(draw(st.lists(channels, min_size=1, max_size=4))) if network == "pyramid" else draw(channels)
-    levels = st.integers(0, len(widths) - 1) if network == "pyramid" else st.none()
+    bare = draw(st.integers(0, len(widths) - 1)) if network == "pyramid" else 0
+    widths = (0,) * bare + widths[bare:] if network == "pyramid" else widths
+    levels = st.integers(bare, len(widths) - 1) if network == "pyramid" else st.none()
     task, words = draw(KNOWN_TASKS | OWN_TASKS)
     return Genotype(
         name=draw(NAMES),

@@ -43,6 +43,13 @@ PYRAMID = Genotype("d", "mri-pet", "pyramid", (8, 12), (COARSE,), stem="half", h
             "network must be one of fusion, refine, detfusion, pyramid, not 'fuse' (did you mean 'fusion'?)",
         ),
         (PYRAMID, {"channels": 8}, "channels must be a list of 1 to 6 numbers in a pyramid network"),
+        (PYRAMID, {"channels": (8, 0)}, "channels must be an even whole number from 2 on, like 48, not 0"),
+        (PYRAMID, {"channels": (0, 0)}, "channels must be above 0 for the coarsest level at least, like [0, 24, 32]"),
+        (
+            PYRAMID,
+            {"channels": (0, 8), "cells": (replace(COARSE, level=0),)},
+            "cells[0].level must be that of a level with channels, not 0",
+        ),
         (PYRAMID, {"channels": ()}, "channels must be a list of 1 to 6 numbers in a pyramid network"),
         (PYRAMID, {"channels": (8, 7)}, "channels must be an even whole number from 2 on, like 48, not 7"),
         (PYRAMID, {"channels": (8,)}, "cells[0].level must be a whole number from 0 to 0, not 1"),

@@ -62,7 +62,7 @@ def test_operators_are_written_on_one_line(tmp_path):
 
 def test_the_zoo_holds_the_published_genotypes():
     published = ("tim", "tim_ivif", "tim_light", "tim_mri_ct", "tim_mri_pet", "tim_mri_spect")
-    assert zoo_names() == ("detfusion", "ivif", "ivif-fast", *list(TASKS)[1:], *published)
+    assert zoo_names() == ("detfusion", "ivif", "ivif-fast", "ivif-nano", *list(TASKS)[1:], *published)
     for name in published:
         genotype = load_genotype(name)
         assert (genotype.name, genotype.channels) == (name, 48)

@@ -72,10 +72,11 @@ def test_every_task_has_a_loss():
 def test_the_losses_that_the_shipped_networks_were_trained_with_keep_their_names():
     tuned = {"intensity": 0, "gradient": 0, "ssim": 0, "structure": 3, "fidelity": 1, "edges": 2, "mef_structure": 3}
     tuned |= {"correlations": 0.7, "smear": 4, "range": 5}
-    stronger = tuned | {"fidelity": 2, "edges": 3.5, "smear": 12}
+    stronger = tuned | {"fidelity": 2, "edges": 5, "mef_structure": 4, "correlations": 0.9, "smear": 100}
+    exposed = tuned | {"fidelity": 2, "edges": 4, "mef_structure": 80, "smear": 30}
     assert NAMED_LOSSES["quality"] == FusionLoss(**tuned)
     assert NAMED_LOSSES["quality-fidelity"] == FusionLoss(**stronger)
-    assert NAMED_LOSSES["quality-exposure"] == FusionLoss(**stronger | {"edges": 4, "mef_structure": 80, "smear": 30})
+    assert NAMED_LOSSES["quality-exposure"] == FusionLoss(**exposed)
     assert NAMED_LOSSES["quality-focus"] == FusionLoss(**tuned | {"edges": 4, "correlations": 0})
     searched = {"ssim": 0, "structure": 8, "edges": 8, "differences": 0.7, "information": 0.6, "range": 5}
     assert NAMED_LOSSES["search-outer"] == FusionLoss(intensity=0, gradient=0, **searched)
@@ -89,7 +90,12 @@ def test_the_default_losses_of_a_task(task):
     own = TASK_LOSSES.get(task, FusionLoss())
     outer, inner = search_losses(task)
     assert outer != inner
-    names = {"multi-exposure": "quality-exposure", "multi-focus": "quality-focus", "mine": "saliency"}
+    names = {
+        "infrared-visible": "quality-fidelity",
+        "multi-exposure": "quality-exposure",
+        "multi-focus": "quality-focus",
+        "mine": "saliency",
+    }
     assert training_loss(task) == NAMED_LOSSES[names.get(task, "quality")]
     if task == "infrared-visible":
         assert (outer, inner) == (NAMED_LOSSES["search-outer"], NAMED_LOSSES["search-inner"])

@@ -15,9 +15,16 @@ def genotype(channels=(6, 8, 10), kind="successive", operators=("plain_k3", "dil
     return Genotype("test", "multi-focus", "pyramid", channels, cells, norm=norm, stem="half", head="bands")
 
 
+def without_finest(kind="successive", norm="none"):
+    """A genotype without features at the two finest levels."""
+    return Genotype("test", "multi-focus", "pyramid", (0, 0, 6), (CellGenotype(kind, ("plain_k3",), level=2),),
+                    norm=norm, stem="half", head="bands")  # fmt: skip
+
+
+@pytest.mark.parametrize("bare", [0, 2])
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (8, 8), (13, 30)])
-def test_without_its_heads_it_takes_the_larger_band_values_and_averages_the_base(normal, size):
-    network = build_network(genotype()).double()
+def test_without_its_heads_it_takes_the_larger_band_values_and_averages_the_base(normal, size, bare):
+    network = build_network(genotype() if bare == 0 else without_finest()).double()
     for head in (*network.heads, network.base):
         nn.init.zeros_(head.weight)
     first, second = (normal(1, 1, *size, seed=seed) for seed in (0, 1))
@@ -45,7 +52,11 @@ def test_two_sources_that_are_one_image_give_this_image_without_the_heads(normal
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (19, 33)])
 @torch.no_grad()
 def test_any_size_is_the_crop_of_a_repeated_border_also_when_rewritten_for_use(randomise, normal, kind, norm, size):
-    network = randomise(build_network(genotype(kind=kind, norm=norm))).eval()
+    _any_size(randomise(build_network(genotype(kind=kind, norm=norm))).eval(), normal, size)
+    _any_size(randomise(build_network(without_finest(kind=kind, norm=norm))).eval(), normal, size)
+
+
+def _any_size(network, normal, size):
     images = [normal(2, 1, *size, seed=seed) for seed in (0, 1)]
     whole = network(*(padded(image, network.multiple) for image in images))
     outputs = network(*images)

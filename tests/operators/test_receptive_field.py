@@ -68,6 +68,8 @@ def test_the_farther_branch_of_a_refine_network(randomise):
         ((2, 4), [(1, "successive", "plain_k3")]),
         ((2, 2, 4), [(0, "successive", "dilated_k5_d2"), (2, "successive", "plain_k5"), (2, "successive", "plain_k3")]),
         ((2, 2), [(0, "multi_scale", "plain_k3"), (1, "decomposition", "identity")]),
+        ((0, 2), [(1, "successive", "plain_k3")]),
+        ((0, 0, 2, 4), [(2, "successive", "plain_k5"), (3, "successive", "plain_k3")]),
     ],
 )
 def test_pyramids(randomise, channels, cells):
