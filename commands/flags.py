@@ -29,6 +29,7 @@ FLAGS = {
     "pairs": Annotated[int, Option(metavar="N", help="Number of training pairs to adapt on; 0 for all.")],
     "seeds": Annotated[int, Option(metavar="N", help="Search N times, and keep the best on validation.")],
     "budget": Annotated[str, Option(metavar="COST", help="Largest cost: 10ms on this device, 5GFLOPs, 50kparams.")],
+    "front": Annotated[str, Option(metavar="COSTS", help="Keep a network for each of these costs too: 5ms,10ms.")],
     "downstream": Annotated[str, Option(metavar="detection|segmentation|none", help="What the fused images are for.")],
 }
 """The flags that set keys of a config."""
@@ -37,7 +38,8 @@ _ALL = {"data": "data.root", "run": "run", "stretch": "data.stretch"}
 _TASK = _ALL | {"task": "task"}
 KEYS = {
     "search": _TASK
-    | {"steps": "search.steps", "seeds": "seeds", "budget": "cost.budget", "downstream": "downstream.kind"},
+    | {"steps": "search.steps", "seeds": "seeds", "budget": "cost.budget"}
+    | {"front": "cost.front", "downstream": "downstream.kind"},
     "train": _TASK | {"steps": "train.steps"},
     "meta-init": _ALL | {"steps": "meta.steps"},
     "adapt": _TASK | {"init": "init", "steps": "steps", "pairs": "data.pairs"},

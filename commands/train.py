@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option, echo
 
 from ..runtime.run_files import (
+    FRONT_FOLDER,
     GENOTYPE_FILE,
     HISTORY_FILE,
     PICTURES_FOLDER,
@@ -49,7 +50,7 @@ def train(config: "TrainConfig", resume: Resume = False, overwrite: Overwrite = 
 @takes_config("search")
 def search(config: "SearchConfig", resume: Resume = False, overwrite: Overwrite = False) -> None:
     """Search an architecture on image pairs."""
-    from ..search import print_seeds, print_verification
+    from ..search import print_front, print_seeds, print_verification
     from ..search import search as run_search
 
     result = run_search(config, resume=resume, overwrite=overwrite)
@@ -64,6 +65,9 @@ def search(config: "SearchConfig", resume: Resume = False, overwrite: Overwrite 
         if config.downstream is not None:
             echo(f"network   {config.run / TASK_FOLDER}, for {config.downstream.kind}")
         _print_places(config.run, "network.svg, cell_*.svg, probabilities.svg")
+    if result.front:
+        print_front(result)
+        echo(f"networks  {config.run / FRONT_FOLDER}")
     if result.verification is not None:
         print_verification(result.verification)
     if result.budget is not None:

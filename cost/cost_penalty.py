@@ -21,7 +21,7 @@ class CostPenalty:
     LAT is the expected latency, COST the expected cost in the unit of the budget.
 
     Args:
-        models: The cost models, by kind: of time where `weight` is above 0, and of the kind of the budget.
+        models: The cost models, by kind: of time where `weight` is above 0, and of the kinds of budget and front.
         weight: Lambda, the loss per millisecond.
         budget: The bound on the cost, if there is one.
         budget_weight: The loss at twice the budget.
@@ -60,12 +60,16 @@ def open_cost_penalty(
     weight: float,
     budget: Budget | None,
     budget_weight: float,
+    front: CostKind | None = None,
     table: LatencyTable | None = None,
 ) -> CostPenalty | None:
     """Measure and count what the penalty needs.
 
+    Args:
+        front: A kind of cost whose model is needed besides.
+
     Returns:
-        The penalty, or None where neither a weight nor a budget asks for one.
+        The penalty, or None where neither a weight nor a budget nor a front asks for one.
 
     Raises:
         UserError: If the cache cannot be read or written.
@@ -80,8 +84,14 @@ def open_cost_penalty(
     """
     models: dict[CostKind, CostModel] = {}
     measured: LatencyTable = {}
-    if weight > 0 or (budget is not None and budget.kind == "ms"):
-        models["ms"], measured, _ = measure_costs(space, target, table=table)
-    if budget is not None and budget.kind not in models:
-        models[budget.kind] = count_costs(budget.kind, space, target)
+    asked: tuple[CostKind | None, ...] = (
+        "ms" if weight > 0 else None,
+        None if budget is None else budget.kind,
+        front,
+    )
+    for kind in dict.fromkeys(kind for kind in asked if kind is not None):
+        if kind == "ms":
+            models[kind], measured, _ = measure_costs(space, target, table=table)
+        else:
+            models[kind] = count_costs(kind, space, target)
     return CostPenalty(models, weight, budget, budget_weight, measured) if models else None

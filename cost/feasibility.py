@@ -13,8 +13,13 @@ from .deployment_target import DeploymentTarget
 from .search_space import SearchSpace
 
 
-def check_feasible(space: SearchSpace, budget: Budget, model: CostModel, target: DeploymentTarget) -> None:
+def check_feasible(
+    space: SearchSpace, budget: Budget, model: CostModel, target: DeploymentTarget, key: str = "cost.budget"
+) -> None:
     """Check that the cheapest network of a search space meets the budget.
+
+    Args:
+        key: Key of the config that has the budget.
 
     Raises:
         UserError: If even the cheapest network is above the budget. The message says which setting would help.
@@ -28,7 +33,7 @@ def check_feasible(space: SearchSpace, budget: Budget, model: CostModel, target:
     cost = _least_cost(space, space, model, target)
     if cost > budget.amount:
         raise UserError(
-            f"cost.budget = {budget.text} cannot be met: the cheapest network of this space costs "
+            f"{key} = {budget.text} cannot be met: the cheapest network of this space costs "
             f"{format_cost(budget.kind, cost)} for images of {target.width}x{target.height}; "
             f"{suggest_setting(space, budget, model, target)}"
         )

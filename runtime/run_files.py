@@ -21,4 +21,5 @@ TASK_FOLDER = "task"  # the task network
 DETECTORS_FOLDER = "detectors"  # the detectors whose attention modulates the fusion network
 TRIALS_FOLDER = "trials"  # of a study
 SEED_FOLDERS = "seed-*"  # of a search with several seeds, a run folder for each
+FRONT_FOLDER = "front"  # of a search, with a network folder for each budget
 VERIFICATION_FOLDER = "verification"  # of a search, with the trainings of its candidates

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..cost import BudgetReport, CostPenalty, DeploymentTarget, SearchSpace, suggest_setting
+from ..cost import Budget, BudgetReport, CostPenalty, DeploymentTarget, SearchSpace, suggest_setting
 from ..cost.search_space import Choices
 from ..downstream import keep_task_network
 from ..drawing import draw
@@ -27,7 +28,7 @@ from ..operators.registration import operator_sources
 from ..runtime.device import device_name
 from ..runtime.history import drawn_history
 from ..runtime.loop import Row
-from ..runtime.run_files import PICTURES_FOLDER
+from ..runtime.run_files import FRONT_FOLDER, PICTURES_FOLDER
 from .discretise import choose, choose_measured, reasons
 from .probability_curves import draw_probabilities
 from .scorer import Scorer
@@ -89,38 +90,47 @@ def conclude(
         network.load_state_dict(inherited_weights(supernet, choices))
         return network
 
-    choices, budget = _choose(space, parts.penalty, target, probabilities, derive)
-    network = derive(choices)
-    recalibrate(network, parts.batches.weight(0, RECALIBRATION_BATCHES))
-    network.eval()
     mixture = validation_losses(parts, partial(supernet, probabilities=probabilities), scorer)
-    derived = validation_losses(parts, network, scorer)
-    time = budget.measured if budget and budget.kind == "ms" else target.cost("ms", network)
     downstream, sources = config.downstream, operator_sources(space.operators)
-    chosen_because = enumerate(reasons(probabilities, space.operators, choices), start=1)
-    genotype = config.described(
-        describe(choices),
-        data={"root": config.data.origin, **parts.batches.pairs.described},
-        **({"operators": sources} if sources else {}),
-        **({} if downstream is None else {"downstream": downstream.provenance(parts.batches.pairs.source.classes)}),
-        estimator=config.search.estimator,
-        steps=config.search.steps,
-        parameters=count_parameters(network),
-        flops_640x480=count_flops(network, 480, 640),
-        latency={
-            "milliseconds": round(time, 2),
-            "height": target.height,
-            "width": target.width,
-            "device": device_name(device),
-        },
-        **({} if budget is None else {"budget": budget.provenance}),
-        metrics={"supernet": {"mean": mixture}, "derived": {"mean": derived}},
-        reason={
-            "rule": RULE if budget is None else RULE_OF_BUDGET,
-            **{f"cell {cell}": texts for cell, texts in chosen_because},
-        },
-        warnings=warnings,
-    )
+
+    def found(choices: Choices, budget: BudgetReport | None) -> tuple[Genotype, nn.Module]:
+        network = derive(choices)
+        recalibrate(network, parts.batches.weight(0, RECALIBRATION_BATCHES))
+        network.eval()
+        derived = validation_losses(parts, network, scorer)
+        time = budget.measured if budget and budget.kind == "ms" else target.cost("ms", network)
+        chosen_because = enumerate(reasons(probabilities, space.operators, choices), start=1)
+        genotype = config.described(
+            describe(choices),
+            data={"root": config.data.origin, **parts.batches.pairs.described},
+            **({"operators": sources} if sources else {}),
+            **({} if downstream is None else {"downstream": downstream.provenance(parts.batches.pairs.source.classes)}),
+            estimator=config.search.estimator,
+            steps=config.search.steps,
+            parameters=count_parameters(network),
+            flops_640x480=count_flops(network, 480, 640),
+            latency={
+                "milliseconds": round(time, 2),
+                "height": target.height,
+                "width": target.width,
+                "device": device_name(device),
+            },
+            **({} if budget is None else {"budget": budget.provenance}),
+            metrics={"supernet": {"mean": mixture}, "derived": {"mean": derived}},
+            reason={
+                "rule": RULE if budget is None else RULE_OF_BUDGET,
+                **{f"cell {cell}": texts for cell, texts in chosen_because},
+            },
+            warnings=warnings,
+        )
+        return genotype, network
+
+    for point in config.cost.parsed_front:
+        genotype, network = found(*_choose(space, parts.penalty, point, target, probabilities, derive))
+        folder = front_folder(run, point)
+        save_network_folder(folder, replace(genotype, name=f"{genotype.name}-{folder.name}"), network)
+    budget = None if parts.penalty is None else parts.penalty.budget
+    genotype, network = found(*_choose(space, parts.penalty, budget, target, probabilities, derive))
     draw(genotype, run / PICTURES_FOLDER, parameter_sizes(network))
     with drawn_history(run) as history:
         draw_probabilities(history, run / PICTURES_FOLDER)
@@ -130,15 +140,20 @@ def conclude(
     return genotype
 
 
+def front_folder(run: Path, budget: Budget) -> Path:
+    """Return the folder of the network that a search keeps for a budget of its front."""
+    return run / FRONT_FOLDER / budget.text.replace(" ", "")
+
+
 def _choose(
     space: SearchSpace,
     penalty: CostPenalty | None,
+    budget: Budget | None,
     target: DeploymentTarget,
     probabilities: Tensor,
     derive: Callable[[Choices], nn.Module],
 ) -> tuple[Choices, BudgetReport | None]:
     """Choose the operators, within the budget if there is one, and report on the budget."""
-    budget = None if penalty is None else penalty.budget
     if penalty is None or budget is None:
         return choose(probabilities), None
     kind, model = budget.kind, penalty.models[budget.kind]

@@ -171,6 +171,17 @@ def _check_budget(value: object) -> object:
     return value
 
 
+def _budgets(value: object) -> object:
+    """Split a text like "5ms,10ms", and check each part."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if not isinstance(value, (list, tuple)):
+        return value
+    for budget in value:
+        _check_budget(budget)
+    return tuple(value)
+
+
 class CostSection(Section):
     """The cost of a network in the outer loss, and its budget. Times are measured on the device of the search.
 
@@ -179,6 +190,8 @@ class CostSection(Section):
         budget: Largest cost of the network: a time like 90ms, operations like 5GFLOPs, or parameters like 50kparams;
             null for no bound.
         budget_weight: Penalty in the outer loss for twice the budget; it grows linearly with the excess.
+        front: Further budgets of one unit, such as [5ms, 10ms]; for each, the most probable network within it is kept,
+            too.
         height: Height in pixels of the images for which time and operations count.
         width: Width in pixels of the images for which time and operations count.
     """
@@ -186,6 +199,7 @@ class CostSection(Section):
     weight: NonNegative = 0.0
     budget: Annotated[str | None, BeforeValidator(_check_budget)] = None
     budget_weight: NonNegative = 1.0
+    front: Annotated[tuple[str, ...], BeforeValidator(_budgets)] = ()
     height: Annotated[int, Field(ge=16, le=65535)] = 480
     width: Annotated[int, Field(ge=16, le=65535)] = 640
 
@@ -193,6 +207,20 @@ class CostSection(Section):
     def parsed_budget(self) -> Budget | None:
         """The budget as a number."""
         return None if self.budget is None else parse_budget(self.budget)
+
+    @property
+    def parsed_front(self) -> tuple[Budget, ...]:
+        """The budgets of the front as numbers, the least first."""
+        return tuple(sorted(map(parse_budget, self.front), key=lambda budget: budget.amount))
+
+    @model_validator(mode="after")
+    def _front_has_one_unit(self) -> Self:
+        budgets = self.parsed_front
+        if len({budget.kind for budget in budgets}) > 1:
+            raise ValueError(f"must have one unit in cost.front: {', '.join(self.front)}")
+        if len({budget.amount for budget in budgets}) < len(budgets):
+            raise ValueError(f"must have each budget once in cost.front: {', '.join(self.front)}")
+        return self
 
 
 class VerifySection(Section):
@@ -242,6 +270,12 @@ class SearchConfig(TaskConfig):
     cost: CostSection = CostSection()
     verify: VerifySection = VerifySection()
     downstream: DownstreamSection | None = None
+
+    @model_validator(mode="after")
+    def _front_of_one_search(self) -> Self:
+        if self.cost.front and self.seeds > 1:
+            raise ValueError("must have cost.front empty or seeds = 1: a front is that of one search")
+        return self
 
     @model_validator(mode="after")
     def _task_network_has_enough_to_normalise(self) -> Self:

@@ -14,7 +14,7 @@ from ..runtime.loop import Loop, Row, Scores, open_loop
 from ..runtime.run_files import LATENCY_FILE
 from ..runtime.seeds import seed_everything
 from .relaxation import relax, temperature_at
-from .search_conclusion import conclude, probabilities_by_name, status, validation_losses
+from .search_conclusion import conclude, front_folder, probabilities_by_name, status, validation_losses
 from .search_config import SearchConfig
 from .search_setup import SearchParts, SearchState, open_parts, set_up
 from .search_step import search_step
@@ -66,7 +66,8 @@ def search(
         result = search_seeds(config, _search_once, resume=resume, overwrite=overwrite)
     else:
         genotype = _search_once(config, resume=resume, overwrite=overwrite, on_validation=on_validation)
-        result = SearchResult(genotype, {config.seed: genotype}, config.seed)
+        front = {budget.text: load_genotype(front_folder(config.run, budget)) for budget in config.cost.parsed_front}
+        result = SearchResult(genotype, {config.seed: genotype}, config.seed, front=front)
     if config.verify.candidates:
         verification = verify(config, overwrite=overwrite)
         result = replace(result, genotype=load_genotype(config.run), verification=verification)

@@ -119,11 +119,15 @@ def open_penalty(config: SearchConfig, device: torch.device, resume: bool) -> Co
         weight=cost.weight,
         budget=cost.parsed_budget,
         budget_weight=cost.budget_weight,
+        front=next((budget.kind for budget in cost.parsed_front), None),
         table=load_latency_table(own, device) if resume and own.is_file() else None,
     )
     started = resume and (config.run / CHECKPOINT_FILE).is_file()
-    if penalty is not None and penalty.budget is not None and not started:
-        check_feasible(space, penalty.budget, penalty.models[penalty.budget.kind], target)
+    if penalty is not None and not started:
+        if penalty.budget is not None:
+            check_feasible(space, penalty.budget, penalty.models[penalty.budget.kind], target)
+        for budget in cost.parsed_front[:1]:  # the others are above it
+            check_feasible(space, budget, penalty.models[budget.kind], target, key="cost.front")
     return penalty
 
 

@@ -56,7 +56,8 @@ def search_step(
         if parts.penalty is not None:
             cost, expected = parts.penalty.term(relax(state.logits, temperature))
             # Once, and to the hypergradient: inside F or f it would be counted again by the estimator's correction.
-            cost.backward()
+            if cost.requires_grad:  # a front alone costs nothing
+                cost.backward()
             row |= expected
         state.architecture_optimizer.step()
     row["entropy"] = entropy(relax(state.logits.detach(), temperature)).item()

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -45,12 +45,14 @@ class SearchResult:
         best_seed: The seed with the least outer loss on the validation pairs, among the seeds whose network meets the
             budget if there are any.
         verification: The trainings at the end, where the config asks for them.
+        front: The network for each budget of `cost.front`, by the text of the budget.
     """
 
     genotype: Genotype
     genotypes: dict[int, Genotype]
     best_seed: int
     verification: Verification | None = None
+    front: dict[str, Genotype] = field(default_factory=dict)
 
     @property
     def budget(self) -> BudgetReport | None:
@@ -143,6 +145,22 @@ def _figures(genotype: Genotype) -> dict[str, float]:
         "ms": provenance["latency"]["milliseconds"],
         "parameters": provenance["parameters"],
     }
+
+
+def print_front(result: SearchResult) -> None:
+    """Print a table with a row for each budget of the front.
+
+    Example:
+        >>> from timfuse.search import SearchConfig, print_front, search
+        >>> print_front(search(SearchConfig(cost={"front": "5ms,10ms"})))  # doctest: +SKIP
+    """
+    rows = []
+    for text, genotype in result.front.items():
+        figures = _figures(genotype)
+        operators = " | ".join(", ".join(cell.operators) for cell in genotype.cells)
+        within = "yes" if _meets_budget(genotype) else "no"
+        rows.append([text, within, operators, *(f"{figures[heading]:{form}}" for heading, form in _FORMATS.items())])
+    print_table(["budget", "met", "operators"], list(_FORMATS), rows)
 
 
 def _spread(values: Collection[float]) -> tuple[float, float]:

@@ -146,7 +146,12 @@ def test_folders_that_are_not_whole(tmp_path, network_folder, write_network, fus
 def test_what_is_shipped_is_small_and_described():
     for name in shipped_names():
         folder = shipped_networks.SHIPPED / name
-        assert {path.name for path in folder.iterdir()} == {"genotype.yaml", "weights.safetensors", "README.md"}
+        assert {path.name for path in folder.iterdir()} == {
+            "genotype.yaml",
+            "weights.safetensors",
+            "README.md",
+            "limits.png",
+        }
         assert (folder / "weights.safetensors").stat().st_size < 1_000_000
         assert count_parameters(build_network(load_genotype(folder))) <= 250_000
         load_network(name)

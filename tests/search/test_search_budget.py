@@ -8,6 +8,7 @@ from timfuse.cost.latency_table import latency_table_path, merge_latency_table
 from timfuse.genotypes import load_genotype
 from timfuse.operators import build_network, count_flops, count_parameters
 from timfuse.runtime.errors import UserError
+from timfuse.runtime.weights import load_into
 from timfuse.search import search
 
 CPU = torch.device("cpu")
@@ -117,3 +118,34 @@ def test_a_run_that_has_begun_is_not_refused_when_it_goes_on(tiny, clock):
     with pytest.raises(UserError, match="cannot be met"):
         search(config, overwrite=True)
     assert (config.run / "genotype.yaml").is_file()
+
+
+def test_a_front_has_a_network_for_each_budget_and_is_the_same_search(tiny):
+    space = {**SPACE, "cells": ["successive"], "steps": 2}
+    free = search(tiny("free", space=space, search=FAST)).genotype
+    amount = amounts(free)["params"]
+    budgets = [f"{amount}params", f"{amount - 1} params"]
+    config = tiny("front", space=space, search=FAST, cost={"front": ", ".join(budgets)})
+    result = search(config)
+    assert result.genotype.cells == free.cells
+    assert result.budget is None
+    assert list(result.front) == budgets[::-1]  # the least first
+    assert result.front[budgets[0]].cells == free.cells
+    for text, genotype in result.front.items():
+        report = BudgetReport.of(genotype)
+        assert (report.asked, report.met) == (text, True)
+        assert report.measured == amounts(genotype)["params"] <= int(text.removesuffix("params"))
+        folder = config.run / "front" / text.replace(" ", "")
+        network = build_network(load_genotype(folder))
+        load_into(network, folder)
+    again = search(config, overwrite=True)
+    assert [genotype.cells for genotype in again.front.values()] == [
+        genotype.cells for genotype in result.front.values()
+    ]
+
+
+def test_a_front_that_cannot_be_reached_is_refused_by_its_least_budget(tiny):
+    config = tiny(space=SPACE, search=FAST, cost={"front": "9kparams,1params"})
+    with pytest.raises(UserError, match=r"^cost\.front = 1params cannot be met: the cheapest network"):
+        search(config)
+    assert not config.run.exists()

@@ -16,6 +16,10 @@ def load(*settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (["cost.front=[10ms, 2GFLOPs]"], "must have one unit in cost.front: 10ms, 2GFLOPs"),
+        (["cost.front=10ms,10ms"], "must have each budget once in cost.front: 10ms, 10ms"),
+        (["cost.front=[10]"], "must be a number above 0 with its unit, like 10ms, 5GFLOPs or 50kparams"),
+        (["cost.front=10ms", "seeds=2"], "must have cost.front empty or seeds = 1: a front is that of one search"),
         (["space.levels=[0, 1]"], "must have a list of numbers in space.channels, one for each level"),
         (["space.channels=[8, 12]"], "must have one of space.levels for each of the 2 cells of a pyramid network"),
         (["space.channels=[8, 12]", "space.levels=[0]"], "must have one of space.levels for each of the 2 cells"),
