@@ -118,7 +118,7 @@ def main() -> None:
         difference = values[:, 0] - scores["gff"][:, 0]
         low, high = interval(lambda rows, values=difference: float(values[rows].mean()), given.scenes)
         above = f"{difference.mean():+.2f} ({low:+.2f} to {high:+.2f})"
-        share = f"{100 * np.mean(shares[name]):.1f} %" if pairs else ""
+        share = f"{100 * np.nanmean(shares[name]):.1f} %" if pairs else ""
         print(f"{name:<24}{values[:, 0].mean():7.2f}{values[:, 1].mean():8.4f}  {above:>24}{share:>16}")
 
 

@@ -31,8 +31,8 @@ WIDTH = 900  # pixels of the picture
 
 
 @torch.inference_mode()
-def worst(fuser: Fuser, progress: Progress) -> tuple[int, str]:
-    """Return the pair on which the network is furthest behind, and the best method without a network there."""
+def worst(fuser: Fuser, progress: Progress) -> tuple[float, int, str]:
+    """Return by how much the network is behind on its worst pair, this pair, and the best method without a network."""
     loss, found = training_loss(fuser.task), []
     for index in range(PAIRS):
         pair = make_pair(fuser.task, SEED, index, height=SIZE, width=SIZE)
@@ -41,8 +41,7 @@ def worst(fuser: Fuser, progress: Progress) -> tuple[int, str]:
         best = min(trivial, key=lambda name: trivial[name])
         found.append((float(loss(fuser(first, second), first, second)) - trivial[best], index, best))
         progress.advance(fuser.name)
-    _, index, best = max(found)
-    return index, best
+    return max(found)
 
 
 def draw(fuser: Fuser, index: int, best: str, output: Path) -> None:
@@ -66,13 +65,14 @@ def draw(fuser: Fuser, index: int, best: str, output: Path) -> None:
 
 
 def main() -> None:
+    """Draw for the networks that the command line names."""
     names = sys.argv[1:] or [*shipped_names()]
     with Progress(PAIRS * len(names), "rendered pairs", unit="pairs") as progress:
         for name in names:
             fuser = timfuse.load(name, "cpu")
-            index, best = worst(fuser, progress)
+            behind, index, best = worst(fuser, progress)
             draw(fuser, index, best, find_network(name) / "limits.png")
-            print(f"{name}: pair {index}, behind {best}")
+            print(f"{name}: pair {index}, loss {behind:+.3f} above that of {best}")
 
 
 if __name__ == "__main__":

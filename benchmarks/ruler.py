@@ -50,6 +50,7 @@ TASKS = {name: task for sets in GROUPS.values() for name, task in sets.items()}
 RESULT = Path(__file__).parent / "results" / "ruler.csv"
 KEYS = ("set", "method", "kind", "files")
 RESAMPLES = 1000
+OTHERS = ("published", "trivial")
 
 Fuse = Callable[[Tensor, Tensor], Tensor]  # two sources (1, 1, H, W) in [0, 1] to the fused image
 Row = dict[str, str]
@@ -222,58 +223,52 @@ def names_of(rows: Sequence[Sequence[Row]]) -> list[str]:
 
 
 def group_table(sets: dict[str, str], rows: dict[str, list[list[Row]]]) -> list[list[str]]:
-    """Lay out the mean rank of each method on each data set and over all of them, the best first.
-
-    Of a network, the lead over the best method that is not ours is given, with an interval by bootstrap over the pairs.
-    """
-    rulers = {name: ruler_of(task) for name, task in sets.items()}
-    values = {name: numbers(rows[name], rulers[name]) for name in sets}
-    draw = np.random.default_rng(0)
-    draws = [{name: values[name] for name in sets}]
-    for _ in range(RESAMPLES):
-        draws.append({name: of_set[:, draw.integers(n := of_set.shape[1], size=n)] for name, of_set in values.items()})
-    by_draw: list[dict[str, list[float]]] = []  # the ranks of each method on the sets that have it
-    for drawn in draws:
-        of_sets: dict[str, list[float]] = {}
-        for name in sets:
-            for method, rank in zip(names_of(rows[name]), mean_ranks(drawn[name], rulers[name]), strict=True):
-                of_sets.setdefault(method, []).append(float(rank))
-        by_draw.append(of_sets)
+    """Lay out the mean rank of each method on each data set and over all of them, the best first."""
+    ranked: dict[str, dict[str, float]] = {}
     kinds = {of_method[0]["method"]: of_method[0]["kind"] for name in sets for of_method in rows[name]}
-    present = {
-        method: [name for name in sets if method in names_of(rows[name])] for method in kinds
-    }  # the sets that have a method
-    means = {method: float(np.mean(by_draw[0][method])) for method in kinds}
-    lines = [["method", "kind", *sets, *(["mean"] if len(sets) > 1 else []), "ahead of the best other method by"]]
-    for method in sorted(means, key=lambda method: (len(sets) - len(present[method]), means[method])):
-        ranked = dict(zip(present[method], by_draw[0][method], strict=True))
-        places = [f"{ranked[name]:.2f}" if name in ranked else "" for name in sets]
-        if len(sets) > 1:
-            places.append(f"{means[method]:.2f}" if len(ranked) == len(sets) else "")
-        lines.append([method, kinds[method], *places, lead(method, kinds, present, by_draw)])
+    for name, task in sets.items():
+        ruler = ruler_of(task)
+        for method, rank in zip(names_of(rows[name]), mean_ranks(numbers(rows[name], ruler), ruler), strict=True):
+            ranked.setdefault(method, {})[name] = float(rank)
+    several = len(sets) > 1
+    lines = [["method", "kind", *sets, *(["mean"] if several else []), "ahead of the best other method by"]]
+    for method in sorted(kinds, key=lambda method: (-len(ranked[method]), np.mean([*ranked[method].values()]))):
+        of_sets = ranked[method]
+        places = [f"{of_sets[name]:.2f}" if name in of_sets else "" for name in sets]
+        if several:
+            places.append(f"{np.mean([*of_sets.values()]):.2f}" if len(of_sets) == len(sets) else "")
+        ahead = lead(method, [rows[name] for name in of_sets]) if kinds[method] == "network" else ""
+        lines.append([method, kinds[method], *places, ahead])
     return lines
 
 
-def lead(
-    method: str, kinds: dict[str, str], present: dict[str, list[str]], by_draw: Sequence[dict[str, list[float]]]
-) -> str:
-    """Say how many ranks a network is ahead of the best published or trivial method on its data sets."""
-    if kinds[method] != "network":
-        return ""
+def lead(method: str, sets: Sequence[list[list[Row]]]) -> str:
+    """Say how many ranks a network is ahead of the best published or trivial method, with an interval over pairs.
 
-    def rank(other: str, drawn: dict[str, list[float]]) -> float:
-        of_sets = dict(zip(present[other], drawn[other], strict=True))
-        return float(np.mean([of_sets[name] for name in present[method]]))
-
-    others = [
-        other
-        for other, kind in kinds.items()
-        if kind in ("published", "trivial") and set(present[method]) <= set(present[other])
+    It is ranked among these methods alone, since others of ours between the two would count as a lead.
+    """
+    rulers = [ruler_of(TASKS[of_set[0][0]["set"]]) for of_set in sets]
+    compared = [
+        [of_method for of_method in of_set if of_method[0]["method"] == method or of_method[0]["kind"] in OTHERS]
+        for of_set in sets
     ]
-    best = min(others, key=lambda other: rank(other, by_draw[0]))
-    leads = [rank(best, drawn) - rank(method, drawn) for drawn in by_draw]
-    low, high = np.percentile(leads[1:], (2.5, 97.5))
-    return f"{best} {leads[0]:.2f} ({low:.2f} to {high:.2f})"
+    common = set.intersection(*(set(names_of(of_set)) for of_set in compared))
+    names = [name for name in names_of(compared[0]) if name in common]
+    values = [numbers(of_set, ruler) for of_set, ruler in zip(compared, rulers, strict=True)]
+    places = [[names_of(of_set).index(name) for name in names] for of_set in compared]
+
+    def ranks_of(drawn: Sequence[np.ndarray]) -> np.ndarray:
+        parts = zip(drawn, rulers, places, strict=True)
+        return np.mean([mean_ranks(of_set, ruler)[place] for of_set, ruler, place in parts], axis=0)
+
+    own, means = names.index(method), ranks_of(values)
+    best = min((index for index in range(len(names)) if index != own), key=lambda index: means[index])
+    draw, leads = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        drawn = ranks_of([of_set[:, draw.integers(of_set.shape[1], size=of_set.shape[1])] for of_set in values])
+        leads.append(drawn[best] - drawn[own])
+    low, high = np.percentile(leads, (2.5, 97.5))
+    return f"{names[best]} {means[best] - means[own]:.2f} ({low:.2f} to {high:.2f})"
 
 
 def set_table(name: str, rows: Sequence[Sequence[Row]]) -> list[list[str]]:

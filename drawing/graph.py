@@ -96,18 +96,18 @@ class _Builder:
 
     def pyramid_network(self) -> None:
         widths = self.genotype.widths
-        bare = widths.count(0)  # finest levels, which have no features
-        stem = self.node("stem", "stem", "Stem", self.sources(), detail=_at(bare, widths), module="stem")
+        featureless = widths.count(0)  # the finest levels
+        stem = self.node("stem", "stem", "Stem", self.sources(), detail=_at(featureless, widths), module="stem")
         encoded = [stem]
-        for level in range(bare + 1, len(widths)):
+        for level in range(featureless + 1, len(widths)):
             # The sources at this size, which go in too, are left out: their edges would cross the whole picture.
-            name = f"downs.{level - bare - 1}"
+            name = f"downs.{level - featureless - 1}"
             encoded.append(self.node(name, "down", "Down", [encoded[-1]], detail=_at(level, widths), module=name))
         heads, coarser = [], None
-        for level in reversed(range(bare, len(widths))):
-            node = encoded[level - bare]
+        for level in reversed(range(featureless, len(widths))):
+            node = encoded[level - featureless]
             if coarser is not None:
-                name = f"ups.{level - bare}"
+                name = f"ups.{level - featureless}"
                 up = self.node(name, "up", "Up", [coarser], detail=_at(level, widths), module=name)
                 node = self.node(f"levels.{level}.add", "add", "+", [node, up])
             for index, cell in enumerate(self.genotype.cells):
@@ -116,7 +116,7 @@ class _Builder:
                     node = self.node(f"levels.{level}.add.{index}", "add", "+", [node, last])
             if level + 1 == len(widths):
                 heads.append(self.node("base", "head", "Base", [node], detail=_size(level + 1), module="base"))
-            name = f"heads.{level - bare}"
+            name = f"heads.{level - featureless}"
             heads.append(self.node(name, "head", "Band", [node], detail=_size(level), module=name))
             coarser = node
         self.fused_image(self.node("bands", "merge", "Sum of the bands", heads))

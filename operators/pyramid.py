@@ -46,13 +46,13 @@ class PyramidNetwork(nn.Module):
     def __init__(self, channels: Sequence[int], cells: Sequence[LevelCell], norm: str, build: OperatorBuilder) -> None:
         super().__init__()
         self.multiple = size_multiple(len(channels), [(level, kind) for level, kind, _ in cells])
-        self.bare = sum(maps == 0 for maps in channels)  # finest levels without features
-        channels = channels[self.bare :]
+        self.featureless = sum(maps == 0 for maps in channels)  # finest levels without features
+        channels = channels[self.featureless :]
         self.stem = nn.Sequential(repeated(8, channels[0]), PReLU())
         pairs = list(pairwise(channels))  # a level and the next coarser one
         self.downs = nn.ModuleList(_Down(fine, coarse) for fine, coarse in pairs)
         self.ups = nn.ModuleList(nn.Conv2d(coarse, fine, 1, bias=False) for fine, coarse in pairs)
-        self.levels = [level - self.bare for level, _, _ in cells]  # among those with features
+        self.levels = [level - self.featureless for level, _, _ in cells]  # among those with features
         self.cells = nn.ModuleList(
             CELLS[kind](channels[level], names, norm, build)
             for level, (_, kind, names) in zip(self.levels, cells, strict=True)
@@ -81,21 +81,23 @@ class PyramidNetwork(nn.Module):
         """
         height, width = first.shape[-2:]
         means = [padded(torch.cat((first, second), 1), self.multiple)]  # of blocks of 2^i pixels, (N, 2, H/2^i, W/2^i)
-        for _ in range(self.bare + len(self.heads)):
+        for _ in range(self.featureless + len(self.heads)):
             means.append(F.avg_pool2d(means[-1], 2))
-        features = self._decoded(self._encoded(means[self.bare :]), probabilities)
+        features = self._decoded(self._encoded(means[self.featureless :]), probabilities)
         if attention is not None:
             weights = 1 + padded(attention, self.multiple)
-            features = [x * F.avg_pool2d(weights, 2 ** (level + 1)) for level, x in enumerate(features, self.bare)]
+            features = [
+                x * F.avg_pool2d(weights, 2 ** (level + 1)) for level, x in enumerate(features, self.featureless)
+            ]
         upper, lower, offset = self.base(features[-1]).split(1, 1)
         a, b = means[-1].split(1, 1)
         fused = (0.5 + upper) * a + (0.5 + lower) * b + _START * offset
-        for level in reversed(range(self.bare + len(features))):
+        for level in reversed(range(self.featureless + len(features))):
             bands = means[level] - _doubled(means[level + 1])
-            if level < self.bare:
+            if level < self.featureless:
                 fused = _doubled(fused) + _larger(bands)
             else:
-                maps = self.heads[level - self.bare](features[level - self.bare])
+                maps = self.heads[level - self.featureless](features[level - self.featureless])
                 fused = _doubled(fused) + _fused_band(shuffled(maps, 2), bands)  # 3 maps of the size of the bands
         return fused[..., :height, :width]
 
@@ -144,7 +146,7 @@ def _larger(bands: Tensor) -> Tensor:
     a, b = bands.split(1, 1)
     total = a + b
     # The larger value minus the smaller one is |a - b| with the sign of a + b; a choice by a mask is slower on a CPU.
-    return (total + torch.copysign(a - b, total)) * 0.5
+    return (total + (a - b).abs() * total.sign()) * 0.5
 
 
 def _fused_band(maps: Tensor, bands: Tensor) -> Tensor:

@@ -80,26 +80,26 @@ def _pyramid_inputs(
     pixels: Interval, cells: list[CellGenotype], widths: Sequence[int], radii: Mapping[str, int]
 ) -> Interval:
     """Find the pixels of the input that pixels of the output of a pyramid network depend on."""
-    bare = widths.count(0)  # finest levels without features
-    levels = len(widths) - bare
+    featureless = widths.count(0)  # the finest levels
+    levels = len(widths) - featureless
     means = [pixels]  # at each size, of the sources
     features: list[Interval] = []  # of each level that has some, as its head reads them
     for level in range(len(widths)):
-        if level >= bare:
+        if level >= featureless:
             features.append(_wider(_halved(means[-1]), 1))
         means.append(_up(means[-1]))
     features[-1] = _both(features[-1], _wider(means[-1], 1))  # the head of the base
     for level in range(levels):
-        for cell in reversed([cell for cell in cells if cell.level == bare + level]):
+        for cell in reversed([cell for cell in cells if cell.level == featureless + level]):
             features[level] = _through_cell(features[level], cell.kind, sum(radii[name] for name in cell.operators))
         if level + 1 < levels:
             features[level + 1] = _both(features[level + 1], _halved(features[level]))
     for level in reversed(range(1, levels)):
         first, last = features[level]
         features[level - 1] = _both(features[level - 1], (2 * first - 1, 2 * last + 1))
-        means[bare + level + 1] = _both(means[bare + level + 1], _wider(features[level], 1))
+        means[featureless + level + 1] = _both(means[featureless + level + 1], _wider(features[level], 1))
     first, last = _wider(features[0], 1)
-    means[bare] = _both(means[bare], (2 * first, 2 * last + 1))
+    means[featureless] = _both(means[featureless], (2 * first, 2 * last + 1))
     reached = [(2**size * first, 2**size * last + 2**size - 1) for size, (first, last) in enumerate(means)]
     return min(first for first, _ in reached), max(last for _, last in reached)
 

@@ -37,6 +37,10 @@ class StoppedError(UserError):
     """The user has stopped a run, which can be resumed."""
 
 
+class DivergedError(UserError):
+    """A run has ended because a loss or a gradient is not finite."""
+
+
 class InUseError(UserError):
     """Another process uses the run folder."""
 

@@ -28,7 +28,7 @@ from .checkpoint import (
 from .config import Section, config_to_yaml, dotted_items
 from .device import select_device
 from .distribution import Ranks, open_ranks
-from .errors import NonFiniteError, StoppedError, UserError
+from .errors import DivergedError, NonFiniteError, StoppedError, UserError
 from .history import History
 from .interruption import deferred_interrupt
 from .memory import keep_freed_memory
@@ -220,7 +220,7 @@ class Loop:
             if row is not None and self._history is not None:
                 self._history.log(state.step - 1, row)
             self.save(state)
-            raise UserError(
+            raise DivergedError(
                 f"step {state.step}: {error}; the state before it is in {self.path / CHECKPOINT_FILE}; lower {remedy} "
                 "and start anew with --overwrite"
             ) from None

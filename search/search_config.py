@@ -14,6 +14,7 @@ from ..genotypes.genotype import MOST_LEVELS, MOST_OPERATORS
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 from ..runtime.errors import UserError
+from ..runtime.loop import HARMLESS
 
 
 def _even(channels: int | tuple[int, ...]) -> int | tuple[int, ...]:
@@ -223,6 +224,12 @@ class CostSection(Section):
         return self
 
 
+HARMLESS_OF_SEEDS = (*HARMLESS, "search.checkpoint_every", "seeds")
+"""Keys that may change when searches with several seeds are resumed."""
+
+VERIFY_KEYS = ("verify.candidates", "verify.rounds", "verify.steps", "verify.validation_pairs")
+
+
 class VerifySection(Section):
     """The trainings at the end that choose among what the search proposes.
 
@@ -270,6 +277,12 @@ class SearchConfig(TaskConfig):
     cost: CostSection = CostSection()
     verify: VerifySection = VerifySection()
     downstream: DownstreamSection | None = None
+
+    @model_validator(mode="after")
+    def _verified_by_the_fusion_loss(self) -> Self:
+        if self.verify.candidates and self.downstream is not None:
+            raise ValueError("must have verify.candidates = 0 with a downstream task: trainings have the fusion loss")
+        return self
 
     @model_validator(mode="after")
     def _front_of_one_search(self) -> Self:

@@ -15,7 +15,7 @@ from ..runtime.run_files import LATENCY_FILE
 from ..runtime.seeds import seed_everything
 from .relaxation import relax, temperature_at
 from .search_conclusion import conclude, front_folder, probabilities_by_name, status, validation_losses
-from .search_config import SearchConfig
+from .search_config import VERIFY_KEYS, SearchConfig
 from .search_setup import SearchParts, SearchState, open_parts, set_up
 from .search_step import search_step
 from .several_seeds import SearchResult, search_seeds
@@ -32,6 +32,8 @@ def search(
     on_validation: Callable[[int, Scores], None] | None = None,
 ) -> SearchResult:
     """Search a fusion network, once or with several seeds, and write the run folder.
+
+    With `verify.candidates`, genotype and weights are those that `verify` chooses in the end.
 
     Args:
         config: The data, the space, the optimisation and the cost; `config.run` is the run folder. With `seeds` above
@@ -96,7 +98,7 @@ def _search_once(
         loop.open_folder(
             pairs=len(batches.pairs.source),
             fingerprint=batches.pairs.fingerprint,
-            harmless=["search.checkpoint_every"],
+            harmless=["search.checkpoint_every", *VERIFY_KEYS],
         )
         if ranks.leads and penalty is not None and penalty.table:
             save_latency_table(config.run / LATENCY_FILE, penalty.table, device)

@@ -17,7 +17,6 @@ from ..runtime.config import config_to_yaml
 from ..runtime.distribution import open_ranks
 from ..runtime.errors import UserError
 from ..runtime.history import drawn_history
-from ..runtime.loop import HARMLESS
 from ..runtime.run_files import (
     CHECKPOINT_FILE,
     CONFIG_FILE,
@@ -29,7 +28,7 @@ from ..runtime.run_files import (
 from ..runtime.run_folder import open_run
 from ..runtime.terminal import print_table
 from .probability_curves import draw_probabilities
-from .search_config import SearchConfig
+from .search_config import HARMLESS_OF_SEEDS, VERIFY_KEYS, SearchConfig
 from .verification import Verification
 
 _FORMATS = {"outer loss": ".4f", "inner loss": ".4f", "ms": ",.2f", "parameters": ",.0f"}
@@ -96,9 +95,14 @@ def search_seeds(
                 raise UserError(
                     f"{config.run} holds a single search; go on with it without --seeds, or name another folder"
                 )
-            yaml, harmless = config_to_yaml(config), (*HARMLESS, "search.checkpoint_every", "seeds")
             stack.enter_context(
-                open_run(config.run, config_yaml=yaml, resume=resume, overwrite=overwrite, harmless=harmless)
+                open_run(
+                    config.run,
+                    config_yaml=config_to_yaml(config),
+                    resume=resume,
+                    overwrite=overwrite,
+                    harmless=(*HARMLESS_OF_SEEDS, *VERIFY_KEYS),
+                )
             )
         for seed, run in runs.items():
             if not ranks.agree((run / GENOTYPE_FILE).is_file()):

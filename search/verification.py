@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..cost import BudgetReport, DeploymentTarget, parse_budget
+from ..cost import BudgetReport, DeploymentTarget
 from ..cost.cost_model import count_costs
 from ..cost.search_space import Choices
 from ..drawing import draw
@@ -23,14 +23,13 @@ from ..operators import (
     parameter_sizes,
     save_network_folder,
 )
-from ..runtime.config import config_to_yaml
+from ..runtime.config import config_to_yaml, load_config
 from ..runtime.csv_text import csv_text
 from ..runtime.device import select_device
-from ..runtime.distribution import open_ranks
-from ..runtime.errors import UserError
+from ..runtime.distribution import Ranks, open_ranks
+from ..runtime.errors import DivergedError, UserError
 from ..runtime.files import write_atomically
 from ..runtime.history import drawn_history
-from ..runtime.loop import HARMLESS
 from ..runtime.run_files import (
     CONFIG_FILE,
     GENOTYPE_FILE,
@@ -44,7 +43,7 @@ from ..runtime.seeds import derive_seed
 from ..runtime.terminal import print_table
 from ..training import TrainConfig, train
 from .candidates import proposed, random_networks
-from .search_config import SearchConfig
+from .search_config import HARMLESS_OF_SEEDS, VERIFY_KEYS, SearchConfig
 
 
 @dataclass
@@ -76,18 +75,13 @@ class Verification:
 
     Attributes:
         candidates: All candidates, the best first: those that were trained longest, by their last loss.
-        best: The best proposed candidate.
-        rank: Its rank among the random candidates and itself, from 1, in the last round that each of them was in.
+        best: The best proposed candidate, within the budget if there is one.
+        best_random: The best random candidate, of as many; None where the space has none of this cost.
     """
 
     candidates: list[Candidate]
     best: Candidate
-    rank: int
-
-    @property
-    def others(self) -> int:
-        """The number of random candidates."""
-        return sum(candidate.origin == "random" for candidate in self.candidates)
+    best_random: Candidate | None
 
 
 def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
@@ -111,18 +105,20 @@ def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
         >>> from timfuse.search import SearchConfig, search, verify
         >>> config = SearchConfig(verify={"candidates": 4})
         >>> _ = search(config)  # doctest: +SKIP
-        >>> verify(config).rank  # doctest: +SKIP
-        1
+        >>> verify(config).best.name  # doctest: +SKIP
+        'proposed-2'
     """
+    if not (config.run / GENOTYPE_FILE).is_file():
+        raise UserError(f"{config.run} holds no search that has ended; search first, or go on with --resume")
     with open_ranks() as ranks, ExitStack() as stack:
         if ranks.leads:
-            yaml, harmless = config_to_yaml(config), (*HARMLESS, "search.checkpoint_every", "seeds")
+            yaml, harmless = config_to_yaml(config), (*HARMLESS_OF_SEEDS, *VERIFY_KEYS)
             stack.enter_context(open_run(config.run, config_yaml=yaml, resume=True, overwrite=False, harmless=harmless))
-        candidates = propose(config)
+        candidates = ranks.from_leader(lambda: propose(config))
         left = candidates
         for round_ in range(config.verify.rounds):
             for candidate in left:
-                candidate.losses.append(_trained(config, candidate, round_, overwrite))
+                candidate.losses.append(_trained(config, candidate, round_, ranks, overwrite))
             left = [
                 candidate
                 for origin in ("proposed", "random")
@@ -145,13 +141,9 @@ def propose(config: SearchConfig) -> list[Candidate]:
     found = load_genotype(config.run)
     verified: Any = found.provenance.get("verification", {})
     searched = verified.get("searched", [list(cell.operators) for cell in found.cells])
-    probabilities = torch.stack([distribution(run, space.operators) for run in _searches(config.run)]).mean(0)
+    probabilities = torch.stack([distribution(run, space.operators) for run in _searches(config)]).mean(0)
     chosen: Choices = [[space.operators.index(name) for name in row] for row in searched]
     ours = proposed(probabilities, chosen, model, count, idle, seed)
-    if (budget := config.cost.parsed_budget) is not None:  # the first is what the search found, within it if any is
-        target = replace(target, device=select_device(config.device))
-        costs = [target.cost(budget.kind, build_network(space.genotype(network))) for network in ours[1:]]
-        ours[1:] = [network for network, cost in zip(ours[1:], costs, strict=True) if cost <= budget.amount]
     others = random_networks(chosen, model, len(ours), idle, seed, taken=ours)
     return [
         Candidate(
@@ -186,7 +178,7 @@ def distribution(run: Path, operators: Sequence[str]) -> Tensor:
 
 
 def print_verification(verification: Verification) -> None:
-    """Print a table with a row for each candidate, and the rank of the best proposed one.
+    """Print a table with a row for each candidate, and compare the best proposed one with the best random one.
 
     Example:
         >>> from timfuse.search import SearchConfig, print_verification, verify
@@ -198,18 +190,24 @@ def print_verification(verification: Verification) -> None:
         for candidate in verification.candidates
     ]
     print_table(["network", "operators"], ["GFLOPs", *(f"round {index + 1}" for index in range(rounds))], rows)
-    best = verification.best
-    print(f"verified  {best.name}: rank {verification.rank} of {verification.others + 1}, beside random networks")
+    best, other = verification.best, verification.best_random
+    beside = (
+        "no random network costs the same"
+        if other is None
+        else f"the best of the random ones has {other.losses[-1]:.4f}"
+    )
+    print(f"verified  {best.name}: loss {best.losses[-1]:.4f}, {beside}")
 
 
 def _cells(losses: Sequence[float], rounds: int) -> list[str]:
     return [f"{losses[index]:.4f}" if index < len(losses) else "" for index in range(rounds)]
 
 
-def _searches(run: Path) -> list[Path]:
+def _searches(config: SearchConfig) -> list[Path]:
     """Return the run folders of a search: those of its seeds, or its own."""
-    seeds = sorted(path for path in run.glob(SEED_FOLDERS) if (path / GENOTYPE_FILE).is_file())
-    return seeds or [run]
+    if config.seeds == 1:
+        return [config.run]
+    return [config.run / SEED_FOLDERS.replace("*", str(config.seed + index)) for index in range(config.seeds)]
 
 
 def _better_half(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -221,40 +219,51 @@ def _folder(config: SearchConfig, candidate: Candidate, round_: int) -> Path:
     return config.run / VERIFICATION_FOLDER / f"round-{round_ + 1}" / candidate.name
 
 
-def _trained(config: SearchConfig, candidate: Candidate, round_: int, overwrite: bool) -> float:
-    """Train a candidate in a round, unless it has been, and return its loss on the validation pairs."""
+def _trained(config: SearchConfig, candidate: Candidate, round_: int, ranks: Ranks, overwrite: bool) -> float:
+    """Train a candidate in a round, unless it has been, and return its loss on the validation pairs.
+
+    The loss of a network whose training diverges is infinite.
+    """
     run, data, steps = _folder(config, candidate, round_), config.data, config.verify.steps * 2**round_
-    defaults = TrainConfig()
-    if overwrite or not (run / GENOTYPE_FILE).is_file():
-        genotype = run.with_name(f"{candidate.name}.yaml")
-        save_genotype(candidate.genotype, genotype)
+    defaults = TrainConfig().train
+    genotype = run.with_name(f"{candidate.name}.yaml")
+    # Another search in this folder may have proposed another network by this name, or trained it for another while.
+    same = genotype.is_file() and load_genotype(genotype).cells == candidate.genotype.cells
+    if same and (run / CONFIG_FILE).is_file():
+        same = load_config(TrainConfig, run / CONFIG_FILE).train.steps == steps
+    same = bool(ranks.agree(same)) and not overwrite
+    if not same or not ranks.agree((run / GENOTYPE_FILE).is_file()):
+        if ranks.leads:
+            save_genotype(candidate.genotype, genotype)
+        shared = ("root", "stretch", "synthetic_pairs", "validation", "shares", "workers", "cache_megabytes", "crop")
         sections: dict[str, Any] = {
             "data": {
-                **{key: getattr(data, key) for key in ("root", "stretch", "synthetic_pairs", "validation", "shares")},
-                **{key: getattr(data, key) for key in ("workers", "cache_megabytes", "crop")},
+                **{key: getattr(data, key) for key in (*shared, "batch_size")},
                 "validation_pairs": config.verify.validation_pairs,
             },
             "train": {
                 "steps": steps,
-                "warmup": steps * defaults.train.warmup // defaults.train.steps,
+                "warmup": steps * defaults.warmup // defaults.steps,
                 "validate_every": steps,
                 "images": 0,
             },
         }
-        train(
-            TrainConfig(
-                run=run,
-                seed=config.seed,
-                device=config.device,
-                task=config.task,
-                sources=config.sources,
-                colour=config.colour,
-                genotype=str(genotype),
-                **sections,
-            ),
-            resume=not overwrite and (run / CONFIG_FILE).is_file(),
-            overwrite=overwrite,
+        training = TrainConfig(
+            run=run,
+            seed=data.seed_of(config.seed),  # which divides the pairs as in the search
+            device=config.device,
+            task=config.task,
+            sources=config.sources,
+            colour=config.colour,
+            genotype=str(genotype),
+            loss=config.search.outer_loss,
+            **sections,
         )
+        started = bool(ranks.agree((run / CONFIG_FILE).is_file()))
+        try:
+            train(training, resume=same and started, overwrite=not same and started)
+        except DivergedError:
+            return math.inf
     provenance: Any = load_genotype(run).provenance
     try:
         return float(provenance["metrics"]["best"]["mean"]["loss"])
@@ -265,47 +274,50 @@ def _trained(config: SearchConfig, candidate: Candidate, round_: int, overwrite:
 def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification:
     """Rank the candidates, and put genotype and weights of the best proposed one into the run folder."""
     ranked = sorted(candidates, key=lambda candidate: (-len(candidate.losses), candidate.losses[-1]))
-    best = next(candidate for candidate in ranked if candidate.origin == "proposed")
-    rank = 1 + sum(
-        candidate.losses[-1] < best.losses[len(candidate.losses) - 1]
-        for candidate in ranked
-        if candidate.origin == "random"
-    )
-    verification = Verification(ranked, best, rank)
+    ours, others = ([each for each in ranked if each.origin == origin] for origin in ("proposed", "random"))
+    target = DeploymentTarget(config.cost.height, config.cost.width, select_device(config.device))
+    found = load_genotype(config.run)
+    report, budget, best = BudgetReport.of(found), config.cost.parsed_budget, ours[0]
+    if budget is not None:
+        for best in ours:
+            cost = target.cost(budget.kind, build_network(best.genotype))
+            if cost <= budget.amount:
+                # Nothing was predicted of it but the equal cost.
+                report = BudgetReport(budget.text, budget.kind, cost, cost, met=True)
+                break
+        else:  # as the search has reported already
+            best = candidates[0]
+    if math.isinf(best.losses[-1]):
+        raise UserError(
+            "no proposed network could be trained; lower the learning rate of the search, or set verify.candidates=0"
+        )
+    verification = Verification(ranked, best, others[0] if others else None)
     rounds = config.verify.rounds
     heading = ["network", "operators", "GFLOPs", *(f"loss after round {index + 1}" for index in range(rounds))]
     rows = [[each.name, each.operators, f"{each.gflops:.4f}", *_cells(each.losses, rounds)] for each in ranked]
     write_atomically(config.run / VERIFICATION_FILE, csv_text(heading, rows))
-    searched: Any = load_genotype(config.run).provenance
+    searched: Any = found.provenance
     trained, network = load_network_folder(_folder(config, best, len(best.losses) - 1))
     metrics: Any = trained.provenance["metrics"]
-    target = DeploymentTarget(config.cost.height, config.cost.width, select_device(config.device))
-    milliseconds = target.cost("ms", network)
-    costs = {"ms": milliseconds, "FLOPs": 1e9 * best.gflops, "params": count_parameters(network)}
+    count = len(ours)
     changed: dict[str, Any] = {
-        "parameters": costs["params"],
+        "parameters": count_parameters(network),
         "flops_640x480": count_flops(network, 480, 640),
-        "latency": {**searched["latency"], "milliseconds": round(milliseconds, 2)},
+        "latency": {**searched["latency"], "milliseconds": round(target.cost("ms", network), 2)},
         "metrics": {**searched["metrics"], **metrics},
+        **({} if report is None else {"budget": report.provenance}),
+        "reason": {"rule": f"the best of {count} proposed networks after training"}
+        if count > 1
+        else searched["reason"],
         "verification": {
             "searched": [list(cell.operators) for cell in candidates[0].genotype.cells],
             "network": best.name,
-            "rank": rank,
-            "among": verification.others + 1,
             "steps": [config.verify.steps * 2**index for index in range(rounds)],
             "losses": {each.name: [round(loss, 6) for loss in each.losses] for each in ranked},
         },
     }
-    if best.name != "proposed-0":
-        changed["reason"] = {
-            "rule": f"the best of {len(ranked) - verification.others} proposed networks after training"
-        }
-        if (report := BudgetReport.of(load_genotype(config.run))) is not None:
-            measured = costs[report.kind]
-            met = measured <= parse_budget(report.asked).amount
-            changed["budget"] = replace(report, predicted=measured, measured=measured, met=met).provenance
-    provenance = {**searched, **changed}
-    genotype = replace(trained, name=config.run.resolve().name, provenance=cast(Provenance, provenance))
+    provenance = cast(Provenance, {**searched, **changed})
+    genotype = replace(trained, name=config.run.resolve().name, provenance=provenance)
     draw(genotype, config.run / PICTURES_FOLDER, parameter_sizes(network))
     save_network_folder(config.run, genotype, network)
     return verification

@@ -15,8 +15,8 @@ class TrainDataSection(BatchDataSection):
 
     Attributes:
         crop: Height and width of the training crops in pixels.
-        scale: Smallest and largest factor by which pairs are enlarged at random before they are cut, which makes more
-            of few pairs; null for their own size.
+        scale: Smallest and largest factor by which pairs are zoomed at random before they are cut, which makes more of
+            few pairs; null for their own size.
         batch_size: Crops in a batch, over all processes. Crops are mirrored at random.
         validation_pairs: Largest number of validation pairs of each folder; they are spread over its list.
     """

@@ -50,9 +50,9 @@ def run_trial(
         UserError: If a stage fails, or an objective is not finite.
     """
     search_config, train_config = config.stages(settings, folder)
-    if (search_config.run / GENOTYPE_FILE).is_file():  # a search writes it last
-        found = load_genotype(search_config.run)
-    else:
+    ended = (search_config.run / GENOTYPE_FILE).is_file()  # a search writes it last, but for a verification
+    found = load_genotype(search_config.run) if ended else None
+    if found is None or (search_config.verify.candidates and "verification" not in found.provenance):
         started = (search_config.run / CONFIG_FILE).is_file()
         found = search(search_config, resume=started, on_validation=on_validation).genotype
     training = train(train_config, resume=(train_config.run / CONFIG_FILE).is_file())

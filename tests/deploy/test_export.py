@@ -46,7 +46,7 @@ def make_network(genotype):
             for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
                 tensor.uniform_(0.5, 1.5)
     network.eval().requires_grad_(False)
-    if genotype.head == "envelope":
+    if genotype.head in ("envelope", "bands"):
         return network
     outputs = []
     hook = network.head[-1].register_forward_hook(lambda module, inputs, output: outputs.append(output))
@@ -108,6 +108,16 @@ OPERATORS = tuple(name for names in ENDS.values() for name in names)
 )
 def test_every_operator_cell_norm_stem_and_head(kind, operators, norm, stem, head, tmp_path):
     genotype = fusion(CellGenotype(kind, operators), norm=norm, stem=stem, head=head)
+    network = make_network(genotype)
+    export_onnx(make_run(tmp_path, genotype, network), tmp_path / "model.onnx")
+    assert_same(tmp_path / "model.onnx", network)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [(4, 6), (0, 4, 6)])
+def test_a_pyramid_network(channels, tmp_path):
+    cells = (CellGenotype("successive", ("plain_k3", "residual_k3_d1"), level=len(channels) - 1),)
+    genotype = Genotype("coarse", "mri-pet", "pyramid", channels, cells, norm="none", stem="half", head="bands")
     network = make_network(genotype)
     export_onnx(make_run(tmp_path, genotype, network), tmp_path / "model.onnx")
     assert_same(tmp_path / "model.onnx", network)

@@ -1,13 +1,16 @@
 """A verification: what is proposed, that trainings decide, and that none is repeated."""
 
 import csv
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from timfuse.cost import CostModel
-from timfuse.genotypes import load_genotype
+from timfuse.genotypes import load_genotype, save_genotype
 from timfuse.operators import build_network, count_flops
+from timfuse.runtime.errors import DivergedError, UserError
 from timfuse.runtime.weights import load_into
 from timfuse.search import search, verification, verify
 from timfuse.search.candidates import BAND, proposed, random_networks
@@ -71,12 +74,9 @@ def test_the_better_half_goes_on_and_the_best_proposed_network_is_the_result(con
         assert max(candidate.losses[0] for candidate in longest) <= shortest[0].losses[0]
     assert done.best.losses[-1] == min(each.losses[-1] for each in done.candidates if each.name.startswith("proposed-")
                                        and len(each.losses) == 2)  # fmt: skip
-    better = [
-        each
-        for each in done.candidates
-        if each.origin == "random" and each.losses[-1] < done.best.losses[len(each.losses) - 1]
-    ]
-    assert done.rank == 1 + len(better)
+    assert done.best_random.losses[-1] == min(
+        each.losses[-1] for each in done.candidates if each.origin == "random" and len(each.losses) == 2
+    )
     genotype = load_genotype(config.run)
     assert genotype == result.genotype
     assert genotype.cells == done.best.genotype.cells
@@ -129,4 +129,51 @@ def test_without_another_network_of_the_cost_the_found_one_is_trained_alone(tiny
     )
     done = search(config).verification
     assert [candidate.name for candidate in done.candidates] == ["proposed-0"]
-    assert (done.rank, done.others) == (1, 0)
+    assert done.best_random is None
+
+
+def test_a_training_of_another_network_or_length_is_not_taken_for_that_of_a_candidate(config, monkeypatch):
+    search(config)
+    first = config.run / "verification" / "round-1" / "proposed-1.yaml"
+    other = load_genotype(first)
+    save_genotype(replace(other, cells=(replace(other.cells[0], operators=("identity", "identity")),)), first)
+    trained = []
+    real = verification.train
+    monkeypatch.setattr(verification, "train", lambda of, **flags: trained.append(of.run.name) or real(of, **flags))
+    verify(config)
+    assert trained == ["proposed-1"]
+    longer = config.model_copy(update={"verify": config.verify.model_copy(update={"steps": 3})})
+    verify(longer)
+    assert len(trained) == 1 + 6 + 4
+
+
+def test_a_network_whose_training_diverges_loses(config, monkeypatch):
+    real = verification.train
+
+    def train(training, **flags):
+        if training.run.name == "proposed-0":
+            raise DivergedError("the loss is not finite")
+        return real(training, **flags)
+
+    monkeypatch.setattr(verification, "train", train)
+    done = search(config).verification
+    (first,) = (candidate for candidate in done.candidates if candidate.name == "proposed-0")
+    assert first.losses == [math.inf]
+    assert done.best.name != "proposed-0"
+
+
+def test_what_is_verified_has_been_searched_and_by_the_fusion_loss(config, tiny):
+    with pytest.raises(UserError, match="holds no search that has ended"):
+        verify(config)
+    assert not config.run.exists()
+    with pytest.raises(ValueError, match=r"must have verify\.candidates = 0 with a downstream task"):
+        tiny(verify={"candidates": 2}, downstream={"kind": "detection"}, data={"crop": 64})
+
+
+def test_searches_with_several_seeds_propose_together(config):
+    result = search(config.model_copy(update={"seeds": 2}))
+    assert result.verification is not None
+    operators = config.space.search_space.operators
+    means = torch.stack([verification.distribution(config.run / f"seed-{seed}", operators) for seed in (0, 1)]).mean(0)
+    torch.testing.assert_close(means.sum(-1), torch.ones(1, 2, dtype=torch.float64))
+    assert result.genotype.provenance["verification"]["network"] == result.verification.best.name
