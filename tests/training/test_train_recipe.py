@@ -41,7 +41,8 @@ def pairs_of(config):
 
 def batch_of(config):
     """The batch of the first step."""
-    settings = {"batch_size": config.data.batch_size, "crop": config.data.crop, "seed": config.seed}
+    data = config.data
+    settings = {"batch_size": data.batch_size, "crop": data.crop, "seed": config.seed, "scale": data.scale}
     (batch,) = pairs_of(config).batches("train", 0, 1, **settings)
     return batch
 
@@ -192,6 +193,17 @@ def test_the_side_images_of_a_refine_network_count_with_their_weight(tiny, refin
     fused, first, second = run_stages(network, first_stage, batch.first, batch.second)
     sides = (first - batch.first).abs().mean() + (second - batch.second).abs().mean()
     loss = loss_of(config)(fused, batch.first, batch.second) + 3.0 * sides
+    (row,) = read_history(config.run / "history.jsonl")
+    assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_zoomed_pairs_are_trained_on(tiny, finished):
+    start = {"init": str(finished[0].run), "genotype": str(finished[0].run), "train": {"steps": 1, "warmup": 0}}
+    config = tiny(**start, data={"scale": (0.4, 0.5)}, loss={"intensity": 1.0})
+    train(config)
+    network, batch = network_of(finished[0].run).train(), batch_of(config)
+    assert not torch.equal(batch.first, batch_of(finished[0]).first)
+    loss = loss_of(config)(network(batch.first, batch.second), batch.first, batch.second)
     (row,) = read_history(config.run / "history.jsonl")
     assert row["loss"] == pytest.approx(loss.item(), rel=1e-5)
 
