@@ -26,6 +26,7 @@ from ..operators import (
 from ..operators.build import Supernet
 from ..operators.registration import operator_sources
 from ..runtime.device import device_name
+from ..runtime.files import remove_leftovers
 from ..runtime.history import drawn_history
 from ..runtime.loop import Row
 from ..runtime.run_files import FRONT_FOLDER, PICTURES_FOLDER
@@ -128,6 +129,7 @@ def conclude(
     for point in config.cost.parsed_front:
         genotype, network = found(*_choose(space, parts.penalty, point, target, probabilities, derive))
         folder = front_folder(run, point)
+        remove_leftovers(folder)
         save_network_folder(folder, replace(genotype, name=f"{genotype.name}-{folder.name}"), network)
     budget = None if parts.penalty is None else parts.penalty.budget
     genotype, network = found(*_choose(space, parts.penalty, budget, target, probabilities, derive))

@@ -28,7 +28,7 @@ from ..runtime.csv_text import csv_text
 from ..runtime.device import select_device
 from ..runtime.distribution import Ranks, open_ranks
 from ..runtime.errors import DivergedError, UserError
-from ..runtime.files import write_atomically
+from ..runtime.files import remove_leftovers, write_atomically
 from ..runtime.history import drawn_history
 from ..runtime.run_files import (
     CONFIG_FILE,
@@ -117,6 +117,7 @@ def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
         candidates = ranks.from_leader(lambda: propose(config))
         left = candidates
         for round_ in range(config.verify.rounds):
+            remove_leftovers(_folder(config, candidates[0], round_).parent)
             for candidate in left:
                 candidate.losses.append(_trained(config, candidate, round_, ranks, overwrite))
             left = [

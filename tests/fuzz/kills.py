@@ -18,6 +18,11 @@ from .inputs import told
 COMMANDS = {
     "search": ("search -c search.yaml --set search.steps=6", "--resume"),
     "search, two seeds": ("search -c search.yaml --seeds 2", "--resume"),
+    "search, verified": (
+        "search -c search.yaml --set search.steps=3 --set data.crop=24 --front 9kparams --set verify.candidates=2"
+        " --set verify.steps=2 --set verify.rounds=2 --set verify.validation_pairs=1",
+        "--resume",
+    ),
     "train": ("train -c train.yaml --set train.steps=6 --set train.images=1", "--resume"),
     "meta-init": ("meta-init -c meta-init.yaml", "--resume"),
     "adapt": ("adapt -c adapt.yaml", "--overwrite"),
