@@ -28,7 +28,8 @@ COLOURS = (*SOURCES, "both")
 NETWORKS = ("fusion", "refine", "detfusion", "pyramid")
 NORMS = ("batch", "group", "none")
 STEMS = ("full", "half")
-HEADS = ("direct", "envelope", "bands")
+HEADS = ("direct", "envelope", "bands", "sources")
+PYRAMID_HEADS = HEADS[2:]
 MERGES = ("gated", "concat")
 
 MOST_OPERATORS = 1000
@@ -81,8 +82,9 @@ class Genotype:
         stem: Resolution of the finest features, "full", or "half" for half the height and width; "half" in a pyramid
             network, "full" in refine and detfusion networks.
         head: With "direct" it computes the fused image. With "envelope" it weighs the brighter and the darker source at
-            each pixel and adds an offset; not in refine networks. With "bands" it does so in each frequency band; in
-            pyramid networks, and in no others.
+            each pixel and adds an offset; not in refine networks. With "bands" it does so in each frequency band, and
+            with "sources" it can also take a region of a band from one source; one of these in pyramid networks, and
+            in no others.
         merge: Merge of the branches of a refine network, "gated" or "concat"; None in other networks.
         sources: Names of the first and the second source of a new task; None for a key of `TASKS`.
         colour: Source that has the colour, "first", "second" or "both"; None for the usual one of the task.
@@ -123,8 +125,8 @@ class Genotype:
             self._check_detfusion()
         elif not self.cells:
             raise UserError("cells must hold at least one cell, with its kind and operators")
-        if (self.head == "bands") != (self.network == "pyramid"):
-            heads = "bands" if self.network == "pyramid" else "direct or envelope"
+        if (self.head in PYRAMID_HEADS) != (self.network == "pyramid"):
+            heads = "bands or sources" if self.network == "pyramid" else "direct or envelope"
             raise UserError(f"head must be {heads} in a {self.network} network, not {self.head!r}")
         if self.network == "pyramid" and self.stem != "half":
             raise UserError(f"stem must be half in a pyramid network, not {self.stem!r}")

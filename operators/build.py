@@ -86,7 +86,7 @@ def build_network(genotype: Genotype) -> Network:
         check_memory(4 * 9 * widest**2, f"a network of {widest} channels", "lower channels")
     if isinstance(genotype.channels, tuple):
         levels = [(cell.level or 0, cell.kind, cell.operators) for cell in genotype.cells]
-        network = PyramidNetwork(genotype.channels, levels, genotype.norm, build)
+        network = PyramidNetwork(genotype.channels, levels, genotype.norm, genotype.head, build)
     elif genotype.network == "fusion":
         network = FusionNetwork(genotype.channels, cells_of(None), genotype.norm, genotype.stem, genotype.head, build)
     elif genotype.network == "detfusion":
@@ -116,7 +116,8 @@ def build_supernet(
         steps: Number of mixtures in each cell, at least 1.
         candidates: Ids of the operators that each mixture chooses from, at least 1.
         norm: Normalisation, "batch", "group" or "none".
-        stem: Resolution of the finest features, and `head`: see `Genotype`; those of a pyramid network are given.
+        stem: Resolution of the finest features; "half" in a pyramid network.
+        head: Output of the network; see `Genotype`.
         levels: Level of each cell of a pyramid network; empty for another network.
 
     Returns:
@@ -138,7 +139,7 @@ def build_supernet(
     mixtures = ["mixture"] * steps
     if not isinstance(channels, int):
         places = [(level, kind, mixtures) for level, kind in zip(levels, cells, strict=True)]
-        return _channels_last(PyramidNetwork(channels, places, norm, build))
+        return _channels_last(PyramidNetwork(channels, places, norm, head, build))
     specifications = [(kind, mixtures) for kind in cells]
     return _channels_last(FusionNetwork(channels, specifications, norm, stem, head, build))
 

@@ -24,7 +24,8 @@ class PyramidNetwork(nn.Module):
     Level i has features at 1 / 2^(i+1) of the height and width. The sources are divided into bands, the differences of
     means over blocks of 2^i and 2^(i+1) pixels, and a base, the means of the coarsest blocks. The head of level i
     computes three maps u, l and o, and the fused band is (1 + u) b_larger + l b_smaller + o / 10, with b_larger the
-    band value of larger magnitude of the two sources at each pixel. The base of the fused image is
+    band value of larger magnitude of the two sources at each pixel; with the head "sources", a fourth map s adds
+    s (b_first - b_second) / 2, so that a whole region can be taken from one source. The base of the fused image is
     (1/2 + u) A + (1/2 + l) B + o / 10. It starts near the fusion by a Laplacian pyramid, and where the finest levels
     have no features, it remains one there.
 
@@ -32,18 +33,21 @@ class PyramidNetwork(nn.Module):
         channels: Number of feature maps of each level, from the finest to the coarsest; 0 for finest levels without.
         cells: Level, kind and operator ids of each cell; the input of a cell is added to its output.
         norm: Normalisation of the cells, "batch", "group" or "none".
+        head: "bands" or "sources".
 
     Attributes:
         multiple: Number of pixels to whose multiples heights and widths are padded.
 
     Example:
         >>> cells = [(1, "successive", ["identity"])]
-        >>> network = PyramidNetwork((8, 12), cells, "none", lambda *_: nn.Identity())
+        >>> network = PyramidNetwork((8, 12), cells, "none", "bands", lambda *_: nn.Identity())
         >>> network(*torch.zeros(2, 1, 1, 30, 50)).shape
         torch.Size([1, 1, 30, 50])
     """
 
-    def __init__(self, channels: Sequence[int], cells: Sequence[LevelCell], norm: str, build: OperatorBuilder) -> None:
+    def __init__(
+        self, channels: Sequence[int], cells: Sequence[LevelCell], norm: str, head: str, build: OperatorBuilder
+    ) -> None:
         super().__init__()
         self.multiple = size_multiple(len(channels), [(level, kind) for level, kind, _ in cells])
         self.featureless = sum(maps == 0 for maps in channels)  # finest levels without features
@@ -57,7 +61,8 @@ class PyramidNetwork(nn.Module):
             CELLS[kind](channels[level], names, norm, build)
             for level, (_, kind, names) in zip(self.levels, cells, strict=True)
         )
-        self.heads = nn.ModuleList(repeated(maps, 4 * 3) for maps in channels)
+        weights = 4 if head == "sources" else 3
+        self.heads = nn.ModuleList(repeated(maps, 4 * weights) for maps in channels)
         self.base = repeated(channels[-1], 3)
         with torch.no_grad():
             for head in (*self.heads, self.base):
@@ -98,7 +103,7 @@ class PyramidNetwork(nn.Module):
                 fused = _doubled(fused) + _larger(bands)
             else:
                 maps = self.heads[level - self.featureless](features[level - self.featureless])
-                fused = _doubled(fused) + _fused_band(shuffled(maps, 2), bands)  # 3 maps of the size of the bands
+                fused = _doubled(fused) + _fused_band(shuffled(maps, 2), bands)  # maps of the size of the bands
         return fused[..., :height, :width]
 
     def _encoded(self, means: Sequence[Tensor]) -> list[Tensor]:
@@ -150,7 +155,11 @@ def _larger(bands: Tensor) -> Tensor:
 
 
 def _fused_band(maps: Tensor, bands: Tensor) -> Tensor:
-    """Weigh the band values of both sources, (N, 2, H, W), by the maps u, l and o, (N, 3, H, W), to (N, 1, H, W)."""
-    upper, lower, offset = maps.split(1, 1)
+    """Weigh the band values of both sources, (N, 2, H, W), by the maps u, l, o and perhaps s, to (N, 1, H, W)."""
+    upper, lower, offset, *sides = maps.split(1, 1)
     larger, total = _larger(bands), bands.sum(1, keepdim=True)
-    return larger.addcmul(upper, larger).addcmul(lower, total - larger).add(offset, alpha=_START)
+    fused = larger.addcmul(upper, larger).addcmul(lower, total - larger).add(offset, alpha=_START)
+    for side in sides:
+        first, second = bands.split(1, 1)
+        fused = fused.addcmul(side, first - second, value=0.5)
+    return fused

@@ -18,7 +18,7 @@ PLAIN = st.recursive(
     max_leaves=8,
 )
 STEMS = {"fusion": ["full", "half"], "pyramid": ["half"]}  # full in other networks
-HEADS = {"refine": ["direct"], "pyramid": ["bands"]}
+HEADS = {"refine": ["direct"], "pyramid": ["bands", "sources"]}
 
 
 @st.composite

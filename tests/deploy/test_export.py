@@ -46,7 +46,7 @@ def make_network(genotype):
             for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
                 tensor.uniform_(0.5, 1.5)
     network.eval().requires_grad_(False)
-    if genotype.head in ("envelope", "bands"):
+    if genotype.head in ("envelope", "bands", "sources"):
         return network
     outputs = []
     hook = network.head[-1].register_forward_hook(lambda module, inputs, output: outputs.append(output))
@@ -114,10 +114,10 @@ def test_every_operator_cell_norm_stem_and_head(kind, operators, norm, stem, hea
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("channels", [(4, 6), (0, 4, 6)])
-def test_a_pyramid_network(channels, tmp_path):
+@pytest.mark.parametrize(("channels", "head"), [((4, 6), "sources"), ((0, 4, 6), "bands")])
+def test_a_pyramid_network(channels, head, tmp_path):
     cells = (CellGenotype("successive", ("plain_k3", "residual_k3_d1"), level=len(channels) - 1),)
-    genotype = Genotype("coarse", "mri-pet", "pyramid", channels, cells, norm="none", stem="half", head="bands")
+    genotype = Genotype("coarse", "mri-pet", "pyramid", channels, cells, norm="none", stem="half", head=head)
     network = make_network(genotype)
     export_onnx(make_run(tmp_path, genotype, network), tmp_path / "model.onnx")
     assert_same(tmp_path / "model.onnx", network)

@@ -55,7 +55,7 @@ PYRAMID = Genotype("d", "mri-pet", "pyramid", (8, 12), (COARSE,), stem="half", h
         (PYRAMID, {"channels": (8,)}, "cells[0].level must be a whole number from 0 to 0, not 1"),
         (PYRAMID, {"cells": (CELL,)}, "cells[0].level must be a whole number from 0 to 1, not None"),
         (PYRAMID, {"stem": "full"}, "stem must be half in a pyramid network"),
-        (PYRAMID, {"head": "direct"}, "head must be bands in a pyramid network"),
+        (PYRAMID, {"head": "direct"}, "head must be bands or sources in a pyramid network"),
         (FUSION, {"head": "bands"}, "head must be direct or envelope in a fusion network"),
         (FUSION, {"channels": (8, 8)}, "channels must be one number in a fusion network"),
         (FUSION, {"cells": (COARSE,)}, "cells[0].level must be left out of a fusion network, not 1"),

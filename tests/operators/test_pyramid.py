@@ -10,9 +10,11 @@ from timfuse.operators import build_network, for_inference
 from timfuse.operators.borders import padded
 
 
-def genotype(channels=(6, 8, 10), kind="successive", operators=("plain_k3", "dilated_k3_d1"), norm="none", level=1):
+def genotype(
+    channels=(6, 8, 10), kind="successive", operators=("plain_k3", "dilated_k3_d1"), norm="none", level=1, head="bands"
+):
     cells = (CellGenotype(kind, operators, level=level), CellGenotype("successive", ("plain_k5",), level=0))
-    return Genotype("test", "multi-focus", "pyramid", channels, cells, norm=norm, stem="half", head="bands")
+    return Genotype("test", "multi-focus", "pyramid", channels, cells, norm=norm, stem="half", head=head)
 
 
 def without_finest(kind="successive", norm="none"):
@@ -39,6 +41,20 @@ def test_without_its_heads_it_takes_the_larger_band_values_and_averages_the_base
     torch.testing.assert_close(network(first, second), expected[..., : size[0], : size[1]])
 
 
+@pytest.mark.parametrize("side", [1, -1])
+@torch.no_grad()
+def test_the_head_of_sources_takes_a_region_from_one_source_by_even_maps(normal, side):
+    """u = -1/2, l = 1/2 and s = 1 or -1 in every band, and the base of that source."""
+    network = build_network(genotype(head="sources")).double()
+    for head in (*network.heads, network.base):
+        nn.init.zeros_(head.weight)
+    for head in network.heads:  # four pixels for each of u, l, o and s
+        head.bias.copy_(torch.tensor([-0.5, 0.5, 0.0, side], dtype=torch.float64).repeat_interleave(4))
+    network.base.bias.copy_(torch.tensor([side / 2, -side / 2, 0.0]))
+    images = normal(2, 1, 17, 26), normal(2, 1, 17, 26, seed=1)
+    torch.testing.assert_close(network(*images), images[0 if side == 1 else 1])
+
+
 def test_two_sources_that_are_one_image_give_this_image_without_the_heads(normal):
     network = build_network(genotype()).double()
     for head in (*network.heads, network.base):
@@ -53,6 +69,7 @@ def test_two_sources_that_are_one_image_give_this_image_without_the_heads(normal
 @torch.no_grad()
 def test_any_size_is_the_crop_of_a_repeated_border_also_when_rewritten_for_use(randomise, normal, kind, norm, size):
     _any_size(randomise(build_network(genotype(kind=kind, norm=norm))).eval(), normal, size)
+    _any_size(randomise(build_network(genotype(kind=kind, norm=norm, head="sources"))).eval(), normal, size)
     _any_size(randomise(build_network(without_finest(kind=kind, norm=norm))).eval(), normal, size)
 
 
