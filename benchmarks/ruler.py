@@ -231,7 +231,7 @@ def group_table(sets: dict[str, str], rows: dict[str, list[list[Row]]]) -> list[
         for method, rank in zip(names_of(rows[name]), mean_ranks(numbers(rows[name], ruler), ruler), strict=True):
             ranked.setdefault(method, {})[name] = float(rank)
     several = len(sets) > 1
-    lines = [["method", "kind", *sets, *(["mean"] if several else []), "ahead of the best other method by"]]
+    lines = [["method", "kind", *sets, *(["mean"] if several else []), "among the others alone"]]
     for method in sorted(kinds, key=lambda method: (-len(ranked[method]), np.mean([*ranked[method].values()]))):
         of_sets = ranked[method]
         places = [f"{of_sets[name]:.2f}" if name in of_sets else "" for name in sets]
@@ -243,9 +243,9 @@ def group_table(sets: dict[str, str], rows: dict[str, list[list[Row]]]) -> list[
 
 
 def lead(method: str, sets: Sequence[list[list[Row]]]) -> str:
-    """Say how many ranks a network is ahead of the best published or trivial method, with an interval over pairs.
+    """Say which rank a network has among published and trivial methods alone, and its lead with an interval.
 
-    It is ranked among these methods alone, since others of ours between the two would count as a lead.
+    Other networks of ours, of which a table may hold many, would take ranks from it, and add to the lead.
     """
     rulers = [ruler_of(TASKS[of_set[0][0]["set"]]) for of_set in sets]
     compared = [
@@ -268,7 +268,7 @@ def lead(method: str, sets: Sequence[list[list[Row]]]) -> str:
         drawn = ranks_of([of_set[:, draw.integers(of_set.shape[1], size=of_set.shape[1])] for of_set in values])
         leads.append(drawn[best] - drawn[own])
     low, high = np.percentile(leads, (2.5, 97.5))
-    return f"{names[best]} {means[best] - means[own]:.2f} ({low:.2f} to {high:.2f})"
+    return f"{means[own]:.2f}; ahead of {names[best]} by {means[best] - means[own]:.2f} ({low:.2f} to {high:.2f})"
 
 
 def set_table(name: str, rows: Sequence[Sequence[Row]]) -> list[list[str]]:

@@ -41,8 +41,8 @@ NAMED_LOSSES: dict[str, FusionLoss] = {
     "quality-fidelity": replace(_QUALITY, fidelity=2, edges=5, mef_structure=4, correlations=0.9, smear=100),
     # Structure first, for sources that are both right in places.
     "quality-exposure": replace(_QUALITY, fidelity=2, edges=4, mef_structure=80, smear=30),
-    # Where one source is blurred, the correlation would drive the contrast too far.
-    "quality-focus": replace(_QUALITY, edges=4, correlations=0),
+    # The edges and structure of the sharper source; the correlation would drive the contrast too far.
+    "quality-focus": replace(_QUALITY, edges=20, mef_structure=10, structure=1, correlations=0),
     # The same measures for a search: the outer loss scores the architecture, the inner loss trains the weights.
     "search-outer": FusionLoss(
         intensity=0, gradient=0, ssim=0, structure=8, edges=8, differences=0.7, information=0.6, range=5

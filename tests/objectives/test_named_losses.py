@@ -74,10 +74,11 @@ def test_the_losses_that_the_shipped_networks_were_trained_with_keep_their_names
     tuned |= {"correlations": 0.7, "smear": 4, "range": 5}
     stronger = tuned | {"fidelity": 2, "edges": 5, "mef_structure": 4, "correlations": 0.9, "smear": 100}
     exposed = tuned | {"fidelity": 2, "edges": 4, "mef_structure": 80, "smear": 30}
+    focused = tuned | {"edges": 20, "mef_structure": 10, "structure": 1, "correlations": 0}
     assert NAMED_LOSSES["quality"] == FusionLoss(**tuned)
     assert NAMED_LOSSES["quality-fidelity"] == FusionLoss(**stronger)
     assert NAMED_LOSSES["quality-exposure"] == FusionLoss(**exposed)
-    assert NAMED_LOSSES["quality-focus"] == FusionLoss(**tuned | {"edges": 4, "correlations": 0})
+    assert NAMED_LOSSES["quality-focus"] == FusionLoss(**focused)
     searched = {"ssim": 0, "structure": 8, "edges": 8, "differences": 0.7, "information": 0.6, "range": 5}
     assert NAMED_LOSSES["search-outer"] == FusionLoss(intensity=0, gradient=0, **searched)
     assert NAMED_LOSSES["search-inner"] == FusionLoss(intensity=1, gradient=1, **searched)
