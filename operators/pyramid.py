@@ -65,9 +65,9 @@ class PyramidNetwork(nn.Module):
         self.heads = nn.ModuleList(repeated(maps, 4 * weights) for maps in channels)
         self.base = repeated(channels[-1], 3)
         with torch.no_grad():
-            for head in (*self.heads, self.base):
-                head.weight.mul_(_START)
-                head.bias.zero_()
+            for last in (*self.heads, self.base):
+                last.weight.mul_(_START)
+                last.bias.zero_()
 
     def forward(
         self, first: Tensor, second: Tensor, probabilities: Tensor | None = None, *, attention: Tensor | None = None
