@@ -71,7 +71,8 @@ def fuse(
     find_pairs: "partial[list[Pair]]",
     output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="Folder; for one pair also a file.")],
     network: Annotated[
-        str | None, Option("--network", "-n", help="Name, like ivif-fast, or a run; default: that of the task.")
+        str | None,
+        Option("--network", "-n", help="Name, like ivif-fast or ivif-nano, or a run; default: that of the task."),
     ] = None,
     resume: Skip = False,
     overwrite: Overwrite = False,

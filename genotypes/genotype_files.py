@@ -26,7 +26,7 @@ def zoo_names() -> tuple[str, ...]:
 
     Example:
         >>> zoo_names()[:4]
-        ('detfusion', 'ivif', 'ivif-fast', 'mri-ct')
+        ('detfusion', 'ivif', 'ivif-fast', 'ivif-nano')
     """
     files = (entry.name for entry in _ZOO.iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml")))

@@ -20,7 +20,7 @@ def shipped_names() -> tuple[str, ...]:
 
     Example:
         >>> shipped_names()[:3]
-        ('ivif', 'ivif-fast', 'mri-ct')
+        ('ivif', 'ivif-fast', 'ivif-nano')
     """
     return folders_with(GENOTYPE_FILE, SHIPPED)
 

@@ -33,7 +33,7 @@ class PyramidNetwork(nn.Module):
         channels: Number of feature maps of each level, from the finest to the coarsest; 0 for finest levels without.
         cells: Level, kind and operator ids of each cell; the input of a cell is added to its output.
         norm: Normalisation of the cells, "batch", "group" or "none".
-        head: "bands" or "sources".
+        head: Kind of the heads, "bands" or "sources".
 
     Attributes:
         multiple: Number of pixels to whose multiples heights and widths are padded.

@@ -27,15 +27,15 @@ FLOORS = {
     "drawing": 4,
     "downstream": 4,
     "cost": 4,
-    "search": 5,
     "training": 5,
     "meta_init": 5,
     "finetune": 5,
     "deploy": 5,
-    "tuning": 6,
-    "commands": 7,
-    "cli": 8,
-    "__main__": 9,
+    "search": 6,
+    "tuning": 7,
+    "commands": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 
 

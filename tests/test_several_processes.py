@@ -237,7 +237,7 @@ def test_a_value_that_is_not_finite_in_one_process_ends_all(program, networks, t
     codes, outputs, lines = finish(start([program(POISONED), *map(write_config, configs)], 2))
     assert codes == [0, 0], lines
     for config, line in zip(configs, outputs[0].splitlines(), strict=True):
-        assert line.startswith("UserError: step 0: ")
+        assert line.startswith("DivergedError: step 0: ")
         assert " not finite: nan; the state before it is in " in line
         assert load_checkpoint(config.run / "checkpoint.pt")["state"]["step"] == 0
     assert outputs[1] == "SystemExit: 2\n" * len(configs)

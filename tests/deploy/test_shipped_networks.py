@@ -32,8 +32,8 @@ SETS = {
 PLACES = [(name, place) for name, places in SETS.items() for place in places]
 
 
-def test_there_is_one_for_each_task_and_one_for_speed():
-    assert shipped_names() == ("ivif", "ivif-fast", *list(TASKS)[1:])
+def test_there_is_one_for_each_task_and_two_for_speed():
+    assert shipped_names() == ("ivif", "ivif-fast", "ivif-nano", *list(TASKS)[1:])
     assert [load_network(shipped_for(task)).genotype.task for task in TASKS] == list(TASKS)
     with pytest.raises(UserError, match=r"no network for xray-neutron comes with timfuse"):
         shipped_for("xray-neutron")

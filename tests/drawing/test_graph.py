@@ -69,7 +69,7 @@ def network_of(genotype):
         return FusionNetwork(genotype.channels, cells(None), genotype.norm, genotype.stem, genotype.head, build)
     if genotype.network == "pyramid":
         levels = [(cell.level, cell.kind, cell.operators) for cell in genotype.cells]
-        return PyramidNetwork(genotype.channels, levels, genotype.norm, build)
+        return PyramidNetwork(genotype.channels, levels, genotype.norm, genotype.head, build)
     if genotype.network == "detfusion":
         return DetFusionNetwork(genotype.channels, genotype.head)
     branches = cells("first"), cells("second")
