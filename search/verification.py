@@ -89,10 +89,11 @@ def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
 
     Random ones are fewer where the space has no more of this cost.
 
-    Each round trains the networks that are left from fresh weights, by the training stage with its defaults and the
-    loss of the task, for twice as many steps as the round before; then the better half of each kind goes on. So the
-    search is judged at equal cost by what matters, the trained network. Genotype and weights of the run folder become
-    those of the best proposed network. Trainings that have ended are not repeated.
+    Each round trains the networks that are left from fresh weights, by the training stage with its defaults and
+    `search.outer_loss`, or where that is null the task's loss for training, for twice as many steps as the round
+    before; then the better half of each kind goes on. So the search is judged at equal cost by what matters, the
+    trained network. Genotype and weights of the run folder become those of the best proposed network. Trainings that
+    have ended are not repeated.
 
     Args:
         config: The config of the search, whose run folder is complete.
@@ -150,9 +151,7 @@ def propose(config: SearchConfig) -> list[Candidate]:
         Candidate(
             f"{origin}-{index}",
             origin,
-            replace(
-                config.for_task(space.genotype(network)), name=f"{origin}-{index}", provenance={"source": f"{origin}"}
-            ),
+            replace(config.for_task(space.genotype(network)), name=f"{origin}-{index}", provenance={"source": origin}),
             model.predict(network) / 1e9,
             [],
         )
@@ -305,7 +304,7 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
         "parameters": count_parameters(network),
         "flops_640x480": count_flops(network, 480, 640),
         "latency": {**searched["latency"], "milliseconds": round(target.cost("ms", network), 2)},
-        "metrics": {**searched["metrics"], **metrics},
+        "metrics": {"supernet": searched["metrics"]["supernet"], **metrics},  # "derived" is of inherited weights
         **({} if report is None else {"budget": report.provenance}),
         "reason": {"rule": f"the best of {count} proposed networks after training"}
         if count > 1
