@@ -113,7 +113,8 @@ class _Builder:
             for index, cell in enumerate(self.genotype.cells):
                 if cell.level == level:
                     last = self.cell(f"cells.{index}", index, cell, node)
-                    node = self.node(f"levels.{level}.add.{index}", "add", "+", [node, last])
+                    stage = cell.kind == "stage"  # which adds its blocks to its input itself
+                    node = last if stage else self.node(f"levels.{level}.add.{index}", "add", "+", [node, last])
             if level + 1 == len(widths):
                 heads.append(self.node("base", "head", "Base", [node], detail=_size(level + 1), module="base"))
             name = f"heads.{level - featureless}"
@@ -163,6 +164,7 @@ class _Builder:
             "successive": self.successive_cell,
             "multi_scale": self.multi_scale_cell,
             "decomposition": self.decomposition_cell,
+            "stage": self.stage_cell,
         }
         before = len(self.graph)
         self.level = cell.level or 0
@@ -173,6 +175,9 @@ class _Builder:
 
     def successive_cell(self, path: str, operators: Sequence[str], node: str) -> str:
         node = self.preprocess(path, node)
+        return self.chain(f"{path}.operators", operators, node)
+
+    def stage_cell(self, path: str, operators: Sequence[str], node: str) -> str:
         return self.chain(f"{path}.operators", operators, node)
 
     def multi_scale_cell(self, path: str, operators: Sequence[str], node: str) -> str:

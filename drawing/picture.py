@@ -22,6 +22,7 @@ _OPERATORS = {
     "spatial_attention": ("#BBCC33", "#849112"),
     "non_local": ("#44BB99", "#1F8468"),
     "plain": ("#AAAADD", "#6A6AB0"),
+    "inverted": ("#CCAA99", "#8A6A58"),
     "identity": ("#DDDDDD", "#8D8D8D"),
 }
 _OTHER_OPERATOR = ("#AAAA00", "#757500")
@@ -30,6 +31,7 @@ _CELLS = {
     "successive": ("#F1F5FA", "#7488A6"),
     "multi_scale": ("#FBF6E9", "#B08C3E"),
     "decomposition": ("#F6F1FA", "#8A6FB0"),
+    "stage": ("#F1F5FA", "#7488A6"),
 }
 
 

@@ -22,6 +22,7 @@ CELL_KINDS: dict[str, str] = {
     "successive": "successive",
     "multi_scale": "multi-scale",
     "decomposition": "decomposition",
+    "stage": "stage",
 }
 SOURCES = ("first", "second")
 COLOURS = (*SOURCES, "both")

@@ -37,6 +37,7 @@ OPERATOR_KINDS: dict[str, OperatorKind] = {
     "spatial_attention": OperatorKind("spatial attention"),
     "non_local": OperatorKind("non-local"),
     "plain": OperatorKind("plain", kernels=(3, 5)),
+    "inverted": OperatorKind("inverted residual", kernels=(3, 5)),
     "identity": OperatorKind("identity", kernels=()),
 }
 

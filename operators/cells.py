@@ -1,4 +1,4 @@
-"""The three kinds of cell, by their name: operators in sequence, at three scales, or on two frequency bands.
+"""The kinds of cell, by their name: operators in sequence, at three scales, on two frequency bands, or a stage of blocks.
 
 Each maps (N, C, H, W) to the same shape. Its constructor takes the number of channels C; the ids of the operators in
 order; `norm`, "batch", "group" or "none"; and a function that builds an operator. Cells of mixtures are called with the
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .activation import PReLU
 from .guided_filter import channel_range, guided_low_parts
 from .normalisation import build_norm
-from .primitives import Depthwise, Pointwise
+from .primitives import Depthwise, Pointwise, added
 from .sampling import ResidualDown, ResidualUp, SelectiveKernelFusion
 
 GUIDED_RADII = (2, 4, 8)
@@ -46,6 +46,19 @@ class Chain(nn.ModuleList):
         return x
 
 
+class Blocks(Chain):
+    """Operators in sequence, each added to its input, so that `identity` leaves a block out."""
+
+    def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:
+        if probabilities is None:
+            for operator in self:
+                x = added(operator, x)
+        else:
+            for mixture, row in zip(self, probabilities, strict=True):
+                x = mixture.added(x, row)
+        return x
+
+
 def _preprocess(channels: int, norm: str) -> nn.Sequential:
     return nn.Sequential(nn.ReLU(), Pointwise(channels, channels), build_norm(norm, channels))
 
@@ -60,6 +73,17 @@ class SuccessiveCell(nn.Module):
 
     def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:
         return self.operators(self.preprocess(x), probabilities)
+
+
+class StageCell(nn.Module):
+    """Residual blocks: the operators in sequence, each added to its input; `identity` leaves a block out."""
+
+    def __init__(self, channels: int, operators: Sequence[str], norm: str, build: OperatorBuilder) -> None:
+        super().__init__()
+        self.operators = Blocks(build(name, channels) for name in operators)
+
+    def forward(self, x: Tensor, probabilities: Tensor | None = None) -> Tensor:
+        return self.operators(x, probabilities)
 
 
 class MultiScaleCell(nn.Module):
@@ -118,4 +142,9 @@ class DecompositionCell(nn.Module):
         return self.residual(merged) + merged
 
 
-CELLS = {"successive": SuccessiveCell, "multi_scale": MultiScaleCell, "decomposition": DecompositionCell}
+CELLS = {
+    "successive": SuccessiveCell,
+    "multi_scale": MultiScaleCell,
+    "decomposition": DecompositionCell,
+    "stage": StageCell,
+}

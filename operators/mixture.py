@@ -34,11 +34,20 @@ class MixedOperator(nn.Module):
 
     def forward(self, x: Tensor, probabilities: Tensor) -> Tensor:
         """Mix the candidates with (candidates,) probabilities, which may be one-hot, on (N, C, H, W)."""
-        total = x * (probabilities * self.adds_input).sum()
+        return self._plus(x * (probabilities * self.adds_input).sum(), self.plain, x, probabilities)
+
+    def added(self, x: Tensor, probabilities: Tensor) -> Tensor:
+        """Mix the candidates as blocks that are added to their input once: x + Σ_i p_i branch_i(x), identity left out."""
+        return self._plus(
+            x, [i for i in self.plain if not isinstance(self.candidates[i], nn.Identity)], x, probabilities
+        )
+
+    def _plus(self, total: Tensor, plain: Sequence[int], x: Tensor, probabilities: Tensor) -> Tensor:
+        """Add the scaled branches of the candidates to a total, of modules that are no `Operator` those in `plain`."""
         scales = probabilities + SMALLEST_PROBABILITY
         for index in self.folding:
             total = total + self.candidates[index](x, scales[index])
-        for index in self.plain:
+        for index in plain:
             total = total + self.candidates[index](x) * scales[index]
         if self.attentions:
             operators = [cast(SpatialAttention, self.candidates[index]) for index in self.attentions]

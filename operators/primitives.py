@@ -1,4 +1,4 @@
-"""The operators of the search space of TIM, by their kind.
+"""The operators of the search spaces, those of TIM among them, by their kind.
 
 Each maps (N, C, H, W) to the same shape, for any N, C, H and W. Its constructor takes what it needs of `channels`, the
 number C; `kernel`, a size of 3, 5 or 7 pixels; `dilation`, 1 or 2 pixels; and `norm`, "batch", "group" or "none".
@@ -68,6 +68,14 @@ class Operator(nn.Module):
     def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
         branch = self.branch(x, scale)
         return branch + x if scale is None and self.adds_input else branch
+
+
+def added(operator: nn.Module, x: Tensor) -> Tensor:
+    """Add an operator to its input once: the input of an operator that adds it itself, or is the identity, no more."""
+    if isinstance(operator, nn.Identity):
+        return x
+    y: Tensor = operator(x)
+    return y if isinstance(operator, Operator) and operator.adds_input else x + y
 
 
 class Dense(Operator):
@@ -229,6 +237,26 @@ class Plain(Operator):
         return self.activation(self.norm(self.convolutions(x), scale))
 
 
+class Inverted(Operator):
+    """The inverted residual: pointwise to twice the channels, PReLU, depthwise, PReLU, pointwise back, norm, + x."""
+
+    adds_input = True
+
+    def __init__(self, channels: int, kernel: int, norm: str) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            Pointwise(channels, 2 * channels),
+            PReLU(),
+            Depthwise(2 * channels, kernel),
+            PReLU(),
+            Pointwise(2 * channels, channels),
+        )
+        self.norm = build_norm(norm, channels)
+
+    def branch(self, x: Tensor, scale: Tensor | None) -> Tensor:
+        return self.norm(self.convolutions(x), scale)
+
+
 PRIMITIVES: dict[str, Callable[..., nn.Module]] = {
     "dense": Dense,
     "residual": Residual,
@@ -238,5 +266,6 @@ PRIMITIVES: dict[str, Callable[..., nn.Module]] = {
     "spatial_attention": SpatialAttention,
     "non_local": NonLocal,
     "plain": Plain,
+    "inverted": Inverted,
     "identity": nn.Identity,
 }

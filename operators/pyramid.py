@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from .activation import PReLU
 from .borders import padded, repeated
-from .cells import CELLS, OperatorBuilder, size_multiple
+from .cells import CELLS, OperatorBuilder, StageCell, size_multiple
 from .sampling import shuffled, unshuffled
 
 LevelCell = tuple[int, str, Sequence[str]]  # level, kind of cell, ids of its operators
@@ -31,7 +31,7 @@ class PyramidNetwork(nn.Module):
 
     Args:
         channels: Number of feature maps of each level, from the finest to the coarsest; 0 for finest levels without.
-        cells: Level, kind and operator ids of each cell; the input of a cell is added to its output.
+        cells: Level, kind and operator ids of each cell; the input of a cell that is no stage is added to its output.
         norm: Normalisation of the cells, "batch", "group" or "none".
         head: Kind of the heads, "bands" or "sources".
 
@@ -124,7 +124,8 @@ class PyramidNetwork(nn.Module):
                 x = x + F.interpolate(self.ups[level](decoded[0]), scale_factor=2, mode="nearest")
             for index, (own, cell) in enumerate(zip(self.levels, self.cells, strict=True)):
                 if own == level:
-                    x = x + cell(x, None if probabilities is None else probabilities[index])
+                    y = cell(x, None if probabilities is None else probabilities[index])
+                    x = y if isinstance(cell, StageCell) else x + y
             decoded.insert(0, x)
         return decoded
 

@@ -21,6 +21,7 @@ _RADII: dict[str, Callable[[int, int], int | None]] = {
     "spatial_attention": lambda half, dilation: half,
     "non_local": lambda half, dilation: None,
     "plain": lambda half, dilation: half,
+    "inverted": lambda half, dilation: half,
     "identity": lambda half, dilation: 0,
 }
 
@@ -105,7 +106,7 @@ def _pyramid_inputs(
 
 
 def _through_cell(pixels: Interval, kind: str, radius: int) -> Interval:
-    if kind == "successive":
+    if kind in ("successive", "stage"):
         return _wider(pixels, radius)
     if kind == "decomposition":
         # A guided filter averages twice.

@@ -82,7 +82,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         with synchronised(state.network, ranks):
             loop.run(
                 state,
-                step=lambda: _step(config, state, parts, next(batches), ranks),
+                step=lambda: train_step(config, state, parts, next(batches), ranks),
                 validate=partial(_validate, config, state, parts, loop),
                 remedy="train.learning_rate or train.clip",
                 **config.rhythm,
@@ -91,7 +91,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         return ranks.from_leader(lambda: _conclude(config, state.average.module, state.best_step, parts))
 
 
-def _step(config: TrainConfig, state: TrainState, parts: TrainParts, batch: PairBatch, ranks: Ranks) -> Row:
+def train_step(config: TrainConfig, state: TrainState, parts: TrainParts, batch: PairBatch, ranks: Ranks) -> Row:
     """Update the weights and their average."""
     settings, device = config.train, batch.first.device
     learning_rate = warmed_cosine(settings.learning_rate, state.step, settings.steps, settings.warmup)
