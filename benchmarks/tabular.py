@@ -1,75 +1,56 @@
 """Train random networks of the pyramid space with several seeds, for the table that searches can be judged by.
 
-    python -m benchmarks.tabular runs/tabular --data DIR [--data DIR …] [--networks 40] [--seeds 4]
+    python -m benchmarks.tabular runs/tabular --data DIR [--data DIR …] [--networks 34] [--seeds 4]
 
 Every network has one of three costs, and is trained by one recipe. The rows are added to `runs/tabular/rows*.jsonl`;
-trainings that have rows are not repeated.
+trainings that have rows are not repeated. `--export FILE` writes all rows as the table that `timfuse.search.benchmark`
+reads.
 """
 
 import argparse
+import csv
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from timfuse.genotypes import CellGenotype, Genotype
+from timfuse.cost import DeploymentTarget
+from timfuse.cost.cost_model import count_costs
+from timfuse.genotypes import Genotype
 from timfuse.objectives.metrics import ruler_of
 from timfuse.operators import build_network, count_flops, count_parameters
 from timfuse.runtime.distribution import ALONE
 from timfuse.runtime.seeds import seed_everything
+from timfuse.search import SearchConfig
+from timfuse.search.benchmark import BUDGETS, METRICS
+from timfuse.search.candidates import BAND, network_key, uniform_network
 from timfuse.training import TrainConfig
 from timfuse.training.train_recipe import train_step
 from timfuse.training.train_setup import TrainParts, open_parts, set_up
 from timfuse.training.train_validation import validate
 
-BUDGETS = (0.5, 1.0, 2.0)  # GFLOPs at 640x480
-BAND = 0.05
-WIDTHS = ((0, 8, 16, 24), (8, 16, 24, 32), (16, 24, 32, 48), (16, 24, 32, 48))
-OPERATORS = (
-    "identity",
-    "plain_k3",
-    "channel_attention_k3",
-    "inverted_k3",
-    "inverted_k5",
-    "residual_k3_d1",
-    "dilated_k3_d2",
-)
-BLOCKS = 3
+SPACE = SearchConfig().space.search_space
 CPU = torch.device("cpu")
 
 
 def networks(count: int) -> list[tuple[float, Genotype]]:
-    """Draw distinct networks of each budget, in turn."""
+    """Draw distinct networks whose cost is within 5 % of each budget, in turn."""
+    generator = random.Random(0)
+    model = count_costs("FLOPs", SPACE, DeploymentTarget(480, 640, CPU))
     found: dict[float, list[Genotype]] = {budget: [] for budget in BUDGETS}
     seen = set()
-    for genotype in _drawn():
-        gflops = count_flops(build_network(genotype), 480, 640) / 1e9
+    while any(len(kept) < count for kept in found.values()):
+        network = uniform_network(SPACE, generator)
         for budget, kept in found.items():
-            if abs(gflops - budget) <= BAND * budget and len(kept) < count and genotype not in seen:
-                seen.add(genotype)
-                kept.append(genotype)
-        if all(len(kept) == count for kept in found.values()):
-            break
+            near = abs(model.predict(network) / 1e9 - budget) <= BAND * budget
+            if near and len(kept) < count and (key := network_key(SPACE, network)) not in seen:
+                seen.add(key)
+                kept.append(SPACE.genotype(network))
     return [(budget, kept[index]) for index in range(count) for budget, kept in found.items()]
-
-
-def _drawn() -> Iterator[Genotype]:
-    generator = random.Random(0)
-    while True:
-        widths = tuple(generator.choice(options) for options in WIDTHS)
-        cells = []
-        for level, width in enumerate(widths):
-            drawn = [generator.choice(OPERATORS) for _ in range(BLOCKS)]
-            blocks = tuple(name for name in drawn if name != "identity") or ("identity",)
-            if width:
-                cells.append(CellGenotype("stage", blocks, level=level))
-        yield Genotype(
-            "network", "infrared-visible", "pyramid", widths, tuple(cells), norm="none", stem="half", head="bands"
-        )
 
 
 def trained(config: TrainConfig, parts: TrainParts, genotype: Genotype) -> dict[str, Any]:
@@ -91,24 +72,51 @@ def trained(config: TrainConfig, parts: TrainParts, genotype: Genotype) -> dict[
     return {"losses": losses, "scores": scores, "seconds": round(time.monotonic() - started, 1)}
 
 
+def export(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Write the rows as a table, those of a network one after another."""
+    table = []
+    for row in rows:
+        network, metrics = json.loads(row["network"]), row["scores"]["mean"]
+        table.append(
+            {
+                "channels": "-".join(map(str, network["channels"])),
+                "stages": "|".join(",".join(blocks) for blocks in network["cells"]),
+                "gflops": f"{row['gflops']:.4f}",
+                "parameters": row["parameters"],
+                "seed": row["seed"],
+                **{f"loss_{steps}": f"{loss:.5f}" for steps, loss in row["losses"].items()},
+                **{name: f"{metrics[name]:.5f}" for name in METRICS},
+            }
+        )
+    table.sort(key=lambda row: (float(row["gflops"]), row["channels"], row["stages"], row["seed"]))
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+
+
 def main() -> None:
     """Train what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--data", type=Path, action="append", required=True)
-    parser.add_argument("--networks", type=int, default=40, help="number for each budget")
+    parser.add_argument("--data", type=Path, action="append", default=[])
+    parser.add_argument("--networks", type=int, default=34, help="number for each budget")
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--export", type=Path, help="train nothing, write the table")
     parser.add_argument("--part", default="0/1", help="of the trainings, like 0/2, for two processes")
     arguments = parser.parse_args()
     part, count = map(int, arguments.part.split("/"))
     arguments.run.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for file in arguments.run.glob("rows*.jsonl") for line in file.open(encoding="utf-8")]
+    if arguments.export is not None:
+        export(rows, arguments.export)
+        return
     done = {(row["network"], row["seed"]) for row in rows}
     steps = arguments.steps
     config = TrainConfig(
         run=arguments.run,
-        data={"root": tuple(arguments.data), "crop": 64, "batch_size": 8, "validation_pairs": 8},
+        data={"root": tuple(arguments.data), "crop": 128, "batch_size": 3, "validation_pairs": 8},
         train={"steps": steps, "warmup": steps // 10},
     )
     parts = open_parts(config, CPU, ALONE, resume=False)

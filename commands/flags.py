@@ -30,6 +30,7 @@ FLAGS = {
     "seeds": Annotated[int, Option(metavar="N", help="Search N times, and keep the best on validation.")],
     "budget": Annotated[str, Option(metavar="COST", help="Largest cost: 10ms on this device, 5GFLOPs, 50kparams.")],
     "front": Annotated[str, Option(metavar="COSTS", help="Keep a network for each of these costs too: 5ms,10ms.")],
+    "no_verify": Annotated[bool, Option("--no-verify", help="Keep the most probable network, without trainings.")],
     "downstream": Annotated[str, Option(metavar="detection|segmentation|none", help="What the fused images are for.")],
 }
 """The flags that set keys of a config."""
@@ -39,14 +40,14 @@ _TASK = _ALL | {"task": "task"}
 KEYS = {
     "search": _TASK
     | {"steps": "search.steps", "seeds": "seeds", "budget": "cost.budget"}
-    | {"front": "cost.front", "downstream": "downstream.kind"},
+    | {"front": "cost.front", "no_verify": "verify.candidates=0", "downstream": "downstream.kind"},
     "train": _TASK | {"steps": "train.steps"},
     "meta-init": _ALL | {"steps": "meta.steps"},
     "adapt": _TASK | {"init": "init", "steps": "steps", "pairs": "data.pairs"},
     "finetune": _TASK | {"steps": "train.steps", "downstream": "downstream.kind"},
     "tune": _TASK | {"steps": "search.search.steps train.train.steps"},
 }
-"""The key that each flag of a command sets; two keys are separated by a space."""
+"""The key that each flag of a command sets, or key and value; two keys are separated by a space."""
 
 Config = Annotated[Path | None, Option("--config", "-c", metavar="FILE", help="YAML file or name of a shipped config.")]
 Settings = Annotated[list[str] | None, Option("--set", "-s", metavar="KEY=VALUE", help="Set a key of the config.")]
@@ -116,6 +117,8 @@ def takes(forms: Mapping[str, Any], make: Callable[..., Any]) -> Callable[[Calla
 
 
 def _setting(key: str, value: Any) -> str:
+    if "=" in key:
+        return key
     if key.endswith(".kind") and value == "none":
         return f"{key.removesuffix('.kind')}=null"
     return f"{key}={json.dumps(value[0] if isinstance(value, list) and len(value) == 1 else value)}"

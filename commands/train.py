@@ -48,10 +48,25 @@ def train(config: "TrainConfig", resume: Resume = False, overwrite: Overwrite = 
 
 
 @takes_config("search")
-def search(config: "SearchConfig", resume: Resume = False, overwrite: Overwrite = False) -> None:
+def search(
+    config: "SearchConfig",
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    benchmark: Annotated[
+        bool, Option("--benchmark", help="Search nothing: judge a finished run, if there is one, by trained networks.")
+    ] = False,
+) -> None:
     """Search an architecture on image pairs."""
     from ..search import print_front, print_seeds, print_verification
     from ..search import search as run_search
+
+    if benchmark:
+        from ..search.benchmark import print_benchmark
+        from ..search.benchmark_scores import scores_of_search, scores_without_search
+
+        finished = (config.run / GENOTYPE_FILE).is_file()
+        print_benchmark(scores_without_search() | (scores_of_search(config.run) if finished else {}))
+        return
 
     result = run_search(config, resume=resume, overwrite=overwrite)
     if config.seeds > 1:

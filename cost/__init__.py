@@ -8,13 +8,15 @@ from .deployment_target import DeploymentTarget
 from .feasibility import check_feasible, suggest_setting
 from .latency_prediction import LatencyPrediction, check_latency_prediction, print_latency_prediction
 from .latency_table import load_latency_table, save_latency_table
-from .search_space import SearchSpace
+from .search_space import Choices, Decisions, SearchSpace
 
 __all__ = [
     "Budget",
     "BudgetReport",
+    "Choices",
     "CostModel",
     "CostPenalty",
+    "Decisions",
     "DeploymentTarget",
     "LatencyPrediction",
     "SearchSpace",

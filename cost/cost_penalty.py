@@ -9,7 +9,7 @@ from .cost_model import CostModel, count_costs
 from .deployment_target import DeploymentTarget
 from .latency_model import measure_costs
 from .latency_table import LatencyTable
-from .search_space import SearchSpace
+from .search_space import Decisions, SearchSpace
 
 _LOGGED: dict[CostKind, str] = {"ms": "latency_ms", "FLOPs": "flops", "params": "parameters"}
 
@@ -31,7 +31,7 @@ class CostPenalty:
         >>> import torch
         >>> model = CostModel("ms", 30.0, torch.zeros(1, 2, dtype=torch.float64))
         >>> penalty = CostPenalty({"ms": model}, weight=0.1, budget=Budget("20ms", "ms", 20.0), budget_weight=4.0)
-        >>> penalty.term(torch.full((1, 1, 2), 0.5))
+        >>> penalty.term(Decisions(torch.full((1, 1, 2), 0.5)))
         (tensor(5.), {'latency_ms': 30.0})
     """
 
@@ -41,10 +41,10 @@ class CostPenalty:
     budget_weight: float
     table: LatencyTable = field(default_factory=dict)
 
-    def term(self, probabilities: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Return the term for (cells, steps, candidates) probabilities, a scalar, and the expected costs to log."""
+    def term(self, probabilities: Decisions) -> tuple[Tensor, dict[str, float]]:
+        """Return the term for networks that are drawn with these probabilities, a scalar, and the costs to log."""
         expected = {kind: model.expected(probabilities) for kind, model in self.models.items()}
-        term = probabilities.new_zeros(())
+        term = probabilities.operators.new_zeros(())
         if self.weight > 0:
             term = term + self.weight * expected["ms"]
         if self.budget is not None:

@@ -10,7 +10,7 @@ from ..runtime.errors import UserError
 from .budget import Budget, format_cost
 from .cost_model import CostModel, count_costs
 from .deployment_target import DeploymentTarget
-from .search_space import SearchSpace
+from .search_space import Choices, SearchSpace
 
 
 def check_feasible(
@@ -89,16 +89,26 @@ def _changes_of_pyramid(space: SearchSpace) -> list[dict[str, Any]]:
         for rest in (places[start:] for start in range(1, len(places)))
     ]
     halved: list[dict[str, Any]] = [{"channels": channels} for channels in _halved(space)]
+    if space.width_options:  # halved only, since cells left out of a stage are among the networks
+        return halved
     changes = [*halved, *fewer]
     changes += [{"steps": steps} for steps in range(space.steps - 1, 0, -1)]
     return [*changes, {**(halved or [{}])[-1], **(fewer or [{}])[-1], "steps": 1}]
 
 
-def _halved(space: SearchSpace) -> list[tuple[int, ...]]:
-    """Halve the channels of all levels again and again; they stay even."""
-    widths = space.bare.widths
+def _halved(space: SearchSpace) -> list[tuple[Any, ...]]:
+    """Halve the channels of all levels again and again; they stay even, and those to choose from stay different."""
+    options = space.width_options
+    widths = space.bare().widths
     times = range(1, (max(widths) // 2).bit_length())
-    return [tuple(2 * max(1, width // 2 >> time) for width in widths) for time in times]
+    if not options:
+        return [tuple(_divided(width, time) for width in widths) for time in times]
+    smaller = [tuple(tuple(_divided(width, time) for width in level) for level in options) for time in times]
+    return [channels for channels in smaller if all(len(set(level)) == len(level) for level in channels)]
+
+
+def _divided(width: int, time: int) -> int:
+    return 2 * max(1, width // 2 >> time) if width else 0
 
 
 def _least_cost(space: SearchSpace, searched: SearchSpace, model: CostModel, target: DeploymentTarget) -> float:
@@ -109,8 +119,10 @@ def _least_cost(space: SearchSpace, searched: SearchSpace, model: CostModel, tar
     """
     if model.kind != "ms" and space != searched:
         searched, model = space, count_costs(model.kind, space, target)
+    if space.width_options:
+        return target.cost(model.kind, build_network(space.genotype(model.cheapest(space.steps))))
     cheapest = dict(zip(searched.places, model.candidates.argmin(1).tolist(), strict=True))
-    genotype = space.genotype([[cheapest[place]] * space.steps for place in space.places])
+    genotype = space.genotype(Choices([[cheapest[place]] * space.steps for place in space.places]))
     return target.cost(model.kind, build_network(genotype))
 
 

@@ -1,17 +1,17 @@
 """The latency model of a search space: the time of its parts on a device, measured where the cache lacks them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import chain, product
+from itertools import product
 
 import torch
 from torch import Tensor, nn
 
-from ..genotypes import ALL_OPERATORS
+from ..genotypes import ALL_OPERATORS, Genotype
 from ..operators import build_network, build_operator
-from ..operators.cells import Chain
+from ..operators.cells import Blocks, Chain
 from ..runtime.progress import Progress
-from .cost_model import CostModel
+from .cost_model import CostModel, networks_of_parts, sum_of_parts
 from .deployment_target import DeploymentTarget
 from .latency import ROUNDS
 from .latency_table import LatencyTable, latency_table_path, load_latency_table, merge_latency_table
@@ -46,33 +46,67 @@ def measure_costs(
     """
     device, cache = target.device, latency_table_path(target.device)
     table = load_latency_table(cache, device) if table is None else dict(table)
-    cells = [kind if level is None else f"{kind}@{level}" for kind, level in space.places]
-    channels = "-".join(map(str, space.bare.widths))
-    size = f"{channels} {space.norm} {space.stem} {space.head} {target.width}x{target.height}"
-    rest = f"{_REST} {' '.join(cells)} {size}"
-    bare = build_network(space.bare)
-    inputs = _inputs_of_operators(target.prepare(bare), *target.pair)
-    missing = {} if rest in table else {rest: target.forward_pass(bare)}
-    for name, x in product(space.operators, chain.from_iterable(inputs)):
-        key = _key(name, x, space.norm)
-        if key not in table and key not in missing:
-            operator = target.prepare(Chain([build_operator(name, x.shape[1], space.norm)]))
-            missing[key] = partial(_run_chained, operator, x)
+    searched = bool(space.width_options)
+    rests = {_rest(space, bare, target): bare for bare in (networks_of_parts(space) if searched else [space.bare()])}
+    # The operators of all levels at their widths of one index.
+    whole = [space.bare(widths) for widths in zip(*space.width_options, strict=True)] if searched else [space.bare()]
+    inputs = [_inputs_of_operators(target.prepare(build_network(bare)), *target.pair) for bare in whole]
+    missing = {key: target.forward_pass(build_network(bare)) for key, bare in rests.items() if key not in table}
+    for bare, of_cells in zip(whole, inputs, strict=True):
+        for cell, xs in zip(bare.cells, of_cells, strict=True):
+            for name, x in product(space.operators, xs):
+                key = _key(name, x, space.norm, cell.kind)
+                if key not in table and key not in missing:
+                    operators = [build_operator(name, x.shape[1], space.norm)]
+                    chain = Blocks(operators) if cell.kind == "stage" else Chain(operators)
+                    missing[key] = partial(_run_chained, target.prepare(chain), x)
     times: list[float] = []
     if missing or networks:
         passes = [*missing.values(), *map(target.forward_pass, networks)]
         with Progress(ROUNDS * len(passes), "measuring latency", unit="visits") as progress:
             times = target.measure(passes, progress)
         for key, milliseconds in zip(missing, times, strict=False):
-            table[key] = milliseconds if key == rest else round(milliseconds / CHAINED, 4)
+            table[key] = milliseconds if key in rests else round(milliseconds / CHAINED, 4)
     merge_latency_table(cache, {key: table[key] for key in missing if key.split()[0] in _CACHED}, device)
-    candidates = [[sum(table[_key(name, x, space.norm)] for x in xs) for name in space.operators] for xs in inputs]
-    model = CostModel("ms", table[rest], torch.tensor(candidates, dtype=torch.float64))
+    rows = []
+    for bare, of_cells in zip(whole, inputs, strict=True):
+        sums = {
+            (cell.kind, cell.level, index): [
+                sum(table[_key(name, x, space.norm, cell.kind)] for x in xs) for name in space.operators
+            ]
+            for index, (cell, xs) in enumerate(zip(bare.cells, of_cells, strict=True))
+        }
+        rows.append(_of_places(space, sums))
+    measured = [table[key] for key in rests]
+    candidates = torch.tensor(rows, dtype=torch.float64)
+    model = (
+        CostModel("ms", sum_of_parts(space, measured), candidates.transpose(0, 1), space.levels)
+        if searched
+        else CostModel("ms", measured[0], candidates[0])
+    )
     return model, table, times[len(missing) :]
 
 
-def _key(operator: str, x: Tensor, norm: str) -> str:
-    return f"{operator} {'x'.join(map(str, x.shape[1:]))} {norm}"
+def _of_places(space: SearchSpace, sums: Mapping[tuple[str, int | None, int], list[float]]) -> list[list[float]]:
+    """Give each cell of a space the times of its operators; a cell that the network lacks takes none."""
+    left = dict(sums)
+    rows = []
+    for kind, level in space.places:
+        key = next((key for key in left if key[:2] == (kind, level)), None)
+        rows.append([0.0] * len(space.operators) if key is None else left.pop(key))
+    return rows
+
+
+def _rest(space: SearchSpace, bare: Genotype, target: DeploymentTarget) -> str:
+    cells = [cell.kind if cell.level is None else f"{cell.kind}@{cell.level}" for cell in bare.cells]
+    channels = "-".join(map(str, bare.widths))
+    size = f"{channels} {space.norm} {space.stem} {space.head} {target.width}x{target.height}"
+    return f"{_REST} {' '.join(cells)} {size}"
+
+
+def _key(operator: str, x: Tensor, norm: str, kind: str) -> str:
+    block = " block" if kind == "stage" else ""  # which is added to its input
+    return f"{operator} {'x'.join(map(str, x.shape[1:]))} {norm}{block}"
 
 
 def _run_chained(operator: nn.Module, x: Tensor) -> None:

@@ -18,7 +18,7 @@ from ..runtime.terminal import print_table
 from .deployment_target import DeploymentTarget
 from .latency_model import measure_costs
 from .latency_table import latency_table_path
-from .search_space import SearchSpace
+from .search_space import Choices, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,10 @@ def check_latency_prediction(
     keep_freed_memory()
     draw = random.Random(derive_seed(seed, "prediction", 0))
     choices = [
-        [[draw.randrange(len(space.operators)) for _ in range(space.steps)] for _ in space.cells]
+        Choices(
+            [[draw.randrange(len(space.operators)) for _ in range(space.steps)] for _ in space.cells],
+            tuple(draw.randrange(len(options)) for options in space.width_options),
+        )
         for _ in range(networks)
     ]
     sample = [space.genotype(network) for network in choices]
@@ -106,7 +109,7 @@ def print_latency_prediction(prediction: LatencyPrediction) -> None:
     """Print a row for each network by increasing measured time, and how well the times were predicted.
 
     Example:
-        >>> network = SearchSpace(8, ("successive",), 1, ("identity",)).bare
+        >>> network = SearchSpace(8, ("successive",), 1, ("identity",)).bare()
         >>> prediction = LatencyPrediction([network] * 2, [9.0, 21.0], [10.0, 20.0], "a CPU", Path("latency.yaml"))
         >>> print_latency_prediction(prediction)
         cell 1 (successive) predicted ms measured ms  error

@@ -13,7 +13,7 @@ from .correlation import correlation_of_differences
 from .edge_transfer import edge_transfer
 from .fusion import FusionLoss, gradient_loss, intensity_loss, ssim_loss
 from .mutual_information import mutual_information
-from .named_losses import NAMED_LOSSES, TASK_LOSSES, search_losses, training_loss
+from .named_losses import NAMED_LOSSES, TASK_LOSSES, training_loss
 from .saliency import histogram_saliency, saliency_weights
 from .sobel import gradient_magnitude, sobel
 from .structural_similarity import structural_similarity
@@ -35,7 +35,6 @@ __all__ = [
     "mutual_information",
     "object_content_loss",
     "saliency_weights",
-    "search_losses",
     "sharper_target",
     "sobel",
     "ssim_loss",

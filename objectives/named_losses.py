@@ -73,20 +73,3 @@ def training_loss(task: str) -> FusionLoss:
     if task not in TASK_LOSSES:
         return NAMED_LOSSES["saliency"]
     return NAMED_LOSSES[_TRAINING.get(task, "quality")]
-
-
-def search_losses(task: str) -> tuple[FusionLoss, FusionLoss]:
-    """Return the default outer and inner loss for an architecture search for a task, which may be the user's own.
-
-    With equal losses the hypergradient would nearly cancel. Except for infrared-visible, whose losses are a pair of
-    their own, the inner loss has twice the weight of gradients.
-
-    Example:
-        >>> outer, inner = search_losses("mri-ct")
-        >>> outer == TASK_LOSSES["mri-ct"], outer.gradient, inner.gradient
-        (True, 0.5, 1.0)
-    """
-    if task == "infrared-visible":
-        return NAMED_LOSSES["search-outer"], NAMED_LOSSES["search-inner"]
-    loss = TASK_LOSSES.get(task, NAMED_LOSSES["saliency"])
-    return loss, replace(loss, gradient=2 * loss.gradient)

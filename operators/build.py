@@ -9,17 +9,19 @@ from torch import Tensor, nn
 
 from ..genotypes import Genotype, parse_operator
 from ..runtime.memory import check_memory
+from .cells import Blocks, Chain
 from .detfusion import DetFusionNetwork
 from .mixture import MixedOperator
 from .networks import FusionNetwork, RefineNetwork
 from .primitives import PRIMITIVES
 from .pyramid import PyramidNetwork
 from .registration import build_registered
+from .width_supernet import COARSE_STEM, WidthSupernet
 
 M = TypeVar("M", bound=nn.Module)
 
 Network = FusionNetwork | DetFusionNetwork | RefineNetwork | PyramidNetwork
-Supernet = FusionNetwork | PyramidNetwork
+Supernet = FusionNetwork | PyramidNetwork | WidthSupernet
 
 WIDE = 512
 """Channels up to which networks are small beside any memory."""
@@ -99,7 +101,7 @@ def build_network(genotype: Genotype) -> Network:
 
 def build_supernet(
     *,
-    channels: int | Sequence[int],
+    channels: int | Sequence[int] | Sequence[Sequence[int]],
     cells: Sequence[str],
     steps: int,
     candidates: Sequence[str],
@@ -111,8 +113,9 @@ def build_supernet(
     """Build a fusion network in which each operator is a mixture of all candidates.
 
     Args:
-        channels: Number of feature maps; of a pyramid network that of each level.
-        cells: Kind of each cell: "successive", "multi_scale" or "decomposition".
+        channels: Number of feature maps; of a pyramid network that of each level, or the numbers to choose from; see
+            `WidthSupernet`.
+        cells: Kind of each cell, a key of `CELL_KINDS`.
         steps: Number of mixtures in each cell, at least 1.
         candidates: Ids of the operators that each mixture chooses from, at least 1.
         norm: Normalisation, "batch", "group" or "none".
@@ -121,7 +124,8 @@ def build_supernet(
         levels: Level of each cell of a pyramid network; empty for another network.
 
     Returns:
-        A network called as supernet(first, second, probabilities) with probabilities (cells, steps, candidates).
+        A network called as supernet(first, second, probabilities) with probabilities (cells, steps, candidates), and
+        a `WidthSupernet` with those of the widths, (levels, options), besides.
 
     Raises:
         UserError: If an id is unknown.
@@ -137,35 +141,66 @@ def build_supernet(
         return MixedOperator([build_operator(name, channels, norm) for name in candidates])
 
     mixtures = ["mixture"] * steps
-    if not isinstance(channels, int):
-        places = [(level, kind, mixtures) for level, kind in zip(levels, cells, strict=True)]
-        return _channels_last(PyramidNetwork(channels, places, norm, head, build))
-    specifications = [(kind, mixtures) for kind in cells]
-    return _channels_last(FusionNetwork(channels, specifications, norm, stem, head, build))
+    places = [(level, kind, mixtures) for level, kind in zip(levels, cells, strict=bool(levels))]
+    if isinstance(channels, int):
+        specifications = [(kind, mixtures) for kind in cells]
+        return _channels_last(FusionNetwork(channels, specifications, norm, stem, head, build))
+    fixed = [widths for widths in channels if isinstance(widths, int)]
+    if fixed:
+        return _channels_last(PyramidNetwork(fixed, places, norm, head, build))
+    options = [widths for widths in channels if not isinstance(widths, int)]
+    return _channels_last(WidthSupernet(options, places, head, build))
 
 
-def inherited_weights(supernet: Supernet, choices: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-    """Take from a supernet the weights of the network in which each mixture is one of its candidates.
+def inherited_weights(supernet: Supernet, operators: Sequence[Sequence[int]], network: nn.Module) -> dict[str, Tensor]:
+    """Take from a supernet the weights of a network that has one candidate and one width where it has several.
 
     Args:
         supernet: A network that `build_supernet` built.
-        choices: Index of the chosen candidate for each cell and step.
+        operators: Index of the chosen candidate for each cell and step.
+        network: The network of the genotype that describes these candidates and the chosen widths.
 
     Returns:
-        A state dict that the derived network loads strictly. It shares memory with the supernet.
+        A state dict that the network loads strictly. It shares memory with the supernet.
 
     Example:
         >>> candidates = ["residual_k3_d1", "identity"]
         >>> supernet = build_supernet(channels=8, cells=["successive"], steps=1, candidates=candidates)
-        >>> len(supernet.state_dict()) - len(inherited_weights(supernet, [[1]]))  # without the residual operator
-        9
+        >>> network = FusionNetwork(8, [("successive", ["identity"])], "batch", "full", "direct", build_operator)
+        >>> network.load_state_dict(inherited_weights(supernet, [[1]], network))
+        <All keys matched successfully>
     """
-    weights = supernet.state_dict()
-    for name, module in supernet.named_modules():
-        if isinstance(module, MixedOperator):
-            cell, step = int(name.split(".")[1]), int(name.split(".")[-1])
-            for key in [key for key in weights if key.startswith(f"{name}.")]:
-                del weights[key]
-            for key, tensor in module.candidates[choices[cell][step]].state_dict(prefix=f"{name}.").items():
-                weights[key] = tensor
-    return weights
+    whole = supernet.network if isinstance(supernet, WidthSupernet) else supernet
+    absent = network.featureless if isinstance(network, PyramidNetwork) else 0  # finest levels
+    levels = whole.levels if isinstance(whole, PyramidNetwork) else [0] * len(whole.cells)
+    cells = [cell for cell, level in enumerate(levels) if level >= absent]  # by their number in the network
+    weights = whole.state_dict()
+
+    def source(key: str) -> str:
+        part, *rest = key.split(".")
+        if part == "cells":
+            cell = cells[int(rest[0])]
+            chain = whole.cells[cell].get_submodule(rest[1])
+            if isinstance(chain, Chain):
+                steps = [step for step in range(len(chain)) if not _left_out(chain, step, operators[cell][step])]
+                step = (steps or [0])[int(rest[2])]
+                rest[2:3] = [str(step), "candidates", str(operators[cell][step])]
+            return ".".join([part, str(cell), *rest[1:]])
+        if absent and part == "stem":
+            return ".".join([COARSE_STEM if rest[0] == "0" else "downs.0.activation", *rest[1:]])
+        if part in ("downs", "ups", "heads"):
+            return ".".join([part, str(int(rest[0]) + absent), *rest[1:]])
+        return key
+
+    return {
+        # The feature maps of a smaller width are the first ones.
+        key: weights[source(key)][tuple(map(slice, tensor.shape))]
+        for key, tensor in network.state_dict().items()
+    }
+
+
+def _left_out(chain: Chain, step: int, candidate: int) -> bool:
+    """Return whether a genotype leaves an operator out: an identity of a stage."""
+    mixture = chain[step]
+    assert isinstance(mixture, MixedOperator)
+    return isinstance(chain, Blocks) and isinstance(mixture.candidates[candidate], nn.Identity)

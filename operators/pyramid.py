@@ -139,8 +139,10 @@ class _Down(nn.Module):
         self.sources = repeated(2, outputs)
         self.activation = PReLU()
 
-    def forward(self, x: Tensor, sources: Tensor) -> Tensor:  # (N, inputs, 2H, 2W), (N, 2, H, W) -> (N, outputs, H, W)
-        return self.activation(self.features(x) + self.sources(sources))
+    # (N, inputs, 2H, 2W), (N, 2, H, W) and perhaps features to add, (N, outputs, H, W) -> (N, outputs, H, W)
+    def forward(self, x: Tensor, sources: Tensor, stem: Tensor | None = None) -> Tensor:
+        features = self.features(x) + self.sources(sources)
+        return self.activation(features if stem is None else features + stem)
 
 
 def _doubled(x: Tensor) -> Tensor:

@@ -1,82 +1,105 @@
 """The candidates of a verification: networks that a search proposes, and random ones that cost the same."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
-from ..cost import CostModel
-from ..cost.search_space import Choices
+from ..cost import Choices, CostModel, Decisions, SearchSpace
 
 BAND = 0.05  # largest difference of costs that count as equal, as a fraction
 _DRAWS = 20_000  # of which the candidates are the first that fit
 
+Key = tuple[int | tuple[int, ...], tuple[tuple[int | None, tuple[str, ...]], ...]]
+
 
 def proposed(
-    probabilities: Tensor, first: Choices, model: CostModel, count: int, idle: int | None, seed: int
+    probabilities: Decisions, first: Sequence[Choices], space: SearchSpace, model: CostModel, count: int, seed: int
 ) -> list[Choices]:
     """Draw distinct networks from the distribution of a search, which cost the same as the one that it chose.
 
     Args:
-        probabilities: Operator probabilities, (cells, steps, candidates).
-        first: The network that the search chose.
+        first: The networks that searches chose, the best first; they are among the result, whatever they cost.
         model: The cost of each network; costs within 5 % are the same.
         count: Largest number of networks. A distribution that is decided has fewer.
-        idle: Index of the identity among the candidates, if it is one: networks that differ in its place alone are one.
 
     Returns:
-        The networks, that of the search first.
+        The networks, in the order of `first`, and then those that are drawn.
 
     Example:
+        >>> space = SearchSpace(8, ("successive",), 1, ("residual_k3_d1", "dense_k3_d1"))
         >>> model = CostModel("params", 0.0, torch.ones(1, 2, dtype=torch.float64))
-        >>> proposed(torch.tensor([[[0.1, 0.9]]]), [[1]], model, 3, None, seed=0)
+        >>> probabilities = Decisions(torch.tensor([[[0.1, 0.9]]]))
+        >>> [network.operators for network in proposed(probabilities, [Choices([[1]])], space, model, 3, seed=0)]
         [[[1]], [[0]]]
     """
     generator = torch.Generator().manual_seed(seed)
-    weights = probabilities.detach().double().cpu().flatten(0, 1)
-    drawn = torch.multinomial(weights, _DRAWS, replacement=True, generator=generator)  # (edges, draws)
-    shape = probabilities.shape[:2]
-    networks = (edges.view(shape).tolist() for edges in drawn.unbind(1))
-    return _fitting(first, networks, model, count, {_key(first, idle)}, idle, [first])
-
-
-def random_networks(
-    first: Choices, model: CostModel, count: int, idle: int | None, seed: int, taken: list[Choices]
-) -> list[Choices]:
-    """Draw distinct networks uniformly from a space, which cost the same as a given one and are not taken.
-
-    Example:
-        >>> model = CostModel("params", 0.0, torch.ones(1, 2, dtype=torch.float64))
-        >>> random_networks([[1]], model, 3, None, seed=0, taken=[[[1]]])
-        [[[0]]]
-    """
-    generator = random.Random(seed)
-    operators = range(model.candidates.shape[1])
-    networks = ([[generator.choice(operators) for _ in row] for row in first] for _ in range(_DRAWS))
-    return _fitting(first, networks, model, count, {_key(network, idle) for network in taken}, idle, [])
-
-
-def _fitting(
-    first: Choices,
-    networks: Iterator[Choices],
-    model: CostModel,
-    count: int,
-    seen: set[tuple[tuple[int, ...], ...]],
-    idle: int | None,
-    found: list[Choices],
-) -> list[Choices]:
-    cost = model.predict(first)
-    for network in networks:
+    cells, steps, _ = probabilities.operators.shape
+    found: dict[Key, Choices] = {}
+    for network in first[:count]:
+        found.setdefault(network_key(space, network), network)
+    operators = _drawn(probabilities.operators.flatten(0, 1), generator)
+    widths = [[]] * _DRAWS if probabilities.widths is None else _drawn(probabilities.widths, generator)
+    cost = model.predict(first[0])
+    for row, of_levels in zip(operators, widths, strict=True):
         if len(found) >= count:
             break
-        key = _key(network, idle)
-        if key not in seen and abs(model.predict(network) - cost) <= BAND * cost:
+        network = Choices([row[cell * steps : (cell + 1) * steps] for cell in range(cells)], tuple(of_levels))
+        if abs(model.predict(network) - cost) <= BAND * cost:
+            found.setdefault(network_key(space, network), network)
+    return list(found.values())
+
+
+def _drawn(probabilities: torch.Tensor, generator: torch.Generator) -> list[list[int]]:
+    """Draw an index from each row of (decisions, candidates), again and again."""
+    weights = probabilities.detach().double().cpu()
+    rows: list[list[int]] = torch.multinomial(weights, _DRAWS, replacement=True, generator=generator).T.tolist()
+    return rows
+
+
+def random_networks(networks: Sequence[Choices], space: SearchSpace, model: CostModel, seed: int) -> list[Choices]:
+    """Draw for each of some networks another one uniformly from a space, which costs the same; all are distinct.
+
+    There are fewer where the space has no more.
+
+    Example:
+        >>> space = SearchSpace(8, ("successive",), 1, ("residual_k3_d1", "dense_k3_d1"))
+        >>> model = CostModel("params", 0.0, torch.ones(1, 2, dtype=torch.float64))
+        >>> random_networks([Choices([[1]])], space, model, seed=0)
+        [Choices(operators=[[0]], widths=())]
+    """
+    generator = random.Random(seed)
+    costs = [model.predict(network) for network in networks]
+    seen = {network_key(space, network) for network in networks}
+    found: list[Choices] = []
+    for _ in range(_DRAWS):
+        if not costs:
+            break
+        network = uniform_network(space, generator)
+        cost = model.predict(network)
+        alike = next((other for other in costs if abs(cost - other) <= BAND * other), None)
+        if alike is not None and (key := network_key(space, network)) not in seen:
             seen.add(key)
+            costs.remove(alike)
             found.append(network)
     return found
 
 
-def _key(network: Choices, idle: int | None) -> tuple[tuple[int, ...], ...]:
-    """Return what tells networks apart."""
-    return tuple(tuple(index for index in row if index != idle) for row in network)
+def uniform_network(space: SearchSpace, generator: random.Random) -> Choices:
+    """Draw a network uniformly from a space.
+
+    Example:
+        >>> space = SearchSpace(8, ("successive",), 1, ("residual_k3_d1", "dense_k3_d1"))
+        >>> uniform_network(space, random.Random(0))
+        Choices(operators=[[1]], widths=())
+    """
+    candidates = range(len(space.operators))
+    operators = [[generator.choice(candidates) for _ in range(space.steps)] for _ in space.cells]
+    return Choices(operators, tuple(generator.randrange(len(options)) for options in space.width_options))
+
+
+def network_key(space: SearchSpace, network: Choices) -> Key:
+    """Return what tells networks apart: an identity changes nothing, wherever it stands."""
+    genotype = space.genotype(network)
+    cells = [(cell.level, tuple(name for name in cell.operators if name != "identity")) for cell in genotype.cells]
+    return genotype.channels, tuple(cells)

@@ -1,12 +1,12 @@
-"""From operator probabilities to a network: one operator for each edge, with the reason."""
+"""From probabilities to a network: one operator for each edge and one width for each level, with the reason."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from ..cost import CostModel
-from ..cost.search_space import Choices
+from ..cost import Choices, CostModel, Decisions, SearchSpace
 
 SMALLEST_PROBABILITY = 1e-45  # replaces a probability of 0, so that networks with one can be compared
 _ROUNDING = 1e-12
@@ -14,38 +14,79 @@ _TRIES = 5  # largest number of measured networks
 _MARGIN = 0.98  # of the corrected bound, so that the next network does not exceed the budget by as little again
 
 
-def choose(probabilities: Tensor) -> Choices:
-    """Choose the most probable candidate of each edge, of equal ones the first, from (cells, steps, candidates).
+def choose(probabilities: Decisions) -> Choices:
+    """Choose the most probable candidate of each decision, of equal ones the first.
 
     Example:
-        >>> choose(torch.tensor([[[0.2, 0.8], [0.6, 0.4]]]))
-        [[1, 0]]
+        >>> choose(Decisions(torch.tensor([[[0.2, 0.8], [0.6, 0.4]]])))
+        Choices(operators=[[1, 0]], widths=())
     """
-    choices: Choices = _ranked(probabilities)[1][..., 0].tolist()
-    return choices
+    operators, widths = probabilities
+    chosen = () if widths is None else tuple(_ranked(widths)[1][..., 0].tolist())
+    return Choices(_ranked(operators)[1][..., 0].tolist(), chosen)
 
 
-def choose_within(probabilities: Tensor, model: CostModel, allowed: float) -> Choices:
+def choose_within(probabilities: Decisions, model: CostModel, allowed: float) -> Choices:
     """Choose the network with the largest product of probabilities among all whose predicted cost is within a bound.
+
+    Of each combination of widths, from the most probable on, it takes the best operators, until no further combination
+    can surpass what was found. The result is exact.
+
+    Args:
+        allowed: Largest predicted cost, in the model's unit.
+
+    Returns:
+        The network; the cheapest one if none is within the bound.
+    """
+    likely = choose(probabilities)
+    if model.predict(likely) <= allowed:
+        return likely
+    operators, widths = probabilities
+    cells, steps, _ = operators.shape
+    logs = _logs(operators)
+    bound = logs.amax(-1).sum().item()  # of the operators of any network
+    found: tuple[float, Choices] | None = None
+    for score, combination in _combinations(widths):
+        if found is not None and score + bound <= found[0]:
+            break
+        best = _operators_within(logs.flatten(0, 1), steps, model.at(combination), allowed)
+        if best is not None and (found is None or score + best[0] > found[0]):
+            found = score + best[0], Choices(torch.tensor(best[1]).view(cells, steps).tolist(), combination)
+    return model.cheapest(steps) if found is None else found[1]
+
+
+def _combinations(widths: Tensor | None) -> list[tuple[float, tuple[int, ...]]]:
+    """List all combinations of widths with the logarithms of their probabilities, the most probable first."""
+    if widths is None:
+        return [(0.0, ())]
+    rows = _logs(widths).tolist()
+    scored = [
+        (sum(row[index] for row, index in zip(rows, combination, strict=True)), combination)
+        for combination in product(*(range(len(row)) for row in rows))
+    ]
+    return sorted(scored, key=lambda pair: -pair[0])
+
+
+def _logs(probabilities: Tensor) -> Tensor:
+    return probabilities.detach().double().clamp_min(SMALLEST_PROBABILITY).log().cpu()
+
+
+def _operators_within(logs: Tensor, steps: int, model: CostModel, allowed: float) -> tuple[float, list[int]] | None:
+    """Choose the most probable operators among all whose predicted cost is within a bound.
 
     Dynamic programming over the edges: of all partial networks up to an edge it keeps those that no other surpasses in
     probability at the same or a lower cost. The result is exact, and their number stays in the thousands.
 
     Args:
-        probabilities: Operator probabilities, (cells, steps, candidates).
-        allowed: Largest predicted cost, in the model's unit.
+        logs: Logarithms of the probabilities, (edges, candidates).
+        model: The costs at fixed widths.
 
     Returns:
-        For each cell and step, the index of the candidate; the cheapest network if none is within the bound.
+        The logarithm of the network's probability and the operator of each edge; None if no network is within.
     """
-    likely = choose(probabilities)
-    if model.predict(likely) <= allowed:
-        return likely
-    cells, steps, candidates = probabilities.shape
-    logs = probabilities.double().clamp_min(SMALLEST_PROBABILITY).log().cpu().flatten(0, 1)  # (edges, candidates)
     costs = model.candidates.repeat_interleave(steps, 0)
     to_come = costs.amin(1).flip(0).cumsum(0).flip(0) - costs.amin(1)  # least cost of the edges after each
-    totals, scores = torch.tensor([model.rest], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    totals, scores = torch.tensor([float(model.rest)], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     links = []
     for edge in range(len(logs)):
         joined = (totals[:, None] + costs[edge]).flatten(), (scores[:, None] + logs[edge]).flatten()
@@ -54,18 +95,19 @@ def choose_within(probabilities: Tensor, model: CostModel, allowed: float) -> Ch
         totals, scores = joined[0][kept], joined[1][kept]
         kept = kept[_unsurpassed(totals, scores)]
         if not len(kept):
-            return model.cheapest(steps)
+            return None
         totals, scores = joined[0][kept], joined[1][kept]
         links.append(kept)
     place, choices = len(scores) - 1, []  # the last one is the most probable
+    score = scores[place].item()
     for kept in reversed(links):
-        place, choice = divmod(int(kept[place]), candidates)
+        place, choice = divmod(int(kept[place]), logs.shape[1])
         choices.append(choice)
-    return torch.tensor(choices[::-1]).view(cells, steps).tolist()
+    return score, choices[::-1]
 
 
 def choose_measured(
-    probabilities: Tensor, model: CostModel, allowed: float, measure: Callable[[Choices], float]
+    probabilities: Decisions, model: CostModel, allowed: float, measure: Callable[[Choices], float]
 ) -> tuple[Choices, float]:
     """Choose the most probable network whose measured cost, and not only the predicted one, is within a bound.
 
@@ -73,17 +115,16 @@ def choose_measured(
     few tries the network with the least predicted cost is measured.
 
     Args:
-        probabilities: Operator probabilities, (cells, steps, candidates).
         allowed: Largest measured cost, in the model's unit.
 
     Returns:
-        For each cell and step, the index of the candidate, and the measured cost. If no measured network is within the
-        bound, both are those of the cheapest one.
+        The network and its measured cost. If no measured network is within the bound, both are those of the cheapest
+        one.
     """
-    bound = allowed
+    bound, steps = allowed, probabilities.operators.shape[1]
     tried: list[tuple[float, Choices]] = []
     for remaining in reversed(range(_TRIES)):
-        choices = choose_within(probabilities, model, bound) if remaining else model.cheapest(probabilities.shape[1])
+        choices = choose_within(probabilities, model, bound) if remaining else model.cheapest(steps)
         if choices in (before for _, before in tried):
             break
         cost = measure(choices)
@@ -95,30 +136,35 @@ def choose_measured(
     return choices, cost
 
 
-def reasons(probabilities: Tensor, operators: Sequence[str], choices: Choices) -> list[list[str]]:
-    """Explain each chosen operator by its probability and that of the best other one.
+def reasons(probabilities: Decisions, space: SearchSpace, choices: Choices) -> dict[str, list[str]]:
+    """Explain each choice by its probability and that of the best other one, for each cell and for the widths.
 
     Example:
-        >>> probabilities = torch.tensor([[[0.2, 0.8], [0.6, 0.4]]])
-        >>> reasons(probabilities, ["residual_k3_d1", "dense_k3_d1"], [[1, 1]])[0][0]
+        >>> space = SearchSpace(8, ("successive",), 2, ("residual_k3_d1", "dense_k3_d1"))
+        >>> probabilities = Decisions(torch.tensor([[[0.2, 0.8], [0.6, 0.4]]]))
+        >>> texts = reasons(probabilities, space, Choices([[1, 1]]))["cell 1"]
+        >>> texts[0]
         'dense_k3_d1 0.80 before residual_k3_d1 0.20'
-        >>> reasons(probabilities, ["residual_k3_d1", "dense_k3_d1"], [[1, 1]])[0][1]
+        >>> texts[1]
         'dense_k3_d1 0.40 instead of residual_k3_d1 0.60, for the budget'
     """
-    values, indices = (ranked.tolist() for ranked in _ranked(probabilities))
-    return [
-        [
-            _reason([operators[index] for index in edge_indices], edge_values, operators[choice])
-            for edge_values, edge_indices, choice in zip(cell_values, cell_indices, row, strict=True)
+    found = {
+        f"cell {cell}": [_reason(space.operators, row, choice) for row, choice in zip(rows, chosen, strict=True)]
+        for cell, (rows, chosen) in enumerate(zip(probabilities.operators, choices.operators, strict=True), start=1)
+    }
+    if probabilities.widths is not None:
+        found["widths"] = [
+            _reason(list(map(str, options)), row, choice)
+            for options, row, choice in zip(space.width_options, probabilities.widths, choices.widths, strict=True)
         ]
-        for cell_values, cell_indices, row in zip(values, indices, choices, strict=True)
-    ]
+    return found
 
 
-def _reason(operators: list[str], probabilities: list[float], chosen: str) -> str:
-    place = operators.index(chosen)
+def _reason(names: Sequence[str], row: Tensor, chosen: int) -> str:
+    values, indices = (ranked.tolist() for ranked in _ranked(row))
+    place = indices.index(chosen)
     other = 0 if place else 1
-    words = f"{chosen} {probabilities[place]:.2f} {{}} {operators[other]} {probabilities[other]:.2f}"
+    words = f"{names[chosen]} {values[place]:.2f} {{}} {names[indices[other]]} {values[other]:.2f}"
     return words.format("instead of") + ", for the budget" if place else words.format("before")
 
 

@@ -1,17 +1,17 @@
 """Warnings during a search: early signs that its result will be worthless."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from .relaxation import entropy
+from ..cost import Decisions, SearchSpace
+from .relaxation import entropy, named_probabilities
 
-# Operators without a convolution over the features: a network of these alone cannot fuse.
-CHEAP_KINDS = ("identity", "spatial_attention")
+# Operators without a convolution over the features: a cell of these alone cannot fuse.
+GATES = ("identity", "spatial_attention")
 ENTROPY_FALL = 0.01  # least fall of the entropy half-way through the search, as a fraction of the largest entropy
-DECIDED = 0.5  # mean probability of the leading operators above which their lead is no accident
+DECIDED = 0.5  # probability of a leading candidate above which its lead is no accident
+NAMED = 3  # decisions that a warning names
 DIVERGENCE = 2.0  # excess of the smoothed loss over its best value, as a multiple of that value's size
 SMOOTHING = 0.98  # decay of the moving average of the loss
 
@@ -26,9 +26,9 @@ class Guards:
         given: All warnings that were given so far.
     """
 
-    def __init__(self, operators: Sequence[str], steps: int, warmup: int) -> None:
-        self._cheap = torch.tensor([operator.startswith(CHEAP_KINDS) for operator in operators])
-        self._operators = operators
+    def __init__(self, space: SearchSpace, steps: int, warmup: int) -> None:
+        self._space = space
+        self._gates = torch.tensor([operator.startswith(GATES) for operator in space.operators])
         self._half_way = warmup + (steps - warmup) // 2
         self._warmup = warmup
         self._last = steps - 1
@@ -37,11 +37,13 @@ class Guards:
         self._best = float("inf")
         self.given: list[str] = []
 
-    def observe(self, step: int, inner_loss: float, probabilities: Tensor) -> list[str]:
+    def observe(self, step: int, inner_loss: float, probabilities: Decisions) -> list[str]:
         """Check the finite loss and the noiseless probabilities of a step, and return new warnings, one line each."""
         new = [self._divergence(step, inner_loss)]
         if step >= self._warmup:
             new += [self._collapse(step, probabilities), self._entropy(step, probabilities)]
+        if step == self._last:
+            new.append(self._undecided(probabilities))
         kinds = {warning.split(":")[0] for warning in self.given}
         fresh = [warning for warning in new if warning and warning.split(":")[0] not in kinds]
         self.given += fresh
@@ -81,18 +83,39 @@ class Guards:
             )
         return None
 
-    def _collapse(self, step: int, probabilities: Tensor) -> str | None:
-        leading, winners = (tensor.flatten().cpu() for tensor in probabilities.max(-1))
-        decided = leading.mean().item() > DECIDED or step == self._last
-        if decided and bool(self._cheap[winners].all()):
-            names = ", ".join(sorted({self._operators[index] for index in winners.tolist()}))
-            return (
-                f"collapse: every edge prefers an operator without convolution ({names}); lengthen search.warmup,"
-                " lower search.architecture_learning_rate or cost.weight, or leave these operators out"
-            )
-        return None
+    def _collapse(self, step: int, probabilities: Decisions) -> str | None:
+        leading, winners = (tensor.cpu() for tensor in probabilities.operators.max(-1))  # (cells, steps)
+        decided = (leading.mean(-1) > DECIDED) | (step == self._last)
+        alone = (self._gates[winners].all(-1) & decided).tolist()
+        # A stage without blocks is a network of less depth, as long as another cell has some.
+        stages = [kind == "stage" for kind in self._space.cells]
+        cells = [cell for cell, gates in enumerate(alone) if gates and (all(alone) or not stages[cell])]
+        if not cells:
+            return None
+        names = ", ".join(sorted({self._space.operators[index] for cell in cells for index in winners[cell].tolist()}))
+        where = ", ".join(f"cell {cell + 1}" for cell in cells)
+        return (
+            f"collapse: operators without convolution ({names}) are alone in {where}; lengthen search.warmup,"
+            " lower search.architecture_learning_rate or cost.weight, or leave these operators out"
+        )
 
-    def _entropy(self, step: int, probabilities: Tensor) -> str | None:
+    def _undecided(self, probabilities: Decisions) -> str | None:
+        """Name the decisions in which no candidate has more than half of the probability at the end."""
+        named = named_probabilities(probabilities, self._space)
+        open_ones = {name: row for name, row in named.items() if max(row.values()) <= DECIDED}
+        if not open_ones:
+            return None
+        texts = []
+        for name, row in list(open_ones.items())[:NAMED]:
+            first, second = sorted(row, key=row.__getitem__, reverse=True)[:2]
+            texts.append(f"{name} ({first} {row[first]:.2f}, {second} {row[second]:.2f})")
+        more = len(open_ones) - len(texts)
+        return (
+            f"undecided: {len(open_ones)} of {len(named)} decisions, such as {', '.join(texts)}"
+            f"{' and others' if more else ''}; verify.candidates decides by training, or raise search.steps"
+        )
+
+    def _entropy(self, step: int, probabilities: Decisions) -> str | None:
         value = entropy(probabilities).item()
         if self._initial_entropy is None:
             self._initial_entropy = value

@@ -1,4 +1,4 @@
-"""The operator probabilities of each edge over a search, as curves."""
+"""The probabilities of each decision over a search, as curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,12 +22,16 @@ def draw_probabilities(history: Sequence[Mapping[str, Any]], folder: Path) -> li
     if not rows:
         raise UserError("the run's history holds no operator probabilities yet; wait until its warm-up is over")
     last = rows[-1]["probability"]
-    words = {name: parse_operator(name).in_words for name in next(iter(last.values()))}
-    leaders = {edge: sorted(words, key=lambda name: -last[edge][name])[:_LEADERS] for edge in last}
+    words = {
+        name: f"{name} channels" if name.isdecimal() else parse_operator(name).in_words
+        for names in last.values()
+        for name in names
+    }
+    leaders = {edge: sorted(names, key=lambda name: -names[name])[:_LEADERS] for edge, names in last.items()}
     titles = [f"{edge}: {words[first]} {last[edge][first]:.2f}" for edge, (first, *_) in leaders.items()]
     figure, panels = make_panels(titles, columns=2, size=(5.2, 2.6), same_axes=True)
     for panel, edge in zip(panels, last, strict=True):
-        for index, name in enumerate(words):
+        for index, name in enumerate(last[edge]):
             panel.plot(
                 [row["step"] for row in rows],
                 [row["probability"][edge][name] for row in rows],

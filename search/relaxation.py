@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ..cost import Decisions, SearchSpace
 from ..runtime.seeds import derive_seed
 
 
@@ -34,9 +35,30 @@ def relax(logits: Tensor, temperature: float, noise: Tensor | None = None) -> Te
     return hard + (soft - soft.detach())
 
 
-def gumbel_noise(logits: Tensor, seed: int, step: int) -> Tensor:
-    """Draw standard Gumbel noise of the shape, type and device of logits, as a function of seed and step alone."""
-    generator = torch.Generator().manual_seed(derive_seed(seed, "gumbel", step))
+def relax_all(logits: Decisions, temperature: float, noise: Decisions | None = None) -> Decisions:
+    """Turn the logits of all decisions into probabilities, with noise for each or without.
+
+    Example:
+        >>> relax_all(Decisions(torch.zeros(1, 1, 2), torch.zeros(1, 4)), 1.0).widths
+        tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
+    """
+    noises = (None, None) if noise is None else noise
+    relaxed = [
+        None if of_kind is None else relax(of_kind, temperature, of_noise)
+        for of_kind, of_noise in zip(logits, noises, strict=True)
+    ]
+    return Decisions(*relaxed)  # type: ignore[arg-type]
+
+
+def noise_of(logits: Decisions, seed: int, step: int) -> Decisions:
+    """Draw standard Gumbel noise for all decisions."""
+    widths = None if logits.widths is None else gumbel_noise(logits.widths, seed, step, "gumbel-widths")
+    return Decisions(gumbel_noise(logits.operators, seed, step), widths)
+
+
+def gumbel_noise(logits: Tensor, seed: int, step: int, name: str = "gumbel") -> Tensor:
+    """Draw standard Gumbel noise like logits, as a function of seed, step and name alone."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, name, step))
     exponential = torch.empty(logits.shape, dtype=torch.float64).exponential_(generator=generator)
     return -exponential.log().to(logits)
 
@@ -46,7 +68,23 @@ def temperature_at(step: int, steps: int, start: float, end: float) -> float:
     return start * (end / start) ** (step / max(1, steps - 1))
 
 
-def entropy(probabilities: Tensor) -> Tensor:
-    """Return the mean entropy over all edges as a fraction of its largest value: 1 for uniform, 0 for one-hot."""
-    count = probabilities.shape[-1]
-    return torch.special.entr(probabilities).sum(-1).mean() / torch.tensor(float(count)).log()
+def entropy(probabilities: Decisions) -> Tensor:
+    """Return the mean entropy over all decisions as a fraction of its largest value: 1 for uniform, 0 for one-hot."""
+    fractions = [
+        torch.special.entr(of_kind).sum(-1).flatten() / torch.tensor(float(of_kind.shape[-1])).log()
+        for of_kind in probabilities.tensors
+    ]
+    return torch.cat(fractions).mean()
+
+
+def named_probabilities(probabilities: Decisions, space: SearchSpace) -> dict[str, dict[str, float]]:
+    """Name probabilities by decision and candidate, for the history."""
+    named = {
+        f"cell {cell + 1} step {step + 1}": dict(zip(space.operators, row, strict=True))
+        for cell, rows in enumerate(probabilities.operators.tolist())
+        for step, row in enumerate(rows)
+    }
+    widths = [] if probabilities.widths is None else probabilities.widths.tolist()
+    for level, (options, row) in enumerate(zip(space.width_options, widths, strict=True)):
+        named[f"level {level} width"] = dict(zip(map(str, options), row, strict=True))
+    return named

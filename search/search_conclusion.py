@@ -1,16 +1,23 @@
 """The end of a search: the derived network, what it measures, and the files that hold it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..cost import Budget, BudgetReport, CostPenalty, DeploymentTarget, SearchSpace, suggest_setting
-from ..cost.search_space import Choices
+from ..cost import (
+    Budget,
+    BudgetReport,
+    Choices,
+    CostPenalty,
+    Decisions,
+    DeploymentTarget,
+    SearchSpace,
+    suggest_setting,
+)
 from ..downstream import keep_task_network
 from ..drawing import draw
 from ..genotypes import Genotype
@@ -32,14 +39,20 @@ from ..runtime.loop import Row
 from ..runtime.run_files import FRONT_FOLDER, PICTURES_FOLDER
 from .discretise import choose, choose_measured, reasons
 from .probability_curves import draw_probabilities
+from .relaxation import named_probabilities
 from .scorer import Scorer
 from .search_config import SearchConfig
 from .search_setup import SearchParts
 from .search_validation import mean_losses, recalibrate
 
 RECALIBRATION_BATCHES = 20
-RULE = "the most probable operator of each edge at the last step, with its runner-up"
-RULE_OF_BUDGET = "the most probable operators at the last step that meet the budget together"
+RULE = "the most probable candidate of each decision at the last step, with its runner-up"
+RULE_OF_BUDGET = "the most probable candidates at the last step that meet the budget together"
+
+
+def fused_by(supernet: Supernet, probabilities: Decisions) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the function that fuses two (N, 1, H, W) sources by a supernet with these probabilities."""
+    return lambda first, second: supernet(first, second, *probabilities.tensors)
 
 
 def validation_losses(
@@ -65,7 +78,7 @@ def conclude(
     config: SearchConfig,
     parts: SearchParts,
     supernet: Supernet,
-    probabilities: Tensor,
+    probabilities: Decisions,
     *,
     warnings: list[str],
     scorer: Scorer | None,
@@ -75,11 +88,11 @@ def conclude(
     Args:
         parts: The losses, the cost penalty, and the batches of a single process.
         supernet: The supernet with its searched weights.
-        probabilities: Operator probabilities, (cells, steps, candidates), at the end of the search.
+        probabilities: Those of all decisions at the end of the search.
         warnings: Warnings of the guards during the search.
         scorer: The task network that scored the architecture, if there is one.
     """
-    run, space, device = config.run, config.space.search_space, probabilities.device
+    run, space, device = config.run, config.space.search_space, probabilities.operators.device
     target = DeploymentTarget(config.cost.height, config.cost.width, device)
 
     def describe(choices: Choices) -> Genotype:
@@ -88,10 +101,10 @@ def conclude(
 
     def derive(choices: Choices) -> nn.Module:
         network = build_network(describe(choices)).to(device)
-        network.load_state_dict(inherited_weights(supernet, choices))
+        network.load_state_dict(inherited_weights(supernet, choices.operators, network))
         return network
 
-    mixture = validation_losses(parts, partial(supernet, probabilities=probabilities), scorer)
+    mixture = validation_losses(parts, fused_by(supernet, probabilities), scorer)
     downstream, sources = config.downstream, operator_sources(space.operators)
 
     def found(choices: Choices, budget: BudgetReport | None) -> tuple[Genotype, nn.Module]:
@@ -100,7 +113,6 @@ def conclude(
         network.eval()
         derived = validation_losses(parts, network, scorer)
         time = budget.measured if budget and budget.kind == "ms" else target.cost("ms", network)
-        chosen_because = enumerate(reasons(probabilities, space.operators, choices), start=1)
         genotype = config.described(
             describe(choices),
             data={"root": config.data.origin, **parts.batches.pairs.described},
@@ -120,7 +132,7 @@ def conclude(
             metrics={"supernet": {"mean": mixture}, "derived": {"mean": derived}},
             reason={
                 "rule": RULE if budget is None else RULE_OF_BUDGET,
-                **{f"cell {cell}": texts for cell, texts in chosen_because},
+                **reasons(probabilities, space, choices),
             },
             warnings=warnings,
         )
@@ -152,7 +164,7 @@ def _choose(
     penalty: CostPenalty | None,
     budget: Budget | None,
     target: DeploymentTarget,
-    probabilities: Tensor,
+    probabilities: Decisions,
     derive: Callable[[Choices], nn.Module],
 ) -> tuple[Choices, BudgetReport | None]:
     """Choose the operators, within the budget if there is one, and report on the budget."""
@@ -167,17 +179,10 @@ def _choose(
     return choices, BudgetReport(budget.text, kind, round(model.predict(choices), 4), measured, met, advice)
 
 
-def probabilities_by_name(probabilities: Tensor, operators: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Name operator probabilities, (cells, steps, candidates), by edge and operator, for the history."""
-    return {
-        f"cell {cell + 1} step {step + 1}": dict(zip(operators, row, strict=True))
-        for cell, rows in enumerate(probabilities.tolist())
-        for step, row in enumerate(rows)
-    }
-
-
-def status(row: Row, probabilities: Tensor, operators: Sequence[str]) -> str:
-    """Write the loss and the most probable operator of each edge, for the progress of a search."""
-    values, indices = probabilities.flatten(0, 1).max(-1)
-    leaders = (f"{operators[i]} {p:.2f}" for p, i in zip(values.tolist(), indices.tolist(), strict=True))
+def status(row: Row, probabilities: Decisions, space: SearchSpace) -> str:
+    """Write the loss and the most probable candidate of each decision, for the progress of a search."""
+    leaders = []
+    for decision in named_probabilities(probabilities, space).values():
+        name = max(decision, key=decision.__getitem__)
+        leaders.append(f"{name} {decision[name]:.2f}")
     return f"loss {row['inner_loss']:.4f}, leading: {' | '.join(leaders)}"

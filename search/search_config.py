@@ -1,5 +1,6 @@
 """Config of a search; the shipped files are configs/search*.yaml."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -10,21 +11,72 @@ from ..cost import Budget, SearchSpace, parse_budget
 from ..data.stage_config import BatchDataSection, TaskConfig, WholeNumber
 from ..downstream.downstream_section import DownstreamSection
 from ..genotypes import parse_operator
-from ..genotypes.genotype import MOST_LEVELS, MOST_OPERATORS
+from ..genotypes.genotype import MOST_LEVELS, MOST_OPERATORS, PYRAMID_HEADS
 from ..objectives.loss_section import LossSection
+from ..operators.width_supernet import WIDENED
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 from ..runtime.errors import UserError
 from ..runtime.loop import HARMLESS
 
+Width = int | tuple[int, ...]
 
-def _even(channels: int | tuple[int, ...]) -> int | tuple[int, ...]:
-    widths = channels if isinstance(channels, tuple) else (channels,)
-    if not 1 <= len(widths) <= MOST_LEVELS or any(width < 2 or width % 2 for width in widths):
+
+def _widths(channels: int | tuple[Width, ...]) -> int | tuple[Width, ...]:
+    levels = channels if isinstance(channels, tuple) else (channels,)
+    options = [width if isinstance(width, tuple) else (width,) for width in levels]
+    if not 1 <= len(options) <= MOST_LEVELS or any(width % 2 or width < 0 for widths in options for width in widths):
         raise ValueError(f"must be an even number from 2 on, or a list of 1 to {MOST_LEVELS} of them")
+    for level, widths in enumerate(options):
+        optional = level == 0 and isinstance(levels[0], tuple) and len(levels) > 1
+        if min(widths, default=0) < 2 and not (optional and widths[:1] == (0,) and min(widths[1:], default=0) > 0):
+            raise ValueError("must be an even number from 2 on; 0 only as the first to choose from at the finest level")
+        if sorted(set(widths)) != list(widths):
+            raise ValueError(f"must have numbers in rising order to choose from at a level, not {list(widths)}")
+    if len({isinstance(width, tuple) and len(width) for width in levels}) > 1:
+        raise ValueError("must have one number for every level, or equally many numbers to choose from for every level")
     return channels
 
 
-Channels = Annotated[int | tuple[int, ...], AfterValidator(_even)]
+Channels = Annotated[int | tuple[Width, ...], AfterValidator(_widths)]
+
+PRESETS: dict[str, SearchSpace] = {
+    "pyramid": SearchSpace(
+        channels=((0, 8, 16, 24), (8, 16, 24, 32), (16, 24, 32, 48), (16, 24, 32, 48)),
+        cells=("stage",) * 4,
+        steps=3,
+        operators=(
+            "identity",
+            "plain_k3",
+            "channel_attention_k3",
+            "inverted_k3",
+            "inverted_k5",
+            "residual_k3_d1",
+            "dilated_k3_d2",
+        ),
+        norm="none",
+        stem="half",
+        head="bands",
+        levels=(0, 1, 2, 3),
+    ),
+    "tim": SearchSpace(
+        channels=16,
+        cells=("successive", "successive"),
+        steps=2,
+        operators=(
+            "dense_k3_d1",
+            "dense_k5_d1",
+            "residual_k3_d1",
+            "residual_k5_d1",
+            "dilated_k3_d2",
+            "dilated_k5_d2",
+            "separable_k3",
+            "channel_attention_k3",
+            "spatial_attention_k3",
+            "spatial_attention_k5",
+        ),
+    ),
+}
+"""The search spaces that a config can start from."""
 
 
 class SearchDataSection(BatchDataSection):
@@ -35,7 +87,8 @@ class SearchDataSection(BatchDataSection):
         seed: Seed of the split of the pairs, the validation crops and the synthetic pairs; null for the run's seed.
     """
 
-    crop: Annotated[int, Field(ge=16)] = 64
+    crop: Annotated[int, Field(ge=16)] = 128
+    batch_size: Count = 3
     architecture: Fraction = 0.5
     seed: WholeNumber | None = None
 
@@ -45,78 +98,96 @@ class SearchDataSection(BatchDataSection):
 
 
 class SpaceSection(Section):
-    """The search space: every step of every cell is one of the operators.
+    """The search space: what a network is made of, and what is left to choose. A key that is null is as in the preset.
 
     Attributes:
-        channels: Feature maps between stem and head, an even number; for a pyramid network a list of those of each
-            level, from the finest, of half the height and width, to the coarsest.
-        cells: Kind of each cell: "successive", "multi_scale" or "decomposition".
-        levels: Level of each cell of a pyramid network, from 0, the finest, on; null for a network of one size.
-        steps: Number of operators in each cell.
+        preset: "pyramid" for pyramid networks whose widths, blocks and finest level are searched, or "tim" for networks
+            of one size whose operators are searched, as in TIM.
+        channels: Feature maps, even. Of a pyramid network a list for the levels, from the finest, of half the height
+            and width, to the coarsest: of each the number, or a list of equally many numbers to choose from, of which
+            the first of the finest level may be 0, for networks without it. Otherwise one number.
+        cells: Kind of each cell: "stage", "successive", "multi_scale" or "decomposition".
+        levels: Level of each cell of a pyramid network, from 0, the finest, on.
+        steps: Number of operators in each cell; in a stage the largest number, since `identity` leaves one out.
         operators: Ids of the candidates, such as residual_k3_d1.
         norm: Normalisation after pointwise convolutions: "batch", "group" or "none".
-        stem: Resolution of the cells: "full", or "half" for half the height and width; not for a pyramid network.
+        stem: Resolution of the cells: "full", or "half" for half the height and width; "half" in a pyramid network.
         head: Output of the network: "direct" for the fused image itself, "envelope" for the weights of the brighter
-            and the darker source; not for a pyramid network.
+            and the darker source; of a pyramid network "bands", or "sources" to take regions from one source, too.
     """
 
-    channels: Channels = 16
-    cells: Annotated[tuple[Literal["successive", "multi_scale", "decomposition"], ...], Field(min_length=1)] = (
-        "successive",
-        "successive",
-    )
+    preset: Literal["pyramid", "tim"] = "pyramid"
+    channels: Channels | None = None
+    cells: (
+        Annotated[tuple[Literal["stage", "successive", "multi_scale", "decomposition"], ...], Field(min_length=1)]
+        | None
+    ) = None
     levels: tuple[WholeNumber, ...] | None = None
-    steps: Count = 2
-    operators: Annotated[tuple[str, ...], Field(min_length=2)] = (
-        "dense_k3_d1",
-        "dense_k5_d1",
-        "residual_k3_d1",
-        "residual_k5_d1",
-        "dilated_k3_d2",
-        "dilated_k5_d2",
-        "separable_k3",
-        "channel_attention_k3",
-        "spatial_attention_k3",
-        "spatial_attention_k5",
-    )
-    norm: Literal["batch", "group", "none"] = "batch"
-    stem: Literal["full", "half"] = "full"
-    head: Literal["direct", "envelope"] = "direct"
+    steps: Count | None = None
+    operators: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    norm: Literal["batch", "group", "none"] | None = None
+    stem: Literal["full", "half"] | None = None
+    head: Literal["direct", "envelope", "bands", "sources"] | None = None
 
     @model_validator(mode="after")
     def _operators_exist_once(self) -> Self:
-        if len(self.cells) * self.steps > MOST_OPERATORS:
-            raise ValueError(f"must have at most {MOST_OPERATORS} steps in all cells: {len(self.cells)} x {self.steps}")
-        for index, name in enumerate(self.operators):
+        space = self.search_space
+        if len(space.cells) * space.steps > MOST_OPERATORS:
+            raise ValueError(
+                f"must have at most {MOST_OPERATORS} steps in all cells: {len(space.cells)} x {space.steps}"
+            )
+        for index, name in enumerate(space.operators):
             parse_operator(name, f"space.operators[{index}]")
-            if name in self.operators[:index]:
+            if name in space.operators[:index]:
                 raise UserError(f"space.operators[{index}]: {name} is listed twice; remove one")
         return self
 
     @model_validator(mode="after")
-    def _levels_fit(self) -> Self:
-        if not isinstance(self.channels, tuple):
-            if self.levels is not None:
-                raise ValueError("must have a list of numbers in space.channels, one for each level, with space.levels")
-            return self
-        if self.levels is None or len(self.levels) != len(self.cells):
-            raise ValueError(
-                f"must have one of space.levels for each of the {len(self.cells)} cells of a pyramid network"
-            )
-        if max(self.levels) >= len(self.channels):
-            raise ValueError(f"must have space.levels below the number of space.channels: {max(self.levels)}")
-        for key, usual in (("stem", "full"), ("head", "direct")):
-            if getattr(self, key) != usual:
-                raise ValueError(f"must leave out space.{key} for a pyramid network")
+    def _parts_fit(self) -> Self:
+        space = self.search_space
+        channels = space.channels
+        pyramid = isinstance(channels, tuple)
+        if self.preset == "tim" and (pyramid or self.levels is not None):
+            raise ValueError("must have preset: pyramid for a list of numbers in space.channels, or for space.levels")
+        if self.preset == "pyramid" and not pyramid:
+            raise ValueError("must have a list of numbers in space.channels, one for each level, or preset: tim")
+        if isinstance(channels, tuple):
+            if len(space.levels) != len(space.cells):
+                raise ValueError(
+                    f"must have one of space.levels for each of the {len(space.cells)} cells of a pyramid network"
+                )
+            if max(space.levels) >= len(channels):
+                raise ValueError(f"must have space.levels below the number of space.channels: {max(space.levels)}")
+        for key, allowed in (("stem", ("half",)), ("head", PYRAMID_HEADS)):
+            if (getattr(space, key) in allowed) != pyramid and (pyramid or key == "head"):
+                words = " or ".join(allowed)
+                raise ValueError(f"must have space.{key} = {words} in a pyramid network{'' if pyramid else ' alone'}")
+        if space.width_options:
+            self._check_widths(space)
         return self
+
+    def _check_widths(self, space: SearchSpace) -> None:
+        """Check that each width of a level is the first part of a larger one."""
+        advice = "; or give one number for each level in space.channels"
+        if others := sorted(set(space.cells) - {"stage", "successive"}):
+            raise ValueError(f"must have stages or successive cells where widths are searched, not {others[0]}{advice}")
+        if space.norm != "none":
+            raise ValueError(f"must have space.norm = none where widths are searched, not {space.norm}{advice}")
+        others = [name for name in space.operators if parse_operator(name).kind not in WIDENED]
+        if others:
+            raise ValueError(f"must leave out space.operators {others[0]}, which has no narrower part{advice}")
+        if space.width_options[0][0] == 0 and not any(space.levels):
+            raise ValueError("must have a cell at a coarser level where the finest level may have 0 of space.channels")
 
     @property
     def search_space(self) -> SearchSpace:
-        """The same space as plain values."""
-        values = self.model_dump()
-        if self.levels is None:
-            return SearchSpace(**values | {"levels": ()})
-        return SearchSpace(**values | {"stem": "half", "head": "bands"})
+        """The space as plain values, those of the preset where a key is null."""
+        preset = PRESETS[self.preset]
+        given = {key: value for key, value in self.model_dump(exclude={"preset"}).items() if value is not None}
+        channels = given.get("channels")
+        if isinstance(channels, tuple):  # a stage for each level
+            given = {"cells": ("stage",) * len(channels), "levels": tuple(range(len(channels)))} | given
+        return replace(preset, **given)
 
 
 class SearchSection(Section):
@@ -134,18 +205,19 @@ class SearchSection(Section):
             cosine.
         weight_clip: Largest norm of the gradient of the weights, and likewise of a task network.
         architecture_learning_rate: Learning rate of the architecture logits (Adam).
-        inner_loss: Fusion loss that trains the weights on the weight pairs; null for the loss of the task.
+        inner_loss: Fusion loss that trains the weights on the weight pairs; null for the loss by which the task is
+            trained.
         outer_loss: Fusion loss that scores the architecture on the architecture pairs, unless a downstream task does;
-            null for the loss of the task.
+            null for the loss by which the task is trained.
         checkpoint_every: Steps between two checkpoints.
         validate_every: Steps between two validations.
     """
 
     scaled_by_steps: ClassVar[tuple[str, ...]] = ("warmup", "validate_every")
 
-    steps: Count = 2000
-    warmup: Annotated[int, Field(ge=0)] = 200
-    estimator: Estimator = "gauss_newton"
+    steps: Count = 1200
+    warmup: Annotated[int, Field(ge=0)] = 300
+    estimator: Estimator = "first_order"
     estimator_options: dict[str, int | float] = Field(default_factory=dict)
     mixture: Literal["softmax", "gumbel"] = "softmax"
     temperature: tuple[Positive, Positive] = (1.0, 0.2)
@@ -230,18 +302,23 @@ HARMLESS_OF_SEEDS = (*HARMLESS, "search.checkpoint_every", "seeds")
 VERIFY_KEYS = ("verify.candidates", "verify.rounds", "verify.steps", "verify.validation_pairs")
 
 
+PROPOSED = 8
+"""Number of networks that a search proposes for training by default."""
+
+
 class VerifySection(Section):
     """The trainings at the end that choose among what the search proposes.
 
     Attributes:
         candidates: Number of networks that are drawn from the probabilities and trained, beside as many random ones of
-            the same cost; 0 for none, so that the most probable network is the result.
+            the same cost; 0 for none, so that the most probable network is the result. Null for 8, or for none with a
+            downstream task, since the trainings have a fusion loss.
         rounds: Number of rounds; after each, the better half goes on, and is trained anew for twice as long.
         steps: Training steps in the first round.
         validation_pairs: Largest number of validation pairs of each folder that the trained networks are compared on.
     """
 
-    candidates: Annotated[int, Field(ge=0, le=1000)] = 0
+    candidates: Annotated[int, Field(ge=0, le=1000)] | None = None
     rounds: Annotated[int, Field(ge=1, le=10)] = 3
     steps: Count = 200
     validation_pairs: Count = 6
@@ -262,7 +339,7 @@ class SearchConfig(TaskConfig):
 
     Example:
         >>> SearchConfig(task="mri-ct").search.estimator
-        'gauss_newton'
+        'first_order'
     """
 
     steps_in: ClassVar[str] = "search"
@@ -277,6 +354,12 @@ class SearchConfig(TaskConfig):
     cost: CostSection = CostSection()
     verify: VerifySection = VerifySection()
     downstream: DownstreamSection | None = None
+
+    @property
+    def candidates(self) -> int:
+        """The number of networks that the search proposes for training; 0 without verification."""
+        usual = 0 if self.downstream is not None else PROPOSED
+        return usual if self.verify.candidates is None else self.verify.candidates
 
     @model_validator(mode="after")
     def _verified_by_the_fusion_loss(self) -> Self:

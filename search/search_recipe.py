@@ -13,8 +13,14 @@ from ..runtime.distribution import ALONE
 from ..runtime.loop import Loop, Row, Scores, open_loop
 from ..runtime.run_files import LATENCY_FILE
 from ..runtime.seeds import seed_everything
-from .relaxation import relax, temperature_at
-from .search_conclusion import conclude, front_folder, probabilities_by_name, status, validation_losses
+from .relaxation import named_probabilities, relax_all, temperature_at
+from .search_conclusion import (
+    conclude,
+    front_folder,
+    fused_by,
+    status,
+    validation_losses,
+)
 from .search_config import VERIFY_KEYS, SearchConfig
 from .search_setup import SearchParts, SearchState, open_parts, set_up
 from .search_step import search_step
@@ -33,7 +39,7 @@ def search(
 ) -> SearchResult:
     """Search a fusion network, once or with several seeds, and write the run folder.
 
-    With `verify.candidates`, genotype and weights are those that `verify` chooses in the end.
+    Unless `verify.candidates` is 0, genotype and weights are those that `verify` chooses in the end.
 
     Args:
         config: The data, the space, the optimisation and the cost; `config.run` is the run folder. With `seeds` above
@@ -55,9 +61,10 @@ def search(
         >>> operators = ("residual_k3_d1", "dense_k3_d1")
         >>> sections = {
         ...     "data": {"synthetic_pairs": 4, "crop": 16, "batch_size": 1},
-        ...     "space": {"channels": 2, "cells": ("successive",), "steps": 1, "operators": operators},
+        ...     "space": {"preset": "tim", "channels": 2, "cells": ("successive",), "steps": 1, "operators": operators},
         ...     "search": {"steps": 1, "warmup": 0},
         ...     "cost": {"height": 16, "width": 16},
+        ...     "verify": {"candidates": 0},
         ... }
         >>> with TemporaryDirectory() as run:
         ...     result = search(SearchConfig(run=Path(run), **sections))
@@ -70,7 +77,7 @@ def search(
         genotype = _search_once(config, resume=resume, overwrite=overwrite, on_validation=on_validation)
         front = {budget.text: load_genotype(front_folder(config.run, budget)) for budget in config.cost.parsed_front}
         result = SearchResult(genotype, {config.seed: genotype}, config.seed, front=front)
-    if config.verify.candidates:
+    if config.candidates:
         verification = verify(config, overwrite=overwrite)
         result = replace(result, genotype=load_genotype(config.run), verification=verification)
     return result
@@ -123,12 +130,12 @@ def _search_once(
                 remedy="search.weight_learning_rate or search.weight_clip"
                 + ("" if scorer is None else ", or downstream.learning_rate"),
                 status=lambda row: status(
-                    row, relax(state.logits.detach(), row["temperature"]), config.space.operators
+                    row, relax_all(state.decisions.detach(), row["temperature"]), config.space.search_space
                 ),
                 on_validation=on_validation,
                 **config.rhythm,
             )
-        probabilities, warnings = relax(state.logits.detach(), settings.temperature[1]), state.guards.given
+        probabilities, warnings = relax_all(state.decisions.detach(), settings.temperature[1]), state.guards.given
         alone = parts._replace(batches=replace(batches, ranks=ALONE), ranks=ALONE)
         return ranks.from_leader(
             lambda: conclude(config, alone, state.supernet, probabilities, warnings=warnings, scorer=scorer)
@@ -137,18 +144,18 @@ def _search_once(
 
 def _observed(config: SearchConfig, state: SearchState, row: Row, loop: Loop) -> Row:
     """Print what the guards find in a step, and add the operator probabilities to its row now and then."""
-    probabilities = relax(state.logits.detach(), row["temperature"])
+    probabilities = relax_all(state.decisions.detach(), row["temperature"])
     for warning in state.guards.observe(state.step, row["inner_loss"], probabilities):
         loop.print(f"warning: {warning}")
     if state.step % PROBABILITY_EVERY == 0 or state.step == config.search.steps - 1:
-        row["probability"] = probabilities_by_name(probabilities, config.space.operators)
+        row["probability"] = named_probabilities(probabilities, config.space.search_space)
     return row
 
 
 def _validate(config: SearchConfig, state: SearchState, parts: SearchParts) -> Scores:
     """Average both losses of the supernet over the validation batches."""
     temperature = temperature_at(state.step - 1, config.search.steps, *config.search.temperature)
-    supernet = partial(state.supernet, probabilities=relax(state.logits.detach(), temperature))
-    losses = validation_losses(parts, supernet, state.scorer)
+    probabilities = relax_all(state.decisions.detach(), temperature)
+    losses = validation_losses(parts, fused_by(state.supernet, probabilities), state.scorer)
     (means,) = parts.ranks.average([torch.tensor(list(losses.values()), dtype=torch.float64)])
     return {"mean": dict(zip(losses, means.tolist(), strict=True))}

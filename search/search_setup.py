@@ -6,9 +6,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..cost import CostPenalty, DeploymentTarget, check_feasible, load_latency_table, open_cost_penalty
+from ..cost import (
+    Choices,
+    CostPenalty,
+    Decisions,
+    DeploymentTarget,
+    check_feasible,
+    load_latency_table,
+    open_cost_penalty,
+)
 from ..downstream import build_task_network
-from ..objectives import FusionLoss, search_losses
+from ..objectives import FusionLoss, training_loss
 from ..objectives.loss_section import fusion_loss
 from ..operators import build_supernet
 from ..operators.build import Supernet
@@ -27,12 +35,18 @@ class SearchState:
     """Everything that a step of a search changes."""
 
     supernet: Supernet
-    logits: Tensor  # (cells, steps, candidates)
+    logits: Tensor  # of the operators, (cells, steps, candidates)
+    width_logits: Tensor | None  # (levels, options), where widths are searched
     weight_optimizer: torch.optim.Optimizer
     architecture_optimizer: torch.optim.Optimizer
     guards: Guards
     scorer: Scorer | None  # of a search by a downstream task
     step: int = 0
+
+    @property
+    def decisions(self) -> Decisions:
+        """The logits of all decisions."""
+        return Decisions(self.logits, self.width_logits)
 
 
 class SearchParts(NamedTuple):
@@ -62,11 +76,12 @@ def open_parts(
     """
     space, data = config.space.search_space, config.data
     # The supernet computes all candidates at every step, and so at least those of a network with all of them in a row.
-    row = space.genotype([list(range(len(space.operators)))] * len(space.cells))
+    largest = tuple(len(options) - 1 for options in space.width_options)
+    row = space.genotype(Choices([list(range(len(space.operators)))] * len(space.cells), largest))
     check_training_memory(row, crops=data.batch_size // ranks.count, crop=data.crop, device=device)
-    outer, inner = search_losses(config.task)
-    outer = fusion_loss(config.search.outer_loss, outer, config.data.crop)
-    inner = fusion_loss(config.search.inner_loss, inner, config.data.crop)
+    usual = training_loss(config.task)
+    outer = fusion_loss(config.search.outer_loss, usual, config.data.crop)
+    inner = fusion_loss(config.search.inner_loss, usual, config.data.crop)
     batches, scorer = open_batches(config, device, ranks)
     penalty = ranks.from_leader(lambda: open_penalty(config, device, resume))
     return SearchParts(batches, outer, inner, penalty, ranks), scorer
@@ -145,11 +160,14 @@ def set_up(config: SearchConfig, device: torch.device, scorer: Scorer | None = N
         levels=space.levels,
     ).to(device)
     logits = torch.zeros(len(space.cells), space.steps, len(space.operators), device=device, requires_grad=True)
+    options = space.width_options
+    widths = torch.zeros(len(options), len(options[0]), device=device, requires_grad=True) if options else None
     return SearchState(
         supernet,
         logits,
+        widths,
         torch.optim.Adam(supernet.parameters(), lr=settings.weight_learning_rate),
-        torch.optim.Adam([logits], lr=settings.architecture_learning_rate, betas=(0.5, 0.999)),
-        Guards(space.operators, settings.steps, settings.warmup),
+        torch.optim.Adam(Decisions(logits, widths).tensors, lr=settings.architecture_learning_rate, betas=(0.5, 0.999)),
+        Guards(space, settings.steps, settings.warmup),
         scorer,
     )

@@ -9,6 +9,7 @@ from ..bilevel import ESTIMATORS, BilevelProblem, first_order
 from ..bilevel.gradients import loss_and_gradient
 from ..bilevel.isolation import isolated
 from ..bilevel.options import complete_options
+from ..cost import Decisions
 from ..data import PairBatch
 from ..downstream.task_network import average_statistics
 from ..objectives import FusionLoss
@@ -16,7 +17,7 @@ from ..runtime.errors import check_finite
 from ..runtime.loop import Row
 from ..runtime.schedules import cosine
 from ..runtime.seeds import derive_seed
-from .relaxation import entropy, gumbel_noise, relax, temperature_at
+from .relaxation import entropy, noise_of, relax_all, temperature_at
 from .search_config import SearchConfig
 from .search_setup import SearchParts, SearchState
 
@@ -54,13 +55,13 @@ def search_step(
     temperature = row["temperature"]
     if searching:
         if parts.penalty is not None:
-            cost, expected = parts.penalty.term(relax(state.logits, temperature))
+            cost, expected = parts.penalty.term(relax_all(state.decisions, temperature))
             # Once, and to the hypergradient: inside F or f it would be counted again by the estimator's correction.
             if cost.requires_grad:  # a front alone costs nothing
                 cost.backward()
             row |= expected
         state.architecture_optimizer.step()
-    row["entropy"] = entropy(relax(state.logits.detach(), temperature)).item()
+    row["entropy"] = entropy(relax_all(state.decisions.detach(), temperature)).item()
     return row
 
 
@@ -75,18 +76,18 @@ def _differentiate(
     """Set the gradients of a step."""
     settings, scorer, ranks = config.search, state.scorer, parts.ranks
     temperature = temperature_at(state.step, settings.steps, *settings.temperature)
-    noise = gumbel_noise(state.logits, config.seed, state.step) if settings.mixture == "gumbel" else None
+    noise = noise_of(state.decisions, config.seed, state.step) if settings.mixture == "gumbel" else None
     learning_rate = cosine(
         settings.weight_learning_rate, settings.weight_learning_rate / 10, state.step, settings.steps
     )
 
-    def fuse(supernet: nn.Module, batch: PairBatch, logits: Tensor) -> Tensor:
-        fused: Tensor = supernet(batch.first, batch.second, relax(logits, temperature, noise))
+    def fuse(supernet: nn.Module, batch: PairBatch, logits: Decisions) -> Tensor:
+        fused: Tensor = supernet(batch.first, batch.second, *relax_all(logits, temperature, noise).tensors)
         return fused
 
     def loss_of(loss: FusionLoss) -> Callable[[nn.Module, PairBatch], Tensor]:
         def evaluate(supernet: nn.Module, batch: PairBatch) -> Tensor:
-            return loss(fuse(supernet, batch, state.logits), batch.first, batch.second)
+            return loss(fuse(supernet, batch, state.decisions), batch.first, batch.second)
 
         return evaluate
 
@@ -95,14 +96,14 @@ def _differentiate(
         logits = state.logits.view_as(state.logits)
         logits.register_hook(direct.append)
         with torch.set_grad_enabled(searching):  # in the warm-up the images are taken as they are
-            fused = fuse(supernet, batch, logits)
+            fused = fuse(supernet, batch, Decisions(logits, state.width_logits))
         return scorer.loss(fused, batch)
 
     weights = list(state.supernet.parameters())
     row: Row = {"temperature": temperature, "weight_learning_rate": learning_rate}
     f_w: Sequence[Tensor] | None = None
     direct: list[Tensor] = []  # gradient of the task's loss by the logits, the weights being constant
-    outer = [state.logits] if scorer is None else [state.logits, *scorer.parameters]
+    outer = [*state.decisions.tensors, *([] if scorer is None else scorer.parameters)]
     outer_loss = loss_of(parts.outer) if scorer is None else task_loss
     problem = BilevelProblem(state.supernet, outer, outer_loss, loss_of(parts.inner), ranks.average)
     if architecture_batch is not None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
-from ..cost import BudgetReport, DeploymentTarget
+from ..cost import BudgetReport, Decisions, DeploymentTarget, SearchSpace
 from ..cost.cost_model import count_costs
-from ..cost.search_space import Choices
 from ..drawing import draw
 from ..genotypes import Genotype, Provenance, load_genotype, save_genotype
+from ..objectives.trivial_fusion import TRIVIAL
 from ..operators import (
     build_network,
     count_flops,
@@ -65,8 +64,10 @@ class Candidate:
 
     @property
     def operators(self) -> str:
-        """Its operators, cell by cell."""
-        return " | ".join(", ".join(cell.operators) for cell in self.genotype.cells)
+        """Its operators, cell by cell, in a pyramid network after its widths."""
+        cells = " | ".join(", ".join(cell.operators) for cell in self.genotype.cells)
+        widths = self.genotype.channels
+        return cells if isinstance(widths, int) else f"{'-'.join(map(str, widths))}: {cells}"
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,18 @@ class Verification:
     best: Candidate
     best_random: Candidate | None
 
+    @property
+    def rank(self) -> int:
+        """The rank of the best proposed candidate among the random ones, each compared after its last round."""
+        randoms = [candidate.losses for candidate in self.candidates if candidate.origin == "random"]
+        return 1 + sum(losses[-1] < self.best.losses[len(losses) - 1] for losses in randoms)
+
 
 def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
     """Train networks that a finished search proposes, beside as many random ones that cost the same, and keep the best.
 
-    Random ones are fewer where the space has no more of this cost.
+    The networks that the search chose are among the proposed ones, one for each seed. Random ones are fewer where the
+    space has no more of their cost.
 
     Each round trains the networks that are left from fresh weights, by the training stage with its defaults and
     `search.outer_loss`, or where that is null the task's loss for training, for twice as many steps as the round
@@ -135,18 +143,20 @@ def propose(config: SearchConfig) -> list[Candidate]:
     Raises:
         UserError: If the history of the search cannot be read.
     """
-    space, count = config.space.search_space, config.verify.candidates
+    space = config.space.search_space
     target = DeploymentTarget(config.cost.height, config.cost.width, torch.device("cpu"))
     model = count_costs("FLOPs", space, target)
-    idle = space.operators.index("identity") if "identity" in space.operators else None
     seed = derive_seed(config.seed, "verification", 0)
     found = load_genotype(config.run)
     verified: Any = found.provenance.get("verification", {})
-    searched = verified.get("searched", [list(cell.operators) for cell in found.cells])
-    probabilities = torch.stack([distribution(run, space.operators) for run in _searches(config)]).mean(0)
-    chosen: Choices = [[space.operators.index(name) for name in row] for row in searched]
-    ours = proposed(probabilities, chosen, model, count, idle, seed)
-    others = random_networks(chosen, model, len(ours), idle, seed, taken=ours)
+    chosen = [verified.get("searched", described(found))]
+    searches = _searches(config)
+    if config.seeds > 1:
+        chosen += [described(load_genotype(run)) for run in searches]
+    distributions = [distribution(run, space).tensors for run in searches]
+    probabilities = Decisions(*(torch.stack(of_kind).mean(0) for of_kind in zip(*distributions, strict=True)))
+    ours = proposed(probabilities, list(map(space.choices, chosen)), space, model, config.candidates, seed)
+    others = random_networks(ours, space, model, seed)
     return [
         Candidate(
             f"{origin}-{index}",
@@ -160,21 +170,31 @@ def propose(config: SearchConfig) -> list[Candidate]:
     ]
 
 
-def distribution(run: Path, operators: Sequence[str]) -> Tensor:
-    """Read the operator probabilities, (cells, steps, candidates), with which a search ended, from its history.
+def described(genotype: Genotype) -> dict[str, Any]:
+    """Describe the decisions of a search in its network: its widths and the operators of its cells."""
+    widths = genotype.channels if isinstance(genotype.channels, int) else list(genotype.channels)
+    return {"channels": widths, "operators": [list(cell.operators) for cell in genotype.cells]}
+
+
+def distribution(run: Path, space: SearchSpace) -> Decisions:
+    """Read the probabilities with which a search ended from its history.
 
     Raises:
         UserError: If there are none.
     """
     with drawn_history(run) as history:
         last: Mapping[str, Mapping[str, float]] = [row for row in history if "probability" in row][-1]["probability"]
-        edges = {tuple(map(int, edge.split()[1::2])): edge for edge in last}  # "cell 1 step 2"
-        cells, steps = max(edges)
-        rows = [
-            [[last[edges[cell, step]][name] for name in operators] for step in range(1, steps + 1)]
-            for cell in range(1, cells + 1)
+        operators = [
+            [[last[f"cell {cell} step {step}"][name] for name in space.operators] for step in range(1, space.steps + 1)]
+            for cell in range(1, len(space.cells) + 1)
         ]
-        return torch.tensor(rows, dtype=torch.float64)
+        widths = [
+            [last[f"level {level} width"][str(width)] for width in options]
+            for level, options in enumerate(space.width_options)
+        ]
+        return Decisions(
+            torch.tensor(operators, dtype=torch.float64), torch.tensor(widths, dtype=torch.float64) if widths else None
+        )
 
 
 def print_verification(verification: Verification) -> None:
@@ -191,12 +211,13 @@ def print_verification(verification: Verification) -> None:
     ]
     print_table(["network", "operators"], ["GFLOPs", *(f"round {index + 1}" for index in range(rounds))], rows)
     best, other = verification.best, verification.best_random
+    count = sum(candidate.origin == "random" for candidate in verification.candidates)
     beside = (
         "no random network costs the same"
         if other is None
-        else f"the best of the random ones has {other.losses[-1]:.4f}"
+        else f"the best of {count} random ones of its cost has {other.losses[-1]:.4f}; its rank is {verification.rank}"
     )
-    print(f"verified  {best.name}: loss {best.losses[-1]:.4f}, {beside}")
+    print(f"verified  {best.name}: loss {best.losses[-1]:.4f}; {beside}")
 
 
 def _cells(losses: Sequence[float], rounds: int) -> list[str]:
@@ -219,6 +240,14 @@ def _folder(config: SearchConfig, candidate: Candidate, round_: int) -> Path:
     return config.run / VERIFICATION_FOLDER / f"round-{round_ + 1}" / candidate.name
 
 
+def _has_ended(run: Path) -> bool:
+    """Return whether a training has come to its end, where it scores the fusion without a network, too."""
+    if not (run / GENOTYPE_FILE).is_file():
+        return False
+    metrics: Any = load_genotype(run).provenance.get("metrics", {})
+    return all(name in metrics for name in TRIVIAL)
+
+
 def _trained(config: SearchConfig, candidate: Candidate, round_: int, ranks: Ranks, overwrite: bool) -> float:
     """Train a candidate in a round, unless it has been, and return its loss on the validation pairs.
 
@@ -228,11 +257,11 @@ def _trained(config: SearchConfig, candidate: Candidate, round_: int, ranks: Ran
     defaults = TrainConfig().train
     genotype = run.with_name(f"{candidate.name}.yaml")
     # Another search in this folder may have proposed another network by this name, or trained it for another while.
-    same = genotype.is_file() and load_genotype(genotype).cells == candidate.genotype.cells
+    same = genotype.is_file() and described(load_genotype(genotype)) == described(candidate.genotype)
     if same and (run / CONFIG_FILE).is_file():
         same = load_config(TrainConfig, run / CONFIG_FILE).train.steps == steps
     same = bool(ranks.agree(same)) and not overwrite
-    if not same or not ranks.agree((run / GENOTYPE_FILE).is_file()):
+    if not same or not ranks.agree(_has_ended(run)):
         if ranks.leads:
             save_genotype(candidate.genotype, genotype)
         shared = ("root", "stretch", "synthetic_pairs", "validation", "shares", "workers", "cache_megabytes", "crop")
@@ -310,8 +339,9 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
         if count > 1
         else searched["reason"],
         "verification": {
-            "searched": [list(cell.operators) for cell in candidates[0].genotype.cells],
+            "searched": described(candidates[0].genotype),
             "network": best.name,
+            "rank_among_random": verification.rank,
             "steps": [config.verify.steps * 2**index for index in range(rounds)],
             "losses": {each.name: [round(loss, 6) for loss in each.losses] for each in ranked},
         },

@@ -71,6 +71,7 @@ def tiny_search(run: Path, **changes: Any) -> SearchConfig:
         changes,
         data={"synthetic_pairs": 6, "crop": 16, "batch_size": 2},
         space={
+            "preset": "tim",
             "channels": 2,
             "cells": ["successive"],
             "steps": 1,
@@ -81,6 +82,7 @@ def tiny_search(run: Path, **changes: Any) -> SearchConfig:
             "warmup": 4,
             "checkpoint_every": 3,
             "validate_every": 6,
+            "estimator": "gauss_newton",
             "temperature": [1.0, 0.3],
             "weight_learning_rate": 2e-3,
             "weight_clip": 5.0,
@@ -89,6 +91,7 @@ def tiny_search(run: Path, **changes: Any) -> SearchConfig:
             "outer_loss": {"intensity": 0.5, "gradient": 0.4},
         },
         cost={"height": 16, "width": 16},
+        verify={"candidates": 0},
     )
 
 

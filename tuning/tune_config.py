@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import Field, field_validator, model_validator
 
 from ..data.stage_config import PairsSection, TaskConfig
-from ..objectives import search_losses, training_loss
+from ..objectives import training_loss
 from ..objectives.metrics import METRICS, ruler_of
 from ..runtime.config import Positive, Section, dotted_items, load_config
 from ..runtime.errors import UserError
@@ -152,11 +152,8 @@ class TuneConfig(TaskConfig):
             if stage not in varied or not key:
                 raise UserError(f"{dotted} is of neither stage; keys to vary begin with search. or train.")
             varied[stage][key] = value
-        outer, inner = search_losses(self.task)
-        losses = {
-            "search": {"search.outer_loss": outer, "search.inner_loss": inner},
-            "train": {"loss": training_loss(self.task)},
-        }
+        usual = training_loss(self.task)
+        losses = {"search": {"search.outer_loss": usual, "search.inner_loss": usual}, "train": {"loss": usual}}
         for stage, of_task in losses.items():  # varied weights change the task's loss where the config has no other
             given = dict(dotted_items(getattr(self, stage).model_dump(mode="json")))
             for key, loss in of_task.items():

@@ -1,9 +1,19 @@
 import pytest
 import torch
 
-from timfuse.cost import CostModel, CostPenalty, DeploymentTarget, SearchSpace, open_cost_penalty, parse_budget
+from timfuse.cost import (
+    Choices,
+    CostModel,
+    CostPenalty,
+    Decisions,
+    DeploymentTarget,
+    SearchSpace,
+    open_cost_penalty,
+    parse_budget,
+)
 
 COSTS = torch.tensor([[1.0, 5.0, 2.0]], dtype=torch.float64)
+EVEN = Decisions(torch.full((1, 2, 3), 1 / 3))
 
 
 def one_of(cost):
@@ -17,14 +27,14 @@ def one_of(cost):
 )
 def test_term_in_the_outer_loss(weight, budget, value):
     penalty = CostPenalty({"ms": one_of(40.0)}, weight, budget and parse_budget(budget), 0.7)
-    term, logged = penalty.term(torch.full((1, 2, 3), 1 / 3))
+    term, logged = penalty.term(EVEN)
     assert term.item() == pytest.approx(value)
     assert logged == {"latency_ms": pytest.approx(40)}
 
 
 def test_the_budget_counts_in_its_own_unit():
     models = {"ms": one_of(40.0), "params": CostModel("params", 3000.0, torch.zeros(1, 3, dtype=torch.float64))}
-    term, logged = CostPenalty(models, 0.1, parse_budget("2kparams"), 1.0).term(torch.full((1, 2, 3), 1 / 3))
+    term, logged = CostPenalty(models, 0.1, parse_budget("2kparams"), 1.0).term(EVEN)
     assert term.item() == pytest.approx(0.1 * 40 + 0.5)
     assert logged == {"latency_ms": pytest.approx(40), "parameters": pytest.approx(3000)}
 
@@ -35,7 +45,7 @@ def test_the_budget_counts_in_its_own_unit():
 def test_gradient_by_the_logits_is_that_of_a_softmax(weight, budget, slope):
     penalty = CostPenalty({"ms": CostModel("ms", 9.0, COSTS)}, weight, budget and parse_budget(budget), 0.5)
     logits = torch.tensor([[[0.1, -0.4, 0.8]]], dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(penalty.term((logits / 0.5).softmax(-1))[0], logits)
+    (gradient,) = torch.autograd.grad(penalty.term(Decisions((logits / 0.5).softmax(-1)))[0], logits)
     p, costs = (logits / 0.5).softmax(-1).detach(), COSTS.unsqueeze(1)
     expected = slope * p * (costs - (p * costs).sum(-1, keepdim=True)) / 0.5
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=0)
@@ -64,7 +74,7 @@ def test_only_what_counts_is_measured_or_counted(weight, budget, kinds):
     assert list(penalty.models) == kinds
     assert penalty.table == (table if "ms" in kinds else {})
     if "ms" in kinds:
-        assert penalty.models["ms"].predict([[1]]) == 5.0
+        assert penalty.models["ms"].predict(Choices([[1]])) == 5.0
 
 
 def test_without_weight_and_budget_there_is_no_penalty():

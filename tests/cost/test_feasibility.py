@@ -3,7 +3,15 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 
-from timfuse.cost import CostModel, DeploymentTarget, SearchSpace, check_feasible, parse_budget, suggest_setting
+from timfuse.cost import (
+    Choices,
+    CostModel,
+    DeploymentTarget,
+    SearchSpace,
+    check_feasible,
+    parse_budget,
+    suggest_setting,
+)
 from timfuse.cost.budget import format_cost
 from timfuse.cost.cost_model import count_costs
 from timfuse.operators import build_network
@@ -73,25 +81,48 @@ def test_a_smaller_pyramid_is_proposed(budget, words):
     assert words in str(caught.value)
 
 
+WIDTHS = SearchSpace(
+    ((0, 8, 16), (8, 12, 16)), ("stage", "stage"), 2, ("plain_k3", "identity"), "none", "half", "bands", levels=(0, 1)
+)
+
+
+def test_where_widths_are_searched_all_are_halved():
+    target = DeploymentTarget(16, 16, CPU)
+    model = count_costs("params", WIDTHS, target)
+    least, half = (
+        target.cost("params", build_network(replace(WIDTHS, channels=channels).genotype(Choices([[1, 1]] * 2, (0, 0)))))
+        for channels in (WIDTHS.channels, ((0, 4, 8), (4, 6, 8)))
+    )
+    check_feasible(WIDTHS, parse_budget(f"{least}params"), model, target)
+    with pytest.raises(UserError) as caught:
+        check_feasible(WIDTHS, parse_budget(f"{least - 1}params"), model, target)
+    words = f"space.channels=[[0,4,8],[4,6,8]] would meet it ({half} params)"
+    assert str(caught.value).endswith(words)
+    # 8 and 12 halved twice would both be 2.
+    assert suggest_setting(WIDTHS, parse_budget("1params"), model, target) == (
+        f"even space.channels=[[0,4,8],[4,6,8]] costs {half} params"
+    )
+
+
 def test_counts_that_no_network_keeps_are_refused_with_what_would_do():
     space = SearchSpace(8, ("successive",), 1, ("spatial_attention_k3", "residual_k3_d1"), stem="half")
     target = DeploymentTarget(16, 16, CPU)
     model = count_costs("FLOPs", space, target)
-    smaller = replace(space, channels=4).genotype([[0]])
+    smaller = replace(space, channels=4).genotype(Choices([[0]]))
     least = target.cost("FLOPs", build_network(smaller))
     assert suggest_setting(space, parse_budget(f"{least}FLOPs"), model, target) == (
         f"space.channels=4 would meet it ({format_cost('FLOPs', least)})"
     )
     with pytest.raises(UserError, match=r"; space\.channels=2 would meet it \("):
         check_feasible(space, parse_budget(f"{least - 1}FLOPs"), model, target)
-    least = target.cost("FLOPs", build_network(space.genotype([[0]])))
+    least = target.cost("FLOPs", build_network(space.genotype(Choices([[0]]))))
     check_feasible(space, parse_budget(f"{least}FLOPs"), model, target)
 
 
 def test_the_least_count_of_all_smaller_spaces():
     target = DeploymentTarget(16, 16, CPU)
     model = count_costs("params", SPACE, target)
-    smallest = build_network(SearchSpace(2, ("successive",), 1, ("spatial_attention_k3",)).genotype([[0]]))
+    smallest = build_network(SearchSpace(2, ("successive",), 1, ("spatial_attention_k3",)).genotype(Choices([[0]])))
     assert suggest_setting(SPACE, parse_budget("1params"), model, target) == (
         f"even space.channels=2 space.cells=[successive] costs {target.cost('params', smallest)} params"
     )

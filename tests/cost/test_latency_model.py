@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from timfuse.cost import DeploymentTarget, SearchSpace, load_latency_table
+from timfuse.cost import Choices, DeploymentTarget, SearchSpace, load_latency_table
 from timfuse.cost.latency_model import CHAINED, measure_costs
 from timfuse.cost.latency_table import latency_table_path
 from timfuse.operators import build_network, load_operators
@@ -16,7 +16,7 @@ def space(cells=("successive", "multi_scale"), **settings):
 
 def test_a_real_measurement():
     target = DeploymentTarget(16, 16, CPU)
-    model, _, times = measure_costs(space(cells=("successive",)), target, networks=[build_network(space().bare)])
+    model, _, times = measure_costs(space(cells=("successive",)), target, networks=[build_network(space().bare())])
     assert 0 <= model.candidates[0, 2] < model.candidates[0, 0] < model.rest
     assert times[0] > 0
 
@@ -38,7 +38,7 @@ def test_a_network_costs_its_rest_and_its_operators_at_their_shapes(counting, st
     assert model.candidates.tolist() == expected
     assert model.rest == table[f"rest successive multi_scale decomposition 4 batch {stem} direct 26x33"]
     assert len(target.measured) == len(table) == 3 * 3 + 1
-    assert model.predict([[0, 1], [2, 2], [1, 0]]) == pytest.approx(
+    assert model.predict(Choices([[0, 1], [2, 2], [1, 0]])) == pytest.approx(
         model.rest + expected[0][0] + expected[0][1] + 2 * expected[1][2] + expected[2][1] + expected[2][0]
     )
 
@@ -66,7 +66,7 @@ def test_only_what_the_cache_lacks_is_measured(counting):
     assert again == table == load_latency_table(latency_table_path(CPU), CPU)
     measure_costs(space(norm="group"), target)
     assert len(target.measured) == 20
-    _, larger, times = measure_costs(space(stem="half"), target, networks=[build_network(space().bare)] * 2)
+    _, larger, times = measure_costs(space(stem="half"), target, networks=[build_network(space().bare())] * 2)
     assert len(target.measured) == 32  # 16x12, 8x6 and 4x3 at 4, 8 and 16 channels, the rest, and two networks
     assert times == [31.0, 32.0]
     assert all(larger[key] == value for key, value in table.items())
@@ -83,6 +83,59 @@ def test_the_same_table_gives_the_same_costs(counting):
     assert torch.equal(resumed.candidates, model.candidates)
     assert resumed.rest == model.rest
     assert len(target.measured) == 10
+
+
+def widths_space(*channels, **settings):
+    levels = tuple(range(len(channels)))
+    names = ("plain_k3", "identity")
+    shared = {"cells": ("stage",) * len(channels), "levels": levels, "norm": "none", "stem": "half", "head": "bands"}
+    return space(channels=channels, **{"operators": names, **shared, **settings})
+
+
+def test_where_widths_are_searched_their_combinations_and_operators_at_each_width_are_measured(counting):
+    target = counting(32, 24)
+    searched = widths_space((0, 2, 4), (2, 4, 6))
+    model, table, _ = measure_costs(searched, target)
+
+    def rest(*widths):
+        cells = "stage@0 stage@1" if widths[0] else "stage@1"
+        return table[f"rest {cells} {widths[0]}-{widths[1]} none half bands 24x32"]
+
+    def at(shape):
+        return [table[f"{name} {shape} none block"] for name in searched.operators]
+
+    assert model.rest.tolist() == [[rest(fine, coarse) for coarse in (2, 4, 6)] for fine in (0, 2, 4)]
+    assert model.candidates.tolist() == [
+        [[0, 0], at("2x16x12"), at("4x16x12")],
+        [at("2x8x6"), at("4x8x6"), at("6x8x6")],
+    ]
+    assert model.levels == (0, 1)
+    assert len(target.measured) == len(table) == 9 + 2 * 5
+    assert model.predict(Choices([[0, 0], [0, 1]], (0, 2))) == pytest.approx(rest(0, 6) + sum(at("6x8x6")))
+    assert model.predict(Choices([[0, 0], [0, 1]], (2, 0))) == pytest.approx(
+        rest(4, 2) + 2 * at("4x16x12")[0] + sum(at("2x8x6"))
+    )
+    again, table_again, _ = measure_costs(searched, target)
+    assert len(target.measured) == 19
+    assert table_again == table
+    assert torch.equal(again.rest, model.rest)
+    assert torch.equal(again.candidates, model.candidates)
+    # A wider level needs its own operators, and combinations with it.
+    measure_costs(widths_space((0, 2, 4), (2, 4, 8)), target)
+    assert len(target.measured) == 19 + 3 + 2
+
+
+def test_of_many_levels_two_neighbours_are_measured_at_a_time(counting):
+    target = counting(16, 16)
+    model, table, _ = measure_costs(widths_space((2, 4), (2, 4), (2, 6)), target)
+
+    def rest(*widths):
+        return table[f"rest stage@0 stage@1 stage@2 {'-'.join(map(str, widths))} none half bands 16x16"]
+
+    assert model.rest.shape == (2, 2, 2)
+    assert len([key for key in table if key.startswith("rest")]) == 6  # of 8 combinations
+    assert model.rest[0, 0, 0].item() == pytest.approx(rest(2, 2, 6) + rest(4, 2, 2) - rest(4, 2, 6))
+    assert model.rest[1, 1, 1].item() == pytest.approx(rest(4, 4, 6))
 
 
 def test_an_operator_of_ones_own_is_measured_but_not_kept_for_others(counting, tmp_path, registrations):

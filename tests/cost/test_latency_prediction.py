@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from timfuse.cost import (
+    Choices,
     LatencyPrediction,
     SearchSpace,
     check_latency_prediction,
@@ -59,7 +60,7 @@ def test_predicted_against_measured(counting):
 
 def test_figures_and_table(capsys):
     space = SearchSpace(2, ("successive",), 1, OPERATORS)
-    networks = [space.genotype([[index]]) for index in range(3)]
+    networks = [space.genotype(Choices([[index]])) for index in range(3)]
     path = latency_table_path(CPU)
     prediction = LatencyPrediction(networks, [9.0, 22.0, 40.0], [10.0, 40.0, 20.0], "an abacus", path)
     assert prediction.errors == [pytest.approx(-0.1), pytest.approx(-0.45), pytest.approx(1.0)]

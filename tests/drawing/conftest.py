@@ -19,6 +19,7 @@ def every_kind():
         CellGenotype("decomposition", ("residual_k3_d1", "non_local_k5", "identity")),
         CellGenotype("successive", ("separable_k7",)),
         CellGenotype("multi_scale", ("spatial_attention_k5", "dense_k7_d2", "channel_attention_k3")),
+        CellGenotype("stage", ("inverted_k3", "plain_k5")),
     )
     return Genotype('odd <&"> $x$ \\N', "multi-focus", "fusion", 32, cells, stem="half")
 

@@ -14,7 +14,7 @@ from timfuse.operators import DetFusionNetwork, FusionNetwork, PyramidNetwork, R
 
 from ..random_genotypes import genotypes
 
-COPIES = {"successive": 1, "multi_scale": 3, "decomposition": 2}
+COPIES = {"successive": 1, "multi_scale": 3, "decomposition": 2, "stage": 1}
 
 
 @settings(max_examples=50, deadline=None)

@@ -33,7 +33,11 @@ def squeezed(text):
 def test_every_file_is_written_without_a_program(every_kind, tmp_path, some_parameters, monkeypatch):
     monkeypatch.setenv("PATH", "")
     files = draw(every_kind, tmp_path / "new", some_parameters(every_kind))
-    names = [f"{name}.{form}" for name in ("network", "cell_1", "cell_2", "cell_3") for form in ("dot", "svg", "png")]
+    names = [
+        f"{name}.{form}"
+        for name in ("network", *(f"cell_{number}" for number in range(1, 5)))
+        for form in ("dot", "svg", "png")
+    ]
     assert [path.name for path in files] == names
     assert {path.name for path in (tmp_path / "new").iterdir()} == set(names)
     for path in files:
@@ -54,7 +58,7 @@ def test_every_word_can_be_found_in_the_svg(every_kind, tmp_path, some_parameter
         assert squeezed(node["detail"]) in found
         if node["modules"]:
             assert squeezed(f"{node['parameters']:,} parameters") in found
-    for text in (every_kind.name, "Cell 1 · decomposition", "Cell 3 · multi-scale", "32 channels"):
+    for text in (every_kind.name, "Cell 1 · decomposition", "Cell 3 · multi-scale", "Cell 4 · stage", "32 channels"):
         assert squeezed(text) in found
     assert squeezed(f"{sum(parameters.values()):,} parameters") in found
     assert squeezed(f"{every_kind.name} · cell 2") in words(tmp_path / "cell_2.svg")

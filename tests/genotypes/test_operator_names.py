@@ -7,7 +7,7 @@ from timfuse.runtime.errors import UserError
 
 
 def test_the_search_space_holds_every_combination_once():
-    assert len(ALL_OPERATORS) == len(set(ALL_OPERATORS)) == 3 * 6 + 4 * 3 + 2 + 1
+    assert len(ALL_OPERATORS) == len(set(ALL_OPERATORS)) == 3 * 6 + 4 * 3 + 2 * 2 + 1
     assert ALL_OPERATORS[0] == "dense_k3_d1"
     assert ALL_OPERATORS[-1] == "identity"
 
@@ -26,6 +26,7 @@ def test_ids_come_back(identifier):
         ("spatial_attention_k7", "spatial attention 7×7"),
         ("non_local_k5", "non-local 5×5"),
         ("plain_k3", "plain 3×3"),
+        ("inverted_k5", "inverted residual 5×5"),
         ("identity", "identity"),
     ],
 )
@@ -41,7 +42,7 @@ def test_in_words(identifier, words):
         ("channel_attention_k3_d2", "allowed: channel_attention_k{3,5,7}"),
         ("Dense_K3_D1", "did you mean 'dense_k3_d1'?"),
         ("identity_k3", "allowed: identity"),
-        ("", "non_local_k{3,5,7}, plain_k{3,5}, identity"),
+        ("", "non_local_k{3,5,7}, plain_k{3,5}, inverted_k{3,5}, identity"),
         ("blur_k3", "identity; an operator of your own needs --operators FILE"),
         ("residual_mine_k3", "needs --operators FILE"),
         (3, "is not the id of an operator"),

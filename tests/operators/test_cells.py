@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from timfuse.operators import build_operator
-from timfuse.operators.cells import CELLS, DecompositionCell, MultiScaleCell, SuccessiveCell
+from timfuse.operators.cells import CELLS, DecompositionCell, MultiScaleCell, StageCell, SuccessiveCell
+from timfuse.operators.primitives import added
 
 OPERATORS = ["residual_k3_d1", "spatial_attention_k3"]
 
@@ -31,6 +32,33 @@ def test_successive_cell_applies_its_operators_in_order(randomise, normal):
     for operator in cell.operators:
         features = operator(features)
     torch.testing.assert_close(cell(x), features, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_stage_without_blocks_is_the_identity(normal, count):
+    cell = StageCell(6, ["identity"] * count, "batch", build)
+    x = normal(2, 6, 5, 7)
+    assert torch.equal(cell(x), x)
+    assert not cell.state_dict()
+
+
+def test_a_stage_adds_the_input_of_each_block_once(randomise, normal):
+    names = ["plain_k3", "identity", "inverted_k3", "spatial_attention_k3"]
+    cell = randomise(StageCell(6, names, "batch", build)).eval()
+    x = normal(2, 6, 5, 7)
+    plain, _, inverted, attention = cell.operators
+    first = x + plain(x)
+    second = inverted(first)  # which adds its input itself
+    torch.testing.assert_close(cell(x), second + attention(second), rtol=1e-12, atol=1e-12)
+
+
+def test_blocks_without_a_branch_leave_their_input(randomise, normal):
+    x = normal(2, 4, 6, 5)
+    for name in ("plain_k3", "residual_k3_d1", "inverted_k5", "separable_k3", "channel_attention_k3"):
+        operator = build_operator(name, 4, "none").double()
+        for parameter in operator.parameters():
+            torch.nn.init.zeros_(parameter)
+        assert torch.equal(added(operator, x), x)
 
 
 def test_multi_scale_cell_merges_three_sizes(randomise, normal):

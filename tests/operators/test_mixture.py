@@ -8,6 +8,7 @@ import torch
 from timfuse.genotypes import ALL_OPERATORS
 from timfuse.operators import build_operator
 from timfuse.operators.mixture import MixedOperator
+from timfuse.operators.primitives import added
 
 NORMS = ["batch", "group", "none"]
 COUNT = len(ALL_OPERATORS)
@@ -67,6 +68,28 @@ def test_second_order_gradients_are_those_of_the_weighted_sum(mixture, normal, p
     ours = mixed_derivatives(mixture(x, p), mixture.candidates)
     plain = mixed_derivatives(plain_sum(candidates, x, p), candidates)
     torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("index", range(COUNT))
+def test_a_mixture_of_one_block_is_the_block(mixture, normal, index):
+    mixture.eval()
+    x = normal(2, 4, 6, 5)
+    block = added(mixture.candidates[index], x)
+    torch.testing.assert_close(mixture.added(x, ONE_HOT[index]), block, rtol=1e-12, atol=1e-12)
+
+
+def test_a_mixture_of_blocks_adds_their_branches_to_the_input(mixture, normal):
+    """So it is the weighted sum of the blocks, and its slopes are what each block would add."""
+    mixture.eval()
+    candidates = copy.deepcopy(mixture.candidates)
+    x, outer, p = normal(2, 4, 6, 5), normal(2, 4, 6, 5, seed=1), SPREAD.clone().requires_grad_()
+    expected = x + sum(share * (added(candidate, x) - x) for share, candidate in zip(p, candidates, strict=True))
+    ours = mixture.added(x, p)
+    torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    gradients = torch.autograd.grad(ours, (p, *mixture.parameters()), outer)
+    torch.testing.assert_close(
+        gradients, torch.autograd.grad(expected, (p, *candidates.parameters()), outer), rtol=1e-10, atol=1e-10
+    )
 
 
 def test_there_is_one_probability_per_candidate(normal):

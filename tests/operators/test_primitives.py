@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from timfuse.genotypes import ALL_OPERATORS
 from timfuse.operators import build_operator, primitives
-from timfuse.operators.primitives import Depthwise, Pointwise
+from timfuse.operators.primitives import Depthwise, Inverted, Pointwise
 from timfuse.runtime.errors import UserError
 
 NORMS = ["batch", "group", "none"]
@@ -58,7 +59,7 @@ def test_a_scale_multiplies_the_branch(randomise, normal, name, training):
     torch.testing.assert_close(operator(x, scale), scale * branch, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", ["dense_k5_d2", "residual_k3_d1", "dilated_k3_d2"])
+@pytest.mark.parametrize("name", ["dense_k5_d2", "residual_k3_d1", "dilated_k3_d2", "inverted_k3"])
 @torch.no_grad()
 def test_operators_that_add_their_input_are_the_identity_without_a_branch(normal, name):
     operator = build_operator(name, 4, "none").double()
@@ -86,6 +87,20 @@ def test_layers_are_the_convolutions_that_they_subclass(normal, layer):
     layer = layer.double()
     x = normal(2, layer.in_channels, 6, 7)
     torch.testing.assert_close(layer(x), torch.nn.Conv2d.forward(layer, x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_inverted_residual_is_its_formula(randomise, normal, kernel, norm):
+    operator = randomise(Inverted(4, kernel, norm)).eval()
+    widen, first, depthwise, second, narrow = operator.convolutions
+    x = normal(2, 4, 6, 7)
+    y = F.prelu(F.conv2d(x, widen.weight), first.weight)
+    assert y.shape == (2, 8, 6, 7)
+    y = F.prelu(F.conv2d(y, depthwise.weight, padding=kernel // 2, groups=8), second.weight)
+    y = F.conv2d(y, narrow.weight)
+    torch.testing.assert_close(operator(x), x + operator.norm(y), rtol=1e-12, atol=1e-12)
+    assert operator.norm(y).equal(y) == (norm == "none")
 
 
 def test_non_local_attention_in_strips_is_the_whole_attention(randomise, normal, monkeypatch):

@@ -63,7 +63,7 @@ def test_two_sources_that_are_one_image_give_this_image_without_the_heads(normal
     torch.testing.assert_close(network(image, image), image)
 
 
-@pytest.mark.parametrize("kind", ["successive", "multi_scale", "decomposition"])
+@pytest.mark.parametrize("kind", ["successive", "multi_scale", "decomposition", "stage"])
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (19, 33)])
 @torch.no_grad()
@@ -80,6 +80,29 @@ def _any_size(network, normal, size):
     assert outputs.shape == images[0].shape
     torch.testing.assert_close(outputs, whole[..., : size[0], : size[1]], rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(for_inference(network)(*images), outputs, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["successive", "stage"])
+@torch.no_grad()
+def test_the_input_of_a_cell_is_added_unless_it_is_a_stage_which_adds_it_itself(randomise, normal, kind):
+    network = randomise(build_network(genotype(kind=kind))).eval()
+    first, second = normal(1, 1, 16, 24), normal(1, 1, 16, 24, seed=1)
+    of_cell, of_head = [], []
+    network.cells[0].register_forward_hook(lambda _, arguments, output: of_cell.extend((arguments[0], output)))
+    network.heads[1].register_forward_pre_hook(lambda _, arguments: of_head.append(arguments[0]))
+    network(first, second)
+    (x, output), (features,) = of_cell, of_head
+    assert torch.equal(features, output if kind == "stage" else x + output)
+
+
+@torch.no_grad()
+def test_stages_of_identities_alone_change_nothing(randomise, normal):
+    without = randomise(build_network(genotype(kind="stage", operators=("identity",))))
+    weights = without.state_dict()
+    images = normal(1, 1, 16, 24), normal(1, 1, 16, 24, seed=1)
+    several = build_network(genotype(kind="stage", operators=("identity",) * 3)).double()
+    several.load_state_dict(weights)
+    assert torch.equal(without(*images), several(*images))
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from timfuse.genotypes import ALL_OPERATORS, CellGenotype, Genotype, load_genoty
 from timfuse.operators import build_network, receptive_field
 from timfuse.operators.pooling import GlobalMean
 
-KINDS = ["successive", "multi_scale", "decomposition"]
+KINDS = ["successive", "multi_scale", "decomposition", "stage"]
 
 
 def fusion(kind, *operators, stem="full", cells=1):
@@ -69,6 +69,8 @@ def test_the_farther_branch_of_a_refine_network(randomise):
         ((2, 2, 4), [(0, "successive", "dilated_k5_d2"), (2, "successive", "plain_k5"), (2, "successive", "plain_k3")]),
         ((2, 2), [(0, "multi_scale", "plain_k3"), (1, "decomposition", "identity")]),
         ((0, 2), [(1, "successive", "plain_k3")]),
+        ((2, 2), [(0, "stage", "plain_k3"), (1, "stage", "inverted_k5"), (1, "stage", "identity")]),
+        ((0, 2, 4), [(1, "stage", "inverted_k3"), (2, "stage", "plain_k5")]),
         ((0, 0, 2, 4), [(2, "successive", "plain_k5"), (3, "successive", "plain_k3")]),
     ],
 )

@@ -16,48 +16,51 @@ CANDIDATES = [
     "residual_k3_d1", "dense_k5_d2", "dilated_k3_d2", "separable_k3",
     "channel_attention_k3", "spatial_attention_k5", "non_local_k3", "identity",
 ]  # fmt: skip
-CHOICES = [[0, 4], [2, 1], [3, 5], [6, 7]]
+CHOICES = [[0, 4], [2, 1], [3, 5], [7, 6]]
+
+
+def described(kind, names, level=None):
+    """The genotype of a cell, which names the blocks of a stage alone."""
+    blocks = tuple(name for name in names if kind != "stage" or name != "identity")
+    return CellGenotype(kind, blocks, level=level)
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("stem", ["full", "half"])
 @pytest.mark.parametrize("norm", ["batch", "group", "none"])
-@pytest.mark.parametrize("cells", [["successive", "multi_scale"], ["decomposition", "successive"]])
+@pytest.mark.parametrize("cells", [["successive", "multi_scale"], ["decomposition", "stage"]])
 @pytest.mark.parametrize("choices", [CHOICES[:2], CHOICES[2:]])
 def test_one_hot_supernet_is_the_derived_network(randomise, normal, choices, cells, norm, stem, training):
     supernet = randomise(build_supernet(channels=4, cells=cells, steps=2, candidates=CANDIDATES, norm=norm, stem=stem))
     chosen = tuple(
-        CellGenotype(kind, tuple(CANDIDATES[index] for index in indices))
-        for kind, indices in zip(cells, choices, strict=True)
+        described(kind, [CANDIDATES[index] for index in indices]) for kind, indices in zip(cells, choices, strict=True)
     )
     genotype = Genotype("derived", "infrared-visible", "fusion", 4, chosen, norm=norm, stem=stem)
     network = build_network(genotype).double()
-    network.load_state_dict(inherited_weights(supernet, choices))
+    network.load_state_dict(inherited_weights(supernet, choices, network))
     supernet.train(training)
     network.train(training)
     first, second = normal(2, 1, 9, 14), normal(2, 1, 9, 14, seed=1)
     probabilities = torch.eye(len(CANDIDATES), dtype=torch.float64)[torch.tensor(choices)]
     expected = network(first, second)
     torch.testing.assert_close(supernet(first, second, probabilities), expected, rtol=1e-7, atol=1e-7)
-    for key, tensor in inherited_weights(supernet, choices).items():
+    for key, tensor in inherited_weights(supernet, choices, network).items():
         torch.testing.assert_close(tensor, network.state_dict()[key], rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("choices", [CHOICES[:3], CHOICES[1:]])
+@pytest.mark.parametrize("choices", [CHOICES, CHOICES[::-1]])
 def test_one_hot_supernet_of_a_pyramid_is_the_derived_network(randomise, normal, choices):
-    kinds, levels = ["successive", "multi_scale", "decomposition"], [1, 0, 1]
-    supernet = build_supernet(
-        channels=(4, 6), cells=kinds, levels=levels, steps=2, candidates=[*CANDIDATES[:-1], "plain_k3"], norm="none"
-    )
+    kinds, levels = ["stage", "multi_scale", "decomposition", "stage"], [1, 0, 1, 0]
+    names = ["plain_k3", *CANDIDATES[1:]]
+    supernet = build_supernet(channels=(4, 6), cells=kinds, levels=levels, steps=2, candidates=names, norm="none")
     randomise(supernet)
-    names = [*CANDIDATES[:-1], "plain_k3"]
     cells = tuple(
-        CellGenotype(kind, tuple(names[index] for index in indices), level=level)
+        described(kind, [names[index] for index in indices], level)
         for kind, level, indices in zip(kinds, levels, choices, strict=True)
     )
     genotype = Genotype("derived", "infrared-visible", "pyramid", (4, 6), cells, "none", "half", "bands")
     network = build_network(genotype).double()
-    network.load_state_dict(inherited_weights(supernet, choices))
+    network.load_state_dict(inherited_weights(supernet, choices, network))
     first, second = normal(2, 1, 9, 14), normal(2, 1, 9, 14, seed=1)
     probabilities = torch.eye(len(names), dtype=torch.float64)[torch.tensor(choices)]
     fused = supernet(first, second, probabilities)
@@ -67,7 +70,9 @@ def test_one_hot_supernet_of_a_pyramid_is_the_derived_network(randomise, normal,
 def test_inherited_weights_are_those_of_the_supernet_itself():
     supernet = build_supernet(channels=4, cells=["multi_scale"], steps=2, candidates=CANDIDATES)
     owned = {tensor.data_ptr() for tensor in supernet.state_dict().values()}
-    weights = inherited_weights(supernet, [[0, 4]])
+    cells = (CellGenotype("multi_scale", (CANDIDATES[0], CANDIDATES[4])),)
+    network = build_network(Genotype("derived", "infrared-visible", "fusion", 4, cells))
+    weights = inherited_weights(supernet, [[0, 4]], network)
     assert all(tensor.data_ptr() in owned for tensor in weights.values())
 
 

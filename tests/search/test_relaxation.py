@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timfuse.search.relaxation import entropy, gumbel_noise, relax, temperature_at
+from timfuse.cost import Decisions
+from timfuse.search.relaxation import entropy, gumbel_noise, noise_of, relax, relax_all, temperature_at
 
 LOGITS = torch.tensor([[0.3, -1.2, 2.0], [0.0, 0.1, -0.1]], dtype=torch.float64)
 
@@ -90,14 +91,34 @@ def test_temperature_goes_geometrically_from_start_to_end():
 
 @given(rows)
 def test_entropy_lies_between_0_and_1(values):
-    value = entropy(relax(logits_of(values), 1.0)).item()
+    value = entropy(relax_all(Decisions(logits_of(values)), 1.0)).item()
     assert -1e-12 <= value <= 1 + 1e-12
 
 
 @pytest.mark.parametrize("count", [2, 3, 10])
 def test_entropy_at_its_ends_and_between(count):
-    assert entropy(torch.full((2, 3, count), 1 / count)).item() == pytest.approx(1, abs=1e-6)
-    assert entropy(torch.eye(count)).item() == 0
+    assert entropy(Decisions(torch.full((2, 3, count), 1 / count))).item() == pytest.approx(1, abs=1e-6)
+    assert entropy(Decisions(torch.eye(count))).item() == 0
     half = torch.zeros(1, 1, count, dtype=torch.float64)
     half[..., :2] = 0.5
-    assert entropy(half).item() == pytest.approx(math.log(2) / math.log(count), abs=1e-6)
+    fraction = math.log(2) / math.log(count)
+    assert entropy(Decisions(half)).item() == pytest.approx(fraction, abs=1e-6)
+    # Each decision counts once: here five uniform ones of widths.
+    uniform = torch.full((5, 4), 0.25, dtype=torch.float64)
+    assert entropy(Decisions(half, uniform)).item() == pytest.approx((fraction + 5) / 6, abs=1e-6)
+
+
+def test_all_decisions_are_relaxed_alike_and_have_noise_of_their_own():
+    logits = Decisions(LOGITS.view(1, 2, 3), LOGITS)
+    noise = noise_of(logits, 3, 5)
+    assert torch.equal(noise.operators, gumbel_noise(logits.operators, 3, 5))
+    assert noise.widths.shape == LOGITS.shape
+    assert not torch.equal(noise.widths, noise.operators[0])
+    assert not torch.equal(noise_of(logits, 3, 6).widths, noise.widths)
+    assert noise_of(Decisions(LOGITS), 3, 5).widths is None
+    for of_noise in (None, noise):
+        relaxed = relax_all(logits, 0.7, of_noise)
+        for index in range(2):
+            expected = relax(logits[index], 0.7, None if of_noise is None else of_noise[index])
+            assert torch.equal(relaxed[index], expected)
+    assert relax_all(Decisions(LOGITS), 0.7, noise_of(Decisions(LOGITS), 3, 5)).widths is None

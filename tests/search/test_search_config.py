@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -6,7 +8,7 @@ from timfuse.objectives.loss_section import LossSection
 from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
 from timfuse.search import SearchConfig
-from timfuse.search.search_config import SearchSection
+from timfuse.search.search_config import PRESETS, SearchSection
 
 
 def load(*settings):
@@ -20,17 +22,56 @@ def load(*settings):
         (["cost.front=10ms,10ms"], "must have each budget once in cost.front: 10ms, 10ms"),
         (["cost.front=[10]"], "must be a number above 0 with its unit, like 10ms, 5GFLOPs or 50kparams"),
         (["cost.front=10ms", "seeds=2"], "must have cost.front empty or seeds = 1: a front is that of one search"),
-        (["space.levels=[0, 1]"], "must have a list of numbers in space.channels, one for each level"),
-        (["space.channels=[8, 12]"], "must have one of space.levels for each of the 2 cells of a pyramid network"),
+        (["space.channels=8"], "must have a list of numbers in space.channels, one for each level, or preset: tim"),
+        (["space.preset=tim", "space.channels=[8, 12]"], "must have preset: pyramid for a list of numbers in"),
+        (["space.preset=tim", "space.channels=[[0, 8], [8, 16]]"], "must have preset: pyramid for a list of numbers"),
+        (["space.preset=tim", "space.levels=[0, 1]"], "must have preset: pyramid for a list of numbers in"),
+        (["space.preset=tmi"], "space.preset = \"tmi\" must be 'pyramid' or 'tim'"),
+        (["space.levels=[0, 1]"], "must have one of space.levels for each of the 4 cells of a pyramid network"),
         (["space.channels=[8, 12]", "space.levels=[0]"], "must have one of space.levels for each of the 2 cells"),
-        (["space.channels=[8]", "space.levels=[0, 1]"], "must have space.levels below the number of space.channels: 1"),
+        (["space.channels=[8]", "space.levels=[1]"], "must have space.levels below the number of space.channels: 1"),
+        (
+            ["space.channels=[[8, 4], [4, 8]]"],
+            "must have numbers in rising order to choose from at a level, not [8, 4]",
+        ),
+        (
+            ["space.channels=[[4, 4], [4, 8]]"],
+            "must have numbers in rising order to choose from at a level, not [4, 4]",
+        ),
+        (["space.channels=[[0, 8], [0, 8]]"], "0 only as the first to choose from at the finest level"),
+        (["space.channels=[[0, 8]]"], "0 only as the first to choose from at the finest level"),
+        (["space.channels=[0, 8]"], "0 only as the first to choose from at the finest level"),
+        (["space.channels=[[0], [8]]"], "0 only as the first to choose from at the finest level"),
+        (["space.channels=[[], [8]]"], "must be an even number from 2 on"),
+        (["space.channels=[[8], [4, 8]]"], "equally many numbers to choose from for every level"),
+        (["space.channels=[8, [8, 16]]"], "must have one number for every level, or equally many numbers to choose"),
+        (["space.channels=[[4, 7], [4, 8]]"], "must be an even number from 2 on, or a list of 1 to 6 of them"),
+        (["space.norm=batch"], "must have space.norm = none where widths are searched, not batch; or give one number"),
+        (["space.cells=[stage, stage, stage, multi_scale]"], "must have stages or successive cells where widths are"),
+        (
+            ["space.operators=[identity, dense_k3_d1]"],
+            "must leave out space.operators dense_k3_d1, which has no narrow",
+        ),
+        (
+            ["space.operators=[plain_k3, spatial_attention_k3]"],
+            "must leave out space.operators spatial_attention_k3, which has no narrower part; or give one number",
+        ),
+        (
+            ["space.channels=[[0, 8], [8, 16]]", "space.cells=[stage]", "space.levels=[0]"],
+            "must have a cell at a coarser level where the finest level may have 0 of space.channels",
+        ),
+        (["space.head=direct"], "must have space.head = bands or sources in a pyramid network"),
+        (
+            ["space.preset=tim", "space.head=bands"],
+            "must have space.head = bands or sources in a pyramid network alone",
+        ),
         (["space.channels=[8, 7]", "space.levels=[0, 1]"], "must be an even number from 2 on, or a list of 1 to 6 of"),
-        (["space.channels=[8]", "space.levels=[0, 0]", "space.stem=half"], "must leave out space.stem for a pyramid"),
+        (["space.channels=[8]", "space.stem=full"], "must have space.stem = half in a pyramid network"),
         (["search.stepz=3"], "unknown key search.stepz (--set search.stepz=3); did you mean search.steps?"),
         (["serach.steps=3"], "unknown key serach (--set serach.steps=3); did you mean search?"),
         (["search.steps=2.5"], "search.steps = 2.5 must be an integer"),
         (["search.steps=many"], 'search.steps = "many" must be an integer'),
-        (["search.warmup=2000"], "must leave steps for the architecture: warmup 2000 >= steps 2000"),
+        (["search.steps=200", "search.warmup=200"], "must leave steps for the architecture: warmup 200 >= steps 200"),
         (["search.estimator=newton"], "search.estimator = \"newton\" must be 'first_order', 'gauss_newton'"),
         (["search.weight_learning_rate=0"], "search.weight_learning_rate = 0 must be greater than 0"),
         (["search.weight_learning_rate=.inf"], "search.weight_learning_rate = Infinity must be a finite number"),
@@ -47,7 +88,7 @@ def load(*settings):
         (["latency.budget=5"], "unknown key latency (--set latency.budget=5)"),
         (["space.channels=3"], "space.channels = 3 must be an even number from 2 on"),
         (["space.cells=[]"], "space.cells = []"),
-        (["space.cells=[sucessive]"], "space.cells.0 = \"sucessive\" must be 'successive', 'multi_scale' or"),
+        (["space.cells=[sucessive]"], "space.cells.0 = \"sucessive\" must be 'stage', 'successive', 'multi_scale' or"),
         (["space.operators=[identity]"], 'space.operators = ["identity"]'),
         (["space.operators=[identity, residual_k3]"], "space.operators[1]: unknown operator 'residual_k3'"),
         (["space.operators=[identity, identity]"], "space.operators[1]: identity is listed twice; remove one"),
@@ -97,8 +138,32 @@ def test_estimator_options(estimator, option, message):
 
 
 def test_options_that_an_estimator_has():
-    assert load("search.estimator_options={clip: .inf, epsilon: 0}").search.estimator_options["epsilon"] == 0
+    gauss_newton = load("search.estimator=gauss_newton", "search.estimator_options={clip: .inf, epsilon: 0}")
+    assert gauss_newton.search.estimator_options["epsilon"] == 0
     load("search.estimator=conjugate_gradient", "search.estimator_options={iterations: 3, damping: 1}")
+
+
+def test_keys_that_are_null_are_those_of_the_preset():
+    assert load().space.search_space == PRESETS["pyramid"]
+    assert load("space.preset=tim").space.search_space == PRESETS["tim"]
+    assert load("space.preset=tim", "space.channels=8").space.search_space == replace(PRESETS["tim"], channels=8)
+    assert load("space.steps=2", "space.head=sources").space.search_space == replace(
+        PRESETS["pyramid"], steps=2, head="sources"
+    )
+
+
+def test_a_pyramid_with_channels_of_its_own_has_a_stage_for_each_level():
+    for channels in ("[8, 12]", "[[0, 8], [8, 16]]"):
+        space = load(f"space.channels={channels}").space.search_space
+        assert (space.cells, space.levels) == (("stage", "stage"), (0, 1))
+    space = load("space.channels=[8, 12]", "space.cells=[multi_scale]", "space.levels=[1]", "space.norm=batch")
+    assert (space.space.search_space.cells, space.space.search_space.norm) == (("multi_scale",), "batch")
+
+
+@pytest.mark.parametrize("channels", ["[[0, 8], [8, 16]]", "[[2, 4, 6], [4, 6, 8]]", "[[0, 2], [2, 4]]"])
+def test_widths_to_choose_from(channels):
+    space = load(f"space.channels={channels}").space.search_space
+    assert space.width_options == space.channels
 
 
 def test_a_downstream_task_is_asked_for_by_its_kind():

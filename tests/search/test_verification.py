@@ -2,52 +2,121 @@
 
 import csv
 import math
+import random
 from dataclasses import replace
 
 import pytest
 import torch
 
-from timfuse.cost import CostModel
+from timfuse.cost import Choices, CostModel, Decisions, DeploymentTarget, SearchSpace
+from timfuse.cost.cost_model import count_costs
 from timfuse.genotypes import load_genotype, save_genotype
 from timfuse.operators import build_network, count_flops
 from timfuse.runtime.errors import DivergedError, UserError
 from timfuse.runtime.weights import load_into
 from timfuse.search import search, verification, verify
-from timfuse.search.candidates import BAND, proposed, random_networks
+from timfuse.search.candidates import BAND, network_key, proposed, random_networks, uniform_network
+from timfuse.search.discretise import choose
 
 OPERATORS = ["residual_k3_d1", "dilated_k3_d2", "dilated_k3_d1", "separable_k3", "dense_k3_d1"]
+SPACE = SearchSpace(4, ("successive",) * 2, 2, ("residual_k3_d1", "dilated_k3_d2", "separable_k3", "identity"))
 MODEL = CostModel("params", 100.0, torch.tensor([[1.0, 2.0, 4.0, 0.0], [1.0, 50.0, 2.0, 0.0]], dtype=torch.float64))
 
 
 def probabilities(seed, sharpness=1.0):
     generator = torch.Generator().manual_seed(seed)
-    return (sharpness * torch.randn(2, 2, 4, generator=generator, dtype=torch.float64)).softmax(-1)
+    return Decisions((sharpness * torch.randn(2, 2, 4, generator=generator, dtype=torch.float64)).softmax(-1))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_proposed_networks_are_distinct_cost_the_same_and_begin_with_the_chosen_one(seed):
-    likely = probabilities(seed).argmax(-1).tolist()
-    networks = proposed(probabilities(seed), likely, MODEL, 6, 3, seed)
-    assert networks == proposed(probabilities(seed), likely, MODEL, 6, 3, seed)
+    likely = choose(probabilities(seed))
+    networks = proposed(probabilities(seed), [likely], SPACE, MODEL, 6, seed)
+    assert networks == proposed(probabilities(seed), [likely], SPACE, MODEL, 6, seed)
     assert networks[0] == likely
-    others = random_networks(networks[0], MODEL, 6, 3, seed, taken=networks)
-    cost = MODEL.predict(networks[0])
-    assert all(abs(MODEL.predict(network) - cost) <= BAND * cost for network in networks + others)
-    bare = [tuple(tuple(index for index in row if index != 3) for row in network) for network in networks + others]
+    others = random_networks(networks, SPACE, MODEL, seed)
+    costs = [MODEL.predict(network) for network in networks]
+    assert all(abs(cost - costs[0]) <= BAND * costs[0] for cost in costs)
+    assert all(any(abs(MODEL.predict(other) - cost) <= BAND * cost for cost in costs) for other in others)
+    bare = [
+        tuple(tuple(index for index in row if index != 3) for row in network.operators) for network in networks + others
+    ]
     assert len(set(bare)) == len(bare) == 12
 
 
 def test_what_is_probable_is_proposed():
     sharp = probabilities(0, sharpness=3.0)
-    likely = sharp.argmax(-1)
-    networks = torch.tensor(proposed(sharp, likely.tolist(), MODEL, 6, 3, 0)[1:])
-    others = torch.tensor(random_networks(likely.tolist(), MODEL, 6, 3, 0, taken=[]))
+    first = choose(sharp)
+    likely = torch.tensor(first.operators)
+    networks = torch.tensor([network.operators for network in proposed(sharp, [first], SPACE, MODEL, 6, 0)[1:]])
+    others = torch.tensor([network.operators for network in random_networks([first] * 6, SPACE, MODEL, 0)])
     assert (networks == likely).double().mean() > (others == likely).double().mean() + 0.2
 
 
 def test_a_decided_search_proposes_one_network():
-    decided = torch.nn.functional.one_hot(torch.tensor([[0, 1], [2, 0]]), 4).double()
-    assert proposed(decided, [[0, 1], [2, 0]], MODEL, 6, 3, 0) == [[[0, 1], [2, 0]]]
+    first = Choices([[0, 1], [2, 0]])
+    decided = Decisions(torch.nn.functional.one_hot(torch.tensor(first.operators), 4).double())
+    assert proposed(decided, [first], SPACE, MODEL, 6, 0) == [first]
+
+
+def test_what_several_searches_chose_is_proposed_once_each_whatever_it_costs_and_compared_at_its_own_cost():
+    chosen = [Choices([[0, 1], [2, 0]]), Choices([[1, 1], [1, 1]]), Choices([[0, 1], [2, 0]])]
+    assert MODEL.predict(chosen[1]) > 1.5 * MODEL.predict(chosen[0])
+    networks = proposed(probabilities(0), chosen, SPACE, MODEL, 5, 0)
+    assert networks[:2] == chosen[:2]
+    assert len(networks) == 5
+    cost = MODEL.predict(chosen[0])
+    assert all(abs(MODEL.predict(network) - cost) <= BAND * cost for network in networks[2:])
+    assert proposed(probabilities(0), chosen, SPACE, MODEL, 1, 0) == chosen[:1]
+    others = [MODEL.predict(network) for network in random_networks(networks, SPACE, MODEL, 0)]
+    dear = MODEL.predict(chosen[1])
+    assert len(others) == 5
+    assert sum(abs(cost - dear) <= BAND * dear for cost in others) == 1
+
+
+def test_networks_with_widths_of_their_own_are_proposed_and_drawn_at_the_same_cost():
+    names = ("plain_k3", "identity", "inverted_k3")
+    space = SearchSpace(((0, 4, 8), (4, 8, 12)), ("stage", "stage"), 2, names, "none", "half", "bands", levels=(0, 1))
+    model = count_costs("FLOPs", space, DeploymentTarget(32, 32, torch.device("cpu")))
+    generator = torch.Generator().manual_seed(0)
+    operators = torch.randn(2, 2, 3, generator=generator).softmax(-1)
+    widths = torch.tensor([[0.0, 0.3, 0.7], [0.3, 0.3, 0.4]])
+    first = choose(Decisions(operators, widths))
+    networks = proposed(Decisions(operators, widths), [first], space, model, 5, 0)
+    others = random_networks(networks, space, model, 0)
+    assert networks[0] == first
+    assert len({network_key(space, network) for network in networks + others}) == len(networks + others)
+    assert len({network.widths for network in networks + others}) > 1
+    assert all(network.widths[0] > 0 for network in networks)
+    costs = [model.predict(network) for network in networks]
+    assert all(abs(cost - costs[0]) <= BAND * costs[0] for cost in costs)
+    assert all(any(abs(model.predict(other) - cost) <= BAND * cost for cost in costs) for other in others)
+    for network in networks + others:
+        assert space.choices(verification.described(space.genotype(network))).widths == network.widths
+
+
+def test_networks_without_the_finest_level_are_the_same_whatever_its_cells_would_be():
+    space = SearchSpace(
+        ((0, 4), (4, 8)), ("stage", "stage"), 2, ("plain_k3", "identity"), "none", "half", "bands", levels=(0, 1)
+    )
+    absent = [Choices([row, [0, 1]], (0, 1)) for row in ([0, 0], [1, 1])]
+    assert len({network_key(space, network) for network in absent}) == 1
+    present = [replaced._replace(widths=(1, 1)) for replaced in absent]
+    assert len({network_key(space, network) for network in present}) == 2
+    assert network_key(space, Choices([[0, 1], [1, 0]], (1, 0))) == network_key(
+        space, Choices([[1, 0], [0, 1]], (1, 0))
+    )
+
+
+def test_uniform_networks_have_every_operator_and_width_equally_often():
+    space = SearchSpace(((0, 4, 8), (4, 8, 12)), ("stage", "stage"), 2, OPERATORS[:4], levels=(0, 1))
+    draw = random.Random(0)
+    networks = [uniform_network(space, draw) for _ in range(2000)]
+    widths = torch.tensor([network.widths for network in networks])
+    operators = torch.tensor([network.operators for network in networks]).flatten(1)
+    for decisions, count in ((widths, 3), (operators, 4)):
+        shares = torch.nn.functional.one_hot(decisions, count).double().mean(0)
+        torch.testing.assert_close(shares, torch.full_like(shares, 1 / count), rtol=0, atol=0.05)
 
 
 @pytest.fixture
@@ -94,7 +163,10 @@ def test_the_better_half_goes_on_and_the_best_proposed_network_is_the_result(con
 
     # Whichever was the best, what the search chose remains the first.
     (first,) = (each for each in done.candidates if each.name == "proposed-0")
-    assert genotype.provenance["verification"]["searched"] == [list(cell.operators) for cell in first.genotype.cells]
+    assert genotype.provenance["verification"]["searched"] == {
+        "channels": 4,
+        "operators": [list(cell.operators) for cell in first.genotype.cells],
+    }
     monkeypatch.setattr(verification, "train", None)  # trainings that have ended are not repeated
     again = verify(config)
     assert [(each.name, each.losses) for each in again.candidates] == [
@@ -173,7 +245,9 @@ def test_what_is_verified_has_been_searched_and_by_the_fusion_loss(config, tiny)
 def test_searches_with_several_seeds_propose_together(config):
     result = search(config.model_copy(update={"seeds": 2}))
     assert result.verification is not None
-    operators = config.space.search_space.operators
-    means = torch.stack([verification.distribution(config.run / f"seed-{seed}", operators) for seed in (0, 1)]).mean(0)
+    space = config.space.search_space
+    both = [verification.distribution(config.run / f"seed-{seed}", space) for seed in (0, 1)]
+    assert [decisions.widths for decisions in both] == [None, None]
+    means = torch.stack([decisions.operators for decisions in both]).mean(0)
     torch.testing.assert_close(means.sum(-1), torch.ones(1, 2, dtype=torch.float64))
     assert result.genotype.provenance["verification"]["network"] == result.verification.best.name

@@ -1,0 +1,103 @@
+"""Ways to score the networks of the benchmark: without a search, and by the probabilities or weights of a search."""
+
+import math
+from itertools import combinations
+from pathlib import Path
+
+import torch
+
+from ..cost import Decisions, SearchSpace
+from ..genotypes import Genotype
+from ..operators import build_network, inherited_weights
+from ..runtime.checkpoint import load_checkpoint, restoring
+from ..runtime.config import load_config
+from ..runtime.distribution import ALONE
+from ..runtime.errors import UserError
+from ..runtime.run_files import CHECKPOINT_FILE, CONFIG_FILE
+from .benchmark import Score, TrainedNetwork
+from .search_conclusion import validation_losses
+from .search_config import SearchConfig
+from .search_setup import open_parts, set_up
+from .verification import described, distribution
+
+
+def scores_without_search() -> dict[str, Score]:
+    """Return ways to score a network that need no search.
+
+    Example:
+        >>> list(scores_without_search())
+        ['random', 'parameters', 'a training of a quarter']
+    """
+    return {
+        "random": lambda network: 0.0,
+        "parameters": lambda network: -network.parameters,
+        "a training of a quarter": lambda network: network.losses[min(network.losses)][0],
+    }
+
+
+def scores_of_search(run: Path) -> dict[str, Score]:
+    """Return ways to score a network by a finished search of the default space.
+
+    Raises:
+        UserError: If the run cannot be read, or searched another space.
+
+    Example:
+        >>> list(scores_of_search(Path("runs/search")))  # doctest: +SKIP
+        ['probabilities', 'inherited weights']
+    """
+    config = load_config(SearchConfig, run / CONFIG_FILE).model_copy(update={"run": run})
+    space = config.space.search_space
+    if space != SearchConfig().space.search_space:
+        raise UserError(f"{run} searched another space than that of the benchmark, which is the default")
+    device = torch.device("cpu")
+    parts, _ = open_parts(config, device, ALONE, resume=True)
+    supernet = set_up(config, device).supernet
+    with restoring(run):
+        supernet.load_state_dict(load_checkpoint(run / CHECKPOINT_FILE)["state"]["supernet"])
+    probabilities = distribution(run, space)
+
+    def by_weights(network: TrainedNetwork) -> float:
+        choices = space.choices(described(network.genotype))
+        built = build_network(network.genotype)
+        built.load_state_dict(inherited_weights(supernet, choices.operators, built))
+        return validation_losses(parts, built)["outer_loss"]
+
+    return {
+        "probabilities": lambda network: -log_probability(probabilities, space, network.genotype),
+        "inherited weights": by_weights,
+    }
+
+
+def log_probability(probabilities: Decisions, space: SearchSpace, genotype: Genotype) -> float:
+    """Return the logarithm of the probability that networks drawn from a distribution are described by a genotype.
+
+    Of a stage, all places of its blocks count, since the genotype does not tell them apart.
+
+    Example:
+        >>> space = SearchSpace((4,), ("stage",), 2, ("identity", "plain_k3"), "none", "half", "bands", (0,))
+        >>> genotype = space.genotype(space.choices({"channels": [4], "operators": [["plain_k3"]]}))
+        >>> round(math.exp(log_probability(Decisions(torch.full((1, 2, 2), 0.5)), space, genotype)), 6)
+        0.5
+    """
+    choices = space.choices(described(genotype))
+    total = 0.0
+    if probabilities.widths is not None:
+        for row, index in zip(probabilities.widths.tolist(), choices.widths, strict=True):
+            total += math.log(row[index])
+    idle = space.operators.index("identity") if "identity" in space.operators else None
+    absent = [options[index] == 0 for options, index in zip(space.width_options, choices.widths, strict=True)]
+    for (kind, level), rows, chosen in zip(
+        space.places, probabilities.operators.tolist(), choices.operators, strict=True
+    ):
+        if level is not None and absent and absent[level]:
+            continue
+        blocks = [index for index in chosen if index != idle]
+        arrangements = [tuple(range(space.steps))]
+        if kind == "stage" and idle is not None:
+            arrangements = list(combinations(range(space.steps), len(blocks)))
+        probability = 0.0
+        for places in arrangements:
+            placed = dict(zip(places, blocks if kind == "stage" and idle is not None else chosen, strict=True))
+            probability += math.prod(row[placed.get(step, idle)] for step, row in enumerate(rows))
+        total += math.log(max(probability, 1e-300))
+    return total

@@ -1,0 +1,124 @@
+"""A search of widths, blocks and the finest level: what it writes, that it resumes, and that budgets hold."""
+
+import pytest
+import torch
+
+from timfuse.cost import BudgetReport
+from timfuse.genotypes import load_genotype
+from timfuse.operators import build_network, count_parameters, load_network_folder
+from timfuse.runtime.checkpoint import load_checkpoint
+from timfuse.runtime.history import read_history
+from timfuse.search import search
+from timfuse.search.verification import distribution
+
+from ..equality import assert_same
+from ..tiny_runs import tiny_search
+
+SPACE = {
+    "preset": "pyramid",
+    "channels": [[0, 2, 4], [2, 4, 6]],
+    "cells": ["stage", "stage"],
+    "levels": [0, 1],
+    "steps": 1,
+    "operators": ["identity", "plain_k3", "inverted_k3"],
+}
+MOVING = {"architecture_learning_rate": 0.2}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The config and genotype of one search of widths that has run to its end."""
+    config = tiny_search(tmp_path_factory.mktemp("runs") / "widths", space=SPACE, search=MOVING)
+    return config, search(config).genotype
+
+
+def test_the_history_has_the_probabilities_of_each_width(finished):
+    config, _ = finished
+    rows = [row for row in read_history(config.run / "history.jsonl") if "probability" in row]
+    for row in rows:
+        assert list(row["probability"]) == ["cell 1 step 1", "cell 2 step 1", "level 0 width", "level 1 width"]
+        assert list(row["probability"]["level 0 width"]) == ["0", "2", "4"]
+        assert list(row["probability"]["level 1 width"]) == ["2", "4", "6"]
+        assert all(sum(shares.values()) == pytest.approx(1, abs=1e-6) for shares in row["probability"].values())
+    assert list(rows[0]["probability"]["level 0 width"].values()) == pytest.approx([1 / 3] * 3)
+    assert max(rows[-1]["probability"]["level 1 width"].values()) > 0.35
+
+
+def test_the_genotype_has_the_most_probable_widths_and_says_why(finished):
+    config, genotype = finished
+    widths = distribution(config.run, config.space.search_space).widths
+    options, likely = config.space.search_space.width_options, widths.argmax(-1).tolist()
+    assert genotype.channels == tuple(of_level[index] for of_level, index in zip(options, likely, strict=True))
+    reasons = genotype.provenance["reason"]["widths"]
+    assert len(reasons) == 2
+    for reason, width, row in zip(reasons, genotype.channels, widths, strict=True):
+        first, share, before, *_ = reason.split()
+        assert (first, before) == (str(width), "before")
+        assert float(share) == pytest.approx(row.max().item(), abs=0.006)
+    assert load_genotype(config.run) == genotype
+    _, network = load_network_folder(config.run)
+    assert network.eval()(*torch.rand(2, 1, 1, 21, 34)).shape == (1, 1, 21, 34)
+    assert genotype.provenance["parameters"] == count_parameters(network)
+
+
+def test_the_probability_curves_have_a_panel_for_each_width(finished):
+    svg = (finished[0].run / "pictures" / "probabilities.svg").read_text(encoding="utf-8")
+    assert "level 0 width: " in svg
+    assert "4 channels" in svg
+
+
+@pytest.mark.parametrize("mixture", ["softmax", "gumbel"])
+@pytest.mark.parametrize("estimator", ["first_order", "gauss_newton"])
+def test_operators_and_widths_move_after_the_warm_up(tiny, make_steps, estimator, mixture):
+    settings = {"steps": 4, "warmup": 1, "mixture": mixture, "estimator": estimator}
+    rows, state = make_steps(tiny(space=SPACE, search=settings))
+    for name, shape in (("logits", (2, 1, 3)), ("width_logits", (2, 3))):
+        assert state[name].shape == shape
+        assert state[name].abs().amin() > 0
+    assert rows[0]["entropy"] == pytest.approx(1)
+    assert rows[-1]["entropy"] < 1
+
+
+def test_a_search_of_widths_that_is_resumed_is_the_same_to_the_bit(tiny, make_steps, finished):
+    config, _ = finished
+    stopped = tiny("widths", space=SPACE, search=MOVING)
+    make_steps(stopped, at=5)
+    assert not (stopped.run / "genotype.yaml").exists()
+    search(stopped, resume=True)
+    both = [load_checkpoint(run / "checkpoint.pt")["state"] for run in (config.run, stopped.run)]
+    assert_same(*both)
+    assert (config.run / "history.jsonl").read_bytes() == (stopped.run / "history.jsonl").read_bytes()
+    assert (config.run / "weights.safetensors").read_bytes() == (stopped.run / "weights.safetensors").read_bytes()
+
+
+def test_widths_and_blocks_are_chosen_within_a_budget(tiny, finished):
+    most = count_parameters(build_network(finished[1]))
+    config = tiny(space=SPACE, search=MOVING, cost={"budget": f"{most - 1}params", "budget_weight": 0.0})
+    genotype = search(config).genotype
+    report = BudgetReport.of(genotype)
+    assert report.met
+    assert report.predicted == report.measured == count_parameters(build_network(genotype)) < most
+    assert ", for the budget" in str(genotype.provenance["reason"])
+
+
+def test_a_budget_pulls_towards_small_widths(tiny, make_steps):
+    rows = []
+    for name, weight in (("free", 0.0), ("charged", 100.0)):
+        cost = {"budget": "1kparams", "budget_weight": weight}
+        rows.append(make_steps(tiny(name, space=SPACE, search=MOVING, cost=cost))[0])
+    free, charged = (run[-1] for run in rows)
+    assert charged["parameters"] < min(free["parameters"], 1200)
+    assert charged["probability"]["level 0 width"]["0"] > 0.5
+    assert free["probability"]["level 0 width"]["0"] < 0.4
+
+
+def test_proposed_networks_with_widths_are_trained(tiny):
+    verify = {"candidates": 2, "rounds": 1, "steps": 1, "validation_pairs": 1}
+    config = tiny(space=SPACE, search={"steps": 3, "warmup": 1}, data={"crop": 24, "batch_size": 1}, verify=verify)
+    result = search(config)
+    genotype = load_genotype(config.run)
+    assert genotype == result.genotype
+    best = result.verification.best
+    assert (genotype.channels, genotype.cells) == (best.genotype.channels, best.genotype.cells)
+    assert best.operators.startswith("-".join(map(str, genotype.channels)) + ": ")
+    assert set(genotype.provenance["verification"]["searched"]) == {"channels", "operators"}
