@@ -16,6 +16,7 @@ from ..runtime.seeds import seed_everything
 from .relaxation import relax, temperature_at
 from .search_conclusion import conclude, front_folder, probabilities_by_name, status, validation_losses
 from .search_config import VERIFY_KEYS, SearchConfig
+from .search_report import write_report
 from .search_setup import SearchParts, SearchState, open_parts, set_up
 from .search_step import search_step
 from .several_seeds import SearchResult, search_seeds
@@ -33,7 +34,8 @@ def search(
 ) -> SearchResult:
     """Search a fusion network, once or with several seeds, and write the run folder.
 
-    With `verify.candidates`, genotype and weights are those that `verify` chooses in the end.
+    With `verify.candidates`, genotype and weights are those that `verify` chooses in the end. The page `report.html`
+    shows what was found.
 
     Args:
         config: The data, the space, the optimisation and the cost; `config.run` is the run folder. With `seeds` above
@@ -73,6 +75,7 @@ def search(
     if config.verify.candidates:
         verification = verify(config, overwrite=overwrite)
         result = replace(result, genotype=load_genotype(config.run), verification=verification)
+    write_report(config)
     return result
 
 
