@@ -1,4 +1,4 @@
-"""The kinds of cell, by their name: operators in sequence, at three scales, on two frequency bands, or a stage of blocks.
+"""The kinds of cell, by their name: operators in sequence, at three scales, on two frequency bands, or in a stage.
 
 Each maps (N, C, H, W) to the same shape. Its constructor takes the number of channels C; the ids of the operators in
 order; `norm`, "batch", "group" or "none"; and a function that builds an operator. Cells of mixtures are called with the
@@ -55,7 +55,7 @@ class Blocks(Chain):
                 x = added(operator, x)
         else:
             for mixture, row in zip(self, probabilities, strict=True):
-                x = mixture.added(x, row)
+                x = mixture.added(x, row)  # type: ignore[operator]
         return x
 
 

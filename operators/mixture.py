@@ -37,7 +37,7 @@ class MixedOperator(nn.Module):
         return self._plus(x * (probabilities * self.adds_input).sum(), self.plain, x, probabilities)
 
     def added(self, x: Tensor, probabilities: Tensor) -> Tensor:
-        """Mix the candidates as blocks that are added to their input once: x + Σ_i p_i branch_i(x), identity left out."""
+        """Mix the candidates as blocks that are added to their input: x + Σ_i p_i branch_i(x), identity left out."""
         return self._plus(
             x, [i for i in self.plain if not isinstance(self.candidates[i], nn.Identity)], x, probabilities
         )
