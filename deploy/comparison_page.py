@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ..data import Pair
-from ..drawing.html_page import QUALITY, figure, filled, jpeg_address
+from ..data.embedded_images import QUALITY, figure, jpeg_address
 from ..runtime.errors import printable
+from ..runtime.html_text import filled
 from .comparison_rows import REGION_COLOURS, Row, labels, read_rows
 from .evaluation import Evaluation
 from .evaluation_table import definition, headings, legend, mean_texts, meanings, rank_texts

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ..cost import BudgetReport
 from ..data import luma_of, to_pixels
+from ..data.embedded_images import figure, jpeg_address
 from ..deploy import Fuser, load_network
-from ..drawing.html_page import escaped, figure, filled, jpeg_address
 from ..genotypes import Genotype
 from ..objectives.trivial_fusion import TRIVIAL
 from ..operators import load_network_folder
@@ -22,12 +22,8 @@ from ..runtime.device import select_device
 from ..runtime.distribution import open_ranks
 from ..runtime.errors import UserError
 from ..runtime.files import read_text, write_atomically
-from ..runtime.run_files import (
-    PICTURES_FOLDER,
-    REPORT_FILE,
-    VERIFICATION_FILE,
-    VERIFICATION_FOLDER,
-)
+from ..runtime.html_text import escaped, filled
+from ..runtime.run_files import PICTURES_FOLDER, REPORT_FILE, VERIFICATION_FILE, VERIFICATION_FOLDER
 from ..runtime.run_folder import open_run
 from .cost_by_part import Part, cost_by_part
 from .search_config import HARMLESS_OF_SEEDS, VERIFY_KEYS, SearchConfig

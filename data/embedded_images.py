@@ -1,37 +1,24 @@
-"""HTML pages without other files: templates, and images as the addresses of data."""
+"""Images inside HTML pages, which need no other files."""
 
 import base64
-import html
 import io
-import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data import read_pixels
-from ..runtime.errors import printable
+from ..runtime.html_text import escaped
+from .images import read_pixels
 
 QUALITY = 95
 
 
-def filled(template: Path, parts: Mapping[str, str]) -> str:
-    """Fill a template: each {{name}} in it becomes the part of that name."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template.read_text(encoding="utf-8"))
-
-
-def escaped(text: object) -> str:
-    """Write a value as the text of an element or an attribute, whatever characters it has."""
-    return html.escape(printable(str(text)))
-
-
 def jpeg_address(pixels: NDArray[np.uint8], longest: int) -> str:
-    """Write an image as the address of a JPEG.
+    """Write an image as an address that holds a JPEG.
 
     Args:
-        pixels: Pixels (H, W) or (H, W, 3).
+        pixels: Grey or colour image, (H, W) or (H, W, 3).
         longest: Height and width in pixels that larger images are reduced to.
     """
     image = Image.fromarray(pixels)
