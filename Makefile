@@ -31,7 +31,7 @@ demo: .venv/.installed
 	.venv/bin/timfuse compare $(DEMO_PAIRS) --fused before=$(DEMO)/before adapted=$(DEMO)/fused -o $(DEMO)/comparison \
 		--picture $(DEMO)/adapted/pictures/adaptation.png --picture $(DEMO)/meta-init/pictures/adaptation.png \
 		--picture $(DEMO)/finetune/pictures/examples.png
-	@echo "Look at $(DEMO)/comparison/page.html, and at the network that was found: $(DEMO)/search/pictures/network.svg"
+	@echo "Look at $(DEMO)/comparison/page.html, and at the report of the search: $(DEMO)/search/report.html"
 	@echo "Curves: .venv/bin/tensorboard --logdir $(DEMO)"
 
 dev: .venv/.developed

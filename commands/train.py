@@ -13,6 +13,7 @@ from ..runtime.run_files import (
     HISTORY_FILE,
     PICTURES_FOLDER,
     RATES_FILE,
+    REPORT_FILE,
     SEED_FOLDERS,
     TASK_FOLDER,
     WEIGHTS_FILE,
@@ -85,6 +86,7 @@ def search(
         echo(f"networks  {config.run / FRONT_FOLDER}")
     if result.verification is not None:
         print_verification(result.verification)
+    echo(f"report    {config.run / REPORT_FILE}")
     if result.budget is not None:
         echo(f"budget    {result.budget}")
         result.budget.check()

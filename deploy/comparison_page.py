@@ -1,20 +1,14 @@
 """The comparison as one HTML page without other files: any two images under a slider, and the metrics."""
 
-import base64
-import html
-import io
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from ..data import Pair, read_pixels
+from ..data import Pair
+from ..data.embedded_images import QUALITY, figure, jpeg_address
 from ..runtime.errors import printable
+from ..runtime.html_text import filled
 from .comparison_rows import REGION_COLOURS, Row, labels, read_rows
 from .evaluation import Evaluation
 from .evaluation_table import definition, headings, legend, mean_texts, meanings, rank_texts
@@ -22,7 +16,6 @@ from .methods import Methods
 from .zoom_regions import Region
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_QUALITY = 95
 _LONGEST = 1600  # pixels
 
 
@@ -51,14 +44,14 @@ def comparison_page(
         "pairs": [_pair(row) for row in read_rows(pairs, methods, zoom)],
         "scores": evaluation and _scores(evaluation, [printable(pair.name) for pair in pairs]),
     }
-    note = f"Images are JPEG of quality {_QUALITY}, at most {_LONGEST} pixels long; the files hold every bit."
+    note = f"Images are JPEG of quality {QUALITY}, at most {_LONGEST} pixels long; the files hold every bit."
     parts = {
         "note": note,
-        "pictures": "".join(map(_figure, pictures)),
+        "pictures": "".join(map(figure, pictures)),
         # A script element ends at the first "</", even within a text.
         "data": json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _TEMPLATE.read_text(encoding="utf-8"))
+    return filled(_TEMPLATE, parts)
 
 
 def _pair(row: Row) -> dict[str, Any]:
@@ -67,27 +60,9 @@ def _pair(row: Row) -> dict[str, Any]:
         "name": row.name,
         "width": width,
         "height": height,
-        "images": [_jpeg(image) for image in row.images],
+        "images": [jpeg_address(image, _LONGEST) for image in row.images],
         "regions": [[x / width, y / height, w / width, h / height] for x, y, w, h in row.regions],
     }
-
-
-def _jpeg(pixels: NDArray[np.uint8]) -> str:
-    image = Image.fromarray(pixels)
-    image.thumbnail((_LONGEST, _LONGEST), Image.Resampling.LANCZOS)
-    return _address(image, "jpeg", quality=_QUALITY, subsampling=0)
-
-
-def _address(image: Image.Image, kind: str, **options: int) -> str:
-    file = io.BytesIO()
-    image.save(file, kind, optimize=True, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _figure(path: Path) -> str:
-    """Make the element of a picture. It is a PNG, because JPEG blurs curves."""
-    address = _address(Image.fromarray(read_pixels(path)), "png")
-    return f'<figure class="card"><img src="{address}" alt="{html.escape(printable(path.stem))}"></figure>'
 
 
 def _scores(evaluation: Evaluation, names: Sequence[str]) -> dict[str, Any]:

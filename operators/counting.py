@@ -47,11 +47,36 @@ def count_flops(network: nn.Module, height: int, width: int, inputs: int = 2) ->
         >>> f"{count_flops(build_network(load_genotype('tim_light')), 480, 640) / 1e9:.1f} GFLOPs"
         '77.9 GFLOPs'
     """
+    return _counted_pass(network, height, width, inputs).get_total_flops()
+
+
+def flops_of_modules(network: nn.Module, height: int, width: int, inputs: int = 2) -> dict[str, int]:
+    """Count the floating-point operations of each module in one forward pass on one pair, as `count_flops` does.
+
+    Args:
+        network: A network that takes `inputs` images; copied, not changed.
+        inputs: Number of images (1, 1, H, W): 2, or 3 for a refine network.
+
+    Returns:
+        The operations by the names of `named_modules`, those of the modules inside included; "" is the network.
+    """
+    counts = _counted_pass(network, height, width, inputs).get_flop_counts()
+    root, flops = type(network).__name__, dict[str, int]()
+    for name, module in reversed(list(network.named_modules(remove_duplicate=False))):
+        counted = counts.get(f"{root}.{name}" if name else root)
+        prefix = f"{name}." if name else ""
+        # A list of modules is not called itself.
+        inside = sum(flops[f"{prefix}{child}"] for child, _ in module.named_children())
+        flops[name] = inside if counted is None else sum(counted.values())
+    return flops
+
+
+def _counted_pass(network: nn.Module, height: int, width: int, inputs: int) -> FlopCounterMode:
     shapes = copy.deepcopy(network).to("meta").eval()
     images = [torch.empty(1, 1, height, width, device="meta") for _ in range(inputs)]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shapes(*images)
-    return counter.get_total_flops()
+    return counter
 
 
 def count_memory(network: nn.Module, *images: Tensor) -> int:

@@ -14,6 +14,7 @@ RATES_FILE = "rates.yaml"
 SPECIFICATION_FILE = "specification.yaml"
 STUDY_FILE = "study.yaml"
 VERIFICATION_FILE = "verification.csv"
+REPORT_FILE = "report.html"
 
 PICTURES_FOLDER = "pictures"
 FIRST_STAGE_FOLDER = "first_stage"  # the network whose output a refine network refines

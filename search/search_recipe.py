@@ -22,6 +22,7 @@ from .search_conclusion import (
     validation_losses,
 )
 from .search_config import VERIFY_KEYS, SearchConfig
+from .search_report import write_report
 from .search_setup import SearchParts, SearchState, open_parts, set_up
 from .search_step import search_step
 from .several_seeds import SearchResult, search_seeds
@@ -39,7 +40,8 @@ def search(
 ) -> SearchResult:
     """Search a fusion network, once or with several seeds, and write the run folder.
 
-    Unless `verify.candidates` is 0, genotype and weights are those that `verify` chooses in the end.
+    Unless `verify.candidates` is 0, genotype and weights are those that `verify` chooses in the end. The page
+    `report.html` shows what was found.
 
     Args:
         config: The data, the space, the optimisation and the cost; `config.run` is the run folder. With `seeds` above
@@ -80,6 +82,7 @@ def search(
     if config.candidates:
         verification = verify(config, overwrite=overwrite)
         result = replace(result, genotype=load_genotype(config.run), verification=verification)
+    write_report(config)
     return result
 
 

@@ -71,7 +71,12 @@ def test_the_wheel_holds_all_of_the_source(distribution):
     folders = [entry for entry in source.iterdir() if entry.is_dir() and entry.name in FLOORS]
     wanted = [*source.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))]
     wanted += [source / "py.typed", *source.glob("configs/*.yaml"), *source.glob("genotypes/zoo/*.yaml")]
-    wanted += [source / "deploy" / "page.html", *source.glob("operators/weights/*/*")]
+    wanted += [
+        source / "deploy" / "page.html",
+        source / "search" / "report.html",
+        source / "search" / "benchmark.csv",
+        *source.glob("operators/weights/*/*"),
+    ]
     wanted += [path for path in (source / "downstream" / "weights").rglob("*") if path.is_file()]
     held = {Path(str(file)) for file in distribution.files}
     assert [path for path in wanted if "timfuse" / path.relative_to(source) not in held] == []

@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -19,33 +18,7 @@ from timfuse.deploy.zoom_regions import Region
 from timfuse.objectives.metrics import METRICS
 from timfuse.runtime.errors import UserError
 
-VOID = {"meta", "link", "img", "br", "input", "hr"}
-
-
-class Structure(HTMLParser):
-    """Checks that tags nest and collects identifiers, attributes and the data."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.identifiers, self.attributes, self.data, self.title = [], [], [], "", ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        self.attributes += attributes
-        self.identifiers += [value for name, value in attributes if name == "id"]
-        if tag not in VOID:
-            self.open.append((tag, dict(attributes).get("id")))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop()[0] == tag
-
-    def handle_data(self, text):
-        if self.open and self.open[-1] == ("script", "data"):
-            self.data += text
-        if self.open and self.open[-1][0] == "title":
-            self.title += text
+from ..pages import Structure
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.tuning import storage
 
 from ..equality import assert_same
+from ..pages import untimed
 from .guarded import run
 from .inputs import told
 
@@ -107,6 +108,8 @@ def _assert_same(whole: Path, resumed: Path) -> None:
         first, second = (load_genotype(path) for path in (whole, resumed))
         assert replace(first, provenance={}) == replace(second, provenance={}), "genotypes"
         assert first.provenance | {"latency": 0} == second.provenance | {"latency": 0}, "provenance"
+    elif whole.name == "report.html":
+        assert untimed(whole) == untimed(resumed), "report"
     elif whole.name == ".written":  # in the order of writing
         assert {*whole.read_text().splitlines()} == {*resumed.read_text().splitlines()}, "names"
     else:

@@ -10,6 +10,9 @@ from torch import nn
 
 from timfuse.genotypes import CellGenotype, Genotype, load_genotype, zoo_names
 from timfuse.operators import build_network, count_flops, count_memory, count_parameters
+from timfuse.operators.counting import flops_of_modules
+
+from ..random_genotypes import genotypes
 
 
 class Stacked(nn.Module):
@@ -100,6 +103,20 @@ def test_nothing_is_computed_and_nothing_changed(name):
     assert network.training
     for key, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[key])
+
+
+@given(genotypes())
+@settings(max_examples=15)
+def test_what_modules_cost_is_what_those_inside_cost(genotype):
+    network, inputs = build_network(genotype), 3 if genotype.network == "refine" else 2
+    flops = flops_of_modules(network, 48, 64, inputs)
+    assert flops.keys() == dict(network.named_modules()).keys()
+    assert flops[""] == count_flops(network, 48, 64, inputs)
+    assert flops[""] == sum(flops[name] for name, _ in network.named_children())
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            assert flops[name] > 0
+        assert flops[name] >= sum(flops[f"{name}.{child}".strip(".")] for child, _ in module.named_children())
 
 
 def test_memory_is_that_of_the_largest_moment():

@@ -67,6 +67,7 @@ def test_run_folder_holds_what_the_readme_says_and_no_leftovers(finished):
         "genotype.yaml",
         "history.jsonl",
         "pictures",
+        "report.html",
         "weights.safetensors",
     }
     assert len(list(run.glob("events.out.tfevents.*"))) == 1
