@@ -75,6 +75,8 @@ def search(
         echo(f"genotype  {config.run / GENOTYPE_FILE}, weights and pictures beside it")
         echo(f"searches  {config.run / SEED_FOLDERS}")
     else:
+        if isinstance(result.genotype.channels, tuple):
+            echo(f"widths    {', '.join(map(str, result.genotype.channels))}")
         for index, cell in enumerate(result.genotype.cells, start=1):
             echo(f"cell {index} ({cell.kind}): {', '.join(cell.operators)}")
         echo(f"genotype  {config.run / GENOTYPE_FILE}")

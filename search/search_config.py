@@ -32,6 +32,8 @@ def _widths(channels: int | tuple[Width, ...]) -> int | tuple[Width, ...]:
             raise ValueError("must be an even number from 2 on; 0 only as the first to choose from at the finest level")
         if sorted(set(widths)) != list(widths):
             raise ValueError(f"must have numbers in rising order to choose from at a level, not {list(widths)}")
+    if any(isinstance(width, tuple) and len(width) == 1 for width in levels):
+        raise ValueError("must have at least two numbers to choose from at a level, or one number for every level")
     if len({isinstance(width, tuple) and len(width) for width in levels}) > 1:
         raise ValueError("must have one number for every level, or equally many numbers to choose from for every level")
     return channels
@@ -101,8 +103,8 @@ class SpaceSection(Section):
     """The search space: what a network is made of, and what is left to choose. A key that is null is as in the preset.
 
     Attributes:
-        preset: "pyramid" for pyramid networks whose widths, blocks and finest level are searched, or "tim" for networks
-            of one size whose operators are searched, as in TIM.
+        preset: Kind of networks: "pyramid" for pyramid networks whose widths, blocks and finest level are searched, or
+            "tim" for networks of one size whose operators are searched, as in TIM.
         channels: Feature maps, even. Of a pyramid network a list for the levels, from the finest, of half the height
             and width, to the coarsest: of each the number, or a list of equally many numbers to choose from, of which
             the first of the finest level may be 0, for networks without it. Otherwise one number.

@@ -14,7 +14,7 @@ from ..cost import BudgetReport
 from ..data import luma_of, to_pixels
 from ..data.embedded_images import figure, jpeg_address
 from ..deploy import Fuser, load_network
-from ..genotypes import Genotype
+from ..genotypes import Genotype, in_words
 from ..objectives.trivial_fusion import TRIVIAL
 from ..operators import load_network_folder
 from ..runtime.config import config_to_yaml
@@ -67,7 +67,7 @@ def report_page(config: SearchConfig) -> str:
         "What was searched": _facts(config, genotype),
         "The network": _picture(pictures / "network.png"),
         "Probabilities of the operators": _picture(pictures / "probabilities.png"),
-        "Cost by part": _costs(parts),
+        "Cost by part": _costs(parts, bool(config.space.search_space.width_options)),
         **({} if verified is None else {"Verification": _verification(config.run, verified["network"], losses)}),
         "Fused validation pairs": _examples(config, genotype, losses),
     }
@@ -84,9 +84,9 @@ def report_page(config: SearchConfig) -> str:
 
 
 def _found(genotype: Genotype, parts: Sequence[Part]) -> str:
-    """Write the operators of the network and its costs in one line."""
+    """Write the widths and operators of the network and its costs in one line."""
     latency: Any = genotype.provenance["latency"]
-    operators = " | ".join(", ".join(cell.operators) for cell in genotype.cells)
+    operators = in_words(genotype)
     costs = (
         f"{_gflops(sum(part.flops for part in parts))} GFLOPs at {_WIDTH}x{_HEIGHT}",
         f"{sum(part.parameters for part in parts):,} parameters",
@@ -128,8 +128,12 @@ def _picture(path: Path) -> str:
     return figure(path) if path.is_file() else _note(f"{path.name} is not in the run folder.")
 
 
-def _costs(parts: Sequence[Part]) -> str:
-    """Write a table with a row for each part, and how much of the whole the search decided."""
+def _costs(parts: Sequence[Part], widths: bool) -> str:
+    """Write a table with a row for each part, and how much of the whole the search decided.
+
+    Args:
+        widths: Whether the search chose the widths, too.
+    """
     decided = [part for part in parts if part.operator is not None]
     whole, own = (Part("the network", *_sums(each)) for each in (parts, decided))
     rows = [
@@ -145,7 +149,10 @@ def _costs(parts: Sequence[Part]) -> str:
     rows.append([f"<b>{whole.name}</b>", _gflops(whole.flops), "", f"{whole.parameters:,}", ""])
     heading = ("part", "GFLOPs", "share", "parameters", "decided by the search")
     text = (
-        f"For a pair of {_WIDTH}x{_HEIGHT} pixels. The operators that the search chose make up"
+        f"For a pair of {_WIDTH}x{_HEIGHT} pixels. All of it is decided by the search, which chose the feature maps of"
+        " each level, besides the operators."
+        if widths
+        else f"For a pair of {_WIDTH}x{_HEIGHT} pixels. The operators that the search chose make up"
         f" {_percent(own.flops, whole.flops)} of the operations and {_percent(own.parameters, whole.parameters)} of the"
         " parameters; the rest is the same in all networks of the space."
     )

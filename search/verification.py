@@ -12,7 +12,7 @@ import torch
 from ..cost import BudgetReport, Decisions, DeploymentTarget, SearchSpace
 from ..cost.cost_model import count_costs
 from ..drawing import draw
-from ..genotypes import Genotype, Provenance, load_genotype, save_genotype
+from ..genotypes import Genotype, Provenance, in_words, load_genotype, save_genotype
 from ..objectives.trivial_fusion import TRIVIAL
 from ..operators import (
     build_network,
@@ -65,9 +65,7 @@ class Candidate:
     @property
     def operators(self) -> str:
         """Its operators, cell by cell, in a pyramid network after its widths."""
-        cells = " | ".join(", ".join(cell.operators) for cell in self.genotype.cells)
-        widths = self.genotype.channels
-        return cells if isinstance(widths, int) else f"{'-'.join(map(str, widths))}: {cells}"
+        return in_words(self.genotype)
 
 
 @dataclass(frozen=True)
