@@ -68,7 +68,7 @@ def report_page(config: SearchConfig) -> str:
         "The network": _picture(pictures / "network.png"),
         "Probabilities of the operators": _picture(pictures / "probabilities.png"),
         "Cost by part": _costs(parts, bool(config.space.search_space.width_options)),
-        **({} if verified is None else {"Verification": _verification(config.run, verified["network"], losses)}),
+        **({} if verified is None else {"Verification": _verification(config.run, verified)}),
         "Fused validation pairs": _examples(config, genotype, losses),
     }
     return filled(
@@ -171,8 +171,9 @@ def _percent(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else "0.0%"
 
 
-def _verification(run: Path, found: str, losses: Mapping[str, Sequence[float]]) -> str:
+def _verification(run: Path, verified: Mapping[str, Any]) -> str:
     """Compare the best proposed network with the best random one, and write the table of all."""
+    found = verified["network"]
     heading, *rows = csv.reader(read_text(run / VERIFICATION_FILE).splitlines())
     cells = []
     for name, operators, *numbers in rows:
@@ -181,23 +182,22 @@ def _verification(run: Path, found: str, losses: Mapping[str, Sequence[float]]) 
         cells.append([marked, *map(escaped, numbers), f"<code>{escaped(operators)}</code>"])
     network, operators, *numbers = map(escaped, heading)
     table = _table([network, *numbers, operators], cells, texts=(len(heading) - 1,))
-    return f"<p>{escaped(_comparison(found, losses))}</p>{table}"
+    return f"<p>{escaped(_comparison(found, verified['losses'], verified['rank_among_random']))}</p>{table}"
 
 
-def _comparison(found: str, losses: Mapping[str, Sequence[float]]) -> str:
-    """Compare best against best, and say how many random networks do better."""
+def _comparison(found: str, losses: Mapping[str, Sequence[float]], rank: int) -> str:
+    """Compare best against best, and say how the result ranks among the random networks."""
     ours, other = _best("proposed", losses), _best("random", losses)
     kept = "" if ours == found else f" It exceeds the budget, so that {found} is the result."
     if other is None or math.isinf(losses[other][-1]):
         return f"There is no random network of the same cost to compare {ours} with.{kept}"
     mine, its = losses[str(ours)][-1], losses[other][-1]
-    others = [each for name, each in losses.items() if name.startswith("random")]
-    rank = 1 + sum(len(each) == len(losses[other]) and each[-1] < mine for each in others)
+    count = sum(name.startswith("random") for name in losses)
     lead = "level" if mine == its else f"{'ahead' if mine < its else 'behind'} by {abs(its - mine):.4f}"
     return (
         f"The best proposed network, {ours}, ends with the loss {mine:.4f} and the best random one, {other}, with"
-        f" {its:.4f}: the search is {lead}, and beside the {len(others)} random networks of the same cost its best has"
-        f" rank {rank} of {len(others) + 1}.{kept}"
+        f" {its:.4f}: the search is {lead}, and beside the {count} random networks of the same cost {found} has"
+        f" rank {rank} of {count + 1}.{kept}"
     )
 
 

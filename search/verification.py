@@ -340,6 +340,9 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
             "searched": described(candidates[0].genotype),
             "network": best.name,
             "rank_among_random": verification.rank,
+            "training_steps": sum(
+                config.verify.steps * 2**index for each in ranked for index in range(len(each.losses))
+            ),
             "steps": [config.verify.steps * 2**index for index in range(rounds)],
             "losses": {each.name: [round(loss, 6) for loss in each.losses] for each in ranked},
         },
