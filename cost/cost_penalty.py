@@ -18,13 +18,17 @@ _LOGGED: dict[CostKind, str] = {"ms": "latency_ms", "FLOPs": "flops", "params": 
 class CostPenalty:
     """A term of the outer loss: weight LAT + budget_weight max(0, COST / budget - 1).
 
-    LAT is the expected latency, COST the expected cost in the unit of the budget.
+    LAT is the expected latency, COST the expected cost in the unit of the budget. Where widths are searched, the second
+    term is budget_weight (COST / budget - 1)²: quality grows with the cost, so a network far below the budget gives
+    quality away (the absolute difference in TuNAS, Bender et al., CVPR 2020, eq. 2), and near the budget the slope is
+    small beside that of the quality.
 
     Args:
         models: The cost models, by kind: of time where `weight` is above 0, and of the kinds of budget and front.
         weight: Lambda, the loss per millisecond.
         budget: The bound on the cost, if there is one.
         budget_weight: The loss at twice the budget.
+        reached: Whether the budget is to be reached, and not only kept.
         table: The measurements that the model of time is made of.
 
     Example:
@@ -40,6 +44,7 @@ class CostPenalty:
     budget: Budget | None
     budget_weight: float
     table: LatencyTable = field(default_factory=dict)
+    reached: bool = False
 
     def term(self, probabilities: Decisions) -> tuple[Tensor, dict[str, float]]:
         """Return the term for networks that are drawn with these probabilities, a scalar, and the costs to log."""
@@ -49,7 +54,7 @@ class CostPenalty:
             term = term + self.weight * expected["ms"]
         if self.budget is not None:
             excess = expected[self.budget.kind] / self.budget.amount - 1
-            term = term + self.budget_weight * excess.clamp_min(0)
+            term = term + self.budget_weight * (excess.square() if self.reached else excess.clamp_min(0))
         return term, {_LOGGED[kind]: cost.item() for kind, cost in expected.items()}
 
 
@@ -94,4 +99,6 @@ def open_cost_penalty(
             models[kind], measured, _ = measure_costs(space, target, table=table)
         else:
             models[kind] = count_costs(kind, space, target)
-    return CostPenalty(models, weight, budget, budget_weight, measured) if models else None
+    if not models:
+        return None
+    return CostPenalty(models, weight, budget, budget_weight, measured, reached=bool(space.width_options))

@@ -264,7 +264,8 @@ class CostSection(Section):
         weight: Weight of a millisecond of the expected forward pass in the outer loss.
         budget: Largest cost of the network: a time like 90ms, operations like 5GFLOPs, or parameters like 50kparams;
             null for no bound.
-        budget_weight: Penalty in the outer loss for twice the budget; it grows linearly with the excess.
+        budget_weight: Penalty in the outer loss for twice the budget. It grows linearly with the excess; where widths
+            are searched, with the square of the difference.
         front: Further budgets of one unit, such as [5ms, 10ms]; for each, the most probable network within it is kept,
             too.
         height: Height in pixels of the images for which time and operations count.

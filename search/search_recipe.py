@@ -114,7 +114,7 @@ def _search_once(
             save_latency_table(config.run / LATENCY_FILE, penalty.table, device)
         # After the measurements, which draw random inputs only where the cache lacks them.
         seed_everything(config.seed)
-        state = set_up(config, device, scorer)
+        state = set_up(config, device, scorer, penalty)
         loop.start(state)
         first = settings.warmup if scorer is None else 0  # step to use architecture pairs
         weight_batches = batches.weight(state.step, settings.steps)

@@ -28,6 +28,7 @@ from .guards import Guards
 from .scorer import Scorer
 from .search_batches import SearchBatches
 from .search_config import SearchConfig
+from .starting_point import even_logits, logits_at_budget
 
 
 @dataclass
@@ -146,7 +147,9 @@ def open_penalty(config: SearchConfig, device: torch.device, resume: bool) -> Co
     return penalty
 
 
-def set_up(config: SearchConfig, device: torch.device, scorer: Scorer | None = None) -> SearchState:
+def set_up(
+    config: SearchConfig, device: torch.device, scorer: Scorer | None = None, penalty: CostPenalty | None = None
+) -> SearchState:
     """Build the supernet, the logits and their optimisers."""
     space, settings = config.space.search_space, config.search
     supernet = build_supernet(
@@ -159,15 +162,19 @@ def set_up(config: SearchConfig, device: torch.device, scorer: Scorer | None = N
         head=space.head,
         levels=space.levels,
     ).to(device)
-    logits = torch.zeros(len(space.cells), space.steps, len(space.operators), device=device, requires_grad=True)
     options = space.width_options
-    widths = torch.zeros(len(options), len(options[0]), device=device, requires_grad=True) if options else None
+    start = even_logits(
+        len(space.cells), space.steps, len(space.operators), len(options), len(options[0]) if options else 0
+    )
+    if penalty is not None and penalty.budget is not None and penalty.reached:
+        start = logits_at_budget(start, penalty.models[penalty.budget.kind], penalty.budget.amount)
+    logits, *widths = (numbers.to(device).requires_grad_() for numbers in start.tensors)
     return SearchState(
         supernet,
         logits,
-        widths,
+        widths[0] if widths else None,
         torch.optim.Adam(supernet.parameters(), lr=settings.weight_learning_rate),
-        torch.optim.Adam(Decisions(logits, widths).tensors, lr=settings.architecture_learning_rate, betas=(0.5, 0.999)),
+        torch.optim.Adam([logits, *widths], lr=settings.architecture_learning_rate, betas=(0.5, 0.999)),
         Guards(space, settings.steps, settings.warmup),
         scorer,
     )

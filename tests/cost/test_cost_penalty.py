@@ -32,6 +32,23 @@ def test_term_in_the_outer_loss(weight, budget, value):
     assert logged == {"latency_ms": pytest.approx(40)}
 
 
+@pytest.mark.parametrize(("budget", "value"), [("50ms", 0.04), ("32ms", 0.0625), ("40ms", 0.0)])
+def test_a_budget_to_be_reached_attracts_from_both_sides(budget, value):
+    penalty = CostPenalty({"ms": one_of(40.0)}, 0.0, parse_budget(budget), 0.7, reached=True)
+    assert penalty.term(EVEN)[0].item() == pytest.approx(0.7 * value)
+
+
+def test_a_budget_is_to_be_reached_where_widths_are_searched():
+    target = DeploymentTarget(32, 32, torch.device("cpu"))
+    operators = ("identity", "plain_k3")
+    fixed = SearchSpace((4, 6), ("stage",) * 2, 1, operators, "none", "half", "bands", (0, 1))
+    searched = SearchSpace(((2, 4), (4, 6)), ("stage",) * 2, 1, operators, "none", "half", "bands", (0, 1))
+    budget = parse_budget("5kparams")
+    for space in (fixed, searched):
+        penalty = open_cost_penalty(space, target, weight=0.0, budget=budget, budget_weight=1.0)
+        assert penalty.reached == (space is searched)
+
+
 def test_the_budget_counts_in_its_own_unit():
     models = {"ms": one_of(40.0), "params": CostModel("params", 3000.0, torch.zeros(1, 3, dtype=torch.float64))}
     term, logged = CostPenalty(models, 0.1, parse_budget("2kparams"), 1.0).term(EVEN)
