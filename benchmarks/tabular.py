@@ -2,17 +2,15 @@
 
     python -m benchmarks.tabular runs/tabular --data DIR [--data DIR …] [--networks 34] [--seeds 4]
 
-Every network has one of three costs, and is trained by one recipe. The rows are added to `runs/tabular/rows*.jsonl`;
-trainings that have rows are not repeated. `--export FILE` writes all rows as the table that `timfuse.search.benchmark`
-reads.
+Every network has one of three costs, and is trained by one recipe. The rows are added to `runs/tabular/rows*.csv`;
+trainings that have rows there, or in the table that is shipped, are not repeated. `--export` adds the rows to the
+shipped table, which `timfuse.search.benchmark` reads.
 """
 
 import argparse
 import csv
-import json
 import random
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,12 @@ from timfuse.cost.cost_model import count_costs
 from timfuse.genotypes import Genotype
 from timfuse.objectives.metrics import ruler_of
 from timfuse.operators import build_network, count_flops, count_parameters
+from timfuse.runtime.csv_text import csv_text
 from timfuse.runtime.distribution import ALONE
+from timfuse.runtime.files import write_atomically
 from timfuse.runtime.seeds import seed_everything
 from timfuse.search import SearchConfig
-from timfuse.search.benchmark import BUDGETS, METRICS
+from timfuse.search.benchmark import BUDGETS, FILE, METRICS
 from timfuse.search.candidates import BAND, network_key, uniform_network
 from timfuse.training import TrainConfig
 from timfuse.training.train_recipe import train_step
@@ -34,10 +34,12 @@ from timfuse.training.train_setup import TrainParts, open_parts, set_up
 from timfuse.training.train_validation import validate
 
 SPACE = SearchConfig().space.search_space
+STEPS = 240
 CPU = torch.device("cpu")
+Row = dict[str, str]
 
 
-def networks(count: int) -> list[tuple[float, Genotype]]:
+def networks(count: int) -> list[Genotype]:
     """Draw distinct networks whose cost is within 5 % of each budget, in turn."""
     generator = random.Random(0)
     model = count_costs("FLOPs", SPACE, DeploymentTarget(480, 640, CPU))
@@ -50,12 +52,12 @@ def networks(count: int) -> list[tuple[float, Genotype]]:
             if near and len(kept) < count and (key := network_key(SPACE, network)) not in seen:
                 seen.add(key)
                 kept.append(SPACE.genotype(network))
-    return [(budget, kept[index]) for index in range(count) for budget, kept in found.items()]
+    return [kept[index] for index in range(count) for kept in found.values()]
 
 
 def trained(config: TrainConfig, parts: TrainParts, genotype: Genotype) -> dict[str, Any]:
     """Train a network and return its validation losses at three times, and its metrics."""
-    started, steps = time.monotonic(), config.train.steps
+    steps = config.train.steps
     seed_everything(config.seed)
     state = set_up(config, genotype, CPU)
     crops = config.data.crops
@@ -69,30 +71,41 @@ def trained(config: TrainConfig, parts: TrainParts, genotype: Genotype) -> dict[
     metrics = ruler_of("infrared-visible")
     scores = validate(state.average.module, parts.pairs.sets, parts.loss, CPU, metrics=metrics).scores
     losses[steps] = scores["mean"]["loss"]
-    return {"losses": losses, "scores": scores, "seconds": round(time.monotonic() - started, 1)}
+    return {"losses": losses, "scores": scores}
 
 
-def export(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Write the rows as a table, those of a network one after another."""
-    table = []
-    for row in rows:
-        network, metrics = json.loads(row["network"]), row["scores"]["mean"]
-        table.append(
-            {
-                "channels": "-".join(map(str, network["channels"])),
-                "stages": "|".join(",".join(blocks) for blocks in network["cells"]),
-                "gflops": f"{row['gflops']:.4f}",
-                "parameters": row["parameters"],
-                "seed": row["seed"],
-                **{f"loss_{steps}": f"{loss:.5f}" for steps, loss in row["losses"].items()},
-                **{name: f"{metrics[name]:.5f}" for name in METRICS},
-            }
-        )
-    table.sort(key=lambda row: (float(row["gflops"]), row["channels"], row["stages"], row["seed"]))
-    with file.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.DictWriter(out, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+def table_row(genotype: Genotype, seed: int, result: Mapping[str, Any]) -> Row:
+    """Write a training as a row of the table."""
+    built, metrics = build_network(genotype), result["scores"]["mean"]
+    return {
+        "channels": "-".join(map(str, genotype.widths)),
+        "stages": "|".join(",".join(cell.operators) for cell in genotype.cells),
+        "gflops": f"{count_flops(built, 480, 640) / 1e9:.4f}",
+        "parameters": str(count_parameters(built)),
+        "seed": str(seed),
+        **{f"loss_{steps}": f"{loss:.5f}" for steps, loss in result["losses"].items()},
+        **{name: f"{metrics[name]:.5f}" for name in METRICS},
+    }
+
+
+def key(row: Row) -> tuple[str, str, str]:
+    """Return what tells trainings apart."""
+    return row["channels"], row["stages"], row["seed"]
+
+
+def read(files: Iterable[Path]) -> list[Row]:
+    """Read the rows of files, each training once."""
+    rows: dict[tuple[str, str, str], Row] = {}
+    for path in filter(Path.is_file, files):
+        with path.open(encoding="utf-8", newline="") as file:
+            rows |= {key(row): row for row in csv.DictReader(file)}
+    return list(rows.values())
+
+
+def write(rows: Sequence[Row], file: Path) -> None:
+    """Write rows, those of a network one after another."""
+    ordered = sorted(rows, key=lambda row: (float(row["gflops"]), *key(row)))
+    write_atomically(file, csv_text(list(ordered[0]), [list(row.values()) for row in ordered]))
 
 
 def main() -> None:
@@ -102,41 +115,30 @@ def main() -> None:
     parser.add_argument("--data", type=Path, action="append", default=[])
     parser.add_argument("--networks", type=int, default=34, help="number for each budget")
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=240)
-    parser.add_argument("--export", type=Path, help="train nothing, write the table")
+    parser.add_argument("--export", action="store_true", help="train nothing, add the rows to the shipped table")
     parser.add_argument("--part", default="0/1", help="of the trainings, like 0/2, for two processes")
     arguments = parser.parse_args()
+    if arguments.export:
+        write(read([FILE, *sorted(arguments.run.glob("rows*.csv"))]), FILE)
+        return
     part, count = map(int, arguments.part.split("/"))
     arguments.run.mkdir(parents=True, exist_ok=True)
-    rows = [json.loads(line) for file in arguments.run.glob("rows*.jsonl") for line in file.open(encoding="utf-8")]
-    if arguments.export is not None:
-        export(rows, arguments.export)
-        return
-    done = {(row["network"], row["seed"]) for row in rows}
-    steps = arguments.steps
+    own = arguments.run / f"rows-{part}-{count}.csv"
+    rows = read([own])
+    done = {key(row) for row in read([FILE, *arguments.run.glob("rows*.csv")])}
     config = TrainConfig(
         run=arguments.run,
         data={"root": tuple(arguments.data), "crop": 128, "batch_size": 3, "validation_pairs": 8},
-        train={"steps": steps, "warmup": steps // 10},
+        train={"steps": STEPS, "warmup": STEPS // 10},
     )
     parts = open_parts(config, CPU, ALONE, resume=False)
-    plan = [(seed, *item) for seed in range(arguments.seeds) for item in networks(arguments.networks)]
-    for seed, budget, genotype in plan[part::count]:
-        network = {"channels": genotype.channels, "cells": [list(cell.operators) for cell in genotype.cells]}
-        name = json.dumps(network)
-        if (name, seed) in done:
-            continue
-        built = build_network(genotype)
-        row = {
-            "network": name,
-            "budget": budget,
-            "gflops": count_flops(built, 480, 640) / 1e9,
-            "parameters": count_parameters(built),
-            "seed": seed,
-            **trained(config.model_copy(update={"seed": seed}), parts, genotype),
-        }
-        with (arguments.run / f"rows-{part}-{count}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+    plan = [(seed, genotype) for seed in range(arguments.seeds) for genotype in networks(arguments.networks)]
+    for seed, genotype in plan[part::count]:
+        stages = "|".join(",".join(cell.operators) for cell in genotype.cells)
+        if ("-".join(map(str, genotype.widths)), stages, str(seed)) not in done:
+            result = trained(config.model_copy(update={"seed": seed}), parts, genotype)
+            rows.append(table_row(genotype, seed, result))
+            write(rows, own)
 
 
 if __name__ == "__main__":
