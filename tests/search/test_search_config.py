@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from timfuse.bilevel import ESTIMATORS
+from timfuse.genotypes import load_genotype
 from timfuse.objectives.loss_section import LossSection
 from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
@@ -171,6 +172,16 @@ def test_keys_that_are_null_are_those_of_the_preset():
     assert load("space.steps=2", "space.head=sources").space.search_space == replace(
         PRESETS["pyramid"], steps=2, head="sources"
     )
+
+
+@pytest.mark.parametrize("name", ["tim_ivif", "tim_mri_ct", "tim_mri_pet", "tim_mri_spect"])
+def test_the_second_stages_that_tim_found_are_in_its_space(name):
+    found = load_genotype(name)
+    space = load("space.preset=tim-refine", f"space.channels={found.channels}", f"space.merge={found.merge}")
+    space = space.space.search_space
+    choices = space.choices({"channels": found.channels, "operators": [cell.operators for cell in found.cells]})
+    described = space.genotype(choices)
+    assert replace(described, name=found.name, task=found.task, provenance=found.provenance) == found
 
 
 def test_a_pyramid_with_channels_of_its_own_has_a_stage_for_each_level():
