@@ -107,9 +107,9 @@ class SpaceSection(Section):
     """The search space: what a network is made of, and what is left to choose. A key that is null is as in the preset.
 
     Attributes:
-        preset: "pyramid" for pyramid networks whose widths, blocks and finest level are searched, "tim" for networks
-            of one size whose operators are searched, as in TIM, or "tim-refine" for the refine networks that are TIM's
-            second stage, behind a trained `first_stage`.
+        preset: Kind of networks: "pyramid" for pyramid networks whose widths, blocks and finest level are searched,
+            "tim" for networks of one size whose operators are searched, as in TIM, or "tim-refine" for the refine
+            networks that are TIM's second stage, behind a trained `first_stage`.
         channels: Feature maps, even. Of a pyramid network a list for the levels, from the finest, of half the height
             and width, to the coarsest: of each the number, or a list of equally many numbers to choose from, of which
             the first of the finest level may be 0, for networks without it. Otherwise one number.

@@ -51,7 +51,6 @@ def open_first_stage(
     """Load the first stage of a network, if it is a refine network.
 
     Args:
-        genotype: The network.
         folder: The run folder of its first stage; None for no first stage.
         run: The run folder of the network.
         resume: Whether the run goes on from a checkpoint, if there is one; it then keeps its own first stage.

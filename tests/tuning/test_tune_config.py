@@ -104,10 +104,10 @@ def test_trials_can_be_compared_whatever_the_machine(tiny):
 
 def test_a_refine_network_is_trained_behind_the_first_stage_of_its_search():
     given = {"space": {"preset": "tim-refine"}, "first_stage": Path("runs/first")}
-    config = TuneConfig(search=SearchConfig(**given), vary={"search.search.steps": [400, 500]})
-    search, train = config.stages({}, Path("trial"))
+    steps = {"search.search.steps": [400, 500]}
+    search, train = TuneConfig(search=SearchConfig(**given), vary=steps).stages({}, Path("trial"))
     assert search.first_stage == train.first_stage == Path("runs/first")
-    assert TuneConfig().stages({}, Path("trial"))[1].first_stage is None
+    assert TuneConfig(vary=steps).stages({}, Path("trial"))[1].first_stage is None
 
 
 def test_a_varied_weight_changes_the_loss_of_the_task():
