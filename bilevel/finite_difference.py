@@ -3,9 +3,11 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from .gradients import Gradients, flatten, loss_and_gradient, partial_gradients, subtract
+from .gradients import Gradients, flatten, loss_and_gradient, partial_gradients, subtract, vector_jacobian
 from .hypergradient import Hypergradient, make_hypergradient
+from .inner_loop import next_weights
 from .isolation import isolated
 from .problem import BilevelProblem
 
@@ -15,17 +17,25 @@ def finite_difference(
     outer_batch: Any,
     inner_batch: Any,
     *,
+    optimizer: torch.optim.Optimizer | None = None,
+    max_norm: float | None = None,
     learning_rate: float = 0.01,
     step: float = 0.01,
 ) -> Hypergradient:
-    """Estimate the hypergradient after one inner step, with the Hessian product by central differences.
+    """Estimate the hypergradient after one inner step, with the mixed product by central differences.
 
-        G = F_a(w') - lr (f_a(w+) - f_a(w-)) / 2h,  w' = w - lr f_w(w),  w± = w ± h F_w(w'),  h = step / |F_w(w')|
+        G = F_a(w') + (f_a(w+) - f_a(w-)) / 2h,  w± = w ± h v,  v = (dw' / df_w)' F_w(w'),  h = step / |v|
 
-    The error of the difference is O(h²). The cost is four forward and four backward passes, and one copy of w.
+    Here w' is w after a step of an optimiser. For gradient descent, w' = w - lr f_w and v = -lr F_w(w'); for Adam,
+    dw' / df_w depends on its moments. The error of the difference is O(h²). The cost is four forward and four backward
+    passes, and a few copies of w.
 
     Args:
-        learning_rate: Size lr of the inner gradient step, > 0.
+        optimizer: Optimiser of the module's parameters, `torch.optim.SGD` or `Adam`. The step starts from its settings
+            and its state, which stay unchanged. Default: gradient descent with ``learning_rate``.
+        max_norm: Norm to which the step clips a longer gradient, as `torch.nn.utils.clip_grad_norm_` does; None for no
+            bound.
+        learning_rate: Learning rate lr of gradient descent, > 0. With an optimiser it is not used.
         step: Distance of w+ and w- from w, > 0.
 
     Returns:
@@ -33,6 +43,7 @@ def finite_difference(
 
     Raises:
         NonFiniteError: If a loss or a gradient is not finite.
+        UserError: If the optimiser is of a kind that `inner_loop` refuses.
 
     References:
         Liu, Simonyan and Yang, "DARTS: Differentiable Architecture Search" (ICLR 2019), equations 7 and 8.
@@ -44,12 +55,12 @@ def finite_difference(
         4.000
     """
     a, w = tuple(problem.outer_parameters), problem.inner_parameters
+    optimizer = optimizer or torch.optim.SGD(w, lr=learning_rate)
     start = [parameter.detach().clone() for parameter in w]
 
     @torch.no_grad()
-    def move(direction: Gradients, distance: float) -> None:
-        torch._foreach_copy_(w, start)
-        torch._foreach_add_(w, direction, alpha=distance)
+    def move(weights: Gradients | list[Tensor]) -> None:
+        torch._foreach_copy_(w, weights)
 
     with isolated(problem) as evaluate:
 
@@ -57,18 +68,20 @@ def finite_difference(
             return loss_and_gradient(evaluate(problem.inner_loss, inner_batch), a, problem.average)[1]
 
         f, f_w = loss_and_gradient(evaluate(problem.inner_loss, inner_batch), w, problem.average)
+        gradients = tuple(gradient.detach().requires_grad_() for gradient in f_w)
+        stepped = next_weights(problem.module, optimizer, gradients, max_norm)
         try:
-            move(f_w, -learning_rate)
+            move(stepped)
             F, F_a, F_w = partial_gradients(evaluate(problem.outer_loss, outer_batch), a, w, problem.average)
-            outer = flatten(F_w)
-            h = step / torch.linalg.vector_norm(outer).clamp_min(torch.finfo(outer.dtype).tiny)
-            direction = tuple(torch._foreach_mul(F_w, h))
-            move(direction, 1.0)
+            v = vector_jacobian(stepped, gradients, F_w)
+            flat = flatten(v)
+            h = step / torch.linalg.vector_norm(flat).clamp_min(torch.finfo(flat.dtype).tiny)
+            direction = torch._foreach_mul(v, h)
+            move(torch._foreach_add(start, direction))
             f_a_plus = f_a()
-            move(direction, -1.0)
+            move(torch._foreach_sub(start, direction))
             f_a_minus = f_a()
         finally:
-            with torch.no_grad():
-                torch._foreach_copy_(w, start)
-    G = subtract(F_a, subtract(f_a_plus, f_a_minus), learning_rate / (2 * h))
-    return make_hypergradient(F, F_a, G, F_w=outer, f=f, f_w=flatten(f_w), inner=f_w)
+            move(start)
+    G = subtract(F_a, subtract(f_a_minus, f_a_plus), 1 / (2 * h))
+    return make_hypergradient(F, F_a, G, F_w=flatten(F_w), f=f, f_w=flatten(f_w), inner=f_w)

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,10 +36,12 @@ class InnerLoop:
         (tensor(0.5000),)
     """
 
-    def __init__(self, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average) -> None:
+    def __init__(
+        self, module: nn.Module, optimizer: torch.optim.Optimizer, average: Average, max_norm: float | None
+    ) -> None:
         self.module: Any = monkeypatch(module, copy_initial_weights=False)
         self._optimizer = _DIFFERENTIABLE[type(optimizer)](optimizer, module.parameters(), fmodel=self.module)
-        self._average = average
+        self._average, self._max_norm = average, max_norm
 
     @property
     def parameters(self) -> Gradients:
@@ -54,24 +56,26 @@ class InnerLoop:
             rates: Learning rates that replace the optimiser's, shape (param groups,). They may require grad.
 
         Returns:
-            The differentiable gradient of the loss by ``parameters`` before the step, averaged over the processes,
-            zeros where the loss does not depend on a parameter.
+            The differentiable gradient of the loss by ``parameters`` before the step, averaged over the processes and
+            not clipped, zeros where the loss does not depend on a parameter.
         """
         before = self.module.fast_params
-        averaged: list[Tensor | None] = []
+        averaged: list[Tensor] = []
 
-        def average(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
-            means = iter(self._average([gradient for gradient in gradients if gradient is not None]))
-            averaged.extend(None if gradient is None else next(means) for gradient in gradients)
-            return tuple(averaged)
+        def average_and_clip(gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+            # Zeros where there is no gradient: with momentum, or moments of Adam, such a weight moves too.
+            moving = [
+                torch.zeros_like(parameter) if gradient is None else gradient
+                for parameter, gradient in zip(before, gradients, strict=True)
+                if parameter.requires_grad
+            ]
+            averaged.extend(self._average(moving))
+            clipped = iter(_clip(averaged, self._max_norm))
+            return tuple(next(clipped) if parameter.requires_grad else None for parameter in before)
 
         override = None if rates is None else {"lr": list(rates.unbind())}
-        self._optimizer.step(loss, override=override, grad_callback=average)
-        return tuple(
-            torch.zeros_like(parameter) if gradient is None else gradient
-            for parameter, gradient in zip(before, averaged, strict=True)
-            if parameter.requires_grad
-        )
+        self._optimizer.step(loss, override=override, grad_callback=average_and_clip)
+        return tuple(averaged)
 
     def detach(self) -> Gradients:
         """Detach the weights from the graph and return them as leaves, in the order of ``parameters``."""
@@ -87,7 +91,13 @@ class InnerLoop:
 
 
 @contextmanager
-def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer, average: Average = tuple) -> Iterator[InnerLoop]:
+def inner_loop(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: Average = tuple,
+    *,
+    max_norm: float | None = None,
+) -> Iterator[InnerLoop]:
     """Adapt a copy of a module by differentiable optimiser steps; module and optimiser stay unchanged.
 
     The weights of the copy are differentiable functions of the module's parameters, as MAML needs them. The steps are
@@ -97,6 +107,8 @@ def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer, average: Ave
     Args:
         optimizer: Optimiser, `torch.optim.SGD` or `Adam`, of the parameters that change; others stay fixed.
         average: Mean of the gradients of each step over the processes, as in `BilevelProblem`.
+        max_norm: Norm to which each step clips a longer gradient, as `torch.nn.utils.clip_grad_norm_` does; None for no
+            bound.
 
     Raises:
         UserError: If the module or the optimiser is of a kind whose steps would be wrong.
@@ -115,11 +127,44 @@ def inner_loop(module: nn.Module, optimizer: torch.optim.Optimizer, average: Ave
     _refuse_hooks(module)
     _refuse_aliases(module)
     _refuse_optimizer(module, optimizer)
-    loop = InnerLoop(module, optimizer, average)
+    loop = InnerLoop(module, optimizer, average, max_norm)
     try:
         yield loop
     finally:
         loop.close()
+
+
+def next_weights(
+    module: nn.Module, optimizer: torch.optim.Optimizer, gradients: Gradients, max_norm: float | None
+) -> Gradients:
+    """Return the weights after the next step of an optimiser, as a differentiable function of the gradients.
+
+    Module and optimiser stay unchanged.
+
+    Args:
+        optimizer: Optimiser and ``max_norm`` as in `inner_loop`.
+        gradients: One for each parameter of the module that requires grad; they require grad themselves.
+
+    Raises:
+        UserError: If the optimiser is of a kind whose steps would be wrong.
+    """
+    _refuse_optimizer(module, optimizer)
+    parameters = list(module.parameters())
+    moving = [parameter for parameter in parameters if parameter.requires_grad]
+    clipped = _clip(gradients, max_norm)
+    # higher takes a loss: a linear one has just these gradients.
+    loss = torch.stack([torch.sum(g * parameter) for g, parameter in zip(clipped, moving, strict=True)]).sum()
+    after = _DIFFERENTIABLE[type(optimizer)](optimizer, parameters).step(loss, parameters)
+    return tuple(weight for weight, parameter in zip(after, parameters, strict=True) if parameter.requires_grad)
+
+
+def _clip(gradients: Sequence[Tensor], max_norm: float | None) -> Sequence[Tensor]:
+    """Scale gradients like `torch.nn.utils.clip_grad_norm_`, which cannot be differentiated."""
+    if max_norm is None:
+        return gradients
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    return [gradient * factor for gradient in gradients]
 
 
 class _DifferentiableAdam(DifferentiableOptimizer):

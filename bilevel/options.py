@@ -2,14 +2,16 @@
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from ..runtime.errors import UserError
 from . import ESTIMATORS
+
+MODELLED = ("optimizer", "max_norm")
+"""What an estimator is told of the inner step, which is no setting of its own."""
 
 Estimator = Literal["first_order", "gauss_newton", "finite_difference", "unrolled", "neumann", "conjugate_gradient"]
 
@@ -24,7 +26,7 @@ def check_estimator_options(estimator: Estimator, options: Mapping[str, int | fl
         UserError: If the estimator has no such setting, or a value is not a number of the right kind.
     """
     parameters = inspect.signature(ESTIMATORS[estimator]).parameters.values()
-    known = {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "optimizer"}
+    known = {p.name: p.annotation for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in MODELLED}
     for name, value in options.items():
         if name not in known:
             raise UserError(f"{key}.{name}: {estimator} has no such setting; it has {', '.join(known) or 'none'}")
@@ -34,19 +36,25 @@ def check_estimator_options(estimator: Estimator, options: Mapping[str, int | fl
 
 
 def complete_options(
-    estimator: Estimator, options: Mapping[str, int | float], learning_rate: float, weights: Sequence[Tensor]
+    estimator: Estimator,
+    options: Mapping[str, int | float],
+    optimizer: torch.optim.Optimizer,
+    max_norm: float | None = None,
 ) -> dict[str, Any]:
-    """Add the learning rate of the inner steps to the settings of an estimator that models these steps.
+    """Add the step of the inner variables to the settings of an estimator that models it.
 
     Args:
-        options: Settings of the estimator by name. A learning rate among them takes precedence.
-        learning_rate: Learning rate of the inner steps, > 0.
-        weights: Inner variables, for an estimator that takes an optimiser.
+        options: Settings of the estimator by name. A learning rate among them takes precedence: that of gradient
+            descent, or of the series.
+        optimizer: Optimiser of the inner variables, just as it takes the step.
+        max_norm: Norm to which the step clips a longer gradient; None for no bound.
     """
     completed: dict[str, Any] = dict(options)
     parameters = inspect.signature(ESTIMATORS[estimator]).parameters
-    if "learning_rate" in parameters:
-        completed.setdefault("learning_rate", learning_rate)
+    if "learning_rate" in completed:
+        return completed
     if "optimizer" in parameters:
-        completed["optimizer"] = torch.optim.SGD(weights, lr=learning_rate)
+        completed |= {"optimizer": optimizer, "max_norm": max_norm}
+    elif "learning_rate" in parameters:
+        completed["learning_rate"] = optimizer.param_groups[0]["lr"]
     return completed

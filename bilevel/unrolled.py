@@ -17,6 +17,7 @@ def unrolled(
     inner_batch: Any,
     *,
     optimizer: torch.optim.Optimizer | None = None,
+    max_norm: float | None = None,
     steps: int = 1,
 ) -> Hypergradient:
     """Estimate the hypergradient by differentiation through K inner steps.
@@ -28,6 +29,7 @@ def unrolled(
     Args:
         optimizer: Optimiser of the module's parameters, `torch.optim.SGD` or `Adam`. The steps start from its settings
             and its state, which stay unchanged. Default: gradient descent with learning rate 0.01.
+        max_norm: Norm to which each step clips a longer gradient, as in `inner_loop`; None for no bound.
         steps: Number K of inner steps, >= 1.
 
     Returns:
@@ -51,7 +53,10 @@ def unrolled(
         raise ValueError(f"steps must be at least 1, not {steps}; without inner steps use first_order")
     a = tuple(problem.outer_parameters)
     optimizer = optimizer or torch.optim.SGD(problem.inner_parameters, lr=0.01)
-    with isolated(problem) as evaluate, inner_loop(problem.module, optimizer, problem.average) as loop:
+    with (
+        isolated(problem) as evaluate,
+        inner_loop(problem.module, optimizer, problem.average, max_norm=max_norm) as loop,
+    ):
         with twice_differentiable():
             f = evaluate(problem.inner_loss, inner_batch, loop.module)
             inner = tuple(gradient.detach() for gradient in loop.step(f))

@@ -1,6 +1,7 @@
 """The commands that run the stages, and the evaluation of finetunings."""
 
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,12 +70,15 @@ def search(
         print_benchmark(scores_without_search() | (scores_of_search(config.run) if finished else {}))
         return
 
+    started = time.monotonic()
     result = run_search(config, resume=resume, overwrite=overwrite)
     if config.seeds > 1:
         print_seeds(result)
         echo(f"genotype  {config.run / GENOTYPE_FILE}, weights and pictures beside it")
         echo(f"searches  {config.run / SEED_FOLDERS}")
     else:
+        if isinstance(result.genotype.channels, tuple):
+            echo(f"widths    {', '.join(map(str, result.genotype.channels))}")
         for index, cell in enumerate(result.genotype.cells, start=1):
             echo(f"cell {index} ({cell.kind}): {', '.join(cell.operators)}")
         echo(f"genotype  {config.run / GENOTYPE_FILE}")
@@ -86,6 +90,7 @@ def search(
         echo(f"networks  {config.run / FRONT_FOLDER}")
     if result.verification is not None:
         print_verification(result.verification)
+    echo(f"time      {(time.monotonic() - started) / 60:.1f} min")
     echo(f"report    {config.run / REPORT_FILE}")
     if result.budget is not None:
         echo(f"budget    {result.budget}")

@@ -147,4 +147,4 @@ def _least_cost(space: SearchSpace, searched: SearchSpace, model: CostModel, tar
 
 
 def _setting(value: object) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
+    return f"[{','.join(map(_setting, value))}]" if isinstance(value, tuple) else str(value)

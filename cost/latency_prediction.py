@@ -9,7 +9,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from ..genotypes import Genotype
+from ..genotypes import Genotype, in_words
 from ..operators import build_network
 from ..runtime.device import device_name
 from ..runtime.memory import keep_freed_memory
@@ -112,19 +112,17 @@ def print_latency_prediction(prediction: LatencyPrediction) -> None:
         >>> network = SearchSpace(8, ("successive",), 1, ("identity",)).bare()
         >>> prediction = LatencyPrediction([network] * 2, [9.0, 21.0], [10.0, 20.0], "a CPU", Path("latency.yaml"))
         >>> print_latency_prediction(prediction)
-        cell 1 (successive) predicted ms measured ms  error
-        identity                    9.00       10.00 -10.0%
-        identity                   21.00       20.00  +5.0%
+        network  predicted ms measured ms  error
+        identity         9.00       10.00 -10.0%
+        identity        21.00       20.00  +5.0%
         rank correlation 1.000, median error 7.5%, on a CPU
         table     latency.yaml
     """
-    titles = [f"cell {index} ({cell.kind})" for index, cell in enumerate(prediction.networks[0].cells, start=1)]
     found = zip(prediction.measured, prediction.predicted, prediction.errors, prediction.networks, strict=True)
     rows = []
     for measured, predicted, error, genotype in sorted(found, key=lambda row: row[0]):
-        operators = [", ".join(cell.operators) for cell in genotype.cells]
-        rows.append([*operators, f"{predicted:.2f}", f"{measured:.2f}", f"{error:+.1%}"])
-    print_table(titles, ["predicted ms", "measured ms", "error"], rows)
+        rows.append([in_words(genotype), f"{predicted:.2f}", f"{measured:.2f}", f"{error:+.1%}"])
+    print_table(["network"], ["predicted ms", "measured ms", "error"], rows)
     correlation = f"rank correlation {prediction.correlation:.3f}, median error {prediction.median_error:.1%}"
     print(f"{correlation}, on {prediction.device}")
     print(f"table     {prediction.table}")

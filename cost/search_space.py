@@ -17,6 +17,12 @@ class Choices(NamedTuple):
     Attributes:
         operators: For each cell and step, the index of the operator.
         widths: For each level whose width is searched, the index of its number of feature maps.
+
+    Example:
+        >>> SearchSpace((4,), ("stage",), 1, ("identity", "plain_k3"), "none", "half", "bands", (0,)).genotype(
+        ...     Choices([[1]])
+        ... ).cells[0].operators
+        ('plain_k3',)
     """
 
     operators: list[list[int]]
@@ -29,6 +35,11 @@ class Decisions(NamedTuple):
     Attributes:
         operators: Of the operators, (cells, steps, candidates).
         widths: Of the numbers of feature maps, (levels, options); None where they are fixed.
+
+    Example:
+        >>> import torch
+        >>> [tuple(numbers.shape) for numbers in Decisions(torch.zeros(4, 3, 7), torch.zeros(4, 4)).tensors]
+        [(4, 3, 7), (4, 4)]
     """
 
     operators: Tensor
@@ -113,14 +124,21 @@ class SearchSpace:
             >>> space.choices({"channels": 4, "operators": [["dense_k3_d1", "identity"]]})
             Choices(operators=[[1, 0]], widths=())
         """
-        options = self.width_options
-        channels = described["channels"] if options else ()
-        widths = tuple(of_level.index(width) for of_level, width in zip(options, channels, strict=True))
+        options, channels = self.width_options, described["channels"]
+        if not options and channels != (list(self.channels) if isinstance(self.channels, tuple) else self.channels):
+            raise ValueError(f"the space has no network with the widths {channels}")
+        widths = tuple(
+            of_level.index(width) for of_level, width in zip(options, channels if options else (), strict=True)
+        )
+        present = [level is None or not options or options[level][widths[level]] > 0 for _, level in self.places]
+        if len(described["operators"]) != sum(present):
+            raise ValueError(f"the space has no network of {len(described['operators'])} cells with these widths")
         rows = iter(described["operators"])
         operators = []
-        for _, level in self.places:
-            absent = level is not None and options and options[level][widths[level]] == 0
-            row = [] if absent else [self.operators.index(name) for name in next(rows)]
+        for there in present:
+            row = [self.operators.index(name) for name in next(rows)] if there else []
+            if len(row) > self.steps or (len(row) < self.steps and there and "identity" not in self.operators):
+                raise ValueError(f"the space has no cell of {len(row)} operators")
             operators.append(row + [self._idle] * (self.steps - len(row)))
         return Choices(operators, widths)
 

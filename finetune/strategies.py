@@ -218,7 +218,7 @@ class LearnedLoss(Strategy):
         outer = [*self.own.parameters(), *(p for p in self.task.parameters() if p.requires_grad)]
         problem = BilevelProblem(self.network, outer, self._outer_loss, self._inner_loss, self._ranks.average)
         weights = problem.inner_parameters
-        options = complete_options(self._estimator, self._options, learning_rate, weights)
+        options = complete_options(self._estimator, self._options, torch.optim.SGD(weights, lr=learning_rate))
         estimate = ESTIMATORS[self._estimator](problem, batch, fusion_batch, **options)
         inner = estimate.inner
         assert inner is not None

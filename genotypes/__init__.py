@@ -3,7 +3,7 @@
 `TASKS`, `CELL_KINDS` and `OPERATOR_KINDS` hold what a genotype may name, and `ALL_OPERATORS` the ids of all operators:
 
 >>> TASKS["mri-ct"], list(CELL_KINDS), list(OPERATOR_KINDS)[:3]
-(('MRI', 'CT'), ['successive', 'multi_scale', 'decomposition'], ['dense', 'residual', 'dilated'])
+(('MRI', 'CT'), ['successive', 'multi_scale', 'decomposition', 'stage'], ['dense', 'residual', 'dilated'])
 >>> ALL_OPERATORS[:3]
 ('dense_k3_d1', 'dense_k3_d2', 'dense_k5_d1')
 
@@ -12,7 +12,7 @@ Scores in a `Provenance` have one shape, `Scores`: "mean" and each part, each wi
 >>> scores: Scores = {"mean": {"loss": 0.5}, "roadscene": {"loss": 0.4}, "tno": {"loss": 0.6}}
 """
 
-from .genotype import CELL_KINDS, TASKS, CellGenotype, Genotype
+from .genotype import CELL_KINDS, TASKS, CellGenotype, Genotype, in_words
 from .genotype_files import load_genotype, save_genotype, zoo_names
 from .operator_names import ALL_OPERATORS, OPERATOR_KINDS, OperatorKind, OperatorName, parse_operator
 from .provenance import Provenance, Scores
@@ -28,6 +28,7 @@ __all__ = [
     "OperatorName",
     "Provenance",
     "Scores",
+    "in_words",
     "load_genotype",
     "parse_operator",
     "save_genotype",

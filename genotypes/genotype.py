@@ -231,6 +231,19 @@ class Genotype:
                 raise UserError(f"{name} must be {value} in a detfusion network, not {getattr(self, name)!r}")
 
 
+def in_words(genotype: Genotype) -> str:
+    """Write the operators of a network, cell by cell, in a pyramid network after its widths.
+
+    Example:
+        >>> cells = (CellGenotype("stage", ("plain_k3", "inverted_k3"), level=1),)
+        >>> in_words(Genotype("small", "mri-ct", "pyramid", (0, 8), cells, "none", "half", "bands"))
+        '0-8: plain_k3, inverted_k3'
+    """
+    cells = " | ".join(", ".join(cell.operators) for cell in genotype.cells)
+    widths = genotype.channels
+    return cells if isinstance(widths, int) else f"{'-'.join(map(str, widths))}: {cells}"
+
+
 def _is_line(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 

@@ -180,7 +180,9 @@ def inherited_weights(supernet: Supernet, operators: Sequence[Sequence[int]], ne
         <All keys matched successfully>
     """
     whole = supernet.network if isinstance(supernet, WidthSupernet) else supernet
-    absent = network.featureless if isinstance(network, PyramidNetwork) else 0  # finest levels
+    absent = 0  # finest levels that the network lacks and the supernet has
+    if isinstance(network, PyramidNetwork) and isinstance(whole, PyramidNetwork):
+        absent = network.featureless - whole.featureless
     levels = whole.levels if isinstance(whole, PyramidNetwork) else [0] * len(operators)
     cells = [cell for cell, level in enumerate(levels) if level >= absent]  # by their number in the network
     before = len(whole.first_cells) if isinstance(whole, RefineNetwork) else 0  # the second branch

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .normalisation import BatchNorm, NoNorm
-from .primitives import Dilated, Plain, Residual, Separable
+from .primitives import Dilated, Inverted, Plain, Residual, Separable
 from .registration import without_registered
 
 M = TypeVar("M", bound=nn.Module)
@@ -29,7 +29,7 @@ def fold_batch_norm(network: M) -> M:
         if isinstance(module, nn.Sequential):
             for index in range(1, len(module)):
                 module[index] = _folded(module[index - 1], module[index])
-        elif isinstance(module, Residual | Dilated | Separable | Plain):
+        elif isinstance(module, Residual | Dilated | Separable | Plain | Inverted):
             module.norm = _folded(module.convolutions[-1], module.norm)
     return network
 

@@ -38,7 +38,6 @@ class TrainedNetwork:
         genotype: The network; its name, task and provenance are placeholders.
         budget: The cost in `BUDGETS` that it is near.
         gflops: Its operations on a pair of 640x480, in billions.
-        parameters: Number of its parameters.
         losses: Loss on the validation pairs after so many steps, for each seed.
         metrics: Metrics of `METRICS` on the validation pairs after the last step, for each seed.
     """
@@ -125,7 +124,6 @@ class Reliability:
     """How far the ranks of a table can be trusted.
 
     Attributes:
-        networks: Number of networks.
         spread: Standard deviation of the networks' mean losses.
         noise: Standard deviation of a network's loss over its seeds.
         agreement: Spearman's rank correlation of the mean losses over two halves of the seeds, averaged over halves.

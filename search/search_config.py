@@ -32,6 +32,8 @@ def _widths(channels: int | tuple[Width, ...]) -> int | tuple[Width, ...]:
             raise ValueError("must be an even number from 2 on; 0 only as the first to choose from at the finest level")
         if sorted(set(widths)) != list(widths):
             raise ValueError(f"must have numbers in rising order to choose from at a level, not {list(widths)}")
+    if any(isinstance(width, tuple) and len(width) == 1 for width in levels):
+        raise ValueError("must have at least two numbers to choose from at a level, or one number for every level")
     if len({isinstance(width, tuple) and len(width) for width in levels}) > 1:
         raise ValueError("must have one number for every level, or equally many numbers to choose from for every level")
     return channels

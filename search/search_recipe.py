@@ -65,7 +65,7 @@ def search(
         >>> sections = {
         ...     "data": {"synthetic_pairs": 4, "crop": 16, "batch_size": 1},
         ...     "space": {"preset": "tim", "channels": 2, "cells": ("successive",), "steps": 1, "operators": operators},
-        ...     "search": {"steps": 1, "warmup": 0},
+        ...     "search": {"steps": 1, "warmup": 0, "inner_loss": "saliency", "outer_loss": "saliency"},
         ...     "cost": {"height": 16, "width": 16},
         ...     "verify": {"candidates": 0},
         ... }

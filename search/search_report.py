@@ -14,7 +14,7 @@ from ..cost import BudgetReport
 from ..data import luma_of, to_pixels
 from ..data.embedded_images import figure, jpeg_address
 from ..deploy import Fuser, load_network
-from ..genotypes import Genotype
+from ..genotypes import Genotype, in_words
 from ..objectives.trivial_fusion import TRIVIAL
 from ..operators import load_network_folder
 from ..runtime.config import config_to_yaml
@@ -67,8 +67,8 @@ def report_page(config: SearchConfig) -> str:
         "What was searched": _facts(config, genotype),
         "The network": _picture(pictures / "network.png"),
         "Probabilities of the operators": _picture(pictures / "probabilities.png"),
-        "Cost by part": _costs(parts),
-        **({} if verified is None else {"Verification": _verification(config.run, verified["network"], losses)}),
+        "Cost by part": _costs(parts, bool(config.space.search_space.width_options)),
+        **({} if verified is None else {"Verification": _verification(config.run, verified)}),
         "Fused validation pairs": _examples(config, genotype, losses),
     }
     return filled(
@@ -84,9 +84,9 @@ def report_page(config: SearchConfig) -> str:
 
 
 def _found(genotype: Genotype, parts: Sequence[Part]) -> str:
-    """Write the operators of the network and its costs in one line."""
+    """Write the widths and operators of the network and its costs in one line."""
     latency: Any = genotype.provenance["latency"]
-    operators = " | ".join(", ".join(cell.operators) for cell in genotype.cells)
+    operators = in_words(genotype)
     costs = (
         f"{_gflops(sum(part.flops for part in parts))} GFLOPs at {_WIDTH}x{_HEIGHT}",
         f"{sum(part.parameters for part in parts):,} parameters",
@@ -129,8 +129,12 @@ def _picture(path: Path) -> str:
     return figure(path) if path.is_file() else _note(f"{path.name} is not in the run folder.")
 
 
-def _costs(parts: Sequence[Part]) -> str:
-    """Write a table with a row for each part, and how much of the whole the search decided."""
+def _costs(parts: Sequence[Part], widths: bool) -> str:
+    """Write a table with a row for each part, and how much of the whole the search decided.
+
+    Args:
+        widths: Whether the search chose the widths, too.
+    """
     decided = [part for part in parts if part.operator is not None]
     whole, own = (Part("the network", *_sums(each)) for each in (parts, decided))
     rows = [
@@ -146,7 +150,10 @@ def _costs(parts: Sequence[Part]) -> str:
     rows.append([f"<b>{whole.name}</b>", _gflops(whole.flops), "", f"{whole.parameters:,}", ""])
     heading = ("part", "GFLOPs", "share", "parameters", "decided by the search")
     text = (
-        f"For a pair of {_WIDTH}x{_HEIGHT} pixels. The operators that the search chose make up"
+        f"For a pair of {_WIDTH}x{_HEIGHT} pixels. All of it is decided by the search, which chose the feature maps of"
+        " each level, besides the operators."
+        if widths
+        else f"For a pair of {_WIDTH}x{_HEIGHT} pixels. The operators that the search chose make up"
         f" {_percent(own.flops, whole.flops)} of the operations and {_percent(own.parameters, whole.parameters)} of the"
         " parameters; the rest is the same in all networks of the space."
     )
@@ -165,8 +172,9 @@ def _percent(part: int, whole: int) -> str:
     return f"{part / whole:.1%}" if whole else "0.0%"
 
 
-def _verification(run: Path, found: str, losses: Mapping[str, Sequence[float]]) -> str:
+def _verification(run: Path, verified: Mapping[str, Any]) -> str:
     """Compare the best proposed network with the best random one, and write the table of all."""
+    found = verified["network"]
     heading, *rows = csv.reader(read_text(run / VERIFICATION_FILE).splitlines())
     cells = []
     for name, operators, *numbers in rows:
@@ -175,23 +183,22 @@ def _verification(run: Path, found: str, losses: Mapping[str, Sequence[float]]) 
         cells.append([marked, *map(escaped, numbers), f"<code>{escaped(operators)}</code>"])
     network, operators, *numbers = map(escaped, heading)
     table = _table([network, *numbers, operators], cells, texts=(len(heading) - 1,))
-    return f"<p>{escaped(_comparison(found, losses))}</p>{table}"
+    return f"<p>{escaped(_comparison(found, verified['losses'], verified['rank_among_random']))}</p>{table}"
 
 
-def _comparison(found: str, losses: Mapping[str, Sequence[float]]) -> str:
-    """Compare best against best, and say how many random networks do better."""
+def _comparison(found: str, losses: Mapping[str, Sequence[float]], rank: int) -> str:
+    """Compare best against best, and say how the result ranks among the random networks."""
     ours, other = _best("proposed", losses), _best("random", losses)
     kept = "" if ours == found else f" It exceeds the budget, so that {found} is the result."
     if other is None or math.isinf(losses[other][-1]):
         return f"There is no random network of the same cost to compare {ours} with.{kept}"
     mine, its = losses[str(ours)][-1], losses[other][-1]
-    others = [each for name, each in losses.items() if name.startswith("random")]
-    rank = 1 + sum(len(each) == len(losses[other]) and each[-1] < mine for each in others)
+    count = sum(name.startswith("random") for name in losses)
     lead = "level" if mine == its else f"{'ahead' if mine < its else 'behind'} by {abs(its - mine):.4f}"
     return (
         f"The best proposed network, {ours}, ends with the loss {mine:.4f} and the best random one, {other}, with"
-        f" {its:.4f}: the search is {lead}, and beside the {len(others)} random networks of the same cost its best has"
-        f" rank {rank} of {len(others) + 1}.{kept}"
+        f" {its:.4f}: the search is {lead}, and beside the {count} random networks of the same cost {found} has"
+        f" rank {rank} of {count + 1}.{kept}"
     )
 
 

@@ -1,6 +1,7 @@
 """One step of a search: the weights by the inner loss, the architecture and the task network by the outer one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -45,13 +46,15 @@ def search_step(
     searching = architecture_batch is not None and (scorer is None or state.step >= settings.warmup)
     # A function of the step alone, so that dropout in an operator of one's own neither repeats nor breaks a resume.
     torch.manual_seed(derive_seed(config.seed, "forward", state.step))
-    row = _differentiate(config, state, parts, weight_batch, architecture_batch, searching)
-    norm = torch.nn.utils.clip_grad_norm_(state.supernet.parameters(), settings.weight_clip).item()
-    check_finite({"inner loss": row["inner_loss"], "weight gradient": norm})
-    row["weight_gradient_norm"] = norm
-    for group in state.weight_optimizer.param_groups:
-        group["lr"] = row["weight_learning_rate"]
-    state.weight_optimizer.step()
+    learning_rate = cosine(
+        settings.weight_learning_rate, settings.weight_learning_rate / 10, state.step, settings.steps
+    )
+    with _learning_rate(state.weight_optimizer, learning_rate):
+        row = _differentiate(config, state, parts, weight_batch, architecture_batch, searching)
+        norm = torch.nn.utils.clip_grad_norm_(state.supernet.parameters(), settings.weight_clip).item()
+        check_finite({"inner loss": row["inner_loss"], "weight gradient": norm})
+        state.weight_optimizer.step()
+    row |= {"weight_learning_rate": learning_rate, "weight_gradient_norm": norm}
     if scorer is not None:
         row["task_gradient_norm"] = torch.nn.utils.clip_grad_norm_(scorer.parameters, settings.weight_clip).item()
         scorer.step(cosine(1.0, 0.1, state.step, settings.steps))
@@ -69,6 +72,22 @@ def search_step(
     return row
 
 
+@contextmanager
+def _learning_rate(optimizer: torch.optim.Optimizer, value: float) -> Iterator[None]:
+    """Give an optimiser a learning rate within a block, for its step and for the estimators that model the step.
+
+    Afterwards it has the one before, so that a step that fails leaves no trace.
+    """
+    before = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = value
+    try:
+        yield
+    finally:
+        for group, rate in zip(optimizer.param_groups, before, strict=True):
+            group["lr"] = rate
+
+
 def _differentiate(
     config: SearchConfig,
     state: SearchState,
@@ -81,9 +100,6 @@ def _differentiate(
     settings, scorer, ranks = config.search, state.scorer, parts.ranks
     temperature = temperature_at(state.step, settings.steps, *settings.temperature)
     noise = noise_of(state.decisions, config.seed, state.step) if settings.mixture == "gumbel" else None
-    learning_rate = cosine(
-        settings.weight_learning_rate, settings.weight_learning_rate / 10, state.step, settings.steps
-    )
 
     def fuse(supernet: nn.Module, batch: PairBatch, logits: Decisions) -> tuple[Tensor, ...]:
         probabilities = relax_all(logits, temperature, noise).tensors
@@ -105,7 +121,7 @@ def _differentiate(
         return scorer.loss(fused, batch)
 
     weights = list(state.supernet.parameters())
-    row: Row = {"temperature": temperature, "weight_learning_rate": learning_rate}
+    row: Row = {"temperature": temperature}
     f_w: Sequence[Tensor] | None = None
     direct: list[Tensor] = []  # gradient of the task's loss by the logits, the weights being constant
     outer = [*state.decisions.tensors, *([] if scorer is None else scorer.parameters)]
@@ -115,7 +131,9 @@ def _differentiate(
         estimator, options = first_order, {}
         if searching:
             estimator = ESTIMATORS[settings.estimator]
-            options = complete_options(settings.estimator, settings.estimator_options, learning_rate, weights)
+            options = complete_options(
+                settings.estimator, settings.estimator_options, state.weight_optimizer, settings.weight_clip
+            )
         estimate = estimator(problem, architecture_batch, weight_batch, **options)
         row |= estimate.diagnostics
         f_w = estimate.inner

@@ -11,7 +11,7 @@ from typing import Any
 from ..cost import BudgetReport
 from ..downstream import keep_task_network, load_task_network
 from ..drawing import draw
-from ..genotypes import Genotype, load_genotype
+from ..genotypes import Genotype, in_words, load_genotype
 from ..operators import load_network_folder, parameter_sizes, save_network_folder
 from ..runtime.config import config_to_yaml
 from ..runtime.distribution import open_ranks
@@ -61,13 +61,18 @@ class SearchResult:
 
     @property
     def agreement(self) -> dict[str, tuple[str, int]]:
-        """The operator that most seeds chose for each edge, such as "cell 1 step 2", and their number."""
+        """What most seeds chose for each decision, such as "cell 1 step 2" or "level 0 width", and their number."""
         chosen: dict[str, Counter[str]] = {}
         for genotype in self.genotypes.values():
+            if isinstance(genotype.channels, tuple):
+                for level, width in enumerate(genotype.channels):
+                    chosen.setdefault(f"level {level} width", Counter())[str(width)] += 1
             for index, cell in enumerate(genotype.cells, start=1):
+                # Networks may lack the cells of the finest level, and with them the numbers shift.
+                place = f"cell {index}" if cell.level is None else f"level {cell.level}"
                 for step, operator in enumerate(cell.operators, start=1):
-                    chosen.setdefault(f"cell {index} step {step}", Counter())[operator] += 1
-        return {edge: operators.most_common(1)[0] for edge, operators in chosen.items()}
+                    chosen.setdefault(f"{place} step {step}", Counter())[operator] += 1
+        return {decision: candidates.most_common(1)[0] for decision, candidates in chosen.items()}
 
 
 def search_seeds(
@@ -167,7 +172,7 @@ def print_front(result: SearchResult) -> None:
     rows = []
     for text, genotype in result.front.items():
         figures = _figures(genotype)
-        operators = " | ".join(", ".join(cell.operators) for cell in genotype.cells)
+        operators = in_words(genotype)
         within = "yes" if _meets_budget(genotype) else "no"
         rows.append([text, within, operators, *(f"{figures[heading]:{form}}" for heading, form in _FORMATS.items())])
     print_table(["budget", "met", "operators"], list(_FORMATS), rows)
@@ -186,17 +191,15 @@ def print_seeds(result: SearchResult) -> None:
         >>> print_seeds(search(SearchConfig(seeds=3)))  # doctest: +SKIP
     """
     figures = {seed: _figures(genotype) for seed, genotype in result.genotypes.items()}
-    titles = ["seed", *(f"cell {index} ({cell.kind})" for index, cell in enumerate(result.genotype.cells, start=1))]
     rows = []
     for seed, genotype in result.genotypes.items():
-        operators = (", ".join(cell.operators) for cell in genotype.cells)
         numbers = (f"{figures[seed][heading]:{form}}" for heading, form in _FORMATS.items())
-        rows.append([str(seed), *operators, *numbers])
+        rows.append([str(seed), in_words(genotype), *numbers])
     spreads = {heading: _spread([row[heading] for row in figures.values()]) for heading in _FORMATS}
     numbers = (f"{spreads[heading][0]:{form}} ± {spreads[heading][1]:{form}}" for heading, form in _FORMATS.items())
-    rows.append(["mean ± std", *([""] * len(result.genotype.cells)), *numbers])
-    print_table(titles, list(_FORMATS), rows)
-    for edge, (operator, count) in result.agreement.items():
-        print(f"{edge}: {operator} in {count} of {len(figures)}")
+    rows.append(["mean ± std", "", *numbers])
+    print_table(["seed", "network"], list(_FORMATS), rows)
+    for decision, (candidate, count) in result.agreement.items():
+        print(f"{decision}: {candidate} in {count} of {len(figures)}")
     within = ", within the budget" if BudgetReport.of(result.genotype) and _meets_budget(result.genotype) else ""
     print(f"picked    seed {result.best_seed}: least outer loss on the validation pairs{within}")

@@ -12,7 +12,7 @@ import torch
 from ..cost import BudgetReport, Decisions, DeploymentTarget, SearchSpace
 from ..cost.cost_model import count_costs
 from ..drawing import draw
-from ..genotypes import Genotype, Provenance, load_genotype, save_genotype
+from ..genotypes import Genotype, Provenance, in_words, load_genotype, save_genotype
 from ..objectives.trivial_fusion import TRIVIAL
 from ..operators import (
     build_network,
@@ -66,9 +66,7 @@ class Candidate:
     @property
     def operators(self) -> str:
         """Its operators, cell by cell, in a pyramid network after its widths."""
-        cells = " | ".join(", ".join(cell.operators) for cell in self.genotype.cells)
-        widths = self.genotype.channels
-        return cells if isinstance(widths, int) else f"{'-'.join(map(str, widths))}: {cells}"
+        return in_words(self.genotype)
 
 
 @dataclass(frozen=True)
@@ -344,6 +342,9 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
             "searched": described(candidates[0].genotype),
             "network": best.name,
             "rank_among_random": verification.rank,
+            "training_steps": sum(
+                config.verify.steps * 2**index for each in ranked for index in range(len(each.losses))
+            ),
             "steps": [config.verify.steps * 2**index for index in range(rounds)],
             "losses": {each.name: [round(loss, 6) for loss in each.losses] for each in ranked},
         },

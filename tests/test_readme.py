@@ -25,8 +25,9 @@ COMMANDS = [
     if kind == "bash"
     if (lines := [line for line in text.replace("\\\n", " ").splitlines() if line.startswith("timfuse ")])
 ]
-SHORT = ["search.steps=4", "search.warmup=2", "search.validate_every=4", "data.crop=16", "data.batch_size=1"]
-SHORT += ["cost.height=16", "cost.width=16", "space.channels=2"]
+SHORT = ["search.steps=4", "search.warmup=2", "search.validate_every=4", "data.crop=48", "data.batch_size=1"]
+SHORT += ["cost.height=16", "cost.width=16", "verify.candidates=1", "verify.rounds=1", "verify.steps=1"]
+SMALL = {"tim": "space.channels=2", "pyramid": "space.channels=[[0, 2], [2, 4]]"}  # networks of a preset
 SHORT_META_INIT = ["meta.pretrain=2", "meta.steps=2", "meta.warmup=1", "meta.validate_every=2", "inner.steps=1"]
 SHORT_META_INIT += ["data.crop=32", "data.support=1", "data.query=1"]
 SHORT_FINETUNING = ["train.steps=2", "train.warmup=1", "data.crop=48", "data.batch_size=2", "guidance.detector_steps=2"]
@@ -76,7 +77,12 @@ def test_the_commands_of_a_block_run_one_after_the_other(commands):
     for command in commands:
         words = shlex.split(command, comments=True)
         name = words[3 if words[1] == "--operators" else 1]
-        words += [word for setting in SETTINGS.get(name, []) for word in ("--set", setting)]
+        settings = list(SETTINGS.get(name, []))
+        if name in ("search", "latency"):
+            tim = any("preset=tim" in word or word.startswith("search-") for word in words)
+            settings.append(SMALL["tim" if tim else "pyramid"])
+            settings += [] if "detection" not in words else ["verify.candidates=0"]
+        words += [word for setting in settings for word in ("--set", setting)]
         if name == "tune":
             words += ["--trials", "1"]
         with pytest.raises(SystemExit) as finished:

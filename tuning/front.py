@@ -33,7 +33,8 @@ def show(config: TuneConfig, storage: str | None = None) -> Front:
         UserError: If the storage cannot be used or has no such study, or if no trial is complete.
 
     Example:
-        >>> front = show(TuneConfig(vary={"search.space.channels": (8, 16)}))  # doctest: +SKIP
+        >>> vary = {"train.loss.edges": (2.0, 5.0)}
+        >>> front = show(TuneConfig(vary=vary))  # doctest: +SKIP
     """
     front = _read(config, parse_url(storage, config.run))
     folder = config.run / "front"

@@ -52,7 +52,7 @@ def run_trial(
     search_config, train_config = config.stages(settings, folder)
     ended = (search_config.run / GENOTYPE_FILE).is_file()  # a search writes it last, but for a verification
     found = load_genotype(search_config.run) if ended else None
-    if found is None or (search_config.verify.candidates and "verification" not in found.provenance):
+    if found is None or (search_config.candidates and "verification" not in found.provenance):
         started = (search_config.run / CONFIG_FILE).is_file()
         found = search(search_config, resume=started, on_validation=on_validation).genotype
     training = train(train_config, resume=(train_config.run / CONFIG_FILE).is_file())

@@ -76,7 +76,7 @@ class TuneConfig(TaskConfig):
             quality alone.
 
     Example:
-        >>> TuneConfig(vary={"search.space": {"channels": (8, 16)}}).vary
+        >>> TuneConfig(search={"space": {"preset": "tim"}}, vary={"search.space": {"channels": (8, 16)}}).vary
         {'search.space.channels': (8, 16)}
     """
 

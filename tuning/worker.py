@@ -75,7 +75,8 @@ def tune(config: TuneConfig, trials: int, storage: str | None = None) -> None:
             this name, several trials in a row fail, or the user stops the work.
 
     Example:
-        >>> config = TuneConfig(vary={"search.space.channels": (8, 16)}, cost="parameters")
+        >>> vary = {"search.space.channels": (8, 16)}
+        >>> config = TuneConfig(search={"space": {"preset": "tim"}}, vary=vary, cost="parameters")
         >>> tune(config, trials=20)  # doctest: +SKIP
     """
     search_config, train_config = config.stages({}, config.run)

@@ -111,6 +111,40 @@ class Noisy(nn.Module):
         return Pass.apply(self.second(nn.functional.dropout(mixed, 0.5, self.training)))
 
 
+def after_adam(quadratic: Quadratic, optimizer: torch.optim.Adam, max_norm: float) -> Tensor:
+    """Take the next step of Adam by hand, clipped; return w' as a function of a, (n,)."""
+    (group,), (state,) = optimizer.param_groups, optimizer.state.values()
+    beta1, beta2 = group["betas"]
+    g = quadratic.A @ quadratic.w - quadratic.B @ quadratic.a
+    g = g * (max_norm / (g.norm() + 1e-6)).clamp(max=1.0)
+    t = state["step"].item() + 1
+    m = (beta1 * state["exp_avg"] + (1 - beta1) * g) / (1 - beta1**t)
+    v = (beta2 * state["exp_avg_sq"] + (1 - beta2) * g * g) / (1 - beta2**t)
+    return quadratic.w - group["lr"] * m / (v.sqrt() + group["eps"])
+
+
+@pytest.fixture
+def amid_adam():
+    """A function that takes a quadratic into a training by Adam: its problem, the optimiser and the truth one step on.
+
+    The truth is the derivative of F(a, w') by a, by reverse mode through a step of Adam that is written by hand.
+    """
+
+    def begin(quadratic: Quadratic, max_norm: float) -> tuple[BilevelProblem, torch.optim.Adam, Tensor]:
+        problem = quadratic.problem()
+        optimizer = torch.optim.Adam(problem.module.parameters(), lr=0.1, betas=(0.8, 0.95), eps=1e-3)
+        for _ in range(3):
+            optimizer.zero_grad()
+            problem.inner_loss(problem.module, None).backward(inputs=problem.inner_parameters)
+            optimizer.step()
+        quadratic.w = problem.module.w.detach().clone()
+        w, a = after_adam(quadratic, optimizer, max_norm), quadratic.a
+        F = (w - quadratic.t).square().sum() / 2 + a @ quadratic.C @ a / 2 + a @ quadratic.D @ w
+        return problem, optimizer, torch.autograd.grad(F, a)[0]
+
+    return begin
+
+
 @pytest.fixture
 def quadratic():
     """A quadratic problem off its inner optimum."""

@@ -1,9 +1,12 @@
 """What every estimator promises: it leaves no trace, spends the passes it should and never returns NaN."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from timfuse.bilevel import ESTIMATORS, BilevelProblem, NonFiniteError
 
@@ -23,6 +26,10 @@ def traces(problem):
         [id(tensor) for tensor in tensors],
         [part.training for part in module.modules()],
     )
+
+
+def first_inner(problem, batches):
+    return ESTIMATORS["gauss_newton"](problem, *batches).inner
 
 
 @every_estimator
@@ -170,6 +177,39 @@ def test_names_the_gradient_that_is_not_finite(estimator, noisy):
     broken = BilevelProblem(problem.module, problem.outer_parameters, kinked, problem.inner_loss)
     with pytest.raises(NonFiniteError, match="outer gradient F_w is not finite"):
         estimator(broken, *batches)
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 1e6])
+@pytest.mark.parametrize("name", ["finite_difference", "unrolled"])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10_000))
+def test_is_the_slope_after_the_next_step_of_adam(random_quadratic, amid_adam, name, max_norm, seed):
+    problem, optimizer, truth = amid_adam(random_quadratic(seed), max_norm)
+    before = copy.deepcopy(optimizer.state_dict())
+    estimate = ESTIMATORS[name](problem, None, None, optimizer=optimizer, max_norm=max_norm)
+    torch.testing.assert_close(estimate.outer[0], truth, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(optimizer.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("make", [partial(torch.optim.SGD, momentum=0.9), torch.optim.Adam])
+def test_finite_differences_agree_with_reverse_mode(noisy, make):
+    problem, *batches = noisy
+    for tensor in (*problem.module.parameters(), *problem.module.buffers(), *problem.outer_parameters):
+        tensor.data = tensor.data.double()
+    batches = [(x.double(), y.double()) for x, y in batches]
+    optimizer = make(problem.module.parameters(), lr=0.01)
+    for _ in range(3):
+        for weight, gradient in zip(problem.inner_parameters, first_inner(problem, batches), strict=True):
+            weight.grad = gradient
+        optimizer.step()
+    estimates = [
+        ESTIMATORS[name](problem, *batches, optimizer=optimizer, max_norm=0.5, **options)
+        for name, options in (("unrolled", {}), ("finite_difference", {"step": 1e-4}))
+    ]
+    torch.testing.assert_close(estimates[0].outer, estimates[1].outer, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(estimates[0].inner, estimates[1].inner, rtol=1e-12, atol=0)
+    direct = ESTIMATORS["first_order"](problem, *batches)
+    assert (estimates[0].outer[0] - direct.outer[0]).norm() > 1e-2 * direct.outer[0].norm()
 
 
 @pytest.mark.parametrize("name", ["first_order", "gauss_newton"])

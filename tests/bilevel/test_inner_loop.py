@@ -130,6 +130,44 @@ def test_steps_continue_those_of_the_optimizer(kind, closed_form, settings, a):
     torch.testing.assert_close(actual, module.w, rtol=1e-12, atol=0)
 
 
+@pytest.mark.parametrize("max_norm", [0.5, 100.0])
+def test_steps_clip_as_torch_does(max_norm, a):
+    module = TwoCubics()
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    with inner_loop(module, optimizer, max_norm=max_norm) as loop:
+        gradients = loop.step(loop.module(a))
+        adapted = loop.parameters
+    for weight, gradient in zip(module.parameters(), gradients, strict=True):
+        torch.testing.assert_close(gradient, a * weight**2)  # as it is before clipping
+        weight.grad = gradient.detach()
+    torch.nn.utils.clip_grad_norm_(module.parameters(), max_norm)
+    optimizer.step()
+    torch.testing.assert_close(adapted, tuple(module.parameters()), rtol=1e-12, atol=0)
+
+
+def test_clipping_has_finite_derivatives_at_a_gradient_of_zero(a):
+    module = Cubic()
+    torch.nn.init.zeros_(module.w)
+    with inner_loop(module, torch.optim.SGD(module.parameters(), lr=0.1), max_norm=1.0) as loop:
+        loop.step(loop.module(a))
+        (derivative,) = torch.autograd.grad(loop.parameters[0].sum(), module.w)
+    assert torch.equal(derivative, torch.ones(3, dtype=torch.float64))
+
+
+def test_a_weight_without_gradient_goes_on_by_its_momentum(a):
+    module = TwoCubics()
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
+    module(a).backward(inputs=list(module.parameters()))
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=False)
+    with inner_loop(module, optimizer) as loop:
+        loop.step((a * loop.module[0].w ** 3).sum() / 3)
+        adapted = [weight.detach() for weight in loop.parameters]
+    module[0](a).backward(inputs=list(module[0].parameters()))
+    optimizer.step()
+    torch.testing.assert_close(adapted, list(module.parameters()), rtol=1e-12, atol=0)
+
+
 def test_adam_has_finite_derivatives_at_a_gradient_of_zero(a):
     module = Cubic()
     with torch.no_grad():

@@ -35,7 +35,8 @@ def test_its_own_settings_and_none_are_right(estimator):
 
 @pytest.mark.parametrize("estimator", SETTINGS)
 def test_settings_of_others_are_refused_with_those_that_there_are(estimator):
-    others = {name for each in SETTINGS.values() for name in each} | {"optimizer", "problem", "inner_batch", "x"}
+    others = {name for each in SETTINGS.values() for name in each}
+    others |= {"optimizer", "max_norm", "problem", "inner_batch", "x"}
     known = ", ".join(SETTINGS[estimator]) or "none"
     for name in others - SETTINGS[estimator].keys():
         with pytest.raises(UserError) as error:
@@ -68,28 +69,31 @@ def test_no_limit_is_a_limit():
     check_estimator_options("gauss_newton", {"clip": float("inf")}, "options")
 
 
-def test_the_learning_rate_of_the_inner_steps_goes_where_it_is_modelled():
-    weight = torch.nn.Parameter(torch.zeros(3))
+def adam(lr):
+    return torch.optim.Adam([torch.nn.Parameter(torch.zeros(3))], lr=lr)
+
+
+def test_the_inner_step_goes_where_it_is_modelled():
+    optimizer = adam(0.25)
     for estimator in SETTINGS:
-        completed = complete_options(estimator, {}, 0.25, [weight])
-        if estimator in ("finite_difference", "neumann"):
+        completed = complete_options(estimator, {}, optimizer, 5.0)
+        if estimator in ("finite_difference", "unrolled"):
+            assert completed == {"optimizer": optimizer, "max_norm": 5.0}
+        elif estimator == "neumann":
             assert completed == {"learning_rate": 0.25}
-            assert complete_options(estimator, {"learning_rate": 0.5}, 0.25, [weight]) == {"learning_rate": 0.5}
-        elif estimator == "unrolled":
-            (group,) = completed.pop("optimizer").param_groups
-            assert group["lr"] == 0.25
-            assert group["momentum"] == group["weight_decay"] == 0
-            assert group["params"] == [weight]
-            assert group["params"][0] is weight
-            assert completed == {}
         else:
             assert completed == {}
 
 
+@pytest.mark.parametrize("estimator", ["finite_difference", "neumann"])
+def test_a_learning_rate_of_the_user_takes_precedence(estimator):
+    assert complete_options(estimator, {"learning_rate": 0.5}, adam(0.25), 5.0) == {"learning_rate": 0.5}
+
+
 @pytest.mark.parametrize("estimator", SETTINGS)
 def test_what_the_user_set_is_kept_and_stays_as_it_is(estimator):
-    options, weight = copy.deepcopy(SETTINGS[estimator]), torch.nn.Parameter(torch.zeros(3))
-    completed = complete_options(estimator, options, 0.25, [weight])
+    options = copy.deepcopy(SETTINGS[estimator])
+    completed = complete_options(estimator, options, adam(0.25))
     assert options == SETTINGS[estimator]
     assert completed is not options
     assert completed.items() >= SETTINGS[estimator].items()
@@ -110,7 +114,7 @@ def test_each_estimator_runs_on_a_small_problem(estimator, given):
     )
     options = SETTINGS[estimator] if given else {}
     check_estimator_options(estimator, options, "options")
-    completed = complete_options(estimator, options, 0.01, problem.inner_parameters)
+    completed = complete_options(estimator, options, torch.optim.SGD(problem.inner_parameters, lr=0.01))
     (gradient,) = ESTIMATORS[estimator](problem, batch, batch, **completed).outer
     if estimator == "first_order":
         assert not gradient.any()  # the outer loss sees the outer variable through the weights only
@@ -130,7 +134,7 @@ def test_an_unrolled_step_goes_as_far_as_the_learning_rate_says():
         lambda model, _: model.weight.square().sum() / 2,
         lambda model, _: (model.weight - outer).square().sum() / 2,
     )
-    completed = complete_options("unrolled", {}, 0.1, problem.inner_parameters)
+    completed = complete_options("unrolled", {}, torch.optim.SGD(problem.inner_parameters, lr=0.1))
     (gradient,) = ESTIMATORS["unrolled"](problem, None, None, **completed).outer
     assert gradient.item() == pytest.approx(0.1 * 1.2)
     assert model.weight.item() == 1

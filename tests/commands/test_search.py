@@ -65,7 +65,7 @@ def test_predicted_against_measured_latency(run, refused):
     assert code == 0
     assert "measuring latency: " in errors
     lines = output.splitlines()
-    assert lines[0].split() == ["cell", "1", "(successive)", "predicted", "ms", "measured", "ms", "error"]
+    assert lines[0].split() == ["network", "predicted", "ms", "measured", "ms", "error"]
     assert lines[4].startswith("rank correlation ")
     table = Path(lines[5].removeprefix("table     "))
     before = table.read_bytes()

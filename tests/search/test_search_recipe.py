@@ -319,6 +319,29 @@ def test_a_step_is_that_of_the_formulas(tiny, budget, clip):
     assert row["temperature"] == pytest.approx(temperature)
 
 
+@pytest.mark.parametrize("clip", [5.0, 1e-3])
+@pytest.mark.parametrize("estimator", ["finite_difference", "unrolled"])
+def test_the_modelled_step_is_the_one_that_the_weights_take(tiny, estimator, clip):
+    config = tiny(
+        space={"channels": 4, "steps": 2},
+        search={"steps": 20, "warmup": 2, "weight_clip": clip, "temperature": (1.0, 1.0), "estimator": estimator},
+    )
+    torch.manual_seed(0)
+    state = set_up(config, CPU)
+    state.supernet.double()
+    state.logits.data = torch.randn_like(state.logits).double()
+    outer, inner = losses_of(config)
+    parts = SearchParts(None, outer, inner, None, ALONE)
+    batches = [PairBatch(*torch.rand(2, 2, 1, 16, 16, dtype=torch.float64)) for _ in range(2)]
+    for state.step in range(5):
+        logits = state.logits.detach().clone()
+        row = search_step(config, state, parts, *batches)
+        # The estimate evaluates F at the weights of the model of the step.
+        fused = state.supernet(batches[1].first, batches[1].second, logits.softmax(-1))
+        expected = outer(fused, batches[1].first, batches[1].second).item()
+        assert row["outer_loss"] == pytest.approx(expected, rel=1e-9), state.step
+
+
 def test_a_loss_that_is_not_finite_is_one_line(tiny):
     config = tiny(search={"weight_learning_rate": 1e30, "weight_clip": 1e30})
     words = r"^step 1: .* is not finite: .*; lower search\.weight_learning_rate or search\.weight_clip and start anew"
