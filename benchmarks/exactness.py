@@ -34,7 +34,7 @@ def one_hot_difference(kind: str, training: bool) -> float:
     choices = torch.randint(len(ALL_OPERATORS), (2, 2))
     cells = tuple(CellGenotype(kind, tuple(ALL_OPERATORS[i] for i in row)) for row in choices.tolist())
     network = build_network(Genotype("one-hot", "infrared-visible", "fusion", 8, cells)).train(training)
-    network.load_state_dict(inherited_weights(supernet, choices.tolist()))
+    network.load_state_dict(inherited_weights(supernet, choices.tolist(), network))
     first, second = torch.rand(2, 2, 1, 30, 41)
     probabilities = one_hot(choices, len(ALL_OPERATORS)).float()
     with torch.no_grad():

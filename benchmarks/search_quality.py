@@ -48,7 +48,7 @@ OPERATORS = (
     "spatial_attention_k3",
     "identity",
 )
-SPACE = SpaceSection(channels=8, cells=("successive",), steps=2, operators=OPERATORS, norm="none")
+SPACE = SpaceSection(preset="tim", channels=8, cells=("successive",), steps=2, operators=OPERATORS, norm="none")
 CROP, BATCH, STEPS = 48, 4, 300
 SEARCH = {"steps": 400, "warmup": 50, "weight_learning_rate": 4e-3, "architecture_learning_rate": 2e-2}
 STEP_NAMES = ("first", "second")

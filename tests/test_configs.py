@@ -128,8 +128,11 @@ def test_a_shipped_search_space_can_be_built(path):
         levels=space.levels,
     )
     shape = len(space.cells), space.steps, len(space.operators)
+    probabilities = [torch.full(shape, 1 / shape[-1])]
+    if space.width_options:
+        probabilities.append(torch.full((4, 4), 1 / 4))
     with torch.no_grad():
-        fused = supernet(*torch.rand(2, 1, 1, 16, 20), torch.full(shape, 1 / shape[-1]))
+        fused = supernet(*torch.rand(2, 1, 1, 16, 20), *probabilities)
     assert fused.shape == (1, 1, 16, 20)
     assert config.search.estimator in ESTIMATORS
 
@@ -141,7 +144,7 @@ def test_a_shipped_search_runs(path, tmp_path):
         f"run={tmp_path / 'run'}",
         "device=cpu",
         "data.synthetic_pairs=8",
-        "data.crop=24",
+        "data.crop=48",
         "search.steps=3",
         "search.warmup=1",
         "cost.height=32",
@@ -152,7 +155,7 @@ def test_a_shipped_search_runs(path, tmp_path):
     genotype = search(config).genotype
     report = BudgetReport.of(genotype)
     assert report is None or report.met
-    assert [cell.kind for cell in genotype.cells] == list(config.space.cells)
+    assert [cell.kind for cell in genotype.cells] == list(config.space.search_space.cells)
     assert (tmp_path / "run" / "latency.yaml").is_file() == (config.cost.budget == "90ms")
     assert (tmp_path / "run" / "task").is_dir() == (config.downstream is not None)
 

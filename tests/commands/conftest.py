@@ -15,9 +15,10 @@ from timfuse.runtime.weights import save_weights
 TINY = """
 device: cpu
 data: {synthetic_pairs: 6, crop: 16, batch_size: 2}
-space: {channels: 2, cells: [successive], steps: 1, operators: [residual_k3_d1, spatial_attention_k3]}
-search: {steps: 4, warmup: 1, checkpoint_every: 2}
+space: {preset: tim, channels: 2, cells: [successive], steps: 1, operators: [residual_k3_d1, spatial_attention_k3]}
+search: {steps: 4, warmup: 1, checkpoint_every: 2, inner_loss: search-inner, outer_loss: search-outer}
 cost: {height: 16, width: 16}
+verify: {candidates: 0}
 """
 PROGRESS = (
     *(

@@ -173,8 +173,11 @@ def test_bad_pairs(refused, damage, words):
         (["search.steps"], ["--set search.steps", "write it as key=value"]),
         (["search.steps=["], ["--set search.steps=[", "not valid YAML"]),
         (["space.operators=[residual_k3_d1, convolution]"], ["space.operators[1]", "unknown operator 'convolution'"]),
-        (["search.estimator_options.clips=3"], ["clips", "gauss_newton has no such setting", "epsilon, clip"]),
-        (["search.estimator_options.clip=-3"], ["search.estimator_options.clip = -3 must be"]),
+        (["search.estimator_options.clips=3"], ["clips", "first_order has no such setting", "it has none"]),
+        (
+            ["search.estimator=gauss_newton", "search.estimator_options.clip=-3"],
+            ["search.estimator_options.clip = -3 must be"],
+        ),
         (["search.warmup=4"], ["must leave steps for the architecture"]),
         (
             ["cost.budget=3"],

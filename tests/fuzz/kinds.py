@@ -35,9 +35,11 @@ loss: {intensity: 1.0, gradient: 1.0}
 device: cpu
 run: out/run
 data: {root: labelled, crop: 32, batch_size: 1, validation: 0.5}
-space: {channels: 2, cells: [successive], steps: 1, operators: [residual_k3_d1, spatial_attention_k3]}
-search: {steps: 3, warmup: 1, validate_every: 3, checkpoint_every: 1}
+space: {preset: tim, channels: 2, cells: [successive], steps: 1, operators: [residual_k3_d1, spatial_attention_k3]}
+search:
+  {steps: 3, warmup: 1, validate_every: 3, checkpoint_every: 1, inner_loss: search-inner, outer_loss: search-outer}
 cost: {height: 16, width: 16}
+verify: {candidates: 0}
 """,
     "meta-init": """
 device: cpu
@@ -86,9 +88,11 @@ quality: [VIF]
 data: {root: labelled, validation: 0.5}
 search:
   data: {crop: 32, batch_size: 1}
-  space: {channels: 2, cells: [successive], steps: 1, operators: [residual_k3_d1, spatial_attention_k3]}
-  search: {steps: 2, warmup: 1, validate_every: 2, checkpoint_every: 1}
+  space: {preset: tim, channels: 2, cells: [successive], steps: 1, operators: [residual_k3_d1, spatial_attention_k3]}
+  search:
+    {steps: 2, warmup: 1, validate_every: 2, checkpoint_every: 1, inner_loss: search-inner, outer_loss: search-outer}
   cost: {height: 16, width: 16}
+  verify: {candidates: 0}
 train:
   data: {crop: 44, batch_size: 1, validation_pairs: 1}
   train: {steps: 1, warmup: 0, images: 0, checkpoint_every: 1}

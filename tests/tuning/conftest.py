@@ -20,9 +20,11 @@ device: cpu
 data: {synthetic_pairs: 4, validation: 0.3}
 search:
   data: {crop: 24, batch_size: 1}
-  space: {channels: 2, cells: [successive], steps: 1, operators: [residual_k3_d1, spatial_attention_k3]}
-  search: {steps: 4, warmup: 1, validate_every: 2, checkpoint_every: 1}
+  space: {preset: tim, channels: 2, cells: [successive], steps: 1, operators: [residual_k3_d1, spatial_attention_k3]}
+  search:
+    {steps: 4, warmup: 1, validate_every: 2, checkpoint_every: 1, inner_loss: search-inner, outer_loss: search-outer}
   cost: {height: 24, width: 24}
+  verify: {candidates: 0}
 train:
   data: {crop: 44, batch_size: 1, validation_pairs: 1}
   train: {steps: 2, warmup: 0, images: 0, checkpoint_every: 1}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from timfuse.objectives.loss_section import LossSection
-from timfuse.objectives.named_losses import TASK_LOSSES, training_loss
+from timfuse.objectives.named_losses import training_loss
 from timfuse.runtime.config import config_to_yaml, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.search import SearchConfig
@@ -23,7 +23,8 @@ def test_keys_to_vary_are_dotted_or_nested_and_null_takes_one_out(tiny):
         "search.space.cells": (["successive"], ["multi_scale", "successive"]),
         "train.loss.gradient": Range(low=1, high=5.0),
     }
-    Path("dotted.yaml").write_text("vary: {search.space.channels: [2, 4]}", encoding="utf-8")
+    text = "search: {space: {preset: tim}}\nvary: {search.space.channels: [2, 4]}"
+    Path("dotted.yaml").write_text(text, encoding="utf-8")
     assert load_config(TuneConfig, Path("dotted.yaml")).vary == {"search.space.channels": (2, 4)}
     assert not load_config(TuneConfig, Path("dotted.yaml"), ["vary.train.loss.ssim=[1, 2]"]).vary.keys() ^ {
         "search.space.channels",
@@ -49,7 +50,7 @@ def test_both_stages_get_what_is_given_once_and_what_the_trial_tries(tiny):
     assert search.run == Path(train.genotype) == Path("trial/search")
     assert train.run == Path("trial/train")
     assert (search.space.channels, train.loss.gradient) == (4, 2.5)
-    assert (search.space.stem, search.data.crop, train.train.steps) == ("full", 24, 2)
+    assert (search.space.search_space.stem, search.data.crop, train.train.steps) == ("full", 24, 2)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_a_varied_weight_changes_the_loss_of_the_task():
     keys = {"search.search.outer_loss.structure": [0.2, 0.4], "train.loss.gradient": [1, 2]}
     config = load_config(TuneConfig, None, ["task=mri-ct", f"vary={json.dumps(keys)}"])
     search, train = config.stages({key: values[1] for key, values in keys.items()}, Path("trial"))
-    task = TASK_LOSSES["mri-ct"]
-    assert train.loss == LossSection(**asdict(replace(training_loss("mri-ct"), gradient=2)))
+    task = training_loss("mri-ct")
+    assert train.loss == LossSection(**asdict(replace(task, gradient=2)))
     assert search.search.outer_loss == LossSection(**asdict(replace(task, structure=0.4)))
     assert search.search.inner_loss is None
