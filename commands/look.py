@@ -72,7 +72,7 @@ def genotypes() -> None:
     for name in zoo_names():
         genotype = load_genotype(name)
         network = build_network(genotype)
-        flops = count_flops(network, 480, 640, inputs=3 if genotype.network == "refine" else 2)
+        flops = count_flops(network, 480, 640, genotype.inputs)
         source = str(genotype.provenance.get("source", ""))
         sizes = f"{count_parameters(network):,}", f"{flops / 1e9:.1f}"
         rows.append([name, genotype.task, genotype.network, source, *sizes])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data import luma_of, make_scene
-from ..operators import count_flops, count_parameters, for_inference
+from ..operators import RefineNetwork, count_flops, count_parameters, for_inference
 from ..runtime.progress import Progress
 from .budget import CostKind
 from .latency import ForwardPass, measure
@@ -31,7 +31,9 @@ class DeploymentTarget:
         """Measure the milliseconds that a network takes for a pair of images, or count its operations or parameters."""
         if kind == "ms":
             return self.measure([self.forward_pass(network)])[0]
-        return count_flops(network, self.height, self.width) if kind == "FLOPs" else count_parameters(network)
+        if kind == "FLOPs":
+            return count_flops(network, self.height, self.width, len(self.images_for(network)))
+        return count_parameters(network)
 
     def measure(self, passes: Sequence[ForwardPass], progress: Progress | None = None) -> list[float]:
         """Measure forward passes, in milliseconds."""
@@ -39,7 +41,12 @@ class DeploymentTarget:
 
     def forward_pass(self, network: nn.Module) -> ForwardPass:
         """Return a call of a prepared copy of a network on a synthetic pair of images."""
-        return partial(self.prepare(network), *self.pair)
+        return partial(self.prepare(network), *self.images_for(network))
+
+    def images_for(self, network: nn.Module) -> tuple[Tensor, ...]:
+        """Return the images that a network takes: the pair, and for a refine network their average, too."""
+        first, second = self.pair
+        return (first, second, (first + second) / 2) if isinstance(network, RefineNetwork) else (first, second)
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Return a copy of a network that is rewritten and laid out for use, as `Fuser` does it."""

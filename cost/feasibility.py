@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
+from ..genotypes.genotype import SOURCES
 from ..operators import build_network
 from ..runtime.errors import UserError
 from .budget import Budget, format_cost
@@ -63,7 +65,8 @@ def suggest_setting(space: SearchSpace, budget: Budget, model: CostModel, target
 
 def _smaller_spaces(space: SearchSpace) -> Iterator[dict[str, Any]]:
     """Yield changes of a space that make its networks cheaper, the gentle ones first."""
-    for change in _changes_of_pyramid(space) if space.levels else _changes(space):
+    changes = _changes_of_pyramid if space.levels else _changes_of_refine if space.sources else _changes
+    for change in changes(space):
         differing = {key: value for key, value in change.items() if value != getattr(space, key)}
         if differing:
             yield differing
@@ -80,6 +83,23 @@ def _changes(space: SearchSpace) -> list[dict[str, Any]]:
         smallest = {"channels": 2, "cells": (kind,), "steps": 1}
         changes += [smallest, {"stem": "half", **smallest}]
     return changes
+
+
+def _changes_of_refine(space: SearchSpace) -> list[dict[str, Any]]:
+    branches = [
+        [kind for kind, source in zip(space.cells, space.sources, strict=True) if source == branch]
+        for branch in SOURCES
+    ]
+
+    def shortened(count: int) -> dict[str, Any]:
+        kept = [branch[:count] for branch in branches]
+        sources = tuple(source for source, cells in zip(SOURCES, kept, strict=True) for _ in cells)
+        return {"cells": tuple(chain.from_iterable(kept)), "sources": sources}
+
+    changes: list[dict[str, Any]] = [{"channels": channels} for (channels,) in _halved(space)]
+    changes += [shortened(count) for count in range(max(map(len, branches)) - 1, 0, -1)]
+    changes += [{"steps": steps} for steps in range(space.steps - 1, 0, -1)]
+    return [*changes, {"channels": 2, **shortened(1), "steps": 1}]
 
 
 def _changes_of_pyramid(space: SearchSpace) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ def measure_costs(
     rests = {_rest(space, bare, target): bare for bare in (networks_of_parts(space) if searched else [space.bare()])}
     # The operators of all levels at their widths of one index.
     whole = [space.bare(widths) for widths in zip(*space.width_options, strict=True)] if searched else [space.bare()]
-    inputs = [_inputs_of_operators(target.prepare(build_network(bare)), *target.pair) for bare in whole]
+    inputs = [_inputs_of_operators(build_network(bare), target) for bare in whole]
     missing = {key: target.forward_pass(build_network(bare)) for key, bare in rests.items() if key not in table}
     for bare, of_cells in zip(whole, inputs, strict=True):
         for cell, xs in zip(bare.cells, of_cells, strict=True):
@@ -98,9 +98,12 @@ def _of_places(space: SearchSpace, sums: Mapping[tuple[str, int | None, int], li
 
 
 def _rest(space: SearchSpace, bare: Genotype, target: DeploymentTarget) -> str:
-    cells = [cell.kind if cell.level is None else f"{cell.kind}@{cell.level}" for cell in bare.cells]
+    places = [cell.source if cell.level is None else cell.level for cell in bare.cells]
+    cells = [
+        cell.kind if place is None else f"{cell.kind}@{place}" for cell, place in zip(bare.cells, places, strict=True)
+    ]
     channels = "-".join(map(str, bare.widths))
-    size = f"{channels} {space.norm} {space.stem} {space.head} {target.width}x{target.height}"
+    size = f"{channels} {space.norm} {space.stem} {space.merge or space.head} {target.width}x{target.height}"
     return f"{_REST} {' '.join(cells)} {size}"
 
 
@@ -114,21 +117,21 @@ def _run_chained(operator: nn.Module, x: Tensor) -> None:
         x = operator(x)
 
 
-def _inputs_of_operators(network: nn.Module, first: Tensor, second: Tensor) -> list[list[Tensor]]:
+def _inputs_of_operators(network: nn.Module, target: DeploymentTarget) -> list[list[Tensor]]:
     """Return for each cell what its operators get, (1, C, H, W): one tensor for each of its scales or bands."""
 
     def record(inputs: list[Tensor], module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         inputs.append(arguments[0].clone(memory_format=torch.preserve_format))
 
     cells: list[list[Tensor]] = []
-    hooks = []
-    for cell in network.get_submodule("cells").children():
+    prepared = target.prepare(network)
+    lists = [part for name, part in prepared.named_children() if name.endswith("cells")]  # two of a refine network
+    for cell in (cell for part in lists for cell in part.children()):
         inputs: list[Tensor] = []
         cells.append(inputs)
-        chains = (module for module in cell.modules() if isinstance(module, Chain))
-        hooks += [module.register_forward_pre_hook(partial(record, inputs)) for module in chains]
+        for module in cell.modules():
+            if isinstance(module, Chain):
+                module.register_forward_pre_hook(partial(record, inputs))
     with torch.inference_mode():
-        network(first, second)
-    for hook in hooks:
-        hook.remove()
+        prepared(*target.images_for(network))
     return cells

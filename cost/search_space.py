@@ -67,6 +67,8 @@ class SearchSpace:
             equally many numbers in rising order to choose from, of which the first of the finest level may be 0.
         cells: The kind of each cell, a key of `CELL_KINDS`.
         levels: The level of each cell of a pyramid network, from 0, the finest, on; empty for other networks.
+        sources: The branch of each cell of a refine network, all "first" before all "second"; empty for other networks.
+        merge: Merge of the branches of a refine network, "gated" or "concat"; None for other networks.
 
     Example:
         >>> space = SearchSpace(4, ("successive",), 2, ("identity", "dense_k3_d1"))
@@ -82,6 +84,8 @@ class SearchSpace:
     stem: str = "full"
     head: str = "direct"
     levels: tuple[int, ...] = ()
+    sources: tuple[str, ...] = ()
+    merge: str | None = None
 
     @property
     def width_options(self) -> LevelWidths:
@@ -157,13 +161,15 @@ class SearchSpace:
         return self._describe([["identity"]] * len(self.cells), widths or self.largest)
 
     def _describe(self, operators: Sequence[Sequence[str]], widths: int | tuple[int, ...]) -> Genotype:
+        sources = self.sources or [None] * len(self.cells)
         cells = tuple(
-            CellGenotype(kind, _blocks(row) if kind == "stage" else tuple(row), level=level)
-            for (kind, level), row in zip(self.places, operators, strict=True)
+            CellGenotype(kind, _blocks(row) if kind == "stage" else tuple(row), source, level)
+            for (kind, level), source, row in zip(self.places, sources, operators, strict=True)
             if level is None or isinstance(widths, int) or widths[level]
         )
-        network = "pyramid" if self.levels else "fusion"
-        return Genotype("network", "infrared-visible", network, widths, cells, self.norm, self.stem, self.head)
+        network = "pyramid" if self.levels else "refine" if self.sources else "fusion"
+        parts = self.norm, self.stem, self.head, self.merge
+        return Genotype("network", "infrared-visible", network, widths, cells, *parts)
 
 
 def _blocks(operators: Sequence[str]) -> tuple[str, ...]:

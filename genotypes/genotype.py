@@ -152,6 +152,11 @@ class Genotype:
         return self.channels if isinstance(self.channels, tuple) else (self.channels,)
 
     @property
+    def inputs(self) -> int:
+        """The number of images that the network takes: both sources, and in a refine network their fused image."""
+        return 3 if self.network == "refine" else 2
+
+    @property
     def architecture(self) -> Provenance:
         """The origin of the architecture, before its weights were trained."""
         return self.provenance.get("architecture", self.provenance)

@@ -21,7 +21,7 @@ from .width_supernet import COARSE_STEM, WidthSupernet
 M = TypeVar("M", bound=nn.Module)
 
 Network = FusionNetwork | DetFusionNetwork | RefineNetwork | PyramidNetwork
-Supernet = FusionNetwork | PyramidNetwork | WidthSupernet
+Supernet = FusionNetwork | RefineNetwork | PyramidNetwork | WidthSupernet
 
 WIDE = 512
 """Channels up to which networks are small beside any memory."""
@@ -109,6 +109,8 @@ def build_supernet(
     stem: str = "full",
     head: str = "direct",
     levels: Sequence[int] = (),
+    sources: Sequence[str] = (),
+    merge: str | None = None,
 ) -> Supernet:
     """Build a fusion network in which each operator is a mixture of all candidates.
 
@@ -122,10 +124,13 @@ def build_supernet(
         stem: Resolution of the finest features; "half" in a pyramid network.
         head: Output of the network; see `Genotype`.
         levels: Level of each cell of a pyramid network; empty for another network.
+        sources: Branch of each cell of a refine network, all "first" before all "second"; empty for another network.
+        merge: Merge of the branches of a refine network; see `Genotype`.
 
     Returns:
-        A network called as supernet(first, second, probabilities) with probabilities (cells, steps, candidates), and
-        a `WidthSupernet` with those of the widths, (levels, options), besides.
+        A network called as supernet(first, second, probabilities) with probabilities (cells, steps, candidates), a
+        `RefineNetwork` as supernet(first, second, fused, probabilities), and a `WidthSupernet` with those of the
+        widths, (levels, options), besides.
 
     Raises:
         UserError: If an id is unknown.
@@ -144,6 +149,10 @@ def build_supernet(
     places = [(level, kind, mixtures) for level, kind in zip(levels, cells, strict=bool(levels))]
     if isinstance(channels, int):
         specifications = [(kind, mixtures) for kind in cells]
+        if sources:
+            before = sources.index("second")
+            branches = specifications[:before], specifications[before:]
+            return _channels_last(RefineNetwork(channels, *branches, norm, merge or "concat", build))
         return _channels_last(FusionNetwork(channels, specifications, norm, stem, head, build))
     fixed = [widths for widths in channels if isinstance(widths, int)]
     if fixed:
@@ -174,19 +183,21 @@ def inherited_weights(supernet: Supernet, operators: Sequence[Sequence[int]], ne
     absent = 0  # finest levels that the network lacks and the supernet has
     if isinstance(network, PyramidNetwork) and isinstance(whole, PyramidNetwork):
         absent = network.featureless - whole.featureless
-    levels = whole.levels if isinstance(whole, PyramidNetwork) else [0] * len(whole.cells)
+    levels = whole.levels if isinstance(whole, PyramidNetwork) else [0] * len(operators)
     cells = [cell for cell, level in enumerate(levels) if level >= absent]  # by their number in the network
+    before = len(whole.first_cells) if isinstance(whole, RefineNetwork) else 0  # the second branch
     weights = whole.state_dict()
 
     def source(key: str) -> str:
         part, *rest = key.split(".")
-        if part == "cells":
+        if part in ("cells", "first_cells", "second_cells"):
             cell = cells[int(rest[0])]
-            chain = whole.cells[cell].get_submodule(rest[1])
+            chain = whole.get_submodule(f"{part}.{cell}.{rest[1]}")
             if isinstance(chain, Chain):
-                steps = [step for step in range(len(chain)) if not _left_out(chain, step, operators[cell][step])]
+                chosen = operators[cell + before if part == "second_cells" else cell]
+                steps = [step for step in range(len(chain)) if not _left_out(chain, step, chosen[step])]
                 step = (steps or [0])[int(rest[2])]
-                rest[2:3] = [str(step), "candidates", str(operators[cell][step])]
+                rest[2:3] = [str(step), "candidates", str(chosen[step])]
             return ".".join([part, str(cell), *rest[1:]])
         if absent and part == "stem":
             return ".".join([COARSE_STEM if rest[0] == "0" else "downs.0.activation", *rest[1:]])

@@ -145,8 +145,17 @@ class RefineNetwork(nn.Module):
             reflected(2, 2 * channels), PReLU(), reflected(2 * channels, channels), build_norm(norm, channels), PReLU()
         )
 
-    def forward(self, first: Tensor, second: Tensor, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Refine a fused image (N, 1, H, W), the output of the first stage, beside its sources in [0, 1].
+    def forward(
+        self, first: Tensor, second: Tensor, fused: Tensor, probabilities: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Refine a fused image beside its sources.
+
+        Args:
+            first: First source, (N, 1, H, W), in [0, 1].
+            second: Second source, (N, 1, H, W), in [0, 1].
+            fused: The output of the first stage, (N, 1, H, W).
+            probabilities: Those of the candidates of a supernet, (cells, steps, candidates), the cells of the first
+                branch first.
 
         Returns:
             The image of the first branch, the image of the second branch and the refined image, each (N, 1, H, W).
@@ -155,10 +164,10 @@ class RefineNetwork(nn.Module):
         images = padded(torch.cat((first, second, fused), 1), self.multiple, least=2)
         x_first = self.first_stem(images[:, [0, 2]])
         x_second = self.second_stem(images[:, [1, 2]])
-        for cell in self.first_cells:
-            x_first = cell(x_first)
-        for cell in self.second_cells:
-            x_second = cell(x_second)
+        for index, cell in enumerate(self.first_cells):
+            x_first = cell(x_first, None if probabilities is None else probabilities[index])
+        for index, cell in enumerate(self.second_cells, start=len(self.first_cells)):
+            x_second = cell(x_second, None if probabilities is None else probabilities[index])
         if self.gate is None:
             refined = self.head(torch.cat((x_first, x_second), 1)).tanh()
         else:

@@ -38,7 +38,7 @@ def check_training_memory(genotype: Genotype, *, crops: int, crop: int, device: 
     # The meta device computes shapes only.
     with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network = build_network(genotype)
-        result = network(*torch.empty(3 if genotype.network == "refine" else 2, 1, 1, _SIDE, _SIDE))
+        result = network(*torch.empty(genotype.inputs, 1, 1, _SIDE, _SIDE))
     weights = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
     del result  # until here, what it refers to has addresses of its own
     # The weights have gradients and, in an optimiser like Adam, two moments.

@@ -37,7 +37,7 @@ def cost_by_part(genotype: Genotype, network: nn.Module, height: int, width: int
         height: Height in pixels of the images for which operations count.
         width: Width in pixels of the images for which operations count.
     """
-    flops = flops_of_modules(network, height, width, inputs=3 if genotype.network == "refine" else 2)
+    flops = flops_of_modules(network, height, width, genotype.inputs)
     sizes = parameter_sizes(network)
 
     def part(name: str, *paths: str, operator: str | None = None) -> Part:

@@ -37,6 +37,7 @@ from ..runtime.files import remove_leftovers
 from ..runtime.history import drawn_history
 from ..runtime.loop import Row
 from ..runtime.run_files import FRONT_FOLDER, PICTURES_FOLDER
+from ..training.first_stage import FirstStage, run_stages
 from .discretise import choose, choose_measured, reasons
 from .probability_curves import draw_probabilities
 from .relaxation import named_probabilities
@@ -50,9 +51,12 @@ RULE = "the most probable candidate of each decision at the last step, with its 
 RULE_OF_BUDGET = "the most probable candidates at the last step that meet the budget together"
 
 
-def fused_by(supernet: Supernet, probabilities: Decisions) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return the function that fuses two (N, 1, H, W) sources by a supernet with these probabilities."""
-    return lambda first, second: supernet(first, second, *probabilities.tensors)
+def fused_by(
+    network: nn.Module, first_stage: FirstStage | None, probabilities: Decisions | None = None
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the function that fuses two (N, 1, H, W) sources by a network, or a supernet with these probabilities."""
+    tensors = [] if probabilities is None else probabilities.tensors
+    return lambda first, second: run_stages(network, first_stage, first, second, *tensors)[0]
 
 
 def validation_losses(
@@ -104,24 +108,26 @@ def conclude(
         network.load_state_dict(inherited_weights(supernet, choices.operators, network))
         return network
 
-    mixture = validation_losses(parts, fused_by(supernet, probabilities), scorer)
+    first_stage = parts.first_stage
+    mixture = validation_losses(parts, fused_by(supernet, first_stage, probabilities), scorer)
     downstream, sources = config.downstream, operator_sources(space.operators)
 
     def found(choices: Choices, budget: BudgetReport | None) -> tuple[Genotype, nn.Module]:
         network = derive(choices)
-        recalibrate(network, parts.batches.weight(0, RECALIBRATION_BATCHES))
+        recalibrate(network, parts.batches.weight(0, RECALIBRATION_BATCHES), first_stage)
         network.eval()
-        derived = validation_losses(parts, network, scorer)
+        derived = validation_losses(parts, fused_by(network, first_stage), scorer)
         time = budget.measured if budget and budget.kind == "ms" else target.cost("ms", network)
+        described = describe(choices)
         genotype = config.described(
-            describe(choices),
+            described,
             data={"root": config.data.origin, **parts.batches.pairs.described},
             **({"operators": sources} if sources else {}),
             **({} if downstream is None else {"downstream": downstream.provenance(parts.batches.pairs.source.classes)}),
             estimator=config.search.estimator,
             steps=config.search.steps,
             parameters=count_parameters(network),
-            flops_640x480=count_flops(network, 480, 640),
+            flops_640x480=count_flops(network, 480, 640, described.inputs),
             latency={
                 "milliseconds": round(time, 2),
                 "height": target.height,
@@ -142,6 +148,8 @@ def conclude(
         genotype, network = found(*_choose(space, parts.penalty, point, target, probabilities, derive))
         folder = front_folder(run, point)
         remove_leftovers(folder)
+        if first_stage is not None:
+            first_stage.keep(folder)
         save_network_folder(folder, replace(genotype, name=f"{genotype.name}-{folder.name}"), network)
     budget = None if parts.penalty is None else parts.penalty.budget
     genotype, network = found(*_choose(space, parts.penalty, budget, target, probabilities, derive))

@@ -11,7 +11,7 @@ from ..cost import Budget, SearchSpace, parse_budget
 from ..data.stage_config import BatchDataSection, TaskConfig, WholeNumber
 from ..downstream.downstream_section import DownstreamSection
 from ..genotypes import parse_operator
-from ..genotypes.genotype import MOST_LEVELS, MOST_OPERATORS, PYRAMID_HEADS
+from ..genotypes.genotype import MOST_LEVELS, MOST_OPERATORS, PYRAMID_HEADS, SOURCES
 from ..objectives.loss_section import LossSection
 from ..operators.width_supernet import WIDENED
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
@@ -78,6 +78,12 @@ PRESETS: dict[str, SearchSpace] = {
         ),
     ),
 }
+PRESETS["tim-refine"] = replace(
+    PRESETS["tim"],
+    cells=("successive",) * 4,
+    sources=("first", "first", "second", "second"),
+    merge="gated",
+)
 """The search spaces that a config can start from."""
 
 
@@ -103,13 +109,16 @@ class SpaceSection(Section):
     """The search space: what a network is made of, and what is left to choose. A key that is null is as in the preset.
 
     Attributes:
-        preset: Kind of networks: "pyramid" for pyramid networks whose widths, blocks and finest level are searched, or
-            "tim" for networks of one size whose operators are searched, as in TIM.
+        preset: Kind of networks: "pyramid" for pyramid networks whose widths, blocks and finest level are searched,
+            "tim" for networks of one size whose operators are searched, as in TIM, or "tim-refine" for the refine
+            networks that are TIM's second stage, behind a trained `first_stage`.
         channels: Feature maps, even. Of a pyramid network a list for the levels, from the finest, of half the height
             and width, to the coarsest: of each the number, or a list of equally many numbers to choose from, of which
             the first of the finest level may be 0, for networks without it. Otherwise one number.
         cells: Kind of each cell: "stage", "successive", "multi_scale" or "decomposition".
         levels: Level of each cell of a pyramid network, from 0, the finest, on.
+        sources: Branch of each cell of a refine network, all "first" before all "second".
+        merge: Merge of the branches of a refine network, "gated" or "concat".
         steps: Number of operators in each cell; in a stage the largest number, since `identity` leaves one out.
         operators: Ids of the candidates, such as residual_k3_d1.
         norm: Normalisation after pointwise convolutions: "batch", "group" or "none".
@@ -118,13 +127,15 @@ class SpaceSection(Section):
             and the darker source; of a pyramid network "bands", or "sources" to take regions from one source, too.
     """
 
-    preset: Literal["pyramid", "tim"] = "pyramid"
+    preset: Literal["pyramid", "tim", "tim-refine"] = "pyramid"
     channels: Channels | None = None
     cells: (
         Annotated[tuple[Literal["stage", "successive", "multi_scale", "decomposition"], ...], Field(min_length=1)]
         | None
     ) = None
     levels: tuple[WholeNumber, ...] | None = None
+    sources: tuple[Literal["first", "second"], ...] | None = None
+    merge: Literal["gated", "concat"] | None = None
     steps: Count | None = None
     operators: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     norm: Literal["batch", "group", "none"] | None = None
@@ -149,7 +160,7 @@ class SpaceSection(Section):
         space = self.search_space
         channels = space.channels
         pyramid = isinstance(channels, tuple)
-        if self.preset == "tim" and (pyramid or self.levels is not None):
+        if self.preset != "pyramid" and (pyramid or self.levels is not None):
             raise ValueError("must have preset: pyramid for a list of numbers in space.channels, or for space.levels")
         if self.preset == "pyramid" and not pyramid:
             raise ValueError("must have a list of numbers in space.channels, one for each level, or preset: tim")
@@ -166,7 +177,26 @@ class SpaceSection(Section):
                 raise ValueError(f"must have space.{key} = {words} in a pyramid network{'' if pyramid else ' alone'}")
         if space.width_options:
             self._check_widths(space)
+        if self.preset == "tim-refine":
+            self._check_branches(space)
+        elif self.sources is not None or self.merge is not None:
+            raise ValueError("must have preset: tim-refine for space.sources or space.merge")
         return self
+
+    def _check_branches(self, space: SearchSpace) -> None:
+        """Check that a refine network has two branches, and nothing that it cannot have."""
+        if len(space.sources) != len(space.cells):
+            raise ValueError(
+                f"must have one of space.sources for each of the {len(space.cells)} cells of a refine network"
+            )
+        if sorted(space.sources) != list(space.sources) or set(space.sources) != set(SOURCES):
+            raise ValueError(
+                "must have in space.sources all cells of the first branch before those of the second, and at least one"
+                f" of each: {', '.join(space.sources)}"
+            )
+        for key, only in (("stem", "full"), ("head", "direct")):
+            if getattr(space, key) != only:
+                raise ValueError(f"must have space.{key} = {only} in a refine network")
 
     def _check_widths(self, space: SearchSpace) -> None:
         """Check that each width of a level is the first part of a larger one."""
@@ -262,8 +292,8 @@ class CostSection(Section):
 
     Attributes:
         weight: Weight of a millisecond of the expected forward pass in the outer loss.
-        budget: Largest cost of the network: a time like 90ms, operations like 5GFLOPs, or parameters like 50kparams;
-            null for no bound.
+        budget: Largest cost of the network, without its first stage: a time like 90ms, operations like 5GFLOPs, or
+            parameters like 50kparams; null for no bound.
         budget_weight: Penalty in the outer loss for twice the budget. It grows linearly with the excess; where widths
             are searched, with the square of the difference.
         front: Further budgets of one unit, such as [5ms, 10ms]; for each, the most probable network within it is kept,
@@ -334,6 +364,7 @@ class SearchConfig(TaskConfig):
         seeds: Number of searches, with the seeds `seed`, `seed` + 1 and so on.
         data: Image pairs, and the crops that are cut from them.
         space: The networks to choose from.
+        first_stage: Run folder of the trained network whose output a refine network refines.
         search: Settings of the bilevel optimisation.
         cost: The cost of a network in the outer loss, and its budget.
         verify: The trainings at the end that choose among what the search proposes.
@@ -353,6 +384,7 @@ class SearchConfig(TaskConfig):
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
     data: SearchDataSection = SearchDataSection()
     space: SpaceSection = SpaceSection()
+    first_stage: Path | None = None
     search: SearchSection = SearchSection()
     cost: CostSection = CostSection()
     verify: VerifySection = VerifySection()

@@ -13,6 +13,7 @@ from ..runtime.distribution import ALONE
 from ..runtime.loop import Loop, Row, Scores, open_loop
 from ..runtime.run_files import LATENCY_FILE
 from ..runtime.seeds import seed_everything
+from ..training.first_stage import FirstStage
 from .relaxation import named_probabilities, relax_all, temperature_at
 from .search_conclusion import (
     conclude,
@@ -92,6 +93,7 @@ def _search_once(
     resume: bool = False,
     overwrite: bool = False,
     on_validation: Callable[[int, Scores], None] | None = None,
+    first_stage: FirstStage | None = None,
 ) -> Genotype:
     """Search with one seed.
 
@@ -103,13 +105,17 @@ def _search_once(
     with open_loop(config, resume=resume, overwrite=overwrite) as loop:
         ranks, device = loop.ranks, loop.device
         ranks.check_even("data.batch_size", config.data.batch_size)
-        parts, scorer = open_parts(config, device, ranks, resume)
+        parts, scorer = open_parts(config, device, ranks, resume, first_stage)
         batches, penalty = parts.batches, parts.penalty
         loop.open_folder(
             pairs=len(batches.pairs.source),
             fingerprint=batches.pairs.fingerprint,
             harmless=["search.checkpoint_every", *VERIFY_KEYS],
         )
+        if parts.first_stage is not None:
+            if ranks.leads:
+                parts.first_stage.keep(config.run)
+            parts.first_stage.network.to(device)
         if ranks.leads and penalty is not None and penalty.table:
             save_latency_table(config.run / LATENCY_FILE, penalty.table, device)
         # After the measurements, which draw random inputs only where the cache lacks them.
@@ -159,6 +165,6 @@ def _validate(config: SearchConfig, state: SearchState, parts: SearchParts) -> S
     """Average both losses of the supernet over the validation batches."""
     temperature = temperature_at(state.step - 1, config.search.steps, *config.search.temperature)
     probabilities = relax_all(state.decisions.detach(), temperature)
-    losses = validation_losses(parts, fused_by(state.supernet, probabilities), state.scorer)
+    losses = validation_losses(parts, fused_by(state.supernet, parts.first_stage, probabilities), state.scorer)
     (means,) = parts.ranks.average([torch.tensor(list(losses.values()), dtype=torch.float64)])
     return {"mean": dict(zip(losses, means.tolist(), strict=True))}

@@ -105,6 +105,7 @@ def _facts(config: SearchConfig, genotype: Genotype) -> str:
     facts = {
         "Task": [f"{genotype.task}: {' and '.join(genotype.source_words)}"],
         "Data": [*roots, f"of the pairs {', '.join(counts)}"],
+        **({} if config.first_stage is None else {"First stage": [f"{config.first_stage}; costs are without it"]}),
         "Steps": [f"{settings.steps:,}, of which the first {settings.warmup:,} train the weights alone"],
         "Estimator": [f"{settings.estimator}; {scored} scores the architecture"],
         "Seeds": [_seeds(config, provenance.get("seeds"))],

@@ -1,6 +1,6 @@
 """What a search starts with: pairs and task network, cost penalty, supernet, logits and optimisers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -24,6 +24,7 @@ from ..operators.training_memory import check_training_memory
 from ..runtime.distribution import Ranks
 from ..runtime.run_files import CHECKPOINT_FILE, LATENCY_FILE
 from ..runtime.seeds import seed_everything
+from ..training.first_stage import FirstStage, open_first_stage
 from .guards import Guards
 from .scorer import Scorer
 from .search_batches import SearchBatches
@@ -58,23 +59,26 @@ class SearchParts(NamedTuple):
     inner: FusionLoss  # trains the weights
     penalty: CostPenalty | None
     ranks: Ranks
+    first_stage: FirstStage | None = None  # whose output the refine networks of the space refine
 
 
 def open_parts(
-    config: SearchConfig, device: torch.device, ranks: Ranks, resume: bool
+    config: SearchConfig, device: torch.device, ranks: Ranks, resume: bool, first_stage: FirstStage | None = None
 ) -> tuple[SearchParts, Scorer | None]:
     """Make the losses, open the pairs, and measure or count what networks cost where that matters.
 
     Args:
         resume: Whether the run goes on from a checkpoint, if there is one.
+        first_stage: That of several searches; None for that of the config.
 
     Returns:
         The parts, and the task network of a search by a downstream task.
 
     Raises:
-        UserError: If the losses, the pairs or the task network cannot be used, or no network of the space meets the
-            budget.
+        UserError: If the first stage, the losses, the pairs or the task network cannot be used, or no network of the
+            space meets the budget.
     """
+    first_stage = first_stage or first_stage_of(config, ranks, resume)
     space, data = config.space.search_space, config.data
     # The supernet computes all candidates at every step, and so at least those of a network with all of them in a row.
     largest = tuple(len(options) - 1 for options in space.width_options)
@@ -85,7 +89,17 @@ def open_parts(
     inner = fusion_loss(config.search.inner_loss, usual, config.data.crop)
     batches, scorer = open_batches(config, device, ranks)
     penalty = ranks.from_leader(lambda: open_penalty(config, device, resume))
-    return SearchParts(batches, outer, inner, penalty, ranks), scorer
+    return SearchParts(batches, outer, inner, penalty, ranks, first_stage), scorer
+
+
+def first_stage_of(config: SearchConfig, ranks: Ranks, resume: bool) -> FirstStage | None:
+    """Load the first stage of the refine networks of a space; a resumed run has its own.
+
+    Raises:
+        UserError: If there is none for refine networks, or one for others, or it cannot be used.
+    """
+    network = replace(config.space.search_space.bare(), name=f"the preset {config.space.preset}")
+    return open_first_stage(network, config.first_stage, run=config.run, resume=resume, ranks=ranks)
 
 
 def open_batches(config: SearchConfig, device: torch.device, ranks: Ranks) -> tuple[SearchBatches, Scorer | None]:
@@ -161,6 +175,8 @@ def set_up(
         stem=space.stem,
         head=space.head,
         levels=space.levels,
+        sources=space.sources,
+        merge=space.merge,
     ).to(device)
     options = space.width_options
     start = even_logits(

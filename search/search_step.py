@@ -18,9 +18,13 @@ from ..runtime.errors import check_finite
 from ..runtime.loop import Row
 from ..runtime.schedules import cosine
 from ..runtime.seeds import derive_seed
+from ..training.first_stage import loss_of_stages, run_stages
+from ..training.train_config import TrainSection
 from .relaxation import entropy, noise_of, relax_all, temperature_at
 from .search_config import SearchConfig
 from .search_setup import SearchParts, SearchState
+
+SIDE_WEIGHT = TrainSection().side_weight  # of the side images of refine networks, as in a training
 
 
 def search_step(
@@ -97,13 +101,14 @@ def _differentiate(
     temperature = temperature_at(state.step, settings.steps, *settings.temperature)
     noise = noise_of(state.decisions, config.seed, state.step) if settings.mixture == "gumbel" else None
 
-    def fuse(supernet: nn.Module, batch: PairBatch, logits: Decisions) -> Tensor:
-        fused: Tensor = supernet(batch.first, batch.second, *relax_all(logits, temperature, noise).tensors)
-        return fused
+    def fuse(supernet: nn.Module, batch: PairBatch, logits: Decisions) -> tuple[Tensor, ...]:
+        probabilities = relax_all(logits, temperature, noise).tensors
+        return run_stages(supernet, parts.first_stage, batch.first, batch.second, *probabilities)
 
     def loss_of(loss: FusionLoss) -> Callable[[nn.Module, PairBatch], Tensor]:
         def evaluate(supernet: nn.Module, batch: PairBatch) -> Tensor:
-            return loss(fuse(supernet, batch, state.decisions), batch.first, batch.second)
+            images = fuse(supernet, batch, state.decisions)
+            return loss_of_stages(loss, images, batch.first, batch.second, SIDE_WEIGHT)
 
         return evaluate
 
@@ -112,7 +117,7 @@ def _differentiate(
         logits = state.logits.view_as(state.logits)
         logits.register_hook(direct.append)
         with torch.set_grad_enabled(searching):  # in the warm-up the images are taken as they are
-            fused = fuse(supernet, batch, Decisions(logits, state.width_logits))
+            fused, *_ = fuse(supernet, batch, Decisions(logits, state.width_logits))
         return scorer.loss(fused, batch)
 
     weights = list(state.supernet.parameters())

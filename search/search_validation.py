@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from ..data import PairBatch
+from ..training.first_stage import FirstStage, run_stages
 
 
-def recalibrate(network: nn.Module, batches: Iterable[PairBatch]) -> None:
+def recalibrate(network: nn.Module, batches: Iterable[PairBatch], first_stage: FirstStage | None = None) -> None:
     """Set the running statistics of every batch normalisation to the average over some batches.
 
     Estimators do not change buffers, and a supernet's statistics belong to a mixture that no longer exists, so a
@@ -24,7 +25,7 @@ def recalibrate(network: nn.Module, batches: Iterable[PairBatch]) -> None:
         norm.momentum = None  # a plain average
     with torch.no_grad():
         for batch in batches:
-            network(batch.first, batch.second)
+            run_stages(network, first_stage, batch.first, batch.second)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.train(training)

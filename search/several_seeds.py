@@ -29,6 +29,7 @@ from ..runtime.run_folder import open_run
 from ..runtime.terminal import print_table
 from .probability_curves import draw_probabilities
 from .search_config import HARMLESS_OF_SEEDS, VERIFY_KEYS, SearchConfig
+from .search_setup import first_stage_of
 from .verification import Verification
 
 _FORMATS = {"outer loss": ".4f", "inner loss": ".4f", "ms": ",.2f", "parameters": ",.0f"}
@@ -85,7 +86,7 @@ def search_seeds(
     differ. With a downstream task, the outer loss of each search is the loss of its own task network.
 
     Args:
-        search_once: Function that searches with one config; it takes `resume`.
+        search_once: Function that searches with one config; it takes `resume`, and for refine networks `first_stage`.
         resume: Whether to go on with stopped searches. Finished ones are kept, and `config.seeds` may have changed.
 
     Raises:
@@ -95,6 +96,7 @@ def search_seeds(
     runs = {seed: config.run / SEED_FOLDERS.replace("*", str(seed)) for seed in seeds}
     data = config.data.model_copy(update={"seed": config.data.seed_of(config.seed)})
     with open_ranks() as ranks, ExitStack() as stack:
+        first_stage = first_stage_of(config, ranks, resume)
         if ranks.leads:
             if resume and (config.run / CHECKPOINT_FILE).is_file():
                 raise UserError(
@@ -109,11 +111,15 @@ def search_seeds(
                     harmless=(*HARMLESS_OF_SEEDS, *VERIFY_KEYS),
                 )
             )
+            if first_stage is not None:
+                first_stage.keep(config.run)
         for seed, run in runs.items():
             if not ranks.agree((run / GENOTYPE_FILE).is_file()):
                 started = bool(ranks.agree((run / CONFIG_FILE).is_file()))
                 changes = {"run": run, "seed": seed, "seeds": 1, "data": data}
-                search_once(config.model_copy(update=changes), resume=started)
+                # The same first stage in all, whatever becomes of the folder that it is from.
+                shared = {} if first_stage is None else {"first_stage": first_stage}
+                search_once(config.model_copy(update=changes), resume=started, **shared)
         return ranks.from_leader(lambda: _conclude(config.run, runs))
 
 

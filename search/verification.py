@@ -31,6 +31,7 @@ from ..runtime.files import remove_leftovers, write_atomically
 from ..runtime.history import drawn_history
 from ..runtime.run_files import (
     CONFIG_FILE,
+    FIRST_STAGE_FOLDER,
     GENOTYPE_FILE,
     PICTURES_FOLDER,
     SEED_FOLDERS,
@@ -97,9 +98,9 @@ def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
 
     Each round trains the networks that are left from fresh weights, by the training stage with its defaults and
     `search.outer_loss`, or where that is null the task's loss for training, for twice as many steps as the round
-    before; then the better half of each kind goes on. So the search is judged at equal cost by what matters, the
-    trained network. Genotype and weights of the run folder become those of the best proposed network. Trainings that
-    have ended are not repeated.
+    before; then the better half of each kind goes on. Refine networks are trained behind the first stage of the search.
+    So the search is judged at equal cost by what matters, the trained network. Genotype and weights of the run folder
+    become those of the best proposed network. Trainings that have ended are not repeated.
 
     Args:
         config: The config of the search, whose run folder is complete.
@@ -283,6 +284,7 @@ def _trained(config: SearchConfig, candidate: Candidate, round_: int, ranks: Ran
             sources=config.sources,
             colour=config.colour,
             genotype=str(genotype),
+            first_stage=None if config.first_stage is None else config.run / FIRST_STAGE_FOLDER,
             loss=config.search.outer_loss,
             **sections,
         )
@@ -329,7 +331,7 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
     count = len(ours)
     changed: dict[str, Any] = {
         "parameters": count_parameters(network),
-        "flops_640x480": count_flops(network, 480, 640),
+        "flops_640x480": count_flops(network, 480, 640, trained.inputs),
         "latency": {**searched["latency"], "milliseconds": round(target.cost("ms", network), 2)},
         "metrics": {"supernet": searched["metrics"]["supernet"], **metrics},  # "derived" is of inherited weights
         **({} if report is None else {"budget": report.provenance}),

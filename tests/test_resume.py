@@ -86,6 +86,19 @@ CASES = {
         "weights.safetensors",
         ("--seeds", "2"),
     ),
+    "search for a refine network with two seeds": Case(
+        "search",
+        lambda run, folder: tiny_search(
+            run,
+            first_stage=str(folder / "first"),
+            space={"preset": "tim-refine", "cells": ["successive"] * 2, "sources": ["first", "second"]},
+            search={"steps": 6, "warmup": 2, **EVERY},
+        ),
+        12,
+        (2, 8),
+        "",
+        ("--seeds", "2"),
+    ),
     "train": Case(
         "train",
         lambda run, folder: tiny_training(run, folder, train={"steps": 20, **EVERY}),

@@ -18,11 +18,11 @@ from ..runtime.distribution import Ranks
 from ..runtime.errors import check_finite
 from ..runtime.history import drawn_history
 from ..runtime.loop import Loop, Row, Scores, open_loop
-from ..runtime.run_files import FIRST_STAGE_FOLDER, GENOTYPE_FILE, LAST_WEIGHTS_FILE, PICTURES_FOLDER
+from ..runtime.run_files import GENOTYPE_FILE, LAST_WEIGHTS_FILE, PICTURES_FOLDER
 from ..runtime.schedules import warmed_cosine
 from ..runtime.seeds import seed_everything
 from ..runtime.weights import load_into, save_weights
-from .first_stage import run_stages
+from .first_stage import loss_of_stages, run_stages
 from .train_config import TrainConfig
 from .train_curves import draw_curves
 from .train_setup import TrainParts, TrainState, fast_precision, open_parts, set_up
@@ -73,7 +73,7 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
         loop.open_folder(pairs=len(pairs.source), fingerprint=pairs.fingerprint, harmless=["train.checkpoint_every"])
         if first_stage is not None:
             if ranks.leads:
-                save_network_folder(config.run / FIRST_STAGE_FOLDER, first_stage.genotype, first_stage.network)
+                first_stage.keep(config.run)
             first_stage.network.to(device)
         loop.start(state)
         batches = pairs.batches(
@@ -100,10 +100,8 @@ def train_step(config: TrainConfig, state: TrainState, parts: TrainParts, batch:
     state.network.train()
     precision = fast_precision(settings.precision, device)
     with torch.autocast(device.type, precision, enabled=precision is not None):
-        fused, *sides = run_stages(state.network, parts.first_stage, batch.first, batch.second)
-    value = parts.loss(fused.to(batch.first.dtype), batch.first, batch.second)
-    for side, source in zip(sides, (batch.first, batch.second), strict=False):
-        value = value + settings.side_weight * (side.to(source.dtype) - source).abs().mean()
+        images = run_stages(state.network, parts.first_stage, batch.first, batch.second)
+    value = loss_of_stages(parts.loss, images, batch.first, batch.second, settings.side_weight)
     state.optimizer.zero_grad()
     state.scaler.scale(value).backward()
     # Before the scaler looks for gradients that overflowed, so that all processes pass over the same steps.

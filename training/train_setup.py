@@ -16,10 +16,8 @@ from ..operators import build_network
 from ..operators.training_memory import check_training_memory
 from ..runtime.averaging import moving_average
 from ..runtime.distribution import Ranks
-from ..runtime.errors import UserError
-from ..runtime.run_files import FIRST_STAGE_FOLDER, GENOTYPE_FILE
 from ..runtime.weights import load_into
-from .first_stage import FirstStage, load_first_stage
+from .first_stage import FirstStage, open_first_stage
 from .train_config import TrainConfig
 from .train_validation import SMALLEST
 
@@ -57,12 +55,7 @@ def open_parts(config: TrainConfig, device: torch.device, ranks: Ranks, resume: 
         UserError: If the genotype, the first stage, the loss or the pairs cannot be used, or the batches are too large.
     """
     genotype = ranks.from_leader(lambda: load_genotype(config.genotype))
-    if genotype.network == "refine" and config.first_stage is None:
-        raise UserError(
-            f"{genotype.name} is a refine network: give first_stage, the run folder of the trained network it refines"
-        )
-    if genotype.network != "refine" and config.first_stage is not None:
-        raise UserError(f"{genotype.name} is no refine network, and so has no first_stage; leave that out")
+    first_stage = open_first_stage(genotype, config.first_stage, run=config.run, resume=resume, ranks=ranks)
     genotype = config.for_task(genotype)
     data = config.data
     check_training_memory(genotype, crops=data.batch_size // ranks.count, crop=data.crop, device=device)
@@ -75,11 +68,6 @@ def open_parts(config: TrainConfig, device: torch.device, ranks: Ranks, resume: 
         validation_pairs=config.data.validation_pairs,
         shares=config.data.shares,
     )
-    first_stage = None
-    if config.first_stage is not None:
-        own = config.run / FIRST_STAGE_FOLDER
-        started = resume and (own / GENOTYPE_FILE).is_file()
-        first_stage = load_first_stage(own if started else config.first_stage.expanduser(), ranks)
     return TrainParts(genotype, first_stage, loss, pairs)
 
 

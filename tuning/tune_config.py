@@ -159,10 +159,11 @@ class TuneConfig(TaskConfig):
             for key, loss in of_task.items():
                 if given.get(key, loss) is None and any(name.startswith(f"{key}.") for name in varied[stage]):
                     own[stage][key] = asdict(loss)
-        return (
-            _section(SearchConfig, self.search.model_dump(mode="json"), both | own["search"] | varied["search"]),
-            _section(TrainConfig, self.train.model_dump(mode="json"), both | own["train"] | varied["train"]),
-        )
+        search = _section(SearchConfig, self.search.model_dump(mode="json"), both | own["search"] | varied["search"])
+        if search.first_stage is not None:
+            own["train"]["first_stage"] = str(search.first_stage)
+        train = _section(TrainConfig, self.train.model_dump(mode="json"), both | own["train"] | varied["train"])
+        return search, train
 
     def comparable(self) -> dict[str, Any]:
         """Return, by dotted key, the values that all trials of a study must share to be comparable."""

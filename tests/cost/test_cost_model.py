@@ -11,6 +11,7 @@ from timfuse.operators import build_network, count_flops, count_parameters
 
 MODEL = CostModel("ms", 7.0, torch.tensor([[1.0, 2.0, 4.0], [8.0, 16.0, 3.0]], dtype=torch.float64))
 
+REFINE = {"cells": ("successive", "multi_scale", "successive"), "sources": ("first", "second", "second")}
 PYRAMID = {"cells": ("successive", "successive", "decomposition"), "norm": "none", "stem": "half", "head": "bands"}
 
 
@@ -59,6 +60,8 @@ def all_choices(space):
         ((32, 48), {"cells": ("successive", "multi_scale", "stage")}),
         ((21, 34), {"cells": ("decomposition", "successive", "decomposition"), "norm": "group", "steps": 1}),
         ((21, 34), {"cells": ("multi_scale", "decomposition"), "norm": "none", "stem": "half", "head": "envelope"}),
+        ((21, 34), REFINE | {"merge": "gated"}),
+        ((16, 24), REFINE | {"merge": "concat", "norm": "group"}),
         ((21, 34), PYRAMID | {"channels": (4, 6), "levels": (1, 0, 1)}),
         ((21, 34), WIDENED | TWO),
         ((16, 24), WIDENED | THREE),
@@ -73,8 +76,10 @@ def test_counted_costs_are_exactly_those_of_the_networks(size, space):
     draw = random.Random(0)
     for _ in range(10 if space.width_options else 4):
         choices = random_choices(space, draw)
-        network = build_network(space.genotype(choices))
-        assert models["FLOPs"].predict(choices) == count_flops(network, *size) == target.cost("FLOPs", network)
+        genotype = space.genotype(choices)
+        network = build_network(genotype)
+        flops = count_flops(network, *size, genotype.inputs)
+        assert models["FLOPs"].predict(choices) == flops == target.cost("FLOPs", network)
         assert models["params"].predict(choices) == count_parameters(network) == target.cost("params", network)
 
 

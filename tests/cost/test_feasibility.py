@@ -81,6 +81,28 @@ def test_a_smaller_pyramid_is_proposed(budget, words):
     assert words in str(caught.value)
 
 
+def test_both_branches_of_a_refine_network_become_shorter():
+    cells, sources = ("successive", "multi_scale", "successive"), ("first", "first", "second")
+    space = SearchSpace(8, cells, 2, ("residual_k3_d1", "dense_k3_d1"), sources=sources, merge="gated")
+    target = DeploymentTarget(16, 16, CPU)
+    model = count_costs("params", space, target)
+    smaller = {
+        "space.channels=4": replace(space, channels=4),
+        "space.channels=2": replace(space, channels=2),
+        "space.channels=2 space.cells=[successive,successive] space.sources=[first,second] space.steps=1": replace(
+            space, channels=2, cells=("successive",) * 2, sources=("first", "second"), steps=1
+        ),
+    }
+    for words, each in smaller.items():
+        choices = Choices([[0] * each.steps] * len(each.cells))
+        cost = target.cost("params", build_network(each.genotype(choices)))
+        assert suggest_setting(space, parse_budget(f"{cost}params"), model, target) == (
+            f"{words} would meet it ({format_cost('params', cost)})"
+        )
+    words = f"even {words} costs {format_cost('params', cost)}"
+    assert suggest_setting(space, parse_budget("1params"), model, target) == words
+
+
 WIDTHS = SearchSpace(
     ((0, 8, 16), (8, 12, 16)), ("stage", "stage"), 2, ("plain_k3", "identity"), "none", "half", "bands", levels=(0, 1)
 )

@@ -43,6 +43,20 @@ def test_a_network_costs_its_rest_and_its_operators_at_their_shapes(counting, st
     )
 
 
+def test_a_refine_network_is_measured_with_the_image_that_it_refines(counting):
+    target, sources = counting(32, 24), ("first", "second")
+    refine = space(("successive", "multi_scale"), sources=sources, merge="gated")
+    model, table, times = measure_costs(refine, target, networks=[build_network(refine.bare())])
+
+    def at(*shapes):
+        return [sum(table[f"{name} {shape} batch"] for shape in shapes) for name in OPERATORS]
+
+    assert model.rest == table["rest successive@first multi_scale@second 4 batch full gated 24x32"]
+    assert model.candidates.tolist() == [at("4x32x24"), at("4x32x24", "8x16x12", "16x8x6")]
+    assert len(target.measured) == len(table) + 1 == 3 * 3 + 2
+    assert times == [float(len(target.measured))]
+
+
 def test_operators_are_measured_in_a_chain_and_on_what_reaches_them(counting):
     seen, target = [], counting(16, 16)
     _, table, _ = measure_costs(space(("successive",)), target)

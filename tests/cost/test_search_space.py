@@ -15,6 +15,7 @@ SPACES = [
     SearchSpace(((2, 4), (2, 4), (4, 8)), ("stage", "stage"), 2, NAMES[::2], **PYRAMID, levels=(2, 0)),
     SearchSpace((4, 6), ("stage", "multi_scale"), 2, NAMES, **PYRAMID, levels=(1, 0)),
     SearchSpace(4, ("stage", "successive"), 2, NAMES),
+    SearchSpace(4, ("stage", "successive", "stage"), 2, NAMES, sources=("first", "first", "second"), merge="concat"),
 ]
 
 
@@ -52,8 +53,21 @@ def test_widths_to_choose_from_are_those_of_a_space_with_lists():
         ((2, 4), (2, 4), (4, 8)),
         (),
         (),
+        (),
     ]
-    assert [space.largest for space in SPACES[1:]] == [(4, 4, 8), (4, 6), 4]
+    assert [space.largest for space in SPACES[1:]] == [(4, 4, 8), (4, 6), 4, 4]
+
+
+def test_the_description_of_a_refine_network():
+    space = SPACES[-1]
+    genotype = space.genotype(Choices([[1, 2], [0, 1], [2, 2]]))
+    assert (genotype.network, genotype.merge, genotype.inputs) == ("refine", "concat", 3)
+    assert genotype.cells == (
+        CellGenotype("stage", ("inverted_k3",), "first"),
+        CellGenotype("successive", ("plain_k3", "identity"), "first"),
+        CellGenotype("stage", ("inverted_k3", "inverted_k3"), "second"),
+    )
+    assert [cell.source for cell in space.bare().cells] == ["first", "first", "second"]
 
 
 @given(st.sampled_from(SPACES), st.data())

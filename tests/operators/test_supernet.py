@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,6 +66,23 @@ def test_one_hot_supernet_of_a_pyramid_is_the_derived_network(randomise, normal,
     probabilities = torch.eye(len(names), dtype=torch.float64)[torch.tensor(choices)]
     fused = supernet(first, second, probabilities)
     torch.testing.assert_close(fused, network(first, second), rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("merge", ["gated", "concat"])
+@pytest.mark.parametrize("choices", [CHOICES, CHOICES[::-1]])
+def test_one_hot_supernet_of_refine_networks_is_the_derived_network(randomise, normal, choices, merge):
+    kinds, sources = ["successive", "stage", "multi_scale", "decomposition"], ["first", "second", "second", "second"]
+    supernet = build_supernet(channels=4, cells=kinds, steps=2, candidates=CANDIDATES, sources=sources, merge=merge)
+    randomise(supernet)
+    cells = tuple(
+        replace(described(kind, [CANDIDATES[index] for index in indices]), source=source)
+        for kind, source, indices in zip(kinds, sources, choices, strict=True)
+    )
+    network = build_network(Genotype("derived", "infrared-visible", "refine", 4, cells, merge=merge)).double()
+    network.load_state_dict(inherited_weights(supernet, choices, network))
+    images = [normal(2, 1, 9, 14, seed=seed) for seed in range(3)]
+    probabilities = torch.eye(len(CANDIDATES), dtype=torch.float64)[torch.tensor(choices)]
+    torch.testing.assert_close(supernet(*images, probabilities), network(*images), rtol=1e-7, atol=1e-7)
 
 
 def test_inherited_weights_are_those_of_the_supernet_itself():

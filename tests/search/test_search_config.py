@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from timfuse.bilevel import ESTIMATORS
+from timfuse.genotypes import load_genotype
 from timfuse.objectives.loss_section import LossSection
 from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
@@ -26,7 +27,25 @@ def load(*settings):
         (["space.preset=tim", "space.channels=[8, 12]"], "must have preset: pyramid for a list of numbers in"),
         (["space.preset=tim", "space.channels=[[0, 8], [8, 16]]"], "must have preset: pyramid for a list of numbers"),
         (["space.preset=tim", "space.levels=[0, 1]"], "must have preset: pyramid for a list of numbers in"),
-        (["space.preset=tmi"], "space.preset = \"tmi\" must be 'pyramid' or 'tim'"),
+        (["space.preset=tmi"], "space.preset = \"tmi\" must be 'pyramid', 'tim' or 'tim-refine'"),
+        (["space.preset=tim-refine", "space.channels=[8, 12]"], "must have preset: pyramid for a list of numbers in"),
+        (["space.preset=tim", "space.sources=[first, second]"], "must have preset: tim-refine for space.sources or"),
+        (["space.merge=gated"], "must have preset: tim-refine for space.sources or space.merge"),
+        (["space.preset=tim-refine", "space.merge=sum"], "space.merge = \"sum\" must be 'gated' or 'concat'"),
+        (
+            ["space.preset=tim-refine", "space.cells=[successive, successive]"],
+            "must have one of space.sources for each of the 2 cells of a refine network",
+        ),
+        *(
+            (
+                ["space.preset=tim-refine", f"space.sources=[{', '.join(sources)}]"],
+                "must have in space.sources all cells of the first branch before those of the second, and at least one"
+                f" of each: {', '.join(sources)}",
+            )
+            for sources in (("first", "second", "first", "second"), ("first",) * 4)
+        ),
+        (["space.preset=tim-refine", "space.stem=half"], "must have space.stem = full in a refine network"),
+        (["space.preset=tim-refine", "space.head=envelope"], "must have space.head = direct in a refine network"),
         (["space.levels=[0, 1]"], "must have one of space.levels for each of the 4 cells of a pyramid network"),
         (["space.channels=[8, 12]", "space.levels=[0]"], "must have one of space.levels for each of the 2 cells"),
         (["space.channels=[8]", "space.levels=[1]"], "must have space.levels below the number of space.channels: 1"),
@@ -146,10 +165,23 @@ def test_options_that_an_estimator_has():
 def test_keys_that_are_null_are_those_of_the_preset():
     assert load().space.search_space == PRESETS["pyramid"]
     assert load("space.preset=tim").space.search_space == PRESETS["tim"]
+    assert load("space.preset=tim-refine", "space.merge=concat").space.search_space == replace(
+        PRESETS["tim-refine"], merge="concat"
+    )
     assert load("space.preset=tim", "space.channels=8").space.search_space == replace(PRESETS["tim"], channels=8)
     assert load("space.steps=2", "space.head=sources").space.search_space == replace(
         PRESETS["pyramid"], steps=2, head="sources"
     )
+
+
+@pytest.mark.parametrize("name", ["tim_ivif", "tim_mri_ct", "tim_mri_pet", "tim_mri_spect"])
+def test_the_second_stages_that_tim_found_are_in_its_space(name):
+    found = load_genotype(name)
+    space = load("space.preset=tim-refine", f"space.channels={found.channels}", f"space.merge={found.merge}")
+    space = space.space.search_space
+    choices = space.choices({"channels": found.channels, "operators": [cell.operators for cell in found.cells]})
+    described = space.genotype(choices)
+    assert replace(described, name=found.name, task=found.task, provenance=found.provenance) == found
 
 
 def test_a_pyramid_with_channels_of_its_own_has_a_stage_for_each_level():

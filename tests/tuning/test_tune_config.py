@@ -103,6 +103,14 @@ def test_trials_can_be_compared_whatever_the_machine(tiny):
         assert tiny(setting).comparable() != tiny().comparable()
 
 
+def test_a_refine_network_is_trained_behind_the_first_stage_of_its_search():
+    given = {"space": {"preset": "tim-refine"}, "first_stage": Path("runs/first")}
+    steps = {"search.search.steps": [400, 500]}
+    search, train = TuneConfig(search=SearchConfig(**given), vary=steps).stages({}, Path("trial"))
+    assert search.first_stage == train.first_stage == Path("runs/first")
+    assert TuneConfig(vary=steps).stages({}, Path("trial"))[1].first_stage is None
+
+
 def test_a_varied_weight_changes_the_loss_of_the_task():
     keys = {"search.search.outer_loss.structure": [0.2, 0.4], "train.loss.gradient": [1, 2]}
     config = load_config(TuneConfig, None, ["task=mri-ct", f"vary={json.dumps(keys)}"])
