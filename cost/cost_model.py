@@ -1,6 +1,6 @@
 """The cost of every network of a search space: a fixed part, and a share of each operator."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from ..genotypes import Genotype
-from ..operators import build_network
+from ..operators import build_network, count_parameters
+from ..operators.cells import Chain
+from ..operators.counting import flops_of_modules
 from .budget import CostKind
 from .deployment_target import DeploymentTarget
 from .search_space import Choices, Decisions, SearchSpace
@@ -91,30 +93,35 @@ def count_costs(kind: CostKind, space: SearchSpace, target: DeploymentTarget) ->
 
     if not space.width_options:
         bare = space.bare()
-        rest = count(bare)
-        return CostModel(kind, float(rest), torch.tensor(_of_operators(space, bare, rest, count), dtype=torch.float64))
-    rest_of_widths = sum_of_parts(space, [count(bare) for bare in networks_of_parts(space)])
-    rows = []
-    for option in range(len(space.width_options[0])):  # the operators of all levels at their widths of this index
-        widths = tuple(options[option] for options in space.width_options)
-        bare = space.bare(widths)
-        rows.append(_of_operators(space, bare, count(bare), count))
+        candidates = torch.tensor(_of_operators(kind, space, bare, target), dtype=torch.float64)
+        return CostModel(kind, float(count(bare)), candidates)
+    rest = sum_of_parts(space, [count(bare) for bare in networks_of_parts(space)])
+    # The operators of all levels at their widths of the same index.
+    rows = [_of_operators(kind, space, space.bare(widths), target) for widths in zip(*space.width_options, strict=True)]
     candidates = torch.tensor(rows, dtype=torch.float64).transpose(0, 1)  # (cells, options, candidates)
-    return CostModel(kind, rest_of_widths, candidates, space.levels)
+    return CostModel(kind, rest, candidates, space.levels)
 
 
-def _of_operators(
-    space: SearchSpace, bare: Genotype, rest: float, count: Callable[[Genotype], float]
-) -> list[list[float]]:
-    """Count what each candidate adds to a bare network in each cell; in a cell that the network lacks, nothing."""
-    rows: dict[tuple[str, int | None], list[float]] = {}
-    for index, cell in enumerate(bare.cells):
-        place = cell.kind, cell.level
-        if place not in rows:
-            before, after = bare.cells[:index], bare.cells[index + 1 :]
-            variants = [(*before, replace(cell, operators=(name,)), *after) for name in space.operators]
-            rows[place] = [count(replace(bare, cells=cells)) - rest for cells in variants]
-    return [rows.get(place, [0.0] * len(space.operators)) for place in space.places]
+def _of_operators(kind: CostKind, space: SearchSpace, bare: Genotype, target: DeploymentTarget) -> list[list[float]]:
+    """Count what each candidate costs in each cell; in a cell that the network lacks, nothing.
+
+    They are counted in one network, whose cells have all candidates in a row.
+    """
+    names = [name for name in space.operators if name != "identity"]
+    row = replace(bare, cells=tuple(replace(cell, operators=tuple(names)) for cell in bare.cells))
+    network = build_network(row)
+    flops = flops_of_modules(network, target.height, target.width, row.inputs) if kind == "FLOPs" else {}
+    built = [cell for name, cells in network.named_children() if name.endswith("cells") for cell in cells.children()]
+    paths = {module: path for path, module in network.named_modules()}
+    costs: dict[tuple[str, int | None], list[float]] = {}
+    for cell, module in zip(bare.cells, built, strict=True):
+        chains = [child for child in module.children() if isinstance(child, Chain)]
+        of_names = {
+            name: sum(flops[paths[chain[k]]] if flops else count_parameters(chain[k]) for chain in chains)
+            for k, name in enumerate(names)
+        }
+        costs[cell.kind, cell.level] = [float(of_names.get(name, 0)) for name in space.operators]
+    return [costs.get(place, [0.0] * len(space.operators)) for place in space.places]
 
 
 def networks_of_parts(space: SearchSpace) -> list[Genotype]:

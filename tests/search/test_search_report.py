@@ -24,7 +24,13 @@ from ..tiny_runs import tiny_search
 
 FAST = {"steps": 3, "warmup": 1}
 OPERATORS = ["residual_k3_d1", "dilated_k3_d2", "dilated_k3_d1", "separable_k3", "dense_k3_d1"]
-PYRAMID = {"channels": [4, 6], "cells": ["successive", "multi_scale"], "levels": [0, 1], "operators": OPERATORS}
+PYRAMID = {
+    "preset": "pyramid",
+    "channels": [4, 6],
+    "cells": ["successive", "multi_scale"],
+    "levels": [0, 1],
+    "operators": OPERATORS,
+}
 VERIFIED = {
     "data": {"crop": 24, "batch_size": 1},
     "space": PYRAMID,
@@ -135,12 +141,12 @@ def test_the_examples_are_the_whole_validation_pairs_of_the_search(finished, nam
         (
             {"proposed-1": [0.3, 0.1], "random-0": [0.4, 0.15], "proposed-0": [0.5], "random-1": [0.5]},
             "The best proposed network, proposed-1, ends with the loss 0.1000 and the best random one, random-0, with"
-            " 0.1500: the search is ahead by 0.0500, and beside the 2 random networks of the same cost its best has"
-            " rank 1 of 3.",
+            " 0.1500: the search is ahead by 0.0500, and beside the 2 random networks of the same cost"
+            " proposed-1 has rank 2 of 3.",
         ),
         (
             {"random-0": [0.4, 0.1], "random-1": [0.5, 0.2], "proposed-1": [0.3, 0.3], "random-2": [0.01]},
-            "the search is behind by 0.2000, and beside the 3 random networks of the same cost its best has rank 3",
+            "the search is behind by 0.2000, and beside the 3 random networks of the same cost proposed-1",
         ),
         ({"proposed-1": [0.1], "random-0": [0.1]}, "the search is level, and beside the 1 random"),
         ({"proposed-1": [0.1]}, "There is no random network of the same cost to compare proposed-1 with."),
@@ -152,6 +158,7 @@ def test_best_is_compared_with_best(finished, losses, sentence):
     config = finished("verified")
     genotype = load_genotype(config.run)
     verified = {**genotype.provenance["verification"], "network": "proposed-1", "losses": losses}
+    verified["rank_among_random"] = 2
     save_genotype(
         replace(genotype, provenance={**genotype.provenance, "verification": verified}), config.run / "genotype.yaml"
     )

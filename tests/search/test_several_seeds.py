@@ -114,9 +114,9 @@ def test_the_table_has_deviations_and_agreement(tiny, capsys):
     print_seeds(result)
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines[1:6] == [
-        "0 identity, dense_k3_d1 identity 0.1000 2.0000 0.20 10",
-        "1 identity, identity identity 0.3000 2.0000 0.60 10",
-        "2 dense_k3_d1, identity dense_k3_d1 0.2000 2.0000 0.40 10",
+        "0 identity, dense_k3_d1 | identity 0.1000 2.0000 0.20 10",
+        "1 identity, identity | identity 0.3000 2.0000 0.60 10",
+        "2 dense_k3_d1, identity | dense_k3_d1 0.2000 2.0000 0.40 10",
         "mean ± std 0.2000 ± 0.1000 2.0000 ± 0.0000 0.40 ± 0.20 10 ± 0",
         "cell 1 step 1: identity in 2 of 3",
     ]
