@@ -4,20 +4,14 @@ import math
 from itertools import combinations
 from pathlib import Path
 
-import torch
-
 from ..cost import Decisions, SearchSpace
 from ..genotypes import Genotype
-from ..operators import build_network, inherited_weights
-from ..runtime.checkpoint import load_checkpoint, restoring
 from ..runtime.config import load_config
-from ..runtime.distribution import ALONE
 from ..runtime.errors import UserError
-from ..runtime.run_files import CHECKPOINT_FILE, CONFIG_FILE
-from .benchmark import Score, TrainedNetwork
-from .search_conclusion import validation_losses
+from ..runtime.run_files import CONFIG_FILE
+from .benchmark import Score
+from .inherited_loss import inherited_loss
 from .search_config import SearchConfig
-from .search_setup import open_parts, set_up
 from .verification import described, distribution
 
 
@@ -45,26 +39,14 @@ def scores_of_search(run: Path) -> dict[str, Score]:
         >>> list(scores_of_search(Path("runs/search")))  # doctest: +SKIP
         ['probabilities', 'inherited weights']
     """
-    config = load_config(SearchConfig, run / CONFIG_FILE).model_copy(update={"run": run})
+    config = load_config(SearchConfig, run / CONFIG_FILE)
     space = config.space.search_space
     if space != SearchConfig().space.search_space:
         raise UserError(f"{run} searched another space than that of the benchmark, which is the default")
-    device = torch.device("cpu")
-    parts, _ = open_parts(config, device, ALONE, resume=True)
-    supernet = set_up(config, device).supernet
-    with restoring(run):
-        supernet.load_state_dict(load_checkpoint(run / CHECKPOINT_FILE)["state"]["supernet"])
-    probabilities = distribution(run, space)
-
-    def by_weights(network: TrainedNetwork) -> float:
-        choices = space.choices(described(network.genotype))
-        built = build_network(network.genotype)
-        built.load_state_dict(inherited_weights(supernet, choices.operators, built))
-        return validation_losses(parts, built)["outer_loss"]
-
+    probabilities, loss = distribution(run, space), inherited_loss(run)
     return {
         "probabilities": lambda network: -log_probability(probabilities, space, network.genotype),
-        "inherited weights": by_weights,
+        "inherited weights": lambda network: loss(space.choices(described(network.genotype))),
     }
 
 
@@ -74,6 +56,7 @@ def log_probability(probabilities: Decisions, space: SearchSpace, genotype: Geno
     Of a stage, all places of its blocks count, since the genotype does not tell them apart.
 
     Example:
+        >>> import torch
         >>> space = SearchSpace((4,), ("stage",), 2, ("identity", "plain_k3"), "none", "half", "bands", (0,))
         >>> genotype = space.genotype(space.choices({"channels": [4], "operators": [["plain_k3"]]}))
         >>> round(math.exp(log_probability(Decisions(torch.full((1, 2, 2), 0.5)), space, genotype)), 6)

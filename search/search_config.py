@@ -231,7 +231,8 @@ class SearchSection(Section):
         estimator: Estimator of the hypergradient: first_order, gauss_newton, finite_difference, unrolled, neumann or
             conjugate_gradient.
         estimator_options: Settings of the estimator, such as {clip: 5} of gauss_newton.
-        mixture: Mixture of the candidates: "softmax", or "gumbel" for straight-through samples of one operator.
+        mixture: Mixture of the candidates: "gumbel" for straight-through samples of one network, whose weights tell
+            networks apart, or "softmax".
         temperature: Temperature of the mixture at the first and at the last step; it decays geometrically.
         weight_learning_rate: Learning rate of the weights (Adam) at the first step; it decays to a tenth along a half
             cosine.
@@ -251,7 +252,7 @@ class SearchSection(Section):
     warmup: Annotated[int, Field(ge=0)] = 300
     estimator: Estimator = "first_order"
     estimator_options: dict[str, int | float] = Field(default_factory=dict)
-    mixture: Literal["softmax", "gumbel"] = "softmax"
+    mixture: Literal["gumbel", "softmax"] = "gumbel"
     temperature: tuple[Positive, Positive] = (1.0, 0.2)
     weight_learning_rate: Positive = 2e-3
     weight_clip: Positive = 5.0
@@ -343,7 +344,7 @@ class VerifySection(Section):
     """The trainings at the end that choose among what the search proposes.
 
     Attributes:
-        candidates: Number of networks that are drawn from the probabilities and trained, beside as many random ones of
+        candidates: Number of networks that the search proposes and that are trained, beside as many random ones of
             the same cost; 0 for none, so that the most probable network is the result. Null for 8, or for none with a
             downstream task, since the trainings have a fusion loss.
         rounds: Number of rounds; after each, the better half goes on, and is trained anew for twice as long.

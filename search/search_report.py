@@ -187,9 +187,9 @@ def _verification(run: Path, verified: Mapping[str, Any]) -> str:
 
 
 def _comparison(found: str, losses: Mapping[str, Sequence[float]], rank: int) -> str:
-    """Compare best against best, and say how the result ranks among the random networks."""
+    """Compare best against best, and say how the best proposed network ranks among the random ones."""
     ours, other = _best("proposed", losses), _best("random", losses)
-    kept = "" if ours == found else f" It exceeds the budget, so that {found} is the result."
+    kept = "" if ours == found else f" The result is {found}."
     if other is None or math.isinf(losses[other][-1]):
         return f"There is no random network of the same cost to compare {ours} with.{kept}"
     mine, its = losses[str(ours)][-1], losses[other][-1]
@@ -197,7 +197,7 @@ def _comparison(found: str, losses: Mapping[str, Sequence[float]], rank: int) ->
     lead = "level" if mine == its else f"{'ahead' if mine < its else 'behind'} by {abs(its - mine):.4f}"
     return (
         f"The best proposed network, {ours}, ends with the loss {mine:.4f} and the best random one, {other}, with"
-        f" {its:.4f}: the search is {lead}, and beside the {count} random networks of the same cost {found} has"
+        f" {its:.4f}: the search is {lead}, and beside the {count} random networks of the same cost {ours} has"
         f" rank {rank} of {count + 1}.{kept}"
     )
 

@@ -178,10 +178,7 @@ def set_up(
         sources=space.sources,
         merge=space.merge,
     ).to(device)
-    options = space.width_options
-    start = even_logits(
-        len(space.cells), space.steps, len(space.operators), len(options), len(options[0]) if options else 0
-    )
+    start = even_logits(space)
     if penalty is not None and penalty.budget is not None and penalty.reached:
         start = logits_at_budget(start, penalty.models[penalty.budget.kind], penalty.budget.amount)
     logits, *widths = (numbers.to(device).requires_grad_() for numbers in start.tensors)

@@ -3,21 +3,24 @@
 import torch
 from torch import Tensor
 
-from ..cost import CostModel, Decisions
+from ..cost import CostModel, Decisions, SearchSpace
 from .relaxation import relax_all
 
 _HALVINGS = 60  # of the interval in which the tilt is searched
 _STEEPEST = 60.0  # largest difference of logits within a decision
 
 
-def even_logits(cells: int, steps: int, candidates: int, levels: int, options: int) -> Decisions:
-    """Return equal logits of operators, (cells, steps, candidates), and of widths, (levels, options), if there are any.
+def even_logits(space: SearchSpace) -> Decisions:
+    """Return equal logits of all decisions of a space.
 
     Example:
-        >>> even_logits(4, 3, 7, 0, 0).widths is None
-        True
+        >>> even_logits(SearchSpace(8, ("successive",), 2, ("identity", "plain_k3"))).operators
+        tensor([[[0., 0.],
+                 [0., 0.]]])
     """
-    return Decisions(torch.zeros(cells, steps, candidates), torch.zeros(levels, options) if levels else None)
+    options = space.width_options
+    operators = torch.zeros(len(space.cells), space.steps, len(space.operators))
+    return Decisions(operators, torch.zeros(len(options), len(options[0])) if options else None)
 
 
 def logits_at_budget(even: Decisions, model: CostModel, budget: float) -> Decisions:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import torch
 
-from ..cost import BudgetReport, Decisions, DeploymentTarget, SearchSpace
+from ..cost import BudgetReport, Choices, Decisions, DeploymentTarget, SearchSpace
 from ..cost.cost_model import count_costs
 from ..drawing import draw
 from ..genotypes import Genotype, Provenance, in_words, load_genotype, save_genotype
@@ -29,6 +29,7 @@ from ..runtime.distribution import Ranks, open_ranks
 from ..runtime.errors import DivergedError, UserError
 from ..runtime.files import remove_leftovers, write_atomically
 from ..runtime.history import drawn_history
+from ..runtime.progress import Progress
 from ..runtime.run_files import (
     CONFIG_FILE,
     FIRST_STAGE_FOLDER,
@@ -42,8 +43,14 @@ from ..runtime.run_folder import open_run
 from ..runtime.seeds import derive_seed
 from ..runtime.terminal import print_table
 from ..training import TrainConfig, train
-from .candidates import proposed, random_networks
+from .candidates import network_key, proposed, random_networks
+from .inherited_loss import inherited_loss
+from .relaxation import relax_all
 from .search_config import HARMLESS_OF_SEEDS, VERIFY_KEYS, SearchConfig
+from .starting_point import even_logits
+
+SCORED = 64
+"""Number of networks that are scored by inherited weights, from which those to be trained are taken."""
 
 
 @dataclass
@@ -75,23 +82,27 @@ class Verification:
 
     Attributes:
         candidates: All candidates, the best first: those that were trained longest, by their last loss.
-        best: The best proposed candidate, within the budget if there is one.
+        best: The best candidate, within the budget if there is one.
+        best_proposed: The best proposed candidate.
         best_random: The best random candidate, of as many; None where the space has none of this cost.
     """
 
     candidates: list[Candidate]
     best: Candidate
+    best_proposed: Candidate
     best_random: Candidate | None
 
     @property
     def rank(self) -> int:
         """The rank of the best proposed candidate among the random ones, each compared after its last round."""
         randoms = [candidate.losses for candidate in self.candidates if candidate.origin == "random"]
-        return 1 + sum(losses[-1] < self.best.losses[len(losses) - 1] for losses in randoms)
+        return 1 + sum(losses[-1] < self.best_proposed.losses[len(losses) - 1] for losses in randoms)
 
 
 def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
     """Train networks that a finished search proposes, beside as many random ones that cost the same, and keep the best.
+
+    The best is the best of all, whether it was proposed or drawn, so that a search is at least as good as chance.
 
     The networks that the search chose are among the proposed ones, one for each seed. Random ones are fewer where the
     space has no more of their cost.
@@ -100,7 +111,7 @@ def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
     `search.outer_loss`, or where that is null the task's loss for training, for twice as many steps as the round
     before; then the better half of each kind goes on. Refine networks are trained behind the first stage of the search.
     So the search is judged at equal cost by what matters, the trained network. Genotype and weights of the run folder
-    become those of the best proposed network. Trainings that have ended are not repeated.
+    become those of the best network. Trainings that have ended are not repeated.
 
     Args:
         config: The config of the search, whose run folder is complete.
@@ -139,6 +150,10 @@ def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
 def propose(config: SearchConfig) -> list[Candidate]:
     """List the candidates of a verification: the networks that a search proposes, and random ones.
 
+    The search proposes what it chose, and with it what it draws from its probabilities; where it trained its weights
+    on sampled networks (`search.mixture: gumbel`), rather those of many networks of the same cost that have the least
+    loss with these weights.
+
     Raises:
         UserError: If the history of the search cannot be read.
     """
@@ -152,9 +167,16 @@ def propose(config: SearchConfig) -> list[Candidate]:
     searches = _searches(config)
     if config.seeds > 1:
         chosen += [described(load_genotype(run)) for run in searches]
-    distributions = [distribution(run, space).tensors for run in searches]
-    probabilities = Decisions(*(torch.stack(of_kind).mean(0) for of_kind in zip(*distributions, strict=True)))
-    ours = proposed(probabilities, list(map(space.choices, chosen)), space, model, config.candidates, seed)
+    first = list(map(space.choices, chosen))
+    if config.search.mixture == "gumbel":
+        even = relax_all(even_logits(space), 1.0)
+        drawn = proposed(even, first, space, model, max(SCORED, config.candidates), seed)
+        distinct = len({network_key(space, network) for network in first})
+        ours = _of_least_loss(drawn, distinct, searches)[: config.candidates]
+    else:
+        distributions = [distribution(run, space).tensors for run in searches]
+        probabilities = Decisions(*(torch.stack(of_kind).mean(0) for of_kind in zip(*distributions, strict=True)))
+        ours = proposed(probabilities, first, space, model, config.candidates, seed)
     others = random_networks(ours, space, model, seed)
     return [
         Candidate(
@@ -167,6 +189,19 @@ def propose(config: SearchConfig) -> list[Candidate]:
         for origin, networks in (("proposed", ours), ("random", others))
         for index, network in enumerate(networks)
     ]
+
+
+def _of_least_loss(networks: list[Choices], chosen: int, searches: Sequence[Path]) -> list[Choices]:
+    """Sort networks by their loss with the weights of searches, but for the chosen ones, which stay the first."""
+    losses = [inherited_loss(run) for run in searches]
+    left = networks[chosen:]
+    with Progress(len(left), "scoring networks", unit="networks") as progress:
+        scores = []
+        for network in left:
+            scores.append(sum(loss(network) for loss in losses))
+            progress.advance()
+    order = sorted(range(len(left)), key=scores.__getitem__)
+    return [*networks[:chosen], *(left[index] for index in order)]
 
 
 def described(genotype: Genotype) -> dict[str, Any]:
@@ -209,12 +244,13 @@ def print_verification(verification: Verification) -> None:
         for candidate in verification.candidates
     ]
     print_table(["network", "operators"], ["GFLOPs", *(f"round {index + 1}" for index in range(rounds))], rows)
-    best, other = verification.best, verification.best_random
+    best, ours, other = verification.best, verification.best_proposed, verification.best_random
     count = sum(candidate.origin == "random" for candidate in verification.candidates)
     beside = (
         "no random network costs the same"
         if other is None
-        else f"the best of {count} random ones of its cost has {other.losses[-1]:.4f}; its rank is {verification.rank}"
+        else f"the best proposed network has {ours.losses[-1]:.4f} and rank {verification.rank} beside {count} random"
+        f" ones of its cost, whose best has {other.losses[-1]:.4f}"
     )
     print(f"verified  {best.name}: loss {best.losses[-1]:.4f}; {beside}")
 
@@ -301,14 +337,14 @@ def _trained(config: SearchConfig, candidate: Candidate, round_: int, ranks: Ran
 
 
 def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification:
-    """Rank the candidates, and put genotype and weights of the best proposed one into the run folder."""
+    """Rank the candidates, and put genotype and weights of the best one into the run folder."""
     ranked = sorted(candidates, key=lambda candidate: (-len(candidate.losses), candidate.losses[-1]))
     ours, others = ([each for each in ranked if each.origin == origin] for origin in ("proposed", "random"))
     target = DeploymentTarget(config.cost.height, config.cost.width, select_device(config.device))
     found = load_genotype(config.run)
-    report, budget, best = BudgetReport.of(found), config.cost.parsed_budget, ours[0]
+    report, budget, best = BudgetReport.of(found), config.cost.parsed_budget, ranked[0]
     if budget is not None:
-        for best in ours:
+        for best in ranked:
             cost = target.cost(budget.kind, build_network(best.genotype))
             if cost <= budget.amount:
                 # Nothing was predicted of it but the equal cost.
@@ -318,9 +354,9 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
             best = candidates[0]
     if math.isinf(best.losses[-1]):
         raise UserError(
-            "no proposed network could be trained; lower the learning rate of the search, or set verify.candidates=0"
+            "no network could be trained; lower the learning rate of the search, or set verify.candidates=0"
         )
-    verification = Verification(ranked, best, others[0] if others else None)
+    verification = Verification(ranked, best, ours[0], others[0] if others else None)
     rounds = config.verify.rounds
     heading = ["network", "operators", "GFLOPs", *(f"loss after round {index + 1}" for index in range(rounds))]
     rows = [[each.name, each.operators, f"{each.gflops:.4f}", *_cells(each.losses, rounds)] for each in ranked]
@@ -328,16 +364,15 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
     searched: Any = found.provenance
     trained, network = load_network_folder(_folder(config, best, len(best.losses) - 1))
     metrics: Any = trained.provenance["metrics"]
-    count = len(ours)
     changed: dict[str, Any] = {
         "parameters": count_parameters(network),
         "flops_640x480": count_flops(network, 480, 640, trained.inputs),
         "latency": {**searched["latency"], "milliseconds": round(target.cost("ms", network), 2)},
         "metrics": {"supernet": searched["metrics"]["supernet"], **metrics},  # "derived" is of inherited weights
         **({} if report is None else {"budget": report.provenance}),
-        "reason": {"rule": f"the best of {count} proposed networks after training"}
-        if count > 1
-        else searched["reason"],
+        "reason": searched["reason"]
+        if len(ranked) == 1
+        else {"rule": f"the best of {len(ours)} proposed and {len(others)} random networks after training"},
         "verification": {
             "searched": described(candidates[0].genotype),
             "network": best.name,

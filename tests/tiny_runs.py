@@ -83,6 +83,7 @@ def tiny_search(run: Path, **changes: Any) -> SearchConfig:
             "checkpoint_every": 3,
             "validate_every": 6,
             "estimator": "gauss_newton",
+            "mixture": "softmax",
             "temperature": [1.0, 0.3],
             "weight_learning_rate": 2e-3,
             "weight_clip": 5.0,

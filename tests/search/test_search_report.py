@@ -151,7 +151,7 @@ def test_the_examples_are_the_whole_validation_pairs_of_the_search(finished, nam
         ({"proposed-1": [0.1], "random-0": [0.1]}, "the search is level, and beside the 1 random"),
         ({"proposed-1": [0.1]}, "There is no random network of the same cost to compare proposed-1 with."),
         ({"proposed-1": [0.1], "random-0": [float("inf")]}, "There is no random network of the same cost"),
-        ({"proposed-0": [0.1], "proposed-1": [0.2]}, "It exceeds the budget, so that proposed-1 is the result."),
+        ({"proposed-0": [0.1], "proposed-1": [0.2]}, "The result is proposed-1."),
     ],
 )
 def test_best_is_compared_with_best(finished, losses, sentence):

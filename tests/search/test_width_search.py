@@ -3,13 +3,19 @@
 import pytest
 import torch
 
-from timfuse.cost import BudgetReport
+from timfuse.cost import BudgetReport, DeploymentTarget
+from timfuse.cost.cost_model import count_costs
 from timfuse.genotypes import load_genotype
 from timfuse.operators import build_network, count_parameters, load_network_folder
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.history import read_history
+from timfuse.runtime.seeds import derive_seed
 from timfuse.search import search
-from timfuse.search.verification import distribution
+from timfuse.search.candidates import network_key, proposed
+from timfuse.search.inherited_loss import inherited_loss
+from timfuse.search.relaxation import relax_all
+from timfuse.search.starting_point import even_logits
+from timfuse.search.verification import described, distribution
 
 from ..equality import assert_same
 from ..tiny_runs import tiny_search
@@ -101,15 +107,13 @@ def test_widths_and_blocks_are_chosen_within_a_budget(tiny, finished):
     assert ", for the budget" in str(genotype.provenance["reason"])
 
 
-def test_a_budget_pulls_towards_small_widths(tiny, make_steps):
-    rows = []
-    for name, weight in (("free", 0.0), ("charged", 100.0)):
-        cost = {"budget": "1kparams", "budget_weight": weight}
-        rows.append(make_steps(tiny(name, space=SPACE, search=MOVING, cost=cost))[0])
-    free, charged = (run[-1] for run in rows)
-    assert charged["parameters"] < min(free["parameters"], 1200)
-    assert charged["probability"]["level 0 width"]["0"] > 0.5
-    assert free["probability"]["level 0 width"]["0"] < 0.4
+def test_a_budget_pulls_towards_itself_from_both_sides(tiny, make_steps):
+    for budget in (1000, 2500):
+        costs = []
+        for name, weight in ((f"free-{budget}", 0.0), (f"charged-{budget}", 100.0)):
+            cost = {"budget": f"{budget}params", "budget_weight": weight}
+            costs.append(make_steps(tiny(name, space=SPACE, search=MOVING, cost=cost))[0][-1]["parameters"])
+        assert abs(costs[1] - budget) < min(abs(costs[0] - budget), 0.1 * budget)
 
 
 def test_proposed_networks_with_widths_are_trained(tiny):
@@ -122,3 +126,28 @@ def test_proposed_networks_with_widths_are_trained(tiny):
     assert (genotype.channels, genotype.cells) == (best.genotype.channels, best.genotype.cells)
     assert best.operators.startswith("-".join(map(str, genotype.channels)) + ": ")
     assert set(genotype.provenance["verification"]["searched"]) == {"channels", "operators"}
+
+
+def test_sampled_weights_choose_what_is_proposed(tiny, monkeypatch):
+    monkeypatch.setattr("timfuse.search.verification.SCORED", 12)
+    verify = {"candidates": 3, "rounds": 1, "steps": 1, "validation_pairs": 1}
+    search_section = {"steps": 4, "warmup": 1, "mixture": "gumbel"}
+    config = tiny(space=SPACE, search=search_section, data={"crop": 24, "batch_size": 1}, verify=verify)
+    result = search(config)
+    space, loss = config.space.search_space, inherited_loss(config.run)
+    model = count_costs("FLOPs", space, DeploymentTarget(16, 16, torch.device("cpu")))
+    seed = derive_seed(config.seed, "verification", 0)
+    searched = space.choices(result.genotype.provenance["verification"]["searched"])
+    drawn = proposed(relax_all(even_logits(space), 1.0), [searched], space, model, 12, seed)
+    best = sorted(drawn[1:], key=loss)[:2]
+    ours = [each for each in result.verification.candidates if each.origin == "proposed"]
+    expected = {network_key(space, network) for network in [searched, *best]}
+    assert {network_key(space, space.choices(described(each.genotype))) for each in ours} == expected
+
+
+def test_the_inherited_loss_of_what_was_found_is_that_of_its_provenance(tiny):
+    config = tiny(space=SPACE, search={"steps": 4, "warmup": 1, "mixture": "gumbel"})
+    genotype = search(config).genotype
+    choices = config.space.search_space.choices(described(genotype))
+    derived = genotype.provenance["metrics"]["derived"]["mean"]["outer_loss"]
+    assert inherited_loss(config.run)(choices) == pytest.approx(derived, rel=1e-6)
