@@ -9,6 +9,7 @@ from ..genotypes import parse_operator
 from ..runtime.errors import UserError
 
 _DASHES = ("-", "--", ":")  # the next one whenever all colours are used up
+_FEW = 8  # panels that two columns hold
 _LEADERS = 3  # operators in full colour in each panel
 
 
@@ -27,11 +28,16 @@ def draw_probabilities(history: Sequence[Mapping[str, Any]], folder: Path) -> li
         for names in last.values()
         for name in names
     }
+    operators = [name for name in words if not name.isdecimal()]
+    widths = sorted((name for name in words if name.isdecimal()), key=int)
     leaders = {edge: sorted(names, key=lambda name: -names[name])[:_LEADERS] for edge, names in last.items()}
     titles = [f"{edge}: {words[first]} {last[edge][first]:.2f}" for edge, (first, *_) in leaders.items()]
-    figure, panels = make_panels(titles, columns=2, size=(5.2, 2.6), same_axes=True)
+    columns, size = (2, (5.2, 2.6)) if len(titles) <= _FEW else (4, (4.0, 2.2))
+    figure, panels = make_panels(titles, columns=columns, size=size, same_axes=True)
     for panel, edge in zip(panels, last, strict=True):
-        for index, name in enumerate(last[edge]):
+        for name in last[edge]:
+            # Operators and widths have their colours in all panels.
+            index = (widths if name.isdecimal() else operators).index(name)
             panel.plot(
                 [row["step"] for row in rows],
                 [row["probability"][edge][name] for row in rows],
@@ -42,6 +48,6 @@ def draw_probabilities(history: Sequence[Mapping[str, Any]], folder: Path) -> li
                 label=words[name],
             )
         panel.set_ylim(0, 1)
-    for panel in panels[::2]:
+    for panel in panels[::columns]:
         panel.set_ylabel("probability")
     return save_panels(figure, folder / "probabilities")
