@@ -111,7 +111,8 @@ class SpaceSection(Section):
     Attributes:
         preset: Kind of networks: "pyramid" for pyramid networks whose widths, blocks and finest level are searched,
             "tim" for networks of one size whose operators are searched, as in TIM, or "tim-refine" for the refine
-            networks that are TIM's second stage, behind a trained `first_stage`.
+            networks that are TIM's second stage, behind a trained `first_stage`. Null for "tim"
+            where channels is one number, and otherwise for "pyramid".
         channels: Feature maps, even. Of a pyramid network a list for the levels, from the finest, of half the height
             and width, to the coarsest: of each the number, or a list of equally many numbers to choose from, of which
             the first of the finest level may be 0, for networks without it. Otherwise one number.
@@ -127,7 +128,7 @@ class SpaceSection(Section):
             and the darker source; of a pyramid network "bands", or "sources" to take regions from one source, too.
     """
 
-    preset: Literal["pyramid", "tim", "tim-refine"] = "pyramid"
+    preset: Literal["pyramid", "tim", "tim-refine"] | None = None
     channels: Channels | None = None
     cells: (
         Annotated[tuple[Literal["stage", "successive", "multi_scale", "decomposition"], ...], Field(min_length=1)]
@@ -160,9 +161,9 @@ class SpaceSection(Section):
         space = self.search_space
         channels = space.channels
         pyramid = isinstance(channels, tuple)
-        if self.preset != "pyramid" and (pyramid or self.levels is not None):
+        if self.base != "pyramid" and (pyramid or self.levels is not None):
             raise ValueError("must have preset: pyramid for a list of numbers in space.channels, or for space.levels")
-        if self.preset == "pyramid" and not pyramid:
+        if self.base == "pyramid" and not pyramid:
             raise ValueError("must have a list of numbers in space.channels, one for each level, or preset: tim")
         if isinstance(channels, tuple):
             if len(space.levels) != len(space.cells):
@@ -177,7 +178,7 @@ class SpaceSection(Section):
                 raise ValueError(f"must have space.{key} = {words} in a pyramid network{'' if pyramid else ' alone'}")
         if space.width_options:
             self._check_widths(space)
-        if self.preset == "tim-refine":
+        if self.base == "tim-refine":
             self._check_branches(space)
         elif self.sources is not None or self.merge is not None:
             raise ValueError("must have preset: tim-refine for space.sources or space.merge")
@@ -212,9 +213,14 @@ class SpaceSection(Section):
             raise ValueError("must have a cell at a coarser level where the finest level may have 0 of space.channels")
 
     @property
+    def base(self) -> str:
+        """The name of the preset in use."""
+        return self.preset or ("tim" if isinstance(self.channels, int) else "pyramid")
+
+    @property
     def search_space(self) -> SearchSpace:
         """The space as plain values, those of the preset where a key is null."""
-        preset = PRESETS[self.preset]
+        preset = PRESETS[self.base]
         given = {key: value for key, value in self.model_dump(exclude={"preset"}).items() if value is not None}
         channels = given.get("channels")
         if isinstance(channels, tuple):  # a stage for each level

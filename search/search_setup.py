@@ -98,7 +98,7 @@ def first_stage_of(config: SearchConfig, ranks: Ranks, resume: bool) -> FirstSta
     Raises:
         UserError: If there is none for refine networks, or one for others, or it cannot be used.
     """
-    network = replace(config.space.search_space.bare(), name=f"the preset {config.space.preset}")
+    network = replace(config.space.search_space.bare(), name=f"the preset {config.space.base}")
     return open_first_stage(network, config.first_stage, run=config.run, resume=resume, ranks=ranks)
 
 

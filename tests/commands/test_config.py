@@ -58,7 +58,7 @@ def test_every_key_has_its_meaning_and_its_values(run, command):
 def test_a_file_and_settings_are_resolved(run, refused):
     output = run("config", "search", "--config", "search-demo", "--set", "search.steps=30")[1]
     assert (
-        "  # Number of iterations in the whole search. (whole number, at least 1; default 2000)\n  steps: 30\n"
+        "  # Number of iterations in the whole search. (whole number, at least 1; default 1200)\n  steps: 30\n"
         in output
     )
     assert "\n  warmup: 5\n" in output

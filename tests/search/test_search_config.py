@@ -23,7 +23,10 @@ def load(*settings):
         (["cost.front=10ms,10ms"], "must have each budget once in cost.front: 10ms, 10ms"),
         (["cost.front=[10]"], "must be a number above 0 with its unit, like 10ms, 5GFLOPs or 50kparams"),
         (["cost.front=10ms", "seeds=2"], "must have cost.front empty or seeds = 1: a front is that of one search"),
-        (["space.channels=8"], "must have a list of numbers in space.channels, one for each level, or preset: tim"),
+        (
+            ["space.preset=pyramid", "space.channels=8"],
+            "must have a list of numbers in space.channels, one for each level, or preset: tim",
+        ),
         (["space.preset=tim", "space.channels=[8, 12]"], "must have preset: pyramid for a list of numbers in"),
         (["space.preset=tim", "space.channels=[[0, 8], [8, 16]]"], "must have preset: pyramid for a list of numbers"),
         (["space.preset=tim", "space.levels=[0, 1]"], "must have preset: pyramid for a list of numbers in"),
