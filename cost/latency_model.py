@@ -1,6 +1,6 @@
 """The latency model of a search space: the time of its parts on a device, measured where the cache lacks them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import product
 
@@ -71,12 +71,13 @@ def measure_costs(
     rows = []
     for bare, of_cells in zip(whole, inputs, strict=True):
         sums = {
-            (cell.kind, cell.level, index): [
+            (cell.kind, cell.level): [
                 sum(table[_key(name, x, space.norm, cell.kind)] for x in xs) for name in space.operators
             ]
-            for index, (cell, xs) in enumerate(zip(bare.cells, of_cells, strict=True))
+            for cell, xs in zip(bare.cells, of_cells, strict=True)
         }
-        rows.append(_of_places(space, sums))
+        # A cell that the network lacks takes no time.
+        rows.append([sums.get(place, [0.0] * len(space.operators)) for place in space.places])
     measured = [table[key] for key in rests]
     candidates = torch.tensor(rows, dtype=torch.float64)
     model = (
@@ -85,16 +86,6 @@ def measure_costs(
         else CostModel("ms", measured[0], candidates[0])
     )
     return model, table, times[len(missing) :]
-
-
-def _of_places(space: SearchSpace, sums: Mapping[tuple[str, int | None, int], list[float]]) -> list[list[float]]:
-    """Give each cell of a space the times of its operators; a cell that the network lacks takes none."""
-    left = dict(sums)
-    rows = []
-    for kind, level in space.places:
-        key = next((key for key in left if key[:2] == (kind, level)), None)
-        rows.append([0.0] * len(space.operators) if key is None else left.pop(key))
-    return rows
 
 
 def _rest(space: SearchSpace, bare: Genotype, target: DeploymentTarget) -> str:

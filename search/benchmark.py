@@ -1,4 +1,4 @@
-"""A table of trained networks of the default space: searches can be judged by it in seconds.
+"""A table of trained networks of the default space: searches can be judged by it without trainings.
 
 `benchmarks/tabular.py` trains the networks: random ones of three costs, each with several seeds, by one recipe, for
 infrared-visible pairs. What is found here holds for this space, this task and this length of training.

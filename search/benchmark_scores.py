@@ -20,11 +20,12 @@ def scores_without_search() -> dict[str, Score]:
 
     Example:
         >>> list(scores_without_search())
-        ['random', 'parameters', 'a training of a quarter']
+        ['random', 'parameters', 'finest level', 'a training of a quarter']
     """
     return {
         "random": lambda network: 0.0,
         "parameters": lambda network: -network.parameters,
+        "finest level": lambda network: -float(network.genotype.widths[0] > 0),
         "a training of a quarter": lambda network: network.losses[min(network.losses)][0],
     }
 
