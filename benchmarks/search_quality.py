@@ -1,260 +1,304 @@
-"""Whether a search finds what training alone finds: all networks of a small space trained one by one, and every
-estimator against them.
+"""Whether a search finds better networks than chance, shrinking or a person, at equal cost of network and of search.
 
-Space: two operators in one cell, eight candidates each, so 64 networks, every one of them trained for the same short
-budget with several seeds. Its quality is the outer loss of the search on whole validation images. All parts go on where
-they stopped.
+    python -m benchmarks.search_quality RUN --data DIR [--data DIR …] [--seeds 5] [--budget 1GFLOPs]
 
-    python -m benchmarks.search_quality train DIR       # infrared-visible pairs; ten seconds a network
-    python -m benchmarks.search_quality search DIR      # every estimator, several seeds
-    python -m benchmarks.search_quality report          # benchmarks/results/search-quality.md, from both
+DIR holds infrared-visible pairs with train.txt and val.txt. Each seed searches on the training pairs alone, of which it
+holds out some to validate and verify; then the network of each row is trained on all of them, by one recipe, and scored
+on the validation pairs, which no choice has seen. Rows:
+
+- found: of the networks that the search proposes, the one that trains best (`best_proposed` of the verification);
+- most probable: what the search chose before the verification;
+- random search: the best of three times as many random networks, in rounds that halve as in a verification, which takes
+  as long as a search with its proposals;
+- random: one random network;
+- shrunk: `ivif` with its channels in the same proportions, as many as the budget allows;
+- hand-made: the cells of `tim_light` at each level of the pyramid, with channels in the proportions of `ivif`;
+- untrained: the network found, with fresh weights; and methods without a network.
+
+All rows cost the same within 5 %. Finished parts are not repeated, so that two calls can share RUN, with different
+seeds. Losses and metrics are added to benchmarks/results/search-quality.csv pair by pair; search-quality.md compares
+them.
 """
 
 import argparse
 import csv
-import itertools
-import random
-import shutil
-import statistics
 import time
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from timfuse.bilevel import ESTIMATORS
-from timfuse.genotypes import CellGenotype, Genotype, save_genotype
-from timfuse.objectives import FusionLoss
-from timfuse.objectives.loss_section import LossSection
-from timfuse.operators import build_network
-from timfuse.runtime.history import read_history
-from timfuse.runtime.run_files import HISTORY_FILE
-from timfuse.runtime.weights import load_into
-from timfuse.search import SearchConfig, search
-from timfuse.search.search_config import SearchDataSection, SearchSection, SpaceSection
-from timfuse.training import TrainConfig, train
+from benchmarks.tabular import CPU, SPACE, training
+from timfuse.cost import DeploymentTarget
+from timfuse.cost.budget import parse_budget
+from timfuse.cost.cost_model import count_costs
+from timfuse.genotypes import CellGenotype, Genotype, in_words, load_genotype, save_genotype
+from timfuse.objectives.metrics import fusion_metrics, ruler_of
+from timfuse.objectives.trivial_fusion import TRIVIAL
+from timfuse.operators import build_network, count_flops, count_parameters
+from timfuse.runtime.csv_text import csv_text
+from timfuse.runtime.distribution import ALONE
+from timfuse.runtime.files import write_atomically
+from timfuse.runtime.run_files import GENOTYPE_FILE
+from timfuse.runtime.seeds import seed_everything
+from timfuse.search import SearchConfig, search, verify
+from timfuse.search.candidate_training import Candidate, train_in_rounds
+from timfuse.search.candidates import BAND, described, random_networks
+from timfuse.search.verification import propose
+from timfuse.training import TrainConfig
+from timfuse.training.train_setup import TrainParts, open_parts
 
 RESULTS = Path(__file__).parent / "results"
-NETWORKS = RESULTS / "search-quality-networks.csv"
-SEARCHES = RESULTS / "search-quality-searches.csv"
-OPERATORS = (
-    "dense_k3_d1",
-    "residual_k3_d1",
-    "residual_k5_d1",
-    "dilated_k3_d2",
-    "separable_k3",
-    "channel_attention_k3",
-    "spatial_attention_k3",
-    "identity",
-)
-SPACE = SpaceSection(preset="tim", channels=8, cells=("successive",), steps=2, operators=OPERATORS, norm="none")
-CROP, BATCH, STEPS = 48, 4, 300
-SEARCH = {"steps": 400, "warmup": 50, "weight_learning_rate": 4e-3, "architecture_learning_rate": 2e-2}
-STEP_NAMES = ("first", "second")
-OUTER, INNER = LossSection(base="saliency-outer"), LossSection(base="saliency")
-Network = tuple[str, str]  # its two operators
+TABLE = RESULTS / "search-quality.csv"
+METRICS = ruler_of("infrared-visible")
+KEYS = ("budget", "row", "seed", "set", "pair")
+STEPS = 1500
+RESAMPLES = 10_000
+Row = dict[str, str]
+Fuse = Callable[[Tensor, Tensor], Tensor]
 
 
-def train_all(data: Path, seeds: list[int], folder: Path) -> None:
-    """Train every network of the space alone, and add a row for each to the table."""
-    done = {(row["first"], row["second"], int(row["seed"])) for row in read(NETWORKS)}
-    for seed, first, second in itertools.product(seeds, OPERATORS, OPERATORS):
-        if (first, second, seed) not in done:
-            append(
-                NETWORKS,
-                {"first": first, "second": second, "seed": seed} | train_one(data, (first, second), seed, folder),
-            )
+def link_training_pairs(folders: Sequence[Path], into: Path) -> tuple[Path, ...]:
+    """Make folders with the training pairs alone, as links."""
+    linked = []
+    for folder in folders:
+        names = set((folder / "train.txt").read_text(encoding="utf-8").split())
+        for source in ("ir", "vis"):
+            target = into / folder.name / source
+            target.mkdir(parents=True, exist_ok=True)
+            for file in (folder / source).iterdir():
+                if file.stem in names and not (target / file.name).exists():
+                    (target / file.name).symlink_to(file.resolve())
+        linked.append(into / folder.name)
+    return tuple(linked)
 
 
-def train_one(data: Path, operators: tuple[str, ...], seed: int, folder: Path) -> dict[str, float]:
-    """Train one network with the inner loss of the search; return its outer loss and its metrics."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = "-".join((*operators, str(seed)))
-    genotype = Genotype(
-        name, "infrared-visible", "fusion", SPACE.channels, (CellGenotype("successive", operators),), norm=SPACE.norm
-    )
-    save_genotype(genotype, folder / f"{name}.yaml")
-    config = TrainConfig(
-        run=folder / name,
-        seed=seed,
-        device="cpu",
-        genotype=str(folder / f"{name}.yaml"),
-        data={"root": data, "crop": CROP, "batch_size": BATCH, "validation_pairs": 4},
-        train={
-            "steps": STEPS,
-            "learning_rate": 4e-3,
-            "warmup": 20,
-            "clip": 1.0,
-            "ema": 0.98,
-            "validate_every": STEPS,
-            "checkpoint_every": 10**6,
-            "images": 0,
-        },
-        loss=INNER,
-    )
-    start = time.perf_counter()
-    training = train(config, overwrite=True)
-    seconds = time.perf_counter() - start
-    network = build_network(genotype).eval()
-    load_into(network, config.run)
-    outer = score(network, config)
-    shutil.rmtree(config.run)
-    (folder / f"{name}.yaml").unlink()
-    return {"outer_loss": outer, "seconds": round(seconds, 1)} | training.scores["best"]["mean"]
+def search_config(run: Path, data: tuple[Path, ...], budget: str, seed: int) -> SearchConfig:
+    """Return the config of a search: the default with a budget."""
+    return SearchConfig(run=run, seed=seed, data={"root": data}, cost={"budget": budget})
+
+
+def searched(config: SearchConfig) -> dict[str, Genotype]:
+    """Search, verify and search at random, unless that has been done; return the network of each row."""
+    names = ("found", "most probable", "random search", "random")
+    files = {name: config.run.with_name(f"{config.run.name}-{name.replace(' ', '-')}.yaml") for name in names}
+    if not all(file.is_file() for file in files.values()):
+        started, begin = config.run.is_dir(), time.perf_counter()
+        alone = config.model_copy(update={"verify": config.verify.model_copy(update={"candidates": 0})})
+        if not (config.run / GENOTYPE_FILE).is_file():
+            search(alone, resume=started)
+        times = [time.perf_counter() - begin]
+        verification = verify(config)
+        times.append(time.perf_counter() - begin)
+        candidates = {each.name: each for each in verification.candidates}
+        best = best_at_random(config)
+        times.append(time.perf_counter() - begin)
+        print(f"{config.run}: {times} s until searched, verified, and searched at random", flush=True)
+        found = (verification.best_proposed, candidates["proposed-0"], best, candidates["random-0"])
+        for file, candidate in zip(files.values(), found, strict=True):
+            save_genotype(candidate.genotype, file)
+    return {name: load_genotype(file) for name, file in files.items()}
+
+
+def best_at_random(config: SearchConfig) -> Candidate:
+    """Train the random networks of a verification and twice as many others in rounds that halve; return the best."""
+    space = config.space.search_space
+    model = count_costs("FLOPs", space, DeploymentTarget(config.cost.height, config.cost.width, CPU))
+    candidates = propose(config)
+    left = [each for each in candidates if each.origin == "random"]
+    choices = [space.choices(described(each.genotype)) for each in candidates]
+    for network in random_networks(choices, space, model, config.seed + 1):
+        genotype = replace(config.for_task(space.genotype(network)), name=f"random-{len(left)}")
+        left.append(Candidate(genotype.name, "random", genotype, model.predict(network) / 1e9, []))
+    train_in_rounds(config, left, ALONE, overwrite=False)
+    return min(left, key=lambda each: (-len(each.losses), each.losses[-1]))
+
+
+def of_cost(shape: Callable[[Sequence[int]], Genotype], gflops: float) -> Genotype:
+    """Return the network whose channels have about the proportions of `ivif` and whose cost is nearest to a number."""
+    full = load_genotype("ivif").widths
+    widths = {
+        tuple(max(2, 2 * (int(width * factor / 200) + more)) for width, more in zip(full, ups, strict=True))
+        for factor in range(10, 120, 5)
+        for ups in product((0, 1), repeat=len(full))  # channels are even: each is rounded down or up
+    }
+    costs = {each: count_flops(build_network(shape(each)), 480, 640) / 1e9 for each in sorted(widths)}
+    found = min(costs, key=lambda each: abs(costs[each] - gflops))
+    assert abs(costs[found] - gflops) <= BAND * gflops, costs[found]
+    return shape(found)
+
+
+def shrunk(widths: Sequence[int]) -> Genotype:
+    """Return `ivif` with other channels."""
+    return replace(load_genotype("ivif"), channels=tuple(widths))
+
+
+def hand_made(widths: Sequence[int]) -> Genotype:
+    """Return a pyramid network with the cells of `tim_light` at each level."""
+    operators = load_genotype("tim_light").cells[0].operators
+    cells = tuple(CellGenotype("stage", operators, level=level) for level in range(len(widths)))
+    return Genotype("hand-made", "infrared-visible", "pyramid", tuple(widths), cells, "none", "half", "bands")
+
+
+def train_network(config: TrainConfig, parts: TrainParts, genotype: Genotype) -> torch.nn.Module:
+    """Train a network to the end."""
+    *_, (_, network) = training(config, parts, genotype)
+    return network.eval()
 
 
 @torch.no_grad()
-def score(network: torch.nn.Module, config: TrainConfig) -> float:
-    """Average the outer loss of the search over whole validation images."""
-    loss = FusionLoss(**OUTER.model_dump())
-    (pairs,) = config.data.open_pairs("infrared-visible", None, config.seed).sets
-    batches = (batch for _, batch in pairs.validation_pairs("cpu"))
-    return statistics.fmean(
-        loss(network(batch.first, batch.second), batch.first, batch.second).item() for batch in batches
-    )
+def scored(fuse: Fuse, parts: TrainParts) -> Iterator[Row]:
+    """Fuse and score each validation pair."""
+    for pairs in parts.pairs.sets:
+        for name, batch in pairs.validation_pairs(CPU):
+            fused = fuse(batch.first, batch.second)
+            images = [(image.clamp(0, 1) * 255).round().byte() for image in (fused, batch.first, batch.second)]
+            values = fusion_metrics(*images, METRICS)
+            loss = parts.loss(fused, batch.first, batch.second).item()
+            yield {
+                "set": pairs.name,
+                "pair": name,
+                "loss": f"{loss:.5f}",
+                **{metric: f"{values[metric].item():.5f}" for metric in METRICS},
+            }
 
 
-def search_all(data: Path, estimators: list[str], seeds: list[int], folder: Path) -> None:
-    """Search with every estimator, and add a row for each to the table."""
-    done = {(row["estimator"], int(row["seed"])) for row in read(SEARCHES)}
-    for seed, estimator in itertools.product(seeds, estimators):
-        if (estimator, seed) not in done:
-            append(SEARCHES, {"estimator": estimator, "seed": seed} | search_one(data, estimator, seed, folder))
+def read(*files: Path) -> list[Row]:
+    """Read the rows of files, each one once; an absent file has none."""
+    rows: dict[tuple[str, ...], Row] = {}
+    for path in filter(Path.is_file, files):
+        with path.open(encoding="utf-8", newline="") as file:
+            rows |= {tuple(row[key] for key in KEYS): row for row in csv.DictReader(file)}
+    return list(rows.values())
 
 
-def search_one(data: Path, estimator: str, seed: int, folder: Path) -> dict[str, object]:
-    """Search the space; return what was found, the last probabilities, and how long it took."""
-    config = SearchConfig(
-        run=folder / f"{estimator}-{seed}",
+def write(rows: Sequence[Row], file: Path) -> None:
+    """Write rows."""
+    write_atomically(file, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
+
+
+def train_rows(run: Path, folders: Sequence[Path], budget: str, seed: int, networks: Mapping[str, Genotype]) -> None:
+    """Train the network of each row and add its scores to the table, unless they are there."""
+    config = TrainConfig(
+        run=run,
         seed=seed,
         device="cpu",
-        data=SearchDataSection(root=data, crop=CROP, batch_size=BATCH),
-        space=SPACE,
-        search=SearchSection(estimator=estimator, outer_loss=OUTER, inner_loss=INNER, **SEARCH),
+        data={"root": tuple(folders), "crop": 128, "batch_size": 3, "validation_pairs": 16},
+        train={"steps": STEPS, "warmup": STEPS // 30},
     )
-    start = time.perf_counter()
-    genotype = search(config, overwrite=True).genotype
-    seconds = time.perf_counter() - start
-    edges = read_history(config.run / HISTORY_FILE)[-1]["probability"].values()
-    return {
-        "first": genotype.cells[0].operators[0],
-        "second": genotype.cells[0].operators[1],
-        "validation": genotype.provenance["metrics"]["derived"]["mean"]["outer_loss"],
-        "seconds": round(seconds, 1),
-        **{f"{step} {name}": p for step, row in zip(STEP_NAMES, edges, strict=True) for name, p in row.items()},
-    }
-
-
-def report() -> None:
-    """Rank what the searches found among all networks, and write the table."""
-    losses: dict[Network, list[float]] = defaultdict(list)  # outer loss of each seed
-    seconds = []
-    for row in read(NETWORKS):
-        losses[row["first"], row["second"]].append(float(row["outer_loss"]))
-        seconds.append(float(row["seconds"]))
-    means = {network: statistics.fmean(values) for network, values in losses.items()}
-    ranks = {network: rank + 1 for rank, network in enumerate(sorted(means, key=means.__getitem__))}
-    quality = [
-        [-statistics.fmean(means[network] for network in means if network[step] == name) for name in OPERATORS]
-        for step in range(2)
-    ]
-    header = "estimator|searches|ranks of what they found|mean rank|picked by validation|rank correlation of operators"
-    lines = [f"| {header.replace('|', ' | ')} | seconds | random search as long |", "|---" * 8 + "|"]
-    searches = read(SEARCHES)
-    for estimator in ESTIMATORS:
-        rows = [row for row in searches if row["estimator"] == estimator]
-        if not rows:
+    own = run / f"rows-{budget}-{seed}.csv"
+    parts = open_parts(config, CPU, ALONE, resume=False)
+    trivial: dict[str, Genotype | None] = dict.fromkeys(TRIVIAL)
+    for name, genotype in {**networks, "untrained": networks["found"], **trivial}.items():
+        rows = read(own)
+        if any(row["row"] == name for row in rows):
             continue
-        found = [ranks[row["first"], row["second"]] for row in rows]
-        picked = min(zip(rows, found, strict=True), key=lambda pair: float(pair[0]["validation"]))[1]
-        correlations = [
-            statistics.fmean(
-                spearman([float(row[f"{name} {operator}"]) for operator in OPERATORS], quality[step])
-                for step, name in enumerate(STEP_NAMES)
-            )
-            for row in rows
-        ]
-        cost = statistics.median(float(row["seconds"]) for row in rows)
-        trials = max(1, round(cost / statistics.median(seconds)))
-        lines.append(
-            f"| `{estimator}` | {len(rows)} | {', '.join(map(str, found))} | {statistics.fmean(found):.1f} | {picked}"
-            f" | {_mean(correlations)} | {cost:.0f} | {random_search(losses, ranks, trials):.1f} ({trials} trainings) |"
-        )
-    best = sorted(means, key=means.__getitem__)
-    lines += [
-        "",
-        f"{len(means)} networks, {min(map(len, losses.values()))} seeds each. Outer loss of the best"
-        f" {means[best[0]]:.5f} ({', '.join(best[0])}), the median {means[best[len(best) // 2]]:.5f},"
-        f" the worst {means[best[-1]]:.5f}; deviation between seeds"
-        f" {statistics.fmean(statistics.stdev(values) for values in losses.values()):.5f};"
-        f" rank correlation between two seeds {_between_seeds(losses):.2f}.",
+        if genotype is None:
+            fuse, cost = TRIVIAL[name], ("", "", "")
+        else:
+            built = build_network(genotype)
+            gflops = count_flops(built, 480, 640) / 1e9
+            cost = f"{gflops:.4f}", str(count_parameters(built)), in_words(genotype)
+            if name == "untrained":
+                seed_everything(seed)
+                fuse = build_network(genotype).eval()
+            else:
+                fuse = train_network(config, parts, genotype)
+        columns = (*KEYS[:3], "gflops", "parameters", "network")
+        beginning = dict(zip(columns, (budget, name, str(seed), *cost), strict=True))
+        write(rows + [beginning | row for row in scored(fuse, parts)], own)
+
+
+def difference(rows: Sequence[Row], name: str, other: str, column: str) -> NDArray[np.float64]:
+    """Return the differences of two rows of the table, (seeds, pairs); data sets weigh the same."""
+    values: dict[str, dict[tuple[str, str, str], float]] = {name: {}, other: {}}
+    for row in rows:
+        if row["row"] in values:
+            values[row["row"]][row["seed"], row["set"], row["pair"]] = float(row[column])
+    seeds = sorted({key[0] for key in values[name]} & {key[0] for key in values[other]})
+    pairs = sorted({key[1:] for key in values[name]})
+    sizes = {each: sum(pair[0] == each for pair in pairs) for each in {pair[0] for pair in pairs}}
+    weights = np.array([len(pairs) / len(sizes) / sizes[pair[0]] for pair in pairs])
+    found = [[values[name][seed, *pair] - values[other][seed, *pair] for pair in pairs] for seed in seeds]
+    return np.array(found) * weights
+
+
+def interval(differences: NDArray[np.float64], generator: np.random.Generator) -> tuple[float, float]:
+    """Return the 95 % bootstrap interval of the mean over seeds and pairs, both drawn anew."""
+    seeds, pairs = differences.shape
+    means = [
+        differences[np.ix_(generator.integers(seeds, size=seeds), generator.integers(pairs, size=pairs))].mean()
+        for _ in range(RESAMPLES)
     ]
-    lines += ["", "| operator | quality first | second |", "|---|---|---|"]
-    for index, name in enumerate(OPERATORS):
-        lines.append(f"| {name} | {-quality[0][index]:.5f} | {-quality[1][index]:.5f} |")
-    text = "\n".join(lines) + "\n"
-    (RESULTS / "search-quality.md").write_text(text, encoding="utf-8")
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def report(table: Sequence[Row]) -> str:
+    """Compare the row "found" with the others, for each budget."""
+    generator = np.random.default_rng(0)
+    columns = ("loss", *METRICS)
+    lines = []
+    for budget in dict.fromkeys(row["budget"] for row in table):
+        rows = [row for row in table if row["budget"] == budget]
+        seeds = len({row["seed"] for row in rows})
+        lines += [
+            f"Budget {budget}, {seeds} seeds, {STEPS:,} steps of training. Mean of each row; the loss of `found` less"
+            " that of the row, with the 95 % interval by bootstrap over seeds and pairs; the number of seeds whose"
+            " interval over the pairs is below 0, and above.",
+            "",
+            f"| row | GFLOPs | {' | '.join(columns)} | found - row | better | worse |",
+            "|---|" + "---:|" * (len(columns) + 4),
+        ]
+        for name in dict.fromkeys(row["row"] for row in rows):
+            own = [row for row in rows if row["row"] == name]
+            means = [_mean(own, column) for column in columns]
+            costs = sorted({float(row["gflops"]) for row in own if row["gflops"]})
+            cost = " to ".join(f"{value:.2f}" for value in dict.fromkeys((costs[0], costs[-1]))) if costs else ""
+            cells = [name, cost, *(f"{mean:.4f}" for mean in means), "", "", ""]
+            if name != "found":
+                against = difference(rows, "found", name, "loss")
+                low, high = interval(against, generator)
+                each = [interval(row[None], generator) for row in against]
+                better, worse = sum(high < 0 for _, high in each), sum(low > 0 for low, _ in each)
+                cells[-3:] = f"{against.mean():+.4f} ({low:+.4f} to {high:+.4f})", str(better), str(worse)
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _mean(rows: Sequence[Row], column: str) -> float:
+    """Average a column; data sets weigh the same."""
+    sets = {row["set"] for row in rows}
+    return float(np.mean([np.nanmean([float(row[column]) for row in rows if row["set"] == name]) for name in sets]))
+
+
+def main() -> None:
+    """Search, train and report what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("--data", type=Path, action="append", default=[])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--budget", default="1GFLOPs")
+    arguments = parser.parse_args()
+    if arguments.run is not None:
+        assert SearchConfig().space.search_space == SPACE
+        pairs = link_training_pairs(arguments.data, arguments.run / "data")
+        gflops = parse_budget(arguments.budget).amount / 1e9
+        fixed = {"shrunk": of_cost(shrunk, gflops), "hand-made": of_cost(hand_made, gflops)}
+        for seed in arguments.seeds:
+            networks = searched(search_config(arguments.run / f"search-{seed}", pairs, arguments.budget, seed))
+            train_rows(arguments.run, arguments.data, arguments.budget, seed, networks | fixed)
+        write(read(TABLE, *sorted(arguments.run.glob("rows-*.csv"))), TABLE)
+    text = report(read(TABLE))
+    write_atomically(RESULTS / "search-quality.md", text)
     print(text)
 
 
-def random_search(losses: Mapping[Network, list[float]], ranks: Mapping[Network, int], trials: int) -> float:
-    """Return the mean rank of the best of some networks drawn at random, each judged by one training."""
-    draw = random.Random(0)
-    networks = list(losses)
-    found = []
-    for _ in range(10_000):
-        tried = draw.sample(networks, min(trials, len(networks)))
-        found.append(ranks[min(tried, key=lambda network: draw.choice(losses[network]))])
-    return statistics.fmean(found)
-
-
-def spearman(first: Sequence[float], second: Sequence[float]) -> float:
-    """Return the rank correlation of two rows of numbers without ties."""
-    rows = [torch.tensor(row).argsort().argsort().double() for row in (first, second)]
-    return torch.corrcoef(torch.stack(rows))[0, 1].item()
-
-
-def _between_seeds(losses: Mapping[Network, list[float]]) -> float:
-    columns = list(zip(*losses.values(), strict=True))
-    return statistics.fmean(spearman(a, b) for a, b in itertools.combinations(columns, 2))
-
-
-def _mean(values: Sequence[float]) -> str:
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.2f}{deviation}"
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """Read a table; an absent one is empty."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: dict[str, object]) -> None:
-    """Add a row to a table."""
-    new = not path.is_file()
-    with path.open("a", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("part", choices=("train", "search", "report"))
-    parser.add_argument("data", type=Path, nargs="?")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--estimators", nargs="+", choices=tuple(ESTIMATORS), default=list(ESTIMATORS))
-    parser.add_argument("--folder", type=Path, default=Path("runs/search-quality"))
-    arguments = parser.parse_args()
-    RESULTS.mkdir(exist_ok=True)
-    if arguments.part == "train":
-        train_all(arguments.data, arguments.seeds, arguments.folder)
-    elif arguments.part == "search":
-        search_all(arguments.data, arguments.estimators, arguments.seeds, arguments.folder)
-    else:
-        report()
+    main()

@@ -25,9 +25,9 @@ from timfuse.operators.primitives import Depthwise, Pointwise
 from timfuse.runtime.distribution import ALONE
 from timfuse.runtime.memory import keep_freed_memory
 from timfuse.search import SearchConfig
-from timfuse.search.search_config import PRESETS
 from timfuse.search.search_setup import SearchParts, set_up
 from timfuse.search.search_step import search_step
+from timfuse.search.space_section import PRESETS
 
 ROUNDS = 15
 OPERATORS = PRESETS["tim"].operators  # 10 candidates

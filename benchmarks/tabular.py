@@ -10,11 +10,12 @@ shipped table, which `timfuse.search.benchmark` reads.
 import argparse
 import csv
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from timfuse.cost import DeploymentTarget
 from timfuse.cost.cost_model import count_costs
@@ -55,22 +56,26 @@ def networks(count: int) -> list[Genotype]:
     return [kept[index] for index in range(count) for kept in found.values()]
 
 
-def trained(config: TrainConfig, parts: TrainParts, genotype: Genotype) -> dict[str, Any]:
-    """Train a network and return its validation losses at three times, and its metrics."""
+def training(config: TrainConfig, parts: TrainParts, genotype: Genotype) -> Iterator[tuple[int, nn.Module]]:
+    """Train a network; after each step, yield its number and the network with the averaged weights."""
     steps = config.train.steps
     seed_everything(config.seed)
     state = set_up(config, genotype, CPU)
     crops = config.data.crops
     batches = parts.pairs.batches("train", 0, steps, seed=config.seed, device=CPU, ranks=ALONE, **crops)
-    losses = {}
     for state.step in range(steps):
         train_step(config, state, parts, next(batches), ALONE)
-        if state.step + 1 in (steps // 4, steps // 2):
-            scores = validate(state.average.module, parts.pairs.sets, parts.loss, CPU, metrics=()).scores
-            losses[state.step + 1] = scores["mean"]["loss"]
-    metrics = ruler_of("infrared-visible")
-    scores = validate(state.average.module, parts.pairs.sets, parts.loss, CPU, metrics=metrics).scores
-    losses[steps] = scores["mean"]["loss"]
+        yield state.step + 1, state.average.module
+
+
+def trained(config: TrainConfig, parts: TrainParts, genotype: Genotype) -> dict[str, Any]:
+    """Train a network and return its validation losses at three times, and its metrics."""
+    steps, losses = config.train.steps, {}
+    for step, network in training(config, parts, genotype):
+        if step in (steps // 4, steps // 2, steps):
+            metrics = ruler_of("infrared-visible") if step == steps else ()
+            scores = validate(network, parts.pairs.sets, parts.loss, CPU, metrics=metrics).scores
+            losses[step] = scores["mean"]["loss"]
     return {"losses": losses, "scores": scores}
 
 

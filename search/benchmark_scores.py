@@ -10,9 +10,10 @@ from ..runtime.config import load_config
 from ..runtime.errors import UserError
 from ..runtime.run_files import CONFIG_FILE
 from .benchmark import Score
+from .candidates import described
 from .inherited_loss import inherited_loss
 from .search_config import SearchConfig
-from .verification import described, distribution
+from .verification import distribution
 
 
 def scores_without_search() -> dict[str, Score]:

@@ -1,11 +1,14 @@
 """The candidates of a verification: networks that a search proposes, and random ones that cost the same."""
 
+import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from ..cost import Choices, CostModel, Decisions, SearchSpace
+from ..genotypes import Genotype
 
 BAND = 0.05  # largest difference of costs that count as equal, as a fraction
 _DRAWS = 20_000  # of which the candidates are the first that fit
@@ -14,13 +17,20 @@ Key = tuple[int | tuple[int, ...], tuple[tuple[int | None, tuple[str, ...]], ...
 
 
 def proposed(
-    probabilities: Decisions, first: Sequence[Choices], space: SearchSpace, model: CostModel, count: int, seed: int
+    probabilities: Decisions,
+    first: Sequence[Choices],
+    space: SearchSpace,
+    model: CostModel,
+    costs: tuple[float, float],
+    count: int,
+    seed: int,
 ) -> list[Choices]:
-    """Draw distinct networks from the distribution of a search, which cost the same as the one that it chose.
+    """Draw distinct networks from the distribution of a search, whose cost is within bounds.
 
     Args:
         first: The networks that searches chose, the best first; they are among the result, whatever they cost.
-        model: The cost of each network; costs within 5 % are the same.
+        model: The cost of each network.
+        costs: Least and largest cost of the networks that are drawn.
         count: Largest number of networks. A distribution that is decided has fewer.
 
     Returns:
@@ -30,7 +40,8 @@ def proposed(
         >>> space = SearchSpace(8, ("successive",), 1, ("residual_k3_d1", "dense_k3_d1"))
         >>> model = CostModel("params", 0.0, torch.ones(1, 2, dtype=torch.float64))
         >>> probabilities = Decisions(torch.tensor([[[0.1, 0.9]]]))
-        >>> [network.operators for network in proposed(probabilities, [Choices([[1]])], space, model, 3, seed=0)]
+        >>> networks = proposed(probabilities, [Choices([[1]])], space, model, (0.0, 1.0), 3, seed=0)
+        >>> [network.operators for network in networks]
         [[[1]], [[0]]]
     """
     generator = torch.Generator().manual_seed(seed)
@@ -40,12 +51,11 @@ def proposed(
         found.setdefault(network_key(space, network), network)
     operators = _drawn(probabilities.operators.flatten(0, 1), generator)
     widths = [[]] * _DRAWS if probabilities.widths is None else _drawn(probabilities.widths, generator)
-    cost = model.predict(first[0])
     for row, of_levels in zip(operators, widths, strict=True):
         if len(found) >= count:
             break
         network = Choices([row[cell * steps : (cell + 1) * steps] for cell in range(cells)], tuple(of_levels))
-        if abs(model.predict(network) - cost) <= BAND * cost:
+        if costs[0] <= model.predict(network) <= costs[1]:
             found.setdefault(network_key(space, network), network)
     return list(found.values())
 
@@ -57,10 +67,16 @@ def _drawn(probabilities: torch.Tensor, generator: torch.Generator) -> list[list
     return rows
 
 
-def random_networks(networks: Sequence[Choices], space: SearchSpace, model: CostModel, seed: int) -> list[Choices]:
+def random_networks(
+    networks: Sequence[Choices], space: SearchSpace, model: CostModel, seed: int, largest: float = math.inf
+) -> list[Choices]:
     """Draw for each of some networks another one uniformly from a space, which costs the same; all are distinct.
 
     There are fewer where the space has no more.
+
+    Args:
+        model: The cost of each network; costs within 5 % are the same.
+        largest: Largest cost of the networks that are drawn.
 
     Example:
         >>> space = SearchSpace(8, ("successive",), 1, ("residual_k3_d1", "dense_k3_d1"))
@@ -78,7 +94,7 @@ def random_networks(networks: Sequence[Choices], space: SearchSpace, model: Cost
         network = uniform_network(space, generator)
         cost = model.predict(network)
         alike = next((other for other in costs if abs(cost - other) <= BAND * other), None)
-        if alike is not None and (key := network_key(space, network)) not in seen:
+        if alike is not None and cost <= largest and (key := network_key(space, network)) not in seen:
             seen.add(key)
             costs.remove(alike)
             found.append(network)
@@ -103,3 +119,9 @@ def network_key(space: SearchSpace, network: Choices) -> Key:
     genotype = space.genotype(network)
     cells = [(cell.level, tuple(name for name in cell.operators if name != "identity")) for cell in genotype.cells]
     return genotype.channels, tuple(cells)
+
+
+def described(genotype: Genotype) -> dict[str, Any]:
+    """Describe the decisions of a search in its network: its widths and the operators of its cells."""
+    widths = genotype.channels if isinstance(genotype.channels, int) else list(genotype.channels)
+    return {"channels": widths, "operators": [list(cell.operators) for cell in genotype.cells]}

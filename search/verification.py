@@ -1,7 +1,7 @@
 """Search proposes, training disposes: proposed networks are trained beside random ones, in rounds that halve."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +12,7 @@ import torch
 from ..cost import BudgetReport, Choices, Decisions, DeploymentTarget, SearchSpace
 from ..cost.cost_model import count_costs
 from ..drawing import draw
-from ..genotypes import Genotype, Provenance, in_words, load_genotype, save_genotype
-from ..objectives.trivial_fusion import TRIVIAL
+from ..genotypes import Provenance, load_genotype
 from ..operators import (
     build_network,
     count_flops,
@@ -22,28 +21,25 @@ from ..operators import (
     parameter_sizes,
     save_network_folder,
 )
-from ..runtime.config import config_to_yaml, load_config
+from ..runtime.config import config_to_yaml
 from ..runtime.csv_text import csv_text
 from ..runtime.device import select_device
-from ..runtime.distribution import Ranks, open_ranks
-from ..runtime.errors import DivergedError, UserError
-from ..runtime.files import remove_leftovers, write_atomically
+from ..runtime.distribution import open_ranks
+from ..runtime.errors import UserError
+from ..runtime.files import write_atomically
 from ..runtime.history import drawn_history
 from ..runtime.progress import Progress
 from ..runtime.run_files import (
-    CONFIG_FILE,
-    FIRST_STAGE_FOLDER,
     GENOTYPE_FILE,
     PICTURES_FOLDER,
     SEED_FOLDERS,
     VERIFICATION_FILE,
-    VERIFICATION_FOLDER,
 )
 from ..runtime.run_folder import open_run
 from ..runtime.seeds import derive_seed
 from ..runtime.terminal import print_table
-from ..training import TrainConfig, train
-from .candidates import network_key, proposed, random_networks
+from .candidate_training import Candidate, train_in_rounds, training_folder
+from .candidates import BAND, described, network_key, proposed, random_networks
 from .inherited_loss import inherited_loss
 from .relaxation import relax_all
 from .search_config import HARMLESS_OF_SEEDS, VERIFY_KEYS, SearchConfig
@@ -51,29 +47,6 @@ from .starting_point import even_logits
 
 SCORED = 64
 """Number of networks that are scored by inherited weights, from which those to be trained are taken."""
-
-
-@dataclass
-class Candidate:
-    """A network that is trained in a verification.
-
-    Attributes:
-        name: Its origin and number, such as "proposed-0", which is the network that the search chose.
-        origin: Where it comes from, "proposed" or "random".
-        gflops: Its operations on images of the size of the config, in billions.
-        losses: Its loss on the validation pairs after each round in which it was trained.
-    """
-
-    name: str
-    origin: str
-    genotype: Genotype
-    gflops: float
-    losses: list[float]
-
-    @property
-    def operators(self) -> str:
-        """Its operators, cell by cell, in a pyramid network after its widths."""
-        return in_words(self.genotype)
 
 
 @dataclass(frozen=True)
@@ -134,16 +107,7 @@ def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
             yaml, harmless = config_to_yaml(config), (*HARMLESS_OF_SEEDS, *VERIFY_KEYS)
             stack.enter_context(open_run(config.run, config_yaml=yaml, resume=True, overwrite=False, harmless=harmless))
         candidates = ranks.from_leader(lambda: propose(config))
-        left = candidates
-        for round_ in range(config.verify.rounds):
-            remove_leftovers(_folder(config, candidates[0], round_).parent)
-            for candidate in left:
-                candidate.losses.append(_trained(config, candidate, round_, ranks, overwrite))
-            left = [
-                candidate
-                for origin in ("proposed", "random")
-                for candidate in _better_half([each for each in left if each.origin == origin])
-            ]
+        train_in_rounds(config, candidates, ranks, overwrite=overwrite)
         return ranks.from_leader(lambda: _conclude(config, candidates))
 
 
@@ -151,8 +115,8 @@ def propose(config: SearchConfig) -> list[Candidate]:
     """List the candidates of a verification: the networks that a search proposes, and random ones.
 
     The search proposes what it chose, and with it what it draws from its probabilities; where it trained its weights
-    on sampled networks (`search.mixture: gumbel`), rather those of many networks of the same cost that have the least
-    loss with these weights.
+    on sampled networks (`search.mixture: gumbel`), rather those of many networks that have the least loss with these
+    weights. They cost the same as the chosen one, or of a search with widths at most 5 % less than its budget.
 
     Raises:
         UserError: If the history of the search cannot be read.
@@ -168,16 +132,20 @@ def propose(config: SearchConfig) -> list[Candidate]:
     if config.seeds > 1:
         chosen += [described(load_genotype(run)) for run in searches]
     first = list(map(space.choices, chosen))
-    if config.search.mixture == "gumbel":
-        even = relax_all(even_logits(space), 1.0)
-        drawn = proposed(even, first, space, model, max(SCORED, config.candidates), seed)
+    sampled, count = config.search.mixture == "gumbel", config.candidates
+    probabilities = (
+        relax_all(even_logits(space), 1.0) if sampled else _mean(distribution(run, space) for run in searches)
+    )
+    for costs in _bounds(config, model.predict(first[0])):
+        ours = proposed(probabilities, first, space, model, costs, max(SCORED, count) if sampled else count, seed)
+        if len(ours) >= count:
+            break
+    if sampled:
         distinct = len({network_key(space, network) for network in first})
-        ours = _of_least_loss(drawn, distinct, searches)[: config.candidates]
-    else:
-        distributions = [distribution(run, space).tensors for run in searches]
-        probabilities = Decisions(*(torch.stack(of_kind).mean(0) for of_kind in zip(*distributions, strict=True)))
-        ours = proposed(probabilities, first, space, model, config.candidates, seed)
-    others = random_networks(ours, space, model, seed)
+        ours = _of_least_loss(ours, distinct, searches)[:count]
+    budget = config.cost.parsed_budget
+    largest = budget.amount if budget is not None and budget.kind == "FLOPs" else math.inf
+    others = random_networks(ours, space, model, seed, largest)
     return [
         Candidate(
             f"{origin}-{index}",
@@ -191,6 +159,26 @@ def propose(config: SearchConfig) -> list[Candidate]:
     ]
 
 
+def _bounds(config: SearchConfig, chosen: float) -> Iterator[tuple[float, float]]:
+    """Yield bounds of the operations of proposed networks, the later ones for spaces without such networks.
+
+    The most probable network within a budget may be far below it. As quality grows with the cost, the others use it up.
+
+    Args:
+        chosen: Operations of the network that the search chose.
+    """
+    budget = config.cost.parsed_budget
+    if config.space.search_space.width_options and budget is not None and budget.kind == "FLOPs":
+        yield (1 - BAND) * budget.amount, budget.amount
+    yield (1 - BAND) * chosen, (1 + BAND) * chosen
+
+
+def _mean(distributions: Iterable[Decisions]) -> Decisions:
+    """Average distributions of the same decisions."""
+    tensors = zip(*(each.tensors for each in distributions), strict=True)
+    return Decisions(*(torch.stack(of_kind).mean(0) for of_kind in tensors))
+
+
 def _of_least_loss(networks: list[Choices], chosen: int, searches: Sequence[Path]) -> list[Choices]:
     """Sort networks by their loss with the weights of searches, but for the chosen ones, which stay the first."""
     losses = [inherited_loss(run) for run in searches]
@@ -202,12 +190,6 @@ def _of_least_loss(networks: list[Choices], chosen: int, searches: Sequence[Path
             progress.advance()
     order = sorted(range(len(left)), key=scores.__getitem__)
     return [*networks[:chosen], *(left[index] for index in order)]
-
-
-def described(genotype: Genotype) -> dict[str, Any]:
-    """Describe the decisions of a search in its network: its widths and the operators of its cells."""
-    widths = genotype.channels if isinstance(genotype.channels, int) else list(genotype.channels)
-    return {"channels": widths, "operators": [list(cell.operators) for cell in genotype.cells]}
 
 
 def distribution(run: Path, space: SearchSpace) -> Decisions:
@@ -266,76 +248,6 @@ def _searches(config: SearchConfig) -> list[Path]:
     return [config.run / SEED_FOLDERS.replace("*", str(config.seed + index)) for index in range(config.seeds)]
 
 
-def _better_half(candidates: Sequence[Candidate]) -> list[Candidate]:
-    ordered = sorted(candidates, key=lambda candidate: candidate.losses[-1])
-    return ordered[: math.ceil(len(ordered) / 2)]
-
-
-def _folder(config: SearchConfig, candidate: Candidate, round_: int) -> Path:
-    return config.run / VERIFICATION_FOLDER / f"round-{round_ + 1}" / candidate.name
-
-
-def _has_ended(run: Path) -> bool:
-    """Return whether a training has come to its end, where it scores the fusion without a network, too."""
-    if not (run / GENOTYPE_FILE).is_file():
-        return False
-    metrics: Any = load_genotype(run).provenance.get("metrics", {})
-    return all(name in metrics for name in TRIVIAL)
-
-
-def _trained(config: SearchConfig, candidate: Candidate, round_: int, ranks: Ranks, overwrite: bool) -> float:
-    """Train a candidate in a round, unless it has been, and return its loss on the validation pairs.
-
-    The loss of a network whose training diverges is infinite.
-    """
-    run, data, steps = _folder(config, candidate, round_), config.data, config.verify.steps * 2**round_
-    defaults = TrainConfig().train
-    genotype = run.with_name(f"{candidate.name}.yaml")
-    # Another search in this folder may have proposed another network by this name, or trained it for another while.
-    same = genotype.is_file() and described(load_genotype(genotype)) == described(candidate.genotype)
-    if same and (run / CONFIG_FILE).is_file():
-        same = load_config(TrainConfig, run / CONFIG_FILE).train.steps == steps
-    same = bool(ranks.agree(same)) and not overwrite
-    if not same or not ranks.agree(_has_ended(run)):
-        if ranks.leads:
-            save_genotype(candidate.genotype, genotype)
-        shared = ("root", "stretch", "synthetic_pairs", "validation", "shares", "workers", "cache_megabytes", "crop")
-        sections: dict[str, Any] = {
-            "data": {
-                **{key: getattr(data, key) for key in (*shared, "batch_size")},
-                "validation_pairs": config.verify.validation_pairs,
-            },
-            "train": {
-                "steps": steps,
-                "warmup": steps * defaults.warmup // defaults.steps,
-                "validate_every": steps,
-                "images": 0,
-            },
-        }
-        training = TrainConfig(
-            run=run,
-            seed=data.seed_of(config.seed),  # which divides the pairs as in the search
-            device=config.device,
-            task=config.task,
-            sources=config.sources,
-            colour=config.colour,
-            genotype=str(genotype),
-            first_stage=None if config.first_stage is None else config.run / FIRST_STAGE_FOLDER,
-            loss=config.search.outer_loss,
-            **sections,
-        )
-        started = bool(ranks.agree((run / CONFIG_FILE).is_file()))
-        try:
-            train(training, resume=same and started, overwrite=not same and started)
-        except DivergedError:
-            return math.inf
-    provenance: Any = load_genotype(run).provenance
-    try:
-        return float(provenance["metrics"]["best"]["mean"]["loss"])
-    except (LookupError, TypeError, ValueError):
-        raise UserError(f"{run / GENOTYPE_FILE} has no validation loss; delete {run} and resume the search") from None
-
-
 def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification:
     """Rank the candidates, and put genotype and weights of the best one into the run folder."""
     ranked = sorted(candidates, key=lambda candidate: (-len(candidate.losses), candidate.losses[-1]))
@@ -362,7 +274,7 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
     rows = [[each.name, each.operators, f"{each.gflops:.4f}", *_cells(each.losses, rounds)] for each in ranked]
     write_atomically(config.run / VERIFICATION_FILE, csv_text(heading, rows))
     searched: Any = found.provenance
-    trained, network = load_network_folder(_folder(config, best, len(best.losses) - 1))
+    trained, network = load_network_folder(training_folder(config, best, len(best.losses) - 1))
     metrics: Any = trained.provenance["metrics"]
     changed: dict[str, Any] = {
         "parameters": count_parameters(network),

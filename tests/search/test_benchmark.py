@@ -15,8 +15,7 @@ from timfuse.runtime.errors import UserError
 from timfuse.search import SearchConfig
 from timfuse.search.benchmark import BUDGETS, METRICS, judge, query, reliability, trained_networks
 from timfuse.search.benchmark_scores import log_probability
-from timfuse.search.candidates import network_key
-from timfuse.search.verification import described
+from timfuse.search.candidates import described, network_key
 
 SPACE = SearchConfig().space.search_space
 

@@ -9,7 +9,8 @@ from timfuse.objectives.loss_section import LossSection
 from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
 from timfuse.search import SearchConfig
-from timfuse.search.search_config import PRESETS, SearchSection
+from timfuse.search.search_config import SearchSection
+from timfuse.search.space_section import PRESETS
 
 
 def load(*settings):

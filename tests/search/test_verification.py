@@ -14,9 +14,10 @@ from timfuse.genotypes import load_genotype, save_genotype
 from timfuse.operators import build_network, count_flops
 from timfuse.runtime.errors import DivergedError, UserError
 from timfuse.runtime.weights import load_into
-from timfuse.search import search, verification, verify
-from timfuse.search.candidates import BAND, network_key, proposed, random_networks, uniform_network
+from timfuse.search import candidate_training, search, verify
+from timfuse.search.candidates import BAND, described, network_key, proposed, random_networks, uniform_network
 from timfuse.search.discretise import choose
+from timfuse.search.verification import distribution
 
 OPERATORS = ["residual_k3_d1", "dilated_k3_d2", "dilated_k3_d1", "separable_k3", "dense_k3_d1"]
 SPACE = SearchSpace(4, ("successive",) * 2, 2, ("residual_k3_d1", "dilated_k3_d2", "separable_k3", "identity"))
@@ -28,11 +29,17 @@ def probabilities(seed, sharpness=1.0):
     return Decisions((sharpness * torch.randn(2, 2, 4, generator=generator, dtype=torch.float64)).softmax(-1))
 
 
+def around(network, model=MODEL):
+    """Bounds of the costs that are equal to that of a network."""
+    cost = model.predict(network)
+    return (1 - BAND) * cost, (1 + BAND) * cost
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_proposed_networks_are_distinct_cost_the_same_and_begin_with_the_chosen_one(seed):
     likely = choose(probabilities(seed))
-    networks = proposed(probabilities(seed), [likely], SPACE, MODEL, 6, seed)
-    assert networks == proposed(probabilities(seed), [likely], SPACE, MODEL, 6, seed)
+    networks = proposed(probabilities(seed), [likely], SPACE, MODEL, around(likely), 6, seed)
+    assert networks == proposed(probabilities(seed), [likely], SPACE, MODEL, around(likely), 6, seed)
     assert networks[0] == likely
     others = random_networks(networks, SPACE, MODEL, seed)
     costs = [MODEL.predict(network) for network in networks]
@@ -48,7 +55,9 @@ def test_what_is_probable_is_proposed():
     sharp = probabilities(0, sharpness=3.0)
     first = choose(sharp)
     likely = torch.tensor(first.operators)
-    networks = torch.tensor([network.operators for network in proposed(sharp, [first], SPACE, MODEL, 6, 0)[1:]])
+    networks = torch.tensor(
+        [network.operators for network in proposed(sharp, [first], SPACE, MODEL, around(first), 6, 0)[1:]]
+    )
     others = torch.tensor([network.operators for network in random_networks([first] * 6, SPACE, MODEL, 0)])
     assert (networks == likely).double().mean() > (others == likely).double().mean() + 0.2
 
@@ -56,19 +65,21 @@ def test_what_is_probable_is_proposed():
 def test_a_decided_search_proposes_one_network():
     first = Choices([[0, 1], [2, 0]])
     decided = Decisions(torch.nn.functional.one_hot(torch.tensor(first.operators), 4).double())
-    assert proposed(decided, [first], SPACE, MODEL, 6, 0) == [first]
+    assert proposed(decided, [first], SPACE, MODEL, around(first), 6, 0) == [first]
 
 
 def test_what_several_searches_chose_is_proposed_once_each_whatever_it_costs_and_compared_at_its_own_cost():
     chosen = [Choices([[0, 1], [2, 0]]), Choices([[1, 1], [1, 1]]), Choices([[0, 1], [2, 0]])]
     assert MODEL.predict(chosen[1]) > 1.5 * MODEL.predict(chosen[0])
-    networks = proposed(probabilities(0), chosen, SPACE, MODEL, 5, 0)
+    networks = proposed(probabilities(0), chosen, SPACE, MODEL, around(chosen[0]), 5, 0)
     assert networks[:2] == chosen[:2]
     assert len(networks) == 5
     cost = MODEL.predict(chosen[0])
     assert all(abs(MODEL.predict(network) - cost) <= BAND * cost for network in networks[2:])
-    assert proposed(probabilities(0), chosen, SPACE, MODEL, 1, 0) == chosen[:1]
+    assert proposed(probabilities(0), chosen, SPACE, MODEL, around(chosen[0]), 1, 0) == chosen[:1]
     others = [MODEL.predict(network) for network in random_networks(networks, SPACE, MODEL, 0)]
+    largest = sorted(others)[2]
+    assert max(map(MODEL.predict, random_networks(networks, SPACE, MODEL, 0, largest))) <= largest
     dear = MODEL.predict(chosen[1])
     assert len(others) == 5
     assert sum(abs(cost - dear) <= BAND * dear for cost in others) == 1
@@ -82,7 +93,7 @@ def test_networks_with_widths_of_their_own_are_proposed_and_drawn_at_the_same_co
     operators = torch.randn(2, 2, 3, generator=generator).softmax(-1)
     widths = torch.tensor([[0.0, 0.3, 0.7], [0.3, 0.3, 0.4]])
     first = choose(Decisions(operators, widths))
-    networks = proposed(Decisions(operators, widths), [first], space, model, 5, 0)
+    networks = proposed(Decisions(operators, widths), [first], space, model, around(first, model), 5, 0)
     others = random_networks(networks, space, model, 0)
     assert networks[0] == first
     assert len({network_key(space, network) for network in networks + others}) == len(networks + others)
@@ -92,7 +103,7 @@ def test_networks_with_widths_of_their_own_are_proposed_and_drawn_at_the_same_co
     assert all(abs(cost - costs[0]) <= BAND * costs[0] for cost in costs)
     assert all(any(abs(model.predict(other) - cost) <= BAND * cost for cost in costs) for other in others)
     for network in networks + others:
-        assert space.choices(verification.described(space.genotype(network))).widths == network.widths
+        assert space.choices(described(space.genotype(network))).widths == network.widths
 
 
 def test_networks_without_the_finest_level_are_the_same_whatever_its_cells_would_be():
@@ -168,7 +179,7 @@ def test_the_better_half_goes_on_and_the_best_network_is_the_result(config, monk
         "channels": 4,
         "operators": [list(cell.operators) for cell in first.genotype.cells],
     }
-    monkeypatch.setattr(verification, "train", None)  # trainings that have ended are not repeated
+    monkeypatch.setattr(candidate_training, "train", None)  # trainings that have ended are not repeated
     again = verify(config)
     assert [(each.name, each.losses) for each in again.candidates] == [
         (each.name, each.losses) for each in done.candidates
@@ -178,8 +189,10 @@ def test_the_better_half_goes_on_and_the_best_network_is_the_result(config, monk
 def test_a_repeated_search_trains_anew(config, monkeypatch):
     search(config)
     calls = []
-    real = verification.train
-    monkeypatch.setattr(verification, "train", lambda *given, **flags: calls.append(flags) or real(*given, **flags))
+    real = candidate_training.train
+    monkeypatch.setattr(
+        candidate_training, "train", lambda *given, **flags: calls.append(flags) or real(*given, **flags)
+    )
     search(config, overwrite=True)
     assert len(calls) == 3 + 3 + 2 + 2
 
@@ -211,8 +224,10 @@ def test_a_training_of_another_network_or_length_is_not_taken_for_that_of_a_cand
     other = load_genotype(first)
     save_genotype(replace(other, cells=(replace(other.cells[0], operators=("identity", "identity")),)), first)
     trained = []
-    real = verification.train
-    monkeypatch.setattr(verification, "train", lambda of, **flags: trained.append(of.run.name) or real(of, **flags))
+    real = candidate_training.train
+    monkeypatch.setattr(
+        candidate_training, "train", lambda of, **flags: trained.append(of.run.name) or real(of, **flags)
+    )
     verify(config)
     assert trained == ["proposed-1"]
     longer = config.model_copy(update={"verify": config.verify.model_copy(update={"steps": 3})})
@@ -221,14 +236,14 @@ def test_a_training_of_another_network_or_length_is_not_taken_for_that_of_a_cand
 
 
 def test_a_network_whose_training_diverges_loses(config, monkeypatch):
-    real = verification.train
+    real = candidate_training.train
 
     def train(training, **flags):
         if training.run.name == "proposed-0":
             raise DivergedError("the loss is not finite")
         return real(training, **flags)
 
-    monkeypatch.setattr(verification, "train", train)
+    monkeypatch.setattr(candidate_training, "train", train)
     done = search(config).verification
     (first,) = (candidate for candidate in done.candidates if candidate.name == "proposed-0")
     assert first.losses == [math.inf]
@@ -247,7 +262,7 @@ def test_searches_with_several_seeds_propose_together(config):
     result = search(config.model_copy(update={"seeds": 2}))
     assert result.verification is not None
     space = config.space.search_space
-    both = [verification.distribution(config.run / f"seed-{seed}", space) for seed in (0, 1)]
+    both = [distribution(config.run / f"seed-{seed}", space) for seed in (0, 1)]
     assert [decisions.widths for decisions in both] == [None, None]
     means = torch.stack([decisions.operators for decisions in both]).mean(0)
     torch.testing.assert_close(means.sum(-1), torch.ones(1, 2, dtype=torch.float64))

@@ -1,5 +1,7 @@
 """A search of widths, blocks and the finest level: what it writes, that it resumes, and that budgets hold."""
 
+import random
+
 import pytest
 import torch
 
@@ -11,11 +13,12 @@ from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.history import read_history
 from timfuse.runtime.seeds import derive_seed
 from timfuse.search import search
-from timfuse.search.candidates import network_key, proposed
+from timfuse.search.candidates import BAND, described, network_key, proposed, uniform_network
 from timfuse.search.inherited_loss import inherited_loss
 from timfuse.search.relaxation import relax_all
+from timfuse.search.search_config import CostSection, VerifySection
 from timfuse.search.starting_point import even_logits
-from timfuse.search.verification import described, distribution
+from timfuse.search.verification import distribution, propose
 
 from ..equality import assert_same
 from ..tiny_runs import tiny_search
@@ -138,11 +141,31 @@ def test_sampled_weights_choose_what_is_proposed(tiny, monkeypatch):
     model = count_costs("FLOPs", space, DeploymentTarget(16, 16, torch.device("cpu")))
     seed = derive_seed(config.seed, "verification", 0)
     searched = space.choices(result.genotype.provenance["verification"]["searched"])
-    drawn = proposed(relax_all(even_logits(space), 1.0), [searched], space, model, 12, seed)
+    cost = model.predict(searched)
+    bounds = (1 - BAND) * cost, (1 + BAND) * cost
+    drawn = proposed(relax_all(even_logits(space), 1.0), [searched], space, model, bounds, 12, seed)
     best = sorted(drawn[1:], key=loss)[:2]
     ours = [each for each in result.verification.candidates if each.origin == "proposed"]
     expected = {network_key(space, network) for network in [searched, *best]}
     assert {network_key(space, space.choices(described(each.genotype))) for each in ours} == expected
+
+
+def test_what_is_proposed_uses_up_the_budget(tiny, monkeypatch):
+    monkeypatch.setattr("timfuse.search.verification.SCORED", 12)
+    config = tiny(space=SPACE | {"steps": 2}, search={"steps": 3, "warmup": 1}, verify={"candidates": 0})
+    space = config.space.search_space
+    model = count_costs("FLOPs", space, DeploymentTarget(16, 16, torch.device("cpu")))
+    generator = random.Random(0)
+    budget = sorted(model.predict(uniform_network(space, generator)) for _ in range(99))[60]
+    verify = {"candidates": 3, "rounds": 1, "steps": 1, "validation_pairs": 1}
+    config = config.model_copy(update={"cost": CostSection(budget=f"{budget}FLOPs", height=16, width=16)})
+    search(config)
+    candidates = propose(config.model_copy(update={"verify": VerifySection(**verify)}))
+    costs = {each.name: each.gflops * 1e9 for each in candidates}
+    assert costs.pop("proposed-0") <= budget  # what the search chose, which may be far below
+    assert len(costs) == 5
+    assert max(costs.values()) <= budget
+    assert all((1 - BAND) * budget <= cost for name, cost in costs.items() if name.startswith("proposed"))
 
 
 def test_the_inherited_loss_of_what_was_found_is_that_of_its_provenance(tiny):
