@@ -1,8 +1,12 @@
-"""The programs behind the published figures are not run here, but none of them may ask for a name that is gone."""
+"""None of the programs behind the published figures may ask for a name that is gone; their statistics are tested."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -13,3 +17,45 @@ def test_every_benchmark_can_be_imported():
     program = "\n".join(f"import benchmarks.{name}" for name in names)
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def quality(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("benchmarks.search_quality")
+
+
+def test_differences_are_paired_and_data_sets_weigh_the_same(quality):
+    places = [("a", "1"), ("a", "2"), ("a", "3"), ("b", "1")]
+    rows = [
+        {"row": name, "seed": str(seed), "set": of_set, "pair": pair, "loss": str(loss)}
+        for seed in (0, 1)
+        for of_set, pair in places
+        for name, loss in (("found", seed - (of_set == "b")), ("other", seed))
+    ]
+    found = quality.difference(rows, "found", "other", "loss")
+    assert found.shape == (2, 4)
+    assert found.mean(1) == pytest.approx([-0.5, -0.5])  # -1 on set b, and 0 on set a with three times the pairs
+
+
+@pytest.mark.parametrize(("lead", "found"), [(0.0, False), (2.0, True)])
+def test_an_interval_excludes_0_where_there_is_a_lead(quality, lead, found):
+    generator = np.random.default_rng(0)
+    differences = generator.normal(-lead, 1.0, (5, 40)) + generator.normal(0.0, 0.3, (5, 1))
+    low, high = quality.interval(differences, generator)
+    assert low < differences.mean() < high
+    assert (high < 0) == found
+
+
+@pytest.mark.parametrize("shape", ["shrunk", "hand_made"])
+def test_networks_of_a_cost_cost_it(quality, monkeypatch, shape):
+    counted = []
+
+    def count(network, height, width):
+        counted.append(quality.count_parameters(network) * 5e3)
+        return counted[-1]
+
+    monkeypatch.setattr(quality, "count_flops", count)
+    network = quality.of_cost(getattr(quality, shape), 0.2)
+    assert quality.count_parameters(quality.build_network(network)) * 5e3 == pytest.approx(2e8, rel=0.05)
+    assert len(counted) > 50
