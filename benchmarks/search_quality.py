@@ -7,15 +7,15 @@ holds out some to validate and verify; then the network of each row is trained o
 on the validation pairs, which no choice has seen. Rows:
 
 - found: of the networks that the search proposes, the one that trains best (`best_proposed` of the verification);
-- most probable: what the search chose before the verification;
-- random search: the best of twice as many random networks, in rounds that halve as in a verification, which takes two
-  thirds of the time of a search with its proposals;
+- random search: of the random networks in the verification, the one that trains best; without a search, it takes less
+  than half the time;
 - random: one random network;
+- most probable: what the search chose before the verification, which may be below the budget;
 - shrunk: `ivif` with its channels in the same proportions, as many as the budget allows;
 - hand-made: the cells of `tim_light` at each level of the pyramid, with channels in the proportions of `ivif`;
 - untrained: the network found, with fresh weights; and methods without a network.
 
-All rows cost the same within 5 %. Finished parts are not repeated, so that two calls can share RUN, with different
+The others cost the same within 5 %. Finished parts are not repeated, so that two calls can share RUN, with different
 seeds. Losses and metrics are added to benchmarks/results/search-quality.csv pair by pair; search-quality.md compares
 them.
 """
@@ -34,22 +34,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.tabular import CPU, SPACE, training
-from timfuse.cost import DeploymentTarget
 from timfuse.cost.budget import parse_budget
-from timfuse.cost.cost_model import count_costs
 from timfuse.genotypes import CellGenotype, Genotype, in_words, load_genotype, save_genotype
 from timfuse.objectives.metrics import fusion_metrics, ruler_of
 from timfuse.objectives.trivial_fusion import TRIVIAL
-from timfuse.operators import build_network, count_flops, count_parameters
+from timfuse.operators import build_network, count_flops, count_parameters, receptive_field
 from timfuse.runtime.csv_text import csv_text
 from timfuse.runtime.distribution import ALONE
 from timfuse.runtime.files import write_atomically
 from timfuse.runtime.run_files import GENOTYPE_FILE
 from timfuse.runtime.seeds import seed_everything
 from timfuse.search import SearchConfig, search, verify
-from timfuse.search.candidate_training import Candidate, train_in_rounds
-from timfuse.search.candidates import BAND, described, random_networks
-from timfuse.search.verification import propose
+from timfuse.search.candidates import BAND
 from timfuse.training import TrainConfig
 from timfuse.training.train_setup import TrainParts, open_parts
 
@@ -84,8 +80,8 @@ def search_config(run: Path, data: tuple[Path, ...], budget: str, seed: int) -> 
 
 
 def searched(config: SearchConfig) -> dict[str, Genotype]:
-    """Search, verify and search at random, unless that has been done; return the network of each row."""
-    names = ("found", "most probable", "random search", "random")
+    """Search and verify, unless that has been done; return the network of each row."""
+    names = ("found", "random search", "random", "most probable")
     files = {name: config.run.with_name(f"{config.run.name}-{name.replace(' ', '-')}.yaml") for name in names}
     if not all(file.is_file() for file in files.values()):
         started, begin = config.run.is_dir(), time.perf_counter()
@@ -96,27 +92,13 @@ def searched(config: SearchConfig) -> dict[str, Genotype]:
         verification = verify(config)
         times.append(time.perf_counter() - begin)
         candidates = {each.name: each for each in verification.candidates}
-        best = best_at_random(config)
-        times.append(time.perf_counter() - begin)
-        print(f"{config.run}: {times} s until searched, verified, and searched at random", flush=True)
-        found = (verification.best_proposed, candidates["proposed-0"], best, candidates["random-0"])
+        print(f"{config.run}: {times} s until searched and verified", flush=True)
+        best = verification.best_random
+        assert best is not None
+        found = (verification.best_proposed, best, candidates["random-0"], candidates["proposed-0"])
         for file, candidate in zip(files.values(), found, strict=True):
             save_genotype(candidate.genotype, file)
     return {name: load_genotype(file) for name, file in files.items()}
-
-
-def best_at_random(config: SearchConfig) -> Candidate:
-    """Train the random networks of a verification and as many others in rounds that halve; return the best."""
-    space = config.space.search_space
-    model = count_costs("FLOPs", space, DeploymentTarget(config.cost.height, config.cost.width, CPU))
-    candidates = propose(config)
-    left = [each for each in candidates if each.origin == "random"]
-    choices = [space.choices(described(each.genotype)) for each in candidates]
-    for network in random_networks(choices, space, model, config.seed + 1)[: len(left)]:
-        genotype = replace(config.for_task(space.genotype(network)), name=f"random-{len(left)}")
-        left.append(Candidate(genotype.name, "random", genotype, model.predict(network) / 1e9, []))
-    train_in_rounds(config, left, ALONE, overwrite=False)
-    return min(left, key=lambda each: (-len(each.losses), each.losses[-1]))
 
 
 def of_cost(shape: Callable[[Sequence[int]], Genotype], gflops: float) -> Genotype:
@@ -188,28 +170,29 @@ def train_rows(run: Path, folders: Sequence[Path], budget: str, seed: int, netwo
         run=run,
         seed=seed,
         device="cpu",
-        data={"root": tuple(folders), "crop": 128, "batch_size": 3, "validation_pairs": 16},
+        data={"root": tuple(folders), "crop": 160, "batch_size": 2, "validation_pairs": 16},
         train={"steps": STEPS, "warmup": STEPS // 30},
     )
     own = run / f"rows-{budget}-{seed}.csv"
     parts = open_parts(config, CPU, ALONE, resume=False)
     trivial: dict[str, Genotype | None] = dict.fromkeys(TRIVIAL)
-    for name, genotype in {**networks, "untrained": networks["found"], **trivial}.items():
+    for name, genotype in {"found": networks["found"], **networks, "untrained": networks["found"], **trivial}.items():
         rows = read(own)
         if any(row["row"] == name for row in rows):
             continue
         if genotype is None:
-            fuse, cost = TRIVIAL[name], ("", "", "")
+            fuse, cost = TRIVIAL[name], ("", "", "", "")
         else:
             built = build_network(genotype)
             gflops = count_flops(built, 480, 640) / 1e9
-            cost = f"{gflops:.4f}", str(count_parameters(built)), in_words(genotype)
+            sees = str(receptive_field(genotype))
+            cost = f"{gflops:.4f}", str(count_parameters(built)), sees, in_words(genotype)
             if name == "untrained":
                 seed_everything(seed)
                 fuse = build_network(genotype).eval()
             else:
                 fuse = train_network(config, parts, genotype)
-        columns = (*KEYS[:3], "gflops", "parameters", "network")
+        columns = (*KEYS[:3], "gflops", "parameters", "receptive field", "network")
         beginning = dict(zip(columns, (budget, name, str(seed), *cost), strict=True))
         write(rows + [beginning | row for row in scored(fuse, parts)], own)
 
@@ -252,15 +235,14 @@ def report(table: Sequence[Row]) -> str:
             " that of the row, with the 95 % interval by bootstrap over seeds and pairs; the number of seeds whose"
             " interval over the pairs is below 0, and above.",
             "",
-            f"| row | GFLOPs | {' | '.join(columns)} | found - row | better | worse |",
-            "|---|" + "---:|" * (len(columns) + 4),
+            f"| row | GFLOPs | receptive field | {' | '.join(columns)} | found - row | better | worse |",
+            "|---|" + "---:|" * (len(columns) + 5),
         ]
-        for name in dict.fromkeys(row["row"] for row in rows):
+        for name in dict.fromkeys(["found", *(row["row"] for row in rows)]):
             own = [row for row in rows if row["row"] == name]
             means = [_mean(own, column) for column in columns]
-            costs = sorted({float(row["gflops"]) for row in own if row["gflops"]})
-            cost = " to ".join(f"{value:.2f}" for value in dict.fromkeys((costs[0], costs[-1]))) if costs else ""
-            cells = [name, cost, *(f"{mean:.4f}" for mean in means), "", "", ""]
+            costs = [_range([float(row[key]) for row in own if row[key]]) for key in ("gflops", "receptive field")]
+            cells = [name, *costs, *(f"{mean:.4f}" for mean in means), "", "", ""]
             if name != "found":
                 against = difference(rows, "found", name, "loss")
                 low, high = interval(against, generator)
@@ -270,6 +252,11 @@ def report(table: Sequence[Row]) -> str:
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def _range(values: Sequence[float]) -> str:
+    """Write the smallest and the largest value."""
+    return " to ".join(f"{value:.3g}" for value in dict.fromkeys((min(values), max(values)))) if values else ""
 
 
 def _mean(rows: Sequence[Row], column: str) -> float:
@@ -293,7 +280,7 @@ def main() -> None:
         fixed = {"shrunk": of_cost(shrunk, gflops), "hand-made": of_cost(hand_made, gflops)}
         for seed in arguments.seeds:
             networks = searched(search_config(arguments.run / f"search-{seed}", pairs, arguments.budget, seed))
-            train_rows(arguments.run, arguments.data, arguments.budget, seed, networks | fixed)
+            train_rows(arguments.run, arguments.data, arguments.budget, seed, fixed | networks)
         write(read(TABLE, *sorted(arguments.run.glob("rows-*.csv"))), TABLE)
     text = report(read(TABLE))
     write_atomically(RESULTS / "search-quality.md", text)

@@ -1,8 +1,8 @@
 """The candidates of a verification: networks that a search proposes, and random ones that cost the same."""
 
-import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ..genotypes import Genotype
 BAND = 0.05  # largest difference of costs that count as equal, as a fraction
 _DRAWS = 20_000  # of which the candidates are the first that fit
 
+Allowed = Callable[[Choices], bool]
 Key = tuple[int | tuple[int, ...], tuple[tuple[int | None, tuple[str, ...]], ...]]
 
 
@@ -24,6 +25,7 @@ def proposed(
     costs: tuple[float, float],
     count: int,
     seed: int,
+    allowed: Allowed = lambda _: True,
 ) -> list[Choices]:
     """Draw distinct networks from the distribution of a search, whose cost is within bounds.
 
@@ -32,6 +34,7 @@ def proposed(
         model: The cost of each network.
         costs: Least and largest cost of the networks that are drawn.
         count: Largest number of networks. A distribution that is decided has fewer.
+        allowed: What else the networks that are drawn have to fulfil.
 
     Returns:
         The networks, in the order of `first`, and then those that are drawn.
@@ -55,7 +58,7 @@ def proposed(
         if len(found) >= count:
             break
         network = Choices([row[cell * steps : (cell + 1) * steps] for cell in range(cells)], tuple(of_levels))
-        if costs[0] <= model.predict(network) <= costs[1]:
+        if costs[0] <= model.predict(network) <= costs[1] and allowed(network):
             found.setdefault(network_key(space, network), network)
     return list(found.values())
 
@@ -68,7 +71,11 @@ def _drawn(probabilities: torch.Tensor, generator: torch.Generator) -> list[list
 
 
 def random_networks(
-    networks: Sequence[Choices], space: SearchSpace, model: CostModel, seed: int, largest: float = math.inf
+    networks: Sequence[Choices],
+    space: SearchSpace,
+    model: CostModel,
+    seed: int,
+    allowed: Allowed = lambda _: True,
 ) -> list[Choices]:
     """Draw for each of some networks another one uniformly from a space, which costs the same; all are distinct.
 
@@ -76,7 +83,7 @@ def random_networks(
 
     Args:
         model: The cost of each network; costs within 5 % are the same.
-        largest: Largest cost of the networks that are drawn.
+        allowed: What else the networks that are drawn have to fulfil.
 
     Example:
         >>> space = SearchSpace(8, ("successive",), 1, ("residual_k3_d1", "dense_k3_d1"))
@@ -94,11 +101,46 @@ def random_networks(
         network = uniform_network(space, generator)
         cost = model.predict(network)
         alike = next((other for other in costs if abs(cost - other) <= BAND * other), None)
-        if alike is not None and cost <= largest and (key := network_key(space, network)) not in seen:
+        if alike is not None and allowed(network) and (key := network_key(space, network)) not in seen:
             seen.add(key)
             costs.remove(alike)
             found.append(network)
     return found
+
+
+def plain_network(
+    space: SearchSpace, model: CostModel, costs: tuple[float, float], allowed: Allowed = lambda _: True
+) -> Choices | None:
+    """Return the network that has the first operator of a space everywhere, as even in its widths as the bounds allow.
+
+    It is what uniform shrinking finds without a search. Where the space has `identity`, the blocks of each cell may be
+    fewer than its steps; of equally even networks, the one with the most blocks and then the largest cost is taken.
+
+    Args:
+        model: The cost of each network.
+        costs: Least and largest cost of the network.
+        allowed: What else the network has to fulfil.
+
+    Returns:
+        The network; None if there is none within the bounds.
+
+    Example:
+        >>> space = SearchSpace(8, ("successive",), 2, ("identity", "dense_k3_d1", "residual_k3_d1"))
+        >>> model = CostModel("params", 0.0, torch.tensor([[0.0, 2.0, 1.0]], dtype=torch.float64))
+        >>> plain_network(space, model, (1.0, 4.0)), plain_network(space, model, (1.0, 3.0))
+        (Choices(operators=[[1, 1]], widths=()), Choices(operators=[[1, 0]], widths=()))
+    """
+    idle = space.operators.index("identity") if "identity" in space.operators else None
+    operator = next(index for index in range(len(space.operators)) if index != idle)
+    found: list[tuple[int, int, float, Choices]] = []
+    for blocks in range(1 if idle is not None else space.steps, space.steps + 1):
+        steps = [operator] * blocks + [idle or 0] * (space.steps - blocks)
+        for widths in product(*(range(len(options)) for options in space.width_options)):
+            network = Choices([list(steps) for _ in space.cells], widths)
+            if costs[0] <= (cost := model.predict(network)) <= costs[1] and allowed(network):
+                unevenness = max(widths) - min(widths) if widths else 0
+                found.append((unevenness, -blocks, -cost, network))
+    return min(found, key=lambda each: each[:3])[3] if found else None
 
 
 def uniform_network(space: SearchSpace, generator: random.Random) -> Choices:

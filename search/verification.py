@@ -1,9 +1,10 @@
-"""Search proposes, training disposes: proposed networks are trained beside random ones, in rounds that halve."""
+"""Search proposes, training disposes: proposed networks are trained beside others, in rounds that halve."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from ..operators import (
     count_parameters,
     load_network_folder,
     parameter_sizes,
+    receptive_field,
     save_network_folder,
 )
 from ..runtime.config import config_to_yaml
@@ -39,7 +41,7 @@ from ..runtime.run_folder import open_run
 from ..runtime.seeds import derive_seed
 from ..runtime.terminal import print_table
 from .candidate_training import Candidate, train_in_rounds, training_folder
-from .candidates import BAND, described, network_key, proposed, random_networks
+from .candidates import BAND, described, network_key, plain_network, proposed, random_networks
 from .inherited_loss import inherited_loss
 from .relaxation import relax_all
 from .search_config import HARMLESS_OF_SEEDS, VERIFY_KEYS, SearchConfig
@@ -73,9 +75,10 @@ class Verification:
 
 
 def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
-    """Train networks that a finished search proposes, beside as many random ones that cost the same, and keep the best.
+    """Train networks that a finished search proposes, beside others that cost the same, and keep the best.
 
-    The best is the best of all, whether it was proposed or drawn, so that a search is at least as good as chance.
+    The others are as many random networks and a plain one, which has one operator everywhere. The best is the best of
+    all, so that a search is at least as good as chance and as shrinking.
 
     The networks that the search chose are among the proposed ones, one for each seed. Random ones are fewer where the
     space has no more of their cost.
@@ -112,11 +115,12 @@ def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
 
 
 def propose(config: SearchConfig) -> list[Candidate]:
-    """List the candidates of a verification: the networks that a search proposes, and random ones.
+    """List the candidates of a verification: the networks that a search proposes, a plain one, and random ones.
 
     The search proposes what it chose, and with it what it draws from its probabilities; where it trained its weights
     on sampled networks (`search.mixture: gumbel`), rather those of many networks that have the least loss with these
-    weights. They cost the same as the chosen one, or of a search with widths at most 5 % less than its budget.
+    weights. They cost the same as the chosen one, or of a search with widths at most 5 % less than its budget, and see
+    no farther than the crops are large, where the space has such networks.
 
     Raises:
         UserError: If the history of the search cannot be read.
@@ -136,16 +140,29 @@ def propose(config: SearchConfig) -> list[Candidate]:
     probabilities = (
         relax_all(even_logits(space), 1.0) if sampled else _mean(distribution(run, space) for run in searches)
     )
-    for costs in _bounds(config, model.predict(first[0])):
-        ours = proposed(probabilities, first, space, model, costs, max(SCORED, count) if sampled else count, seed)
+    budget = config.cost.parsed_budget
+    largest = budget.amount if budget is not None and budget.kind == "FLOPs" else math.inf
+
+    def affordable(network: Choices) -> bool:
+        return model.predict(network) <= largest
+
+    def trainable(network: Choices) -> bool:
+        # Beyond its crops a network learns from their borders, and then fails on whole images.
+        radius = receptive_field(space.genotype(network))
+        return affordable(network) and (radius is None or radius <= config.data.crop)
+
+    for costs, allowed in product(_bounds(config, model.predict(first[0])), (trainable, affordable)):
+        drawn = max(SCORED, count) if sampled else count
+        ours = proposed(probabilities, first, space, model, costs, drawn, seed, allowed)
         if len(ours) >= count:
             break
     if sampled:
         distinct = len({network_key(space, network) for network in first})
         ours = _of_least_loss(ours, distinct, searches)[:count]
-    budget = config.cost.parsed_budget
-    largest = budget.amount if budget is not None and budget.kind == "FLOPs" else math.inf
-    others = random_networks(ours, space, model, seed, largest)
+    others = random_networks(ours, space, model, seed, allowed)
+    plain = plain_network(space, model, costs, allowed)
+    known = {network_key(space, network) for network in ours + others}
+    plains = [] if plain is None or network_key(space, plain) in known else [plain]
     return [
         Candidate(
             f"{origin}-{index}",
@@ -154,7 +171,7 @@ def propose(config: SearchConfig) -> list[Candidate]:
             model.predict(network) / 1e9,
             [],
         )
-        for origin, networks in (("proposed", ours), ("random", others))
+        for origin, networks in (("proposed", ours), ("plain", plains), ("random", others))
         for index, network in enumerate(networks)
     ]
 
@@ -234,7 +251,12 @@ def print_verification(verification: Verification) -> None:
         else f"the best proposed network has {ours.losses[-1]:.4f} and rank {verification.rank} beside {count} random"
         f" ones of its cost, whose best has {other.losses[-1]:.4f}"
     )
-    print(f"verified  {best.name}: loss {best.losses[-1]:.4f}; {beside}")
+    plain = "".join(
+        f"; the plain one has {candidate.losses[-1]:.4f}"
+        for candidate in verification.candidates
+        if candidate.origin == "plain"
+    )
+    print(f"verified  {best.name}: loss {best.losses[-1]:.4f}; {beside}{plain}")
 
 
 def _cells(losses: Sequence[float], rounds: int) -> list[str]:
@@ -284,7 +306,7 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
         **({} if report is None else {"budget": report.provenance}),
         "reason": searched["reason"]
         if len(ranked) == 1
-        else {"rule": f"the best of {len(ours)} proposed and {len(others)} random networks after training"},
+        else {"rule": f"the best of {len(ours)} proposed and {len(ranked) - len(ours)} other networks after training"},
         "verification": {
             "searched": described(candidates[0].genotype),
             "network": best.name,

@@ -149,7 +149,7 @@ def test_the_examples_are_the_whole_validation_pairs_of_the_search(finished, nam
             "the search is behind by 0.2000, and beside the 3 random networks of the same cost proposed-1",
         ),
         ({"proposed-1": [0.1], "random-0": [0.1]}, "the search is level, and beside the 1 random"),
-        ({"proposed-1": [0.1]}, "There is no random network of the same cost to compare proposed-1 with."),
+        ({"proposed-1": [0.1], "plain-0": [0.05]}, "compare proposed-1 with. The plain network has 0.0500."),
         ({"proposed-1": [0.1], "random-0": [float("inf")]}, "There is no random network of the same cost"),
         ({"proposed-0": [0.1], "proposed-1": [0.2]}, "The result is proposed-1."),
     ],

@@ -3,6 +3,7 @@
 import csv
 import math
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,15 @@ from timfuse.operators import build_network, count_flops
 from timfuse.runtime.errors import DivergedError, UserError
 from timfuse.runtime.weights import load_into
 from timfuse.search import candidate_training, search, verify
-from timfuse.search.candidates import BAND, described, network_key, proposed, random_networks, uniform_network
+from timfuse.search.candidates import (
+    BAND,
+    described,
+    network_key,
+    plain_network,
+    proposed,
+    random_networks,
+    uniform_network,
+)
 from timfuse.search.discretise import choose
 from timfuse.search.verification import distribution
 
@@ -79,7 +88,8 @@ def test_what_several_searches_chose_is_proposed_once_each_whatever_it_costs_and
     assert proposed(probabilities(0), chosen, SPACE, MODEL, around(chosen[0]), 1, 0) == chosen[:1]
     others = [MODEL.predict(network) for network in random_networks(networks, SPACE, MODEL, 0)]
     largest = sorted(others)[2]
-    assert max(map(MODEL.predict, random_networks(networks, SPACE, MODEL, 0, largest))) <= largest
+    cheap = random_networks(networks, SPACE, MODEL, 0, lambda network: MODEL.predict(network) <= largest)
+    assert max(map(MODEL.predict, cheap)) <= largest
     dear = MODEL.predict(chosen[1])
     assert len(others) == 5
     assert sum(abs(cost - dear) <= BAND * dear for cost in others) == 1
@@ -119,6 +129,31 @@ def test_networks_without_the_finest_level_are_the_same_whatever_its_cells_would
     )
 
 
+@pytest.mark.parametrize("budget", [0.4, 0.6, 0.8])
+def test_the_plain_network_has_one_operator_even_widths_and_the_cost(budget):
+    space = SearchSpace(
+        ((0, 4, 8, 12), (4, 8, 12, 16)),
+        ("stage", "stage"),
+        2,
+        ("identity", *OPERATORS[:2]),
+        "none",
+        "half",
+        "bands",
+        levels=(0, 1),
+    )
+    model = count_costs("FLOPs", space, DeploymentTarget(32, 32, torch.device("cpu")))
+    largest = model.predict(Choices([[1, 1], [1, 1]], (3, 3)))
+    costs = 0.8 * budget * largest, budget * largest
+    network = plain_network(space, model, costs)
+    assert network is not None
+    assert costs[0] <= model.predict(network) <= costs[1]
+    assert {index for row in network.operators for index in row} <= {0, 1}
+    assert network.operators[0] == network.operators[1]
+    assert network.operators[0][0] == 1
+    assert abs(network.widths[0] - network.widths[1]) <= 1
+    assert plain_network(space, model, (2 * largest, 3 * largest)) is None
+
+
 def test_uniform_networks_have_every_operator_and_width_equally_often():
     space = SearchSpace(((0, 4, 8), (4, 8, 12)), ("stage", "stage"), 2, OPERATORS[:4], levels=(0, 1))
     draw = random.Random(0)
@@ -142,10 +177,7 @@ def config(tiny):
 def test_the_better_half_goes_on_and_the_best_network_is_the_result(config, monkeypatch):
     result = search(config)
     done = result.verification
-    assert {origin: sum(each.origin == origin for each in done.candidates) for origin in ("proposed", "random")} == {
-        "proposed": 3,
-        "random": 3,
-    }
+    assert Counter(each.origin for each in done.candidates) == {"proposed": 3, "plain": 1, "random": 3}
     for origin in ("proposed", "random"):
         of_kind = [candidate for candidate in done.candidates if candidate.origin == origin]
         longest = [candidate for candidate in of_kind if len(candidate.losses) == 2]
@@ -194,7 +226,7 @@ def test_a_repeated_search_trains_anew(config, monkeypatch):
         candidate_training, "train", lambda *given, **flags: calls.append(flags) or real(*given, **flags)
     )
     search(config, overwrite=True)
-    assert len(calls) == 3 + 3 + 2 + 2
+    assert len(calls) == 3 + 1 + 3 + 2 + 1 + 2
 
 
 def test_no_proposed_network_exceeds_the_budget(config):
@@ -232,7 +264,7 @@ def test_a_training_of_another_network_or_length_is_not_taken_for_that_of_a_cand
     assert trained == ["proposed-1"]
     longer = config.model_copy(update={"verify": config.verify.model_copy(update={"steps": 3})})
     verify(longer)
-    assert len(trained) == 1 + 6 + 4
+    assert len(trained) == 1 + 7 + 5
 
 
 def test_a_network_whose_training_diverges_loses(config, monkeypatch):

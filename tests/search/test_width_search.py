@@ -8,7 +8,7 @@ import torch
 from timfuse.cost import BudgetReport, DeploymentTarget
 from timfuse.cost.cost_model import count_costs
 from timfuse.genotypes import load_genotype
-from timfuse.operators import build_network, count_parameters, load_network_folder
+from timfuse.operators import build_network, count_parameters, load_network_folder, receptive_field
 from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.history import read_history
 from timfuse.runtime.seeds import derive_seed
@@ -160,12 +160,28 @@ def test_what_is_proposed_uses_up_the_budget(tiny, monkeypatch):
     verify = {"candidates": 3, "rounds": 1, "steps": 1, "validation_pairs": 1}
     config = config.model_copy(update={"cost": CostSection(budget=f"{budget}FLOPs", height=16, width=16)})
     search(config)
-    candidates = propose(config.model_copy(update={"verify": VerifySection(**verify)}))
+    unlimited = config.data.model_copy(update={"crop": 1000})
+    candidates = propose(config.model_copy(update={"verify": VerifySection(**verify), "data": unlimited}))
     costs = {each.name: each.gflops * 1e9 for each in candidates}
     assert costs.pop("proposed-0") <= budget  # what the search chose, which may be far below
-    assert len(costs) == 5
+    assert len([name for name in costs if not name.startswith("plain")]) == 5
     assert max(costs.values()) <= budget
     assert all((1 - BAND) * budget <= cost for name, cost in costs.items() if name.startswith("proposed"))
+
+
+def test_what_is_proposed_sees_no_farther_than_the_crops(tiny, monkeypatch):
+    monkeypatch.setattr("timfuse.search.verification.SCORED", 12)
+    operators = ["identity", "plain_k3", "residual_k3_d1"]
+    config = tiny(space=SPACE | {"steps": 2, "operators": operators}, search={"steps": 3, "warmup": 1})
+    search(config)
+    space, generator = config.space.search_space, random.Random(0)
+    radii = [receptive_field(space.genotype(uniform_network(space, generator))) for _ in range(99)]
+    crop = sorted(radii)[50]
+    assert max(radii) > crop
+    changes = {"verify": VerifySection(candidates=3), "data": config.data.model_copy(update={"crop": crop})}
+    candidates = propose(config.model_copy(update=changes))
+    assert len([each for each in candidates if each.origin != "plain"]) == 6
+    assert all(receptive_field(each.genotype) <= crop for each in candidates if each.name != "proposed-0")
 
 
 def test_the_inherited_loss_of_what_was_found_is_that_of_its_provenance(tiny):
