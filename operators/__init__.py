@@ -10,7 +10,7 @@ from .networks import FusionNetwork, RefineNetwork
 from .normalisation import synchronised
 from .operator_files import load_operators
 from .pyramid import PyramidNetwork
-from .receptive_field import receptive_field
+from .receptive_field import beyond_crops, receptive_field
 from .registration import register_operator
 from .released import convert_released
 
@@ -19,6 +19,7 @@ __all__ = [
     "FusionNetwork",
     "PyramidNetwork",
     "RefineNetwork",
+    "beyond_crops",
     "build_network",
     "build_operator",
     "build_supernet",

@@ -60,6 +60,29 @@ def receptive_field(genotype: Genotype) -> int | None:
     return max(reaches)
 
 
+def beyond_crops(genotype: Genotype, crop: int) -> str | None:
+    """Say that a network sees farther than the crops of its training are large; return None if it does not.
+
+    Such a network learns from the borders of its crops. On crops it is as good as any, but whole images have few
+    borders, and there it fails (`benchmarks/results/search-quality.md`).
+
+    Args:
+        crop: Height and width of the crops in pixels.
+
+    Example:
+        >>> from timfuse.genotypes import load_genotype
+        >>> beyond_crops(load_genotype("ivif"), 64).partition(";")[2]
+        ' raise data.crop'
+    """
+    radius = receptive_field(genotype)
+    if radius is None or radius <= crop:
+        return None
+    return (
+        f"{genotype.name} sees {radius} pixels far, beyond the crops of {crop}: it learns from their borders, and may"
+        " fail on whole images; raise data.crop"
+    )
+
+
 def _halvings(genotype: Genotype) -> int:
     """Count how often a network halves the height and width, not counting the inside of its cells."""
     if isinstance(genotype.channels, tuple):

@@ -74,6 +74,7 @@ class Loop:
         self._folder: RunFolder | None = None
         self._history: History | None = None
         self._progress: Progress | None = None
+        self._waiting: list[str] = []  # lines for above the progress bar
 
     def open_folder(self, *, pairs: int, fingerprint: Callable[[], str], harmless: Sequence[str] = ()) -> None:
         """Compare config and data of all processes, and open the run folder.
@@ -198,9 +199,11 @@ class Loop:
                 self._history.log_image(step, f"examples/{name}", image)
 
     def print(self, message: str) -> None:
-        """Write a line above the progress bar."""
+        """Write a line above the progress bar, once it is there."""
         if self._progress is not None:
             self._progress.print(message)
+        else:
+            self._waiting.append(message)
 
     def _guarded(self, state: State, call: Callable[[], T], remedy: str, row: Row | None = None) -> T:
         """Call a function; if a value in it is not finite, keep the state before the call and end the run.
@@ -233,7 +236,7 @@ class Loop:
         self._history = self._stack.enter_context(History(self.path, step - 1 if self.resumes else None))
         self._progress = self._stack.enter_context(Progress(steps, description, start=step))
         restore_rng(rng)  # both import packages, some of which draw a random number when they are first imported
-        for note in filter(None, (self._folder.note, self._history.note)):
+        for note in filter(None, (self._folder.note, self._history.note, *self._waiting)):
             self._progress.print(note)
 
     def _check_same_config(self, harmless: Sequence[str]) -> None:

@@ -15,12 +15,12 @@ from ..cost.cost_model import count_costs
 from ..drawing import draw
 from ..genotypes import Provenance, load_genotype
 from ..operators import (
+    beyond_crops,
     build_network,
     count_flops,
     count_parameters,
     load_network_folder,
     parameter_sizes,
-    receptive_field,
     save_network_folder,
 )
 from ..runtime.config import config_to_yaml
@@ -147,9 +147,7 @@ def propose(config: SearchConfig) -> list[Candidate]:
         return model.predict(network) <= largest
 
     def trainable(network: Choices) -> bool:
-        # Beyond its crops a network learns from their borders, and then fails on whole images.
-        radius = receptive_field(space.genotype(network))
-        return affordable(network) and (radius is None or radius <= config.data.crop)
+        return affordable(network) and beyond_crops(space.genotype(network), config.data.crop) is None
 
     for costs, allowed in product(_bounds(config, model.predict(first[0])), (trainable, affordable)):
         drawn = max(SCORED, count) if sampled else count

@@ -12,7 +12,7 @@ from ..drawing.example_sheet import draw_examples
 from ..genotypes import Genotype, save_genotype
 from ..objectives.metrics import ruler_of
 from ..objectives.trivial_fusion import TRIVIAL
-from ..operators import count_parameters, save_network_folder, synchronised
+from ..operators import beyond_crops, count_parameters, save_network_folder, synchronised
 from ..runtime.averaged_gradients import average_gradients
 from ..runtime.distribution import Ranks
 from ..runtime.errors import check_finite
@@ -75,6 +75,8 @@ def train(config: TrainConfig, *, resume: bool = False, overwrite: bool = False)
             if ranks.leads:
                 first_stage.keep(config.run)
             first_stage.network.to(device)
+        if (warning := beyond_crops(parts.genotype, config.data.crop)) is not None:
+            loop.print(f"warning: {warning}")
         loop.start(state)
         batches = pairs.batches(
             "train", state.step, config.train.steps, seed=config.seed, device=device, ranks=ranks, **config.data.crops

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from timfuse.genotypes import ALL_OPERATORS, CellGenotype, Genotype, load_genotype
-from timfuse.operators import build_network, receptive_field
+from timfuse.operators import beyond_crops, build_network, receptive_field
 from timfuse.operators.pooling import GlobalMean
 
 KINDS = ["successive", "multi_scale", "decomposition", "stage"]
@@ -88,3 +88,10 @@ def test_a_non_local_operator_has_none():
 def test_the_published_networks():
     assert receptive_field(load_genotype("tim_light")) == 4 + 2 * (3 + 1)
     assert receptive_field(load_genotype("tim_ivif")) == 4 + 2 * (1 + 2)
+
+
+def test_what_lies_beyond_the_crops():
+    network = load_genotype("ivif")
+    radius = receptive_field(network)
+    assert beyond_crops(network, radius) is None
+    assert f"ivif sees {radius} pixels far, beyond the crops of {radius - 1}" in beyond_crops(network, radius - 1)

@@ -306,3 +306,9 @@ def test_tensorboard_shows_examples_and_metrics(finished):
     assert example.startswith("examples/synthetic/scene_")
     assert [event.step for event in events.Images(example)] == [9, 19, 24]
     assert {"loss", "validation/mean/loss", "validation/mean/VIF"} <= set(tags["scalars"])
+
+
+@pytest.mark.parametrize(("genotype", "told"), [("ivif-fast", 1), ("tim_light", 0)])
+def test_a_network_that_sees_beyond_its_crops_is_told_once(tiny, capsys, genotype, told):
+    train(tiny(genotype=genotype, train={"steps": 1, "warmup": 0}))
+    assert capsys.readouterr().err.count(f"warning: {genotype} sees") == told
