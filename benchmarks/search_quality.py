@@ -7,6 +7,7 @@ holds out some to validate and verify; then the network of each row is trained o
 on the validation pairs, which no choice has seen. Rows:
 
 - found: of the networks that the search proposes, the one that trains best (`best_proposed` of the verification);
+- returned: the best of all networks in the verification, which the search returns;
 - random search: of the random networks in the verification, the one that trains best; without a search, it takes less
   than half the time;
 - random: one random network;
@@ -81,7 +82,7 @@ def search_config(run: Path, data: tuple[Path, ...], budget: str, seed: int) -> 
 
 def searched(config: SearchConfig) -> dict[str, Genotype]:
     """Search and verify, unless that has been done; return the network of each row."""
-    names = ("found", "random search", "random", "most probable")
+    names = ("found", "returned", "random search", "random", "most probable")
     files = {name: config.run.with_name(f"{config.run.name}-{name.replace(' ', '-')}.yaml") for name in names}
     if not all(file.is_file() for file in files.values()):
         started, begin = config.run.is_dir(), time.perf_counter()
@@ -95,8 +96,8 @@ def searched(config: SearchConfig) -> dict[str, Genotype]:
         print(f"{config.run}: {times} s until searched and verified", flush=True)
         best = verification.best_random
         assert best is not None
-        found = (verification.best_proposed, best, candidates["random-0"], candidates["proposed-0"])
-        for file, candidate in zip(files.values(), found, strict=True):
+        chosen = (verification.best_proposed, verification.best, best, candidates["random-0"], candidates["proposed-0"])
+        for file, candidate in zip(files.values(), chosen, strict=True):
             save_genotype(candidate.genotype, file)
     return {name: load_genotype(file) for name, file in files.items()}
 
@@ -187,9 +188,14 @@ def train_rows(run: Path, folders: Sequence[Path], budget: str, seed: int, netwo
             gflops = count_flops(built, 480, 640) / 1e9
             sees = str(receptive_field(genotype))
             cost = f"{gflops:.4f}", str(count_parameters(built)), sees, in_words(genotype)
+            same = [row for row in rows if row["network"] == cost[-1] and row["row"] != "untrained"]
             if name == "untrained":
                 seed_everything(seed)
                 fuse = build_network(genotype).eval()
+            elif same:  # in another row
+                first = same[0]["row"]
+                write(rows + [row | {"row": name} for row in same if row["row"] == first], own)
+                continue
             else:
                 fuse = train_network(config, parts, genotype)
         columns = (*KEYS[:3], "gflops", "parameters", "receptive field", "network")
@@ -280,7 +286,13 @@ def main() -> None:
         fixed = {"shrunk": of_cost(shrunk, gflops), "hand-made": of_cost(hand_made, gflops)}
         for seed in arguments.seeds:
             networks = searched(search_config(arguments.run / f"search-{seed}", pairs, arguments.budget, seed))
-            train_rows(arguments.run, arguments.data, arguments.budget, seed, fixed | networks)
+            train_rows(
+                arguments.run,
+                arguments.data,
+                arguments.budget,
+                seed,
+                {"returned": networks["returned"], **fixed, **networks},
+            )
         write(read(TABLE, *sorted(arguments.run.glob("rows-*.csv"))), TABLE)
     text = report(read(TABLE))
     write_atomically(RESULTS / "search-quality.md", text)

@@ -8,7 +8,7 @@ import torch
 
 from ..cost import save_latency_table
 from ..genotypes import Genotype, load_genotype
-from ..operators import synchronised
+from ..operators import beyond_crops, synchronised
 from ..runtime.distribution import ALONE
 from ..runtime.loop import Loop, Row, Scores, open_loop
 from ..runtime.run_files import LATENCY_FILE
@@ -146,9 +146,12 @@ def _search_once(
             )
         probabilities, warnings = relax_all(state.decisions.detach(), settings.temperature[1]), state.guards.given
         alone = parts._replace(batches=replace(batches, ranks=ALONE), ranks=ALONE)
-        return ranks.from_leader(
+        genotype = ranks.from_leader(
             lambda: conclude(config, alone, state.supernet, probabilities, warnings=warnings, scorer=scorer)
         )
+        if not config.candidates and (warning := beyond_crops(genotype, config.data.crop)) is not None:
+            loop.print(f"warning: {warning}")
+        return genotype
 
 
 def _observed(config: SearchConfig, state: SearchState, row: Row, loop: Loop) -> Row:

@@ -184,6 +184,13 @@ def test_what_is_proposed_sees_no_farther_than_the_crops(tiny, monkeypatch):
     assert all(receptive_field(each.genotype) <= crop for each in candidates if each.name != "proposed-0")
 
 
+def test_a_found_network_that_sees_beyond_the_crops_is_told(tiny, capsys):
+    config = tiny(space=SPACE, verify={"candidates": 0})
+    genotype = search(config).genotype
+    assert receptive_field(genotype) > config.data.crop
+    assert capsys.readouterr().err.count(f"warning: {genotype.name} sees") == 1
+
+
 def test_the_inherited_loss_of_what_was_found_is_that_of_its_provenance(tiny):
     config = tiny(space=SPACE, search={"steps": 4, "warmup": 1, "mixture": "gumbel"})
     genotype = search(config).genotype
