@@ -31,7 +31,7 @@ def proposed(
 
     Args:
         first: The networks that searches chose, the best first; they are among the result, whatever they cost.
-        model: The cost of each network.
+        model: What each network costs, in the unit of `costs`.
         costs: Least and largest cost of the networks that are drawn.
         count: Largest number of networks. A distribution that is decided has fewer.
         allowed: What else the networks that are drawn have to fulfil.
@@ -117,7 +117,7 @@ def plain_network(
     fewer than its steps; of equally even networks, the one with the most blocks and then the largest cost is taken.
 
     Args:
-        model: The cost of each network.
+        model: What each network costs, in the unit of `costs`.
         costs: Least and largest cost of the network.
         allowed: What else the network has to fulfil.
 

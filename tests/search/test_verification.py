@@ -177,7 +177,7 @@ def config(tiny):
 def test_the_better_half_goes_on_and_the_best_network_is_the_result(config, monkeypatch):
     result = search(config)
     done = result.verification
-    assert Counter(each.origin for each in done.candidates) == {"proposed": 3, "plain": 1, "random": 3}
+    assert Counter(each.origin for each in done.candidates) == {"proposed": 3, "random": 3}
     for origin in ("proposed", "random"):
         of_kind = [candidate for candidate in done.candidates if candidate.origin == origin]
         longest = [candidate for candidate in of_kind if len(candidate.losses) == 2]
@@ -226,7 +226,7 @@ def test_a_repeated_search_trains_anew(config, monkeypatch):
         candidate_training, "train", lambda *given, **flags: calls.append(flags) or real(*given, **flags)
     )
     search(config, overwrite=True)
-    assert len(calls) == 3 + 1 + 3 + 2 + 1 + 2
+    assert len(calls) == 3 + 3 + 2 + 2
 
 
 def test_no_proposed_network_exceeds_the_budget(config):
@@ -264,7 +264,7 @@ def test_a_training_of_another_network_or_length_is_not_taken_for_that_of_a_cand
     assert trained == ["proposed-1"]
     longer = config.model_copy(update={"verify": config.verify.model_copy(update={"steps": 3})})
     verify(longer)
-    assert len(trained) == 1 + 7 + 5
+    assert len(trained) == 1 + 6 + 4
 
 
 def test_a_network_whose_training_diverges_loses(config, monkeypatch):

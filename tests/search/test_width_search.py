@@ -166,6 +166,7 @@ def test_what_is_proposed_uses_up_the_budget(tiny, monkeypatch):
     assert costs.pop("proposed-0") <= budget  # what the search chose, which may be far below
     assert len([name for name in costs if not name.startswith("plain")]) == 5
     assert max(costs.values()) <= budget
+    assert "plain-0" in costs
     assert all((1 - BAND) * budget <= cost for name, cost in costs.items() if name.startswith("proposed"))
 
 
