@@ -18,7 +18,7 @@ on the validation pairs, which no choice has seen. Rows:
 
 The others cost the same within 5 %. Finished parts are not repeated, so that two calls can share RUN, with different
 seeds. Losses and metrics are added to benchmarks/results/search-quality.csv pair by pair; search-quality.md compares
-them.
+them. The rows "1GFLOPs, crops of 128" are of an earlier state, with crops of 128 pixels in batches of 3.
 """
 
 import argparse
