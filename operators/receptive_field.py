@@ -63,8 +63,8 @@ def receptive_field(genotype: Genotype) -> int | None:
 def beyond_crops(genotype: Genotype, crop: int) -> str | None:
     """Say that a network sees farther than the crops of its training are large; return None if it does not.
 
-    Such a network learns from the borders of its crops. On crops it is as good as any, but whole images have few
-    borders, and there it fails (`benchmarks/results/search-quality.md`).
+    Such a network learns from the borders of its crops, of which whole images have few, and may fail on these
+    (`benchmarks/results/search-quality.md`).
 
     Args:
         crop: Height and width of the crops in pixels.

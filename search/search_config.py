@@ -156,8 +156,8 @@ PROPOSED = 4
 class VerifySection(Section):
     """The trainings at the end that choose among what the search proposes.
 
-    Few long trainings tell more than many short ones: networks that fit the scenes of the training pairs too closely
-    are among the best for the first thousand steps.
+    Few long trainings tell more than many short ones: how well a network does on whole images, and what its size gains,
+    shows late.
 
     Attributes:
         candidates: Number of networks that the search proposes and that are trained, beside as many random ones of

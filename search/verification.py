@@ -78,7 +78,7 @@ def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
     """Train networks that a finished search proposes, beside others that cost the same, and keep the best.
 
     The others are as many random networks and a plain one, which has one operator everywhere. The best is the best of
-    all, so that a search is at least as good as chance and as shrinking.
+    all, so that chance and shrinking are in the choice.
 
     The networks that the search chose are among the proposed ones, one for each seed. Random ones are fewer where the
     space has no more of their cost.
