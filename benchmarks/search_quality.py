@@ -1,6 +1,6 @@
 """Whether a search finds better networks than chance, shrinking or a person, at equal cost of network and of search.
 
-    python -m benchmarks.search_quality RUN --data DIR [--data DIR …] [--seeds 5] [--budget 1GFLOPs]
+    python -m benchmarks.search_quality RUN --data DIR [--data DIR …] [--seeds 0 1 2 3 4] [--budget 1GFLOPs]
 
 DIR holds infrared-visible pairs with train.txt and val.txt. Each seed searches on the training pairs alone, of which it
 holds out some to validate and verify; then the network of each row is trained on all of them, by one recipe, and scored
@@ -16,10 +16,11 @@ on the validation pairs, which the search has not seen. The size of the crops wa
 - hand-made: the cells of `tim_light` at each level of the pyramid, with channels in the proportions of `ivif`;
 - untrained: the network found, with fresh weights; and methods without a network.
 
-Networks cost the same within 5 %, but for `most probable`. Finished parts are not repeated, so that two calls can share
-RUN, with different seeds. Losses and metrics are added to benchmarks/results/search-quality.csv pair by pair;
-search-quality.md compares them. The rows "1GFLOPs, crops of 128" are of an earlier state, with crops of 128 pixels in
-batches of 3; there `random` is of any cost.
+Networks cost the same within 5 %, but for `most probable`: as many operations as the budget, or where it is a time, the
+time of `found`, measured side by side. Finished parts are not repeated, so that two calls can share RUN, with different
+seeds. Losses and metrics are added to benchmarks/results/search-quality.csv pair by pair; search-quality.md compares
+them. The rows with fewer than 16,000 crops are of an earlier state; "crops of 128" says that they were smaller, and
+there `random` is of any cost.
 """
 
 import argparse
@@ -29,14 +30,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.tabular import CPU, SPACE, training
-from timfuse.cost.budget import parse_budget
+from benchmarks.tabular import CPU, training
+from timfuse.cost import DeploymentTarget
 from timfuse.genotypes import CellGenotype, Genotype, in_words, load_genotype, save_genotype
 from timfuse.objectives.metrics import fusion_metrics, ruler_of
 from timfuse.objectives.trivial_fusion import TRIVIAL
@@ -47,6 +49,7 @@ from timfuse.runtime.files import write_atomically
 from timfuse.runtime.run_files import GENOTYPE_FILE
 from timfuse.runtime.seeds import seed_everything
 from timfuse.search import SearchConfig, search, verify
+from timfuse.search.candidate_training import Candidate
 from timfuse.search.candidates import BAND
 from timfuse.training import TrainConfig
 from timfuse.training.train_setup import TrainParts, open_parts
@@ -55,7 +58,9 @@ RESULTS = Path(__file__).parent / "results"
 TABLE = RESULTS / "search-quality.csv"
 METRICS = ruler_of("infrared-visible")
 KEYS = ("budget", "row", "seed", "set", "pair")
-STEPS = 2500
+STEPS, BATCH, CROP = 4000, 4, 160
+_SPACED = 6  # every so many networks of a shape are timed
+TARGET = DeploymentTarget(480, 640, CPU)
 RESAMPLES = 10_000
 Row = dict[str, str]
 Fuse = Callable[[Tensor, Tensor], Tensor]
@@ -83,7 +88,7 @@ def search_config(run: Path, data: tuple[Path, ...], budget: str, seed: int) -> 
 
 def searched(config: SearchConfig) -> dict[str, Genotype]:
     """Search and verify, unless that has been done; return the network of each row."""
-    names = ("found", "returned", "random search", "random", "most probable")
+    names = ("found", "returned", "random search", "random", "most probable", "shrunk", "hand-made")
     files = {name: config.run.with_name(f"{config.run.name}-{name.replace(' ', '-')}.yaml") for name in names}
     if not all(file.is_file() for file in files.values()):
         started, begin = config.run.is_dir(), time.perf_counter()
@@ -101,26 +106,52 @@ def searched(config: SearchConfig) -> dict[str, Genotype]:
         random = next(
             each
             for name, each in candidates.items()
-            if name.startswith("random") and abs(each.gflops - ours.gflops) <= BAND * ours.gflops
+            if name.startswith("random") and abs(_cost(each) - _cost(ours)) <= BAND * _cost(ours)
         )
         chosen = (ours, verification.best, best, random, candidates["proposed-0"])
-        for file, candidate in zip(files.values(), chosen, strict=True):
-            save_genotype(candidate.genotype, file)
+        budget = config.cost.parsed_budget
+        assert budget is not None
+        networks = [candidate.genotype for candidate in chosen]
+        networks += [
+            of_time(shape, networks[0]) if budget.kind == "ms" else of_cost(shape, budget.amount / 1e9)
+            for shape in (shrunk, hand_made)
+        ]
+        latencies = TARGET.measure([TARGET.forward_pass(build_network(network)) for network in networks])
+        for file, network, latency in zip(files.values(), networks, latencies, strict=True):
+            save_genotype(replace(network, provenance={"latency": {"milliseconds": round(latency, 2)}}), file)
     return {name: load_genotype(file) for name, file in files.items()}
 
 
-def of_cost(shape: Callable[[Sequence[int]], Genotype], gflops: float) -> Genotype:
-    """Return the network whose channels have about the proportions of `ivif` and whose cost is nearest to a number."""
+def _cost(candidate: Candidate) -> float:
+    return candidate.gflops if candidate.milliseconds is None else candidate.milliseconds
+
+
+def shapes(shape: Callable[[Sequence[int]], Genotype]) -> list[tuple[float, Genotype]]:
+    """List networks whose channels have about the proportions of `ivif`, by rising cost in GFLOPs."""
     full = load_genotype("ivif").widths
     widths = {
         tuple(max(2, 2 * (int(width * factor / 200) + more)) for width, more in zip(full, ups, strict=True))
-        for factor in range(10, 120, 5)
+        for factor in range(5, 120, 5)
         for ups in product((0, 1), repeat=len(full))  # channels are even: each is rounded down or up
     }
     costs = {each: count_flops(build_network(shape(each)), 480, 640) / 1e9 for each in sorted(widths)}
-    found = min(costs, key=lambda each: abs(costs[each] - gflops))
-    assert abs(costs[found] - gflops) <= BAND * gflops, costs[found]
-    return shape(found)
+    return [(costs[each], shape(each)) for each in sorted(costs, key=costs.__getitem__)]
+
+
+def of_cost(shape: Callable[[Sequence[int]], Genotype], gflops: float) -> Genotype:
+    """Return the network of a shape whose cost is nearest to a number."""
+    cost, found = min(shapes(shape), key=lambda each: abs(each[0] - gflops))
+    assert abs(cost - gflops) <= BAND * gflops, cost
+    return found
+
+
+def of_time(shape: Callable[[Sequence[int]], Genotype], other: Genotype) -> Genotype:
+    """Return the largest network of a shape that takes at most 3 % longer than another network."""
+    networks = [network for _, network in shapes(shape)[::_SPACED]]
+    passes = [TARGET.forward_pass(build_network(network)) for network in (other, *networks)]
+    least, *latencies = TARGET.measure(passes)
+    within = [network for network, latency in zip(networks, latencies, strict=True) if latency <= 1.03 * least]
+    return within[-1] if within else networks[0]
 
 
 def shrunk(widths: Sequence[int]) -> Genotype:
@@ -178,23 +209,25 @@ def train_rows(run: Path, folders: Sequence[Path], budget: str, seed: int, netwo
         run=run,
         seed=seed,
         device="cpu",
-        data={"root": tuple(folders), "crop": 160, "batch_size": 2, "validation_pairs": 16},
+        data={"root": tuple(folders), "crop": CROP, "batch_size": BATCH, "validation_pairs": 16},
         train={"steps": STEPS, "warmup": STEPS // 30},
     )
     own = run / f"rows-{budget}-{seed}.csv"
     parts = open_parts(config, CPU, ALONE, resume=False)
     trivial: dict[str, Genotype | None] = dict.fromkeys(TRIVIAL)
-    for name, genotype in {"found": networks["found"], **networks, "untrained": networks["found"], **trivial}.items():
+    for name, genotype in {**networks, "untrained": networks["found"], **trivial}.items():
         rows = read(own)
         if any(row["row"] == name for row in rows):
             continue
         if genotype is None:
-            fuse, cost = TRIVIAL[name], ("", "", "", "")
+            fuse, cost = TRIVIAL[name], ("", "", "", "", "")
         else:
             built = build_network(genotype)
             gflops = count_flops(built, 480, 640) / 1e9
             sees = str(receptive_field(genotype))
-            cost = f"{gflops:.4f}", str(count_parameters(built)), sees, in_words(genotype)
+            latency: Any = genotype.provenance["latency"]
+            milliseconds = str(latency["milliseconds"])
+            cost = f"{gflops:.4f}", milliseconds, str(count_parameters(built)), sees, in_words(genotype)
             same = [row for row in rows if row["network"] == cost[-1] and row["row"] != "untrained"]
             if name == "untrained":
                 seed_everything(seed)
@@ -205,8 +238,8 @@ def train_rows(run: Path, folders: Sequence[Path], budget: str, seed: int, netwo
                 continue
             else:
                 fuse = train_network(config, parts, genotype)
-        columns = (*KEYS[:3], "gflops", "parameters", "receptive field", "network")
-        beginning = dict(zip(columns, (budget, name, str(seed), *cost), strict=True))
+        columns = (*KEYS[:3], "crops", "gflops", "milliseconds", "parameters", "receptive field", "network")
+        beginning = dict(zip(columns, (budget, name, str(seed), str(STEPS * BATCH), *cost), strict=True))
         write(rows + [beginning | row for row in scored(fuse, parts)], own)
 
 
@@ -244,17 +277,18 @@ def report(table: Sequence[Row]) -> str:
         rows = [row for row in table if row["budget"] == budget]
         seeds = len({row["seed"] for row in rows})
         lines += [
-            f"Budget {budget}, {seeds} seeds, {STEPS:,} steps of training. Mean of each row; the loss of `found` less"
-            " that of the row, with the 95 % interval by bootstrap over seeds and pairs; the number of seeds whose"
-            " interval over the pairs is below 0, and above.",
+            f"Budget {budget}, {seeds} seeds, trained on {int(rows[0]['crops']):,} crops. Mean of each row; the loss of"
+            " `found` less that of the row, with the 95 % interval by bootstrap over seeds and pairs; the number of"
+            " seeds whose interval over the pairs is below 0, and above.",
             "",
-            f"| row | GFLOPs | receptive field | {' | '.join(columns)} | found - row | better | worse |",
-            "|---|" + "---:|" * (len(columns) + 5),
+            f"| row | GFLOPs | ms | receptive field | {' | '.join(columns)} | found - row | better | worse |",
+            "|---|" + "---:|" * (len(columns) + 6),
         ]
         for name in dict.fromkeys(["found", *(row["row"] for row in rows)]):
             own = [row for row in rows if row["row"] == name]
             means = [_mean(own, column) for column in columns]
-            costs = [_range([float(row[key]) for row in own if row[key]]) for key in ("gflops", "receptive field")]
+            kinds = ("gflops", "milliseconds", "receptive field")
+            costs = [_range([float(row[kind]) for row in own if row[kind]]) for kind in kinds]
             cells = [name, *costs, *(f"{mean:.4f}" for mean in means), "", "", ""]
             if name != "found":
                 against = difference(rows, "found", name, "loss")
@@ -287,19 +321,11 @@ def main() -> None:
     parser.add_argument("--budget", default="1GFLOPs")
     arguments = parser.parse_args()
     if arguments.run is not None:
-        assert SearchConfig().space.search_space == SPACE
         pairs = link_training_pairs(arguments.data, arguments.run / "data")
-        gflops = parse_budget(arguments.budget).amount / 1e9
-        fixed = {"shrunk": of_cost(shrunk, gflops), "hand-made": of_cost(hand_made, gflops)}
+        runs = {seed: arguments.run / f"search-{arguments.budget}-{seed}" for seed in arguments.seeds}
+        networks = {seed: searched(search_config(run, pairs, arguments.budget, seed)) for seed, run in runs.items()}
         for seed in arguments.seeds:
-            networks = searched(search_config(arguments.run / f"search-{seed}", pairs, arguments.budget, seed))
-            train_rows(
-                arguments.run,
-                arguments.data,
-                arguments.budget,
-                seed,
-                {"returned": networks["returned"], **fixed, **networks},
-            )
+            train_rows(arguments.run, arguments.data, arguments.budget, seed, networks[seed])
         write(read(TABLE, *sorted(arguments.run.glob("rows-*.csv"))), TABLE)
     text = report(read(TABLE))
     write_atomically(RESULTS / "search-quality.md", text)

@@ -5,8 +5,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-_WHOLE = 192  # pixels: longer lines are filtered in blocks, whose matrices have fewer zeros
-_BLOCK = 48
+_WHOLE = 64  # pixels: longer lines are filtered in blocks, whose matrices have fewer zeros
+_BLOCK = 32
 
 
 def gaussian_filter(image: Tensor, taps: int, sigma: float, border: str) -> Tensor:

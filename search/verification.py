@@ -1,7 +1,7 @@
 """Search proposes, training disposes: proposed networks are trained beside others, in rounds that halve."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import product
@@ -10,10 +10,10 @@ from typing import Any, cast
 
 import torch
 
-from ..cost import BudgetReport, Choices, Decisions, DeploymentTarget, SearchSpace
+from ..cost import BudgetReport, Choices, CostModel, Decisions, DeploymentTarget, SearchSpace, parse_budget
 from ..cost.cost_model import count_costs
 from ..drawing import draw
-from ..genotypes import Provenance, load_genotype
+from ..genotypes import Genotype, Provenance, load_genotype
 from ..operators import (
     beyond_crops,
     build_network,
@@ -45,6 +45,7 @@ from .candidates import BAND, described, network_key, plain_network, proposed, r
 from .inherited_loss import inherited_loss
 from .relaxation import relax_all
 from .search_config import HARMLESS_OF_SEEDS, VERIFY_KEYS, SearchConfig
+from .search_setup import open_penalty
 from .starting_point import even_logits
 
 SCORED = 64
@@ -119,17 +120,20 @@ def propose(config: SearchConfig) -> list[Candidate]:
 
     The search proposes what it chose, and with it what it draws from its probabilities; where it trained its weights
     on sampled networks (`search.mixture: gumbel`), rather those of many networks that have the least loss with these
-    weights. They cost the same as the chosen one, or of a search with widths at most 5 % less than its budget, and see
-    no farther than the crops are large, where the space has such networks.
+    weights. They cost the same as the chosen one, or of a search with widths about as much as its budget allows, in the
+    unit of the budget, or else in operations. They see no farther than the crops are large, where the space has such
+    networks.
 
     Raises:
-        UserError: If the history of the search cannot be read.
+        UserError: If the history of the search, or its measurements of time, cannot be read.
     """
     space = config.space.search_space
-    target = DeploymentTarget(config.cost.height, config.cost.width, torch.device("cpu"))
-    model = count_costs("FLOPs", space, target)
-    seed = derive_seed(config.seed, "verification", 0)
     found = load_genotype(config.run)
+    target = DeploymentTarget(config.cost.height, config.cost.width, torch.device("cpu"))
+    operations = count_costs("FLOPs", space, target)
+    report = _report_of_search(found)
+    model, bounds = (operations, None) if report is None else _cost_of(config, report)
+    seed = derive_seed(config.seed, "verification", 0)
     verified: Any = found.provenance.get("verification", {})
     chosen = [verified.get("searched", described(found))]
     searches = _searches(config)
@@ -140,8 +144,8 @@ def propose(config: SearchConfig) -> list[Candidate]:
     probabilities = (
         relax_all(even_logits(space), 1.0) if sampled else _mean(distribution(run, space) for run in searches)
     )
-    budget = config.cost.parsed_budget
-    largest = budget.amount if budget is not None and budget.kind == "FLOPs" else math.inf
+    chosen_cost = model.predict(first[0])
+    largest = math.inf if bounds is None else max(bounds[1], chosen_cost)
 
     def affordable(network: Choices) -> bool:
         return model.predict(network) <= largest
@@ -149,7 +153,11 @@ def propose(config: SearchConfig) -> list[Candidate]:
     def trainable(network: Choices) -> bool:
         return affordable(network) and beyond_crops(space.genotype(network), config.data.crop) is None
 
-    for costs, allowed in product(_bounds(config, model.predict(first[0])), (trainable, affordable)):
+    alike = (1 - BAND) * chosen_cost, (1 + BAND) * chosen_cost
+    # The most probable network within a budget may be far below it. As quality grows with the cost, the others use it
+    # up, where the space has such networks.
+    used_up = [bounds] if bounds is not None and space.width_options else []
+    for costs, allowed in product([*used_up, alike], (trainable, affordable)):
         drawn = max(SCORED, count) if sampled else count
         ours = proposed(probabilities, first, space, model, costs, drawn, seed, allowed)
         if len(ours) >= count:
@@ -166,7 +174,8 @@ def propose(config: SearchConfig) -> list[Candidate]:
             f"{origin}-{index}",
             origin,
             replace(config.for_task(space.genotype(network)), name=f"{origin}-{index}", provenance={"source": origin}),
-            model.predict(network) / 1e9,
+            operations.predict(network) / 1e9,
+            model.predict(network) if model.kind == "ms" else None,
             [],
         )
         for origin, networks in (("proposed", ours), ("plain", plains), ("random", others))
@@ -174,18 +183,25 @@ def propose(config: SearchConfig) -> list[Candidate]:
     ]
 
 
-def _bounds(config: SearchConfig, chosen: float) -> Iterator[tuple[float, float]]:
-    """Yield bounds of the operations of proposed networks, the later ones for spaces without such networks.
+def _report_of_search(found: Genotype) -> BudgetReport | None:
+    """Return what the network that a search chose costs; None if there is no budget."""
+    verified: Any = found.provenance.get("verification", {})
+    fields = verified.get("searched_budget")
+    return BudgetReport.of(found) if fields is None else BudgetReport(**fields)
 
-    The most probable network within a budget may be far below it. As quality grows with the cost, the others use it up.
+
+def _cost_of(config: SearchConfig, chosen: BudgetReport) -> tuple[CostModel, tuple[float, float]]:
+    """Return the model of the cost that has a budget, and the bounds of what candidates cost by it.
 
     Args:
-        chosen: Operations of the network that the search chose.
+        chosen: The cost of the network that the search chose.
     """
-    budget = config.cost.parsed_budget
-    if config.space.search_space.width_options and budget is not None and budget.kind == "FLOPs":
-        yield (1 - BAND) * budget.amount, budget.amount
-    yield (1 - BAND) * chosen, (1 + BAND) * chosen
+    penalty = open_penalty(config, select_device(config.device), resume=True)
+    assert penalty is not None
+    largest = parse_budget(chosen.asked).amount
+    if chosen.kind == "ms":  # a prediction has a bias, which is that of the chosen network, and a few percent of noise
+        largest *= (1 - BAND) * min(1.0, chosen.predicted / chosen.measured)
+    return penalty.models[chosen.kind], ((1 - BAND) * largest, largest)
 
 
 def _mean(distributions: Iterable[Decisions]) -> Decisions:
@@ -237,10 +253,11 @@ def print_verification(verification: Verification) -> None:
     """
     rounds = max(len(candidate.losses) for candidate in verification.candidates)
     rows = [
-        [candidate.name, candidate.operators, f"{candidate.gflops:.2f}", *_cells(candidate.losses, rounds)]
+        [candidate.name, candidate.operators, *_costs(candidate, 2), *_cells(candidate.losses, rounds)]
         for candidate in verification.candidates
     ]
-    print_table(["network", "operators"], ["GFLOPs", *(f"round {index + 1}" for index in range(rounds))], rows)
+    heading = [*_kinds_of_cost(verification.best), *(f"round {index + 1}" for index in range(rounds))]
+    print_table(["network", "operators"], heading, rows)
     best, ours, other = verification.best, verification.best_proposed, verification.best_random
     count = sum(candidate.origin == "random" for candidate in verification.candidates)
     beside = (
@@ -261,6 +278,14 @@ def _cells(losses: Sequence[float], rounds: int) -> list[str]:
     return [f"{losses[index]:.4f}" if index < len(losses) else "" for index in range(rounds)]
 
 
+def _kinds_of_cost(candidate: Candidate) -> list[str]:
+    return ["GFLOPs"] if candidate.milliseconds is None else ["GFLOPs", "predicted ms"]
+
+
+def _costs(candidate: Candidate, digits: int) -> list[str]:
+    return [f"{cost:.{digits}f}" for cost in (candidate.gflops, candidate.milliseconds) if cost is not None]
+
+
 def _searches(config: SearchConfig) -> list[Path]:
     """Return the run folders of a search: those of its seeds, or its own."""
     if config.seeds == 1:
@@ -274,13 +299,14 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
     ours, others = ([each for each in ranked if each.origin == origin] for origin in ("proposed", "random"))
     target = DeploymentTarget(config.cost.height, config.cost.width, select_device(config.device))
     found = load_genotype(config.run)
-    report, budget, best = BudgetReport.of(found), config.cost.parsed_budget, ranked[0]
+    searched_budget, budget, best = _report_of_search(found), config.cost.parsed_budget, ranked[0]
+    report = searched_budget
     if budget is not None:
         for best in ranked:
             cost = target.cost(budget.kind, build_network(best.genotype))
             if cost <= budget.amount:
-                # Nothing was predicted of it but the equal cost.
-                report = BudgetReport(budget.text, budget.kind, cost, cost, met=True)
+                predicted = cost if best.milliseconds is None else best.milliseconds  # counts are exact
+                report = BudgetReport(budget.text, budget.kind, round(predicted, 4), cost, met=True)
                 break
         else:  # as the search has reported already
             best = candidates[0]
@@ -290,8 +316,9 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
         )
     verification = Verification(ranked, best, ours[0], others[0] if others else None)
     rounds = config.verify.rounds
-    heading = ["network", "operators", "GFLOPs", *(f"loss after round {index + 1}" for index in range(rounds))]
-    rows = [[each.name, each.operators, f"{each.gflops:.4f}", *_cells(each.losses, rounds)] for each in ranked]
+    losses = [f"loss after round {index + 1}" for index in range(rounds)]
+    heading = ["network", "operators", *_kinds_of_cost(best), *losses]
+    rows = [[each.name, each.operators, *_costs(each, 4), *_cells(each.losses, rounds)] for each in ranked]
     write_atomically(config.run / VERIFICATION_FILE, csv_text(heading, rows))
     searched: Any = found.provenance
     trained, network = load_network_folder(training_folder(config, best, len(best.losses) - 1))
@@ -307,6 +334,7 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
         else {"rule": f"the best of {len(ours)} proposed and {len(ranked) - len(ours)} other networks after training"},
         "verification": {
             "searched": described(candidates[0].genotype),
+            **({} if searched_budget is None else {"searched_budget": searched_budget.provenance}),
             "network": best.name,
             "rank_among_random": verification.rank,
             "training_steps": sum(

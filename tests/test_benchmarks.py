@@ -59,3 +59,20 @@ def test_networks_of_a_cost_cost_it(quality, monkeypatch, shape):
     network = quality.of_cost(getattr(quality, shape), 0.2)
     assert quality.count_parameters(quality.build_network(network)) * 5e3 == pytest.approx(2e8, rel=0.05)
     assert len(counted) > 50
+
+
+def test_networks_of_a_time_take_at_most_that_of_another(quality, monkeypatch):
+    class Target:
+        """A device on which each parameter takes a microsecond."""
+
+        def forward_pass(self, network):
+            return quality.count_parameters(network) / 1e3
+
+        def measure(self, passes):
+            return passes
+
+    monkeypatch.setattr(quality, "TARGET", Target())
+    found, larger = (quality.shrunk(widths) for widths in ((8, 12, 16, 16), (10, 14, 20, 22)))
+    network = quality.of_time(quality.shrunk, found)
+    parameters = [quality.count_parameters(quality.build_network(each)) for each in (network, found, larger)]
+    assert 0.9 * parameters[1] < parameters[0] <= 1.03 * parameters[1] < parameters[2]

@@ -1,6 +1,7 @@
 """A search of widths, blocks and the finest level: what it writes, that it resumes, and that budgets hold."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from timfuse.runtime.checkpoint import load_checkpoint
 from timfuse.runtime.history import read_history
 from timfuse.runtime.seeds import derive_seed
 from timfuse.search import search
+from timfuse.search import verify as verify_networks
 from timfuse.search.candidates import BAND, described, network_key, proposed, uniform_network
 from timfuse.search.inherited_loss import inherited_loss
 from timfuse.search.relaxation import relax_all
@@ -168,6 +170,42 @@ def test_what_is_proposed_uses_up_the_budget(tiny, monkeypatch):
     assert max(costs.values()) <= budget
     assert "plain-0" in costs
     assert all((1 - BAND) * budget <= cost for name, cost in costs.items() if name.startswith("proposed"))
+
+
+def test_candidates_of_a_budget_of_time_cost_the_same_time_as_measured(tiny, monkeypatch):
+    monkeypatch.setattr("timfuse.search.verification.SCORED", 12)
+
+    def measure_costs(space, target, *, table=None):
+        return replace(count_costs("params", space, target), kind="ms"), {}, []
+
+    counted = DeploymentTarget.cost
+
+    def cost(target, kind, network):  # all networks take 1.2 times as long as is predicted
+        return 1.2 * count_parameters(network) if kind == "ms" else counted(target, kind, network)
+
+    monkeypatch.setattr("timfuse.cost.cost_penalty.measure_costs", measure_costs)
+    monkeypatch.setattr(DeploymentTarget, "cost", cost)
+    verify = {"candidates": 3, "rounds": 1, "steps": 1, "validation_pairs": 1}
+    config = tiny(
+        space=SPACE | {"steps": 2},
+        search={"steps": 3, "warmup": 1},
+        data={"crop": 200, "batch_size": 1},
+        cost={"budget": "700ms"},
+        verify=verify,
+    )
+    result = search(config)
+    for each in result.verification.candidates:
+        measured = 1.2 * count_parameters(build_network(each.genotype))
+        assert measured == pytest.approx(1.2 * each.milliseconds)
+        if each.name != "proposed-0":
+            assert (1 - BAND) ** 2 * 700 <= measured <= (1 - BAND) * 700
+    report = BudgetReport.of(load_genotype(config.run))
+    assert report.met
+    assert report.measured == pytest.approx(1.2 * report.predicted)
+    with (config.run / "verification.csv").open(encoding="utf-8") as file:
+        assert file.readline().startswith("network,operators,GFLOPs,predicted ms,")
+    again = verify_networks(config)  # of the result, which has another report than what the search chose
+    assert again.candidates == result.verification.candidates
 
 
 def test_what_is_proposed_sees_no_farther_than_the_crops(tiny, monkeypatch):
