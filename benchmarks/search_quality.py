@@ -26,7 +26,7 @@ there `random` is of any cost.
 import argparse
 import csv
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -58,6 +58,8 @@ RESULTS = Path(__file__).parent / "results"
 TABLE = RESULTS / "search-quality.csv"
 METRICS = ruler_of("infrared-visible")
 KEYS = ("budget", "row", "seed", "set", "pair")
+ROWS = ("found", "shrunk", "random", "random search", "most probable", "returned", "hand-made")
+UNTRAINED = "untrained"
 STEPS, BATCH, CROP = 4000, 4, 160
 _SPACED = 6  # every so many networks of a shape are timed
 TARGET = DeploymentTarget(480, 640, CPU)
@@ -88,8 +90,7 @@ def search_config(run: Path, data: tuple[Path, ...], budget: str, seed: int) -> 
 
 def searched(config: SearchConfig) -> dict[str, Genotype]:
     """Search and verify, unless that has been done; return the network of each row."""
-    names = ("found", "returned", "random search", "random", "most probable", "shrunk", "hand-made")
-    files = {name: config.run.with_name(f"{config.run.name}-{name.replace(' ', '-')}.yaml") for name in names}
+    files = {name: config.run.with_name(f"{config.run.name}-{name.replace(' ', '-')}.yaml") for name in ROWS}
     if not all(file.is_file() for file in files.values()):
         started, begin = config.run.is_dir(), time.perf_counter()
         alone = config.model_copy(update={"verify": config.verify.model_copy(update={"candidates": 0})})
@@ -108,14 +109,14 @@ def searched(config: SearchConfig) -> dict[str, Genotype]:
             for name, each in candidates.items()
             if name.startswith("random") and abs(_cost(each) - _cost(ours)) <= BAND * _cost(ours)
         )
-        chosen = (ours, verification.best, best, random, candidates["proposed-0"])
         budget = config.cost.parsed_budget
         assert budget is not None
-        networks = [candidate.genotype for candidate in chosen]
-        networks += [
-            of_time(shape, networks[0]) if budget.kind == "ms" else of_cost(shape, budget.amount / 1e9)
+        shapes = [
+            of_time(shape, ours.genotype) if budget.kind == "ms" else of_cost(shape, budget.amount / 1e9)
             for shape in (shrunk, hand_made)
         ]
+        chosen = (random, best, candidates["proposed-0"], verification.best)
+        networks = [ours.genotype, shapes[0], *(candidate.genotype for candidate in chosen), shapes[1]]
         latencies = TARGET.measure([TARGET.forward_pass(build_network(network)) for network in networks])
         for file, network, latency in zip(files.values(), networks, latencies, strict=True):
             save_genotype(replace(network, provenance={"latency": {"milliseconds": round(latency, 2)}}), file)
@@ -126,7 +127,7 @@ def _cost(candidate: Candidate) -> float:
     return candidate.gflops if candidate.milliseconds is None else candidate.milliseconds
 
 
-def shapes(shape: Callable[[Sequence[int]], Genotype]) -> list[tuple[float, Genotype]]:
+def of_shape(shape: Callable[[Sequence[int]], Genotype]) -> list[tuple[float, Genotype]]:
     """List networks whose channels have about the proportions of `ivif`, by rising cost in GFLOPs."""
     full = load_genotype("ivif").widths
     widths = {
@@ -140,14 +141,14 @@ def shapes(shape: Callable[[Sequence[int]], Genotype]) -> list[tuple[float, Geno
 
 def of_cost(shape: Callable[[Sequence[int]], Genotype], gflops: float) -> Genotype:
     """Return the network of a shape whose cost is nearest to a number."""
-    cost, found = min(shapes(shape), key=lambda each: abs(each[0] - gflops))
+    cost, found = min(of_shape(shape), key=lambda each: abs(each[0] - gflops))
     assert abs(cost - gflops) <= BAND * gflops, cost
     return found
 
 
 def of_time(shape: Callable[[Sequence[int]], Genotype], other: Genotype) -> Genotype:
     """Return the largest network of a shape that takes at most 3 % longer than another network."""
-    networks = [network for _, network in shapes(shape)[::_SPACED]]
+    networks = [network for _, network in of_shape(shape)[::_SPACED]]
     passes = [TARGET.forward_pass(build_network(network)) for network in (other, *networks)]
     least, *latencies = TARGET.measure(passes)
     within = [network for network, latency in zip(networks, latencies, strict=True) if latency <= 1.03 * least]
@@ -203,8 +204,28 @@ def write(rows: Sequence[Row], file: Path) -> None:
     write_atomically(file, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
 
 
-def train_rows(run: Path, folders: Sequence[Path], budget: str, seed: int, networks: Mapping[str, Genotype]) -> None:
-    """Train the network of each row and add its scores to the table, unless they are there."""
+def train_row(run: Path, folders: Sequence[Path], budget: str, seed: int, name: str, genotype: Genotype | None) -> None:
+    """Train the network of a row and add its scores to the table, unless they are there.
+
+    Args:
+        genotype: None for a row without a network.
+    """
+    own = run / f"rows-{budget}-{seed}.csv"
+    rows = read(own)
+    if any(row["row"] == name for row in rows):
+        return
+    cost = ("", "", "", "", "")
+    if genotype is not None:
+        built = build_network(genotype)
+        gflops, sees = count_flops(built, 480, 640) / 1e9, str(receptive_field(genotype))
+        latency: Any = genotype.provenance["latency"]
+        milliseconds = str(latency["milliseconds"])
+        cost = f"{gflops:.4f}", milliseconds, str(count_parameters(built)), sees, in_words(genotype)
+        same = [row for row in rows if row["network"] == cost[-1] and row["row"] != UNTRAINED]
+        if same and name != UNTRAINED:  # in another row
+            first = same[0]["row"]
+            write(rows + [row | {"row": name} for row in same if row["row"] == first], own)
+            return
     config = TrainConfig(
         run=run,
         seed=seed,
@@ -212,35 +233,17 @@ def train_rows(run: Path, folders: Sequence[Path], budget: str, seed: int, netwo
         data={"root": tuple(folders), "crop": CROP, "batch_size": BATCH, "validation_pairs": 16},
         train={"steps": STEPS, "warmup": STEPS // 30},
     )
-    own = run / f"rows-{budget}-{seed}.csv"
     parts = open_parts(config, CPU, ALONE, resume=False)
-    trivial: dict[str, Genotype | None] = dict.fromkeys(TRIVIAL)
-    for name, genotype in {**networks, "untrained": networks["found"], **trivial}.items():
-        rows = read(own)
-        if any(row["row"] == name for row in rows):
-            continue
-        if genotype is None:
-            fuse, cost = TRIVIAL[name], ("", "", "", "", "")
-        else:
-            built = build_network(genotype)
-            gflops = count_flops(built, 480, 640) / 1e9
-            sees = str(receptive_field(genotype))
-            latency: Any = genotype.provenance["latency"]
-            milliseconds = str(latency["milliseconds"])
-            cost = f"{gflops:.4f}", milliseconds, str(count_parameters(built)), sees, in_words(genotype)
-            same = [row for row in rows if row["network"] == cost[-1] and row["row"] != "untrained"]
-            if name == "untrained":
-                seed_everything(seed)
-                fuse = build_network(genotype).eval()
-            elif same:  # in another row
-                first = same[0]["row"]
-                write(rows + [row | {"row": name} for row in same if row["row"] == first], own)
-                continue
-            else:
-                fuse = train_network(config, parts, genotype)
-        columns = (*KEYS[:3], "crops", "gflops", "milliseconds", "parameters", "receptive field", "network")
-        beginning = dict(zip(columns, (budget, name, str(seed), str(STEPS * BATCH), *cost), strict=True))
-        write(rows + [beginning | row for row in scored(fuse, parts)], own)
+    if genotype is None:
+        fuse: Fuse = TRIVIAL[name]
+    elif name == UNTRAINED:
+        seed_everything(seed)
+        fuse = build_network(genotype).eval()
+    else:
+        fuse = train_network(config, parts, genotype)
+    columns = (*KEYS[:3], "crops", "gflops", "milliseconds", "parameters", "receptive field", "network")
+    beginning = dict(zip(columns, (budget, name, str(seed), str(STEPS * BATCH), *cost), strict=True))
+    write(rows + [beginning | row for row in scored(fuse, parts)], own)
 
 
 def difference(rows: Sequence[Row], name: str, other: str, column: str) -> NDArray[np.float64]:
@@ -324,8 +327,9 @@ def main() -> None:
         pairs = link_training_pairs(arguments.data, arguments.run / "data")
         runs = {seed: arguments.run / f"search-{arguments.budget}-{seed}" for seed in arguments.seeds}
         networks = {seed: searched(search_config(run, pairs, arguments.budget, seed)) for seed, run in runs.items()}
-        for seed in arguments.seeds:
-            train_rows(arguments.run, arguments.data, arguments.budget, seed, networks[seed])
+        for name, seed in product((*ROWS, UNTRAINED, *TRIVIAL), arguments.seeds):
+            genotype = networks[seed].get("found" if name == UNTRAINED else name)
+            train_row(arguments.run, arguments.data, arguments.budget, seed, name, genotype)
         write(read(TABLE, *sorted(arguments.run.glob("rows-*.csv"))), TABLE)
     text = report(read(TABLE))
     write_atomically(RESULTS / "search-quality.md", text)

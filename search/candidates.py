@@ -10,6 +10,9 @@ import torch
 from ..cost import Choices, CostModel, Decisions, SearchSpace
 from ..genotypes import Genotype
 
+SCORED = 64
+"""Number of networks that are scored by inherited weights, from which those to be trained are taken."""
+
 BAND = 0.05  # largest difference of costs that count as equal, as a fraction
 _DRAWS = 20_000  # of which the candidates are the first that fit
 

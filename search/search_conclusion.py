@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ..drawing import draw
 from ..genotypes import Genotype
 from ..objectives import FusionLoss
 from ..operators import (
+    beyond_crops,
     build_network,
     count_flops,
     count_parameters,
@@ -37,14 +39,17 @@ from ..runtime.files import remove_leftovers
 from ..runtime.history import drawn_history
 from ..runtime.loop import Row
 from ..runtime.run_files import FRONT_FOLDER, PICTURES_FOLDER
+from ..runtime.seeds import derive_seed
 from ..training.first_stage import FirstStage, run_stages
+from .candidates import BAND, SCORED, proposed
 from .discretise import choose, choose_measured, reasons
 from .probability_curves import draw_probabilities
-from .relaxation import named_probabilities
+from .relaxation import named_probabilities, relax_all
 from .scorer import Scorer
 from .search_config import SearchConfig
 from .search_setup import SearchParts
 from .search_validation import mean_losses, recalibrate
+from .starting_point import even_logits
 
 RECALIBRATION_BATCHES = 20
 RULE = "the most probable candidate of each decision at the last step, with its runner-up"
@@ -144,8 +149,13 @@ def conclude(
         )
         return genotype, network
 
+    def inherited(choices: Choices) -> float:
+        network = derive(choices).eval()
+        return validation_losses(parts, fused_by(network, first_stage), scorer)["outer_loss"]
+
     for point in config.cost.parsed_front:
-        genotype, network = found(*_choose(space, parts.penalty, point, target, probabilities, derive))
+        chosen = _of_least_loss(config, parts.penalty, point, target, probabilities, derive, inherited)
+        genotype, network = found(*(chosen or _choose(space, parts.penalty, point, target, probabilities, derive)))
         folder = front_folder(run, point)
         remove_leftovers(folder)
         if first_stage is not None:
@@ -165,6 +175,48 @@ def conclude(
 def front_folder(run: Path, budget: Budget) -> Path:
     """Return the folder of the network that a search keeps for a budget of its front."""
     return run / FRONT_FOLDER / budget.text.replace(" ", "")
+
+
+def _of_least_loss(
+    config: SearchConfig,
+    penalty: CostPenalty | None,
+    budget: Budget,
+    target: DeploymentTarget,
+    probabilities: Decisions,
+    derive: Callable[[Choices], nn.Module],
+    inherited: Callable[[Choices], float],
+) -> tuple[Choices, BudgetReport] | None:
+    """Choose of many networks that use up a budget the one with the least loss with the weights of the supernet.
+
+    The probabilities are those for another budget, and the most probable network may be far below this one.
+
+    Returns:
+        The network and its cost; None where weights do not tell networks apart (`inherited_loss`), widths are fixed, or
+        none of the networks drawn is within the budget.
+    """
+    space = config.space.search_space
+    if penalty is None or config.search.mixture != "gumbel" or not space.width_options:
+        return None
+    model, largest = penalty.models[budget.kind], budget.amount
+    even, seed = relax_all(even_logits(space), 1.0), derive_seed(config.seed, "front", 0)
+
+    def trainable(network: Choices) -> bool:
+        return beyond_crops(space.genotype(network), config.data.crop) is None
+
+    def measure(choices: Choices) -> float:
+        return target.cost(budget.kind, derive(choices))
+
+    if (
+        budget.kind == "ms"
+    ):  # a prediction has a bias, which is about that of another network, and a few percent of noise
+        likely = choose(probabilities)
+        largest *= (1 - BAND) * min(1.0, model.predict(likely) / measure(likely))
+    drawn = partial(proposed, even, [], space, model, ((1 - BAND) * largest, largest), SCORED, seed)
+    for network in sorted(drawn(trainable) or drawn(), key=inherited):
+        measured = measure(network)
+        if measured <= budget.amount:
+            return network, BudgetReport(budget.text, budget.kind, round(model.predict(network), 4), measured, met=True)
+    return None
 
 
 def _choose(

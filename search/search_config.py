@@ -110,8 +110,8 @@ class CostSection(Section):
             parameters like 50kparams; null for no bound.
         budget_weight: Penalty in the outer loss for twice the budget. It grows linearly with the excess; where widths
             are searched, with the square of the difference.
-        front: Further budgets of one unit, such as [5ms, 10ms]; for each, the most probable network within it is kept,
-            too.
+        front: Further budgets of one unit, such as [5ms, 10ms]; for each, a network within it is kept, too: of networks
+            whose widths were sampled in the search, the one that does best with their weights, else the most probable.
         height: Height in pixels of the images for which time and operations count.
         width: Width in pixels of the images for which time and operations count.
     """

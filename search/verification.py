@@ -41,15 +41,12 @@ from ..runtime.run_folder import open_run
 from ..runtime.seeds import derive_seed
 from ..runtime.terminal import print_table
 from .candidate_training import Candidate, train_in_rounds, training_folder
-from .candidates import BAND, described, network_key, plain_network, proposed, random_networks
+from .candidates import BAND, SCORED, described, network_key, plain_network, proposed, random_networks
 from .inherited_loss import inherited_loss
 from .relaxation import relax_all
 from .search_config import HARMLESS_OF_SEEDS, VERIFY_KEYS, SearchConfig
 from .search_setup import open_penalty
 from .starting_point import even_logits
-
-SCORED = 64
-"""Number of networks that are scored by inherited weights, from which those to be trained are taken."""
 
 
 @dataclass(frozen=True)

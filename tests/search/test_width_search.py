@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from timfuse.cost import BudgetReport, DeploymentTarget
+from timfuse.cost import BudgetReport, DeploymentTarget, parse_budget
 from timfuse.cost.cost_model import count_costs
 from timfuse.genotypes import load_genotype
 from timfuse.operators import build_network, count_parameters, load_network_folder, receptive_field
@@ -206,6 +206,29 @@ def test_candidates_of_a_budget_of_time_cost_the_same_time_as_measured(tiny, mon
         assert file.readline().startswith("network,operators,GFLOPs,predicted ms,")
     again = verify_networks(config)  # of the result, which has another report than what the search chose
     assert again.candidates == result.verification.candidates
+
+
+def test_networks_of_a_front_use_up_their_budgets_and_do_best_with_shared_weights(tiny, monkeypatch):
+    monkeypatch.setattr("timfuse.search.search_conclusion.SCORED", 12)
+    budgets = ("500params", "900params")
+    config = tiny(
+        space=SPACE | {"steps": 2},
+        search={"steps": 4, "warmup": 1, "mixture": "gumbel"},
+        data={"crop": 200, "batch_size": 1},
+        cost={"front": ",".join(budgets)},
+        verify={"candidates": 0},
+    )
+    front = search(config).front
+    space, loss = config.space.search_space, inherited_loss(config.run)
+    model = count_costs("params", space, DeploymentTarget(16, 16, torch.device("cpu")))
+    even, seed = relax_all(even_logits(space), 1.0), derive_seed(config.seed, "front", 0)
+    for text in budgets:
+        amount = parse_budget(text).amount
+        report = BudgetReport.of(front[text])
+        assert (1 - BAND) * amount <= report.measured <= amount
+        bounds = (1 - BAND) * amount, amount
+        best = min(proposed(even, [], space, model, bounds, 12, seed), key=loss)
+        assert network_key(space, best) == network_key(space, space.choices(described(front[text])))
 
 
 def test_what_is_proposed_sees_no_farther_than_the_crops(tiny, monkeypatch):
