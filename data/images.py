@@ -165,6 +165,16 @@ def read_samples(path: Path, channels: Channels = "colour") -> Samples:
     return np.ascontiguousarray(upright(chosen))
 
 
+def with_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
+    """Round the pixels of an image to 8 bits.
+
+    Example:
+        >>> with_8_bits(np.array([[0, 257, 65535]], np.uint16))
+        array([[  0,   1, 255]], dtype=uint8)
+    """
+    return np.rint(pixels / 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.astype(np.uint8, copy=False)
+
+
 def write_pixels(path: Path, pixels: Pixels) -> None:
     """Write an image file in the format of its suffix; an interruption leaves the old file or the new one.
 

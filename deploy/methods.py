@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Pair, read_pixels
-from ..data.images import Pixels, read_size
+from ..data.images import read_size, with_8_bits
 from ..data.pairs import find_fused, named_folders
 from ..runtime.errors import UserError
 
@@ -63,10 +63,6 @@ def read_images(pairs: Sequence[Pair], methods: Methods) -> Iterator[list[NDArra
                     f"{size[1]}x{size[0]}; bring them to one size"
                 )
     return (
-        [_with_8_bits(pixels) for pixels in (*pair.read(), *map(read_pixels, fused))]
+        [with_8_bits(pixels) for pixels in (*pair.read(), *map(read_pixels, fused))]
         for pair, (_, _, *fused) in zip(pairs, rows, strict=True)
     )
-
-
-def _with_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
-    return np.rint(pixels / 257).astype(np.uint8) if pixels.dtype == np.uint16 else pixels.astype(np.uint8, copy=False)

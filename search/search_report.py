@@ -11,8 +11,10 @@ import numpy as np
 from torch import Tensor
 
 from ..cost import BudgetReport
-from ..data import luma_of, to_pixels
+from ..data import chroma_source, coloured_pixels, luma_of
 from ..data.embedded_images import figure, jpeg_address
+from ..data.folder_pairs import FolderPairs
+from ..data.images import Pixels, with_8_bits
 from ..deploy import Fuser, load_network
 from ..genotypes import Genotype, in_words
 from ..objectives.trivial_fusion import TRIVIAL
@@ -224,9 +226,11 @@ def _examples(config: SearchConfig, genotype: Genotype, losses: Mapping[str, Seq
             methods[f"best random network, {other}"] = Fuser(load_network(folder), device)
         rows = []
         for name, first, second in _validation_pairs(config):
-            sources = zip(genotype.source_words, (first, second), strict=True)
-            fused = ((label, fuse(first, second)) for label, fuse in methods.items())
-            shown = "".join(_example(label, image) for label, image in (*sources, *fused))
+            images = dict(zip(genotype.source_words, (first, second), strict=True))
+            chroma, lumas = chroma_source(genotype.colour_source, first, second), (luma_of(first), luma_of(second))
+            for label, fuse in methods.items():
+                images[label] = coloured_pixels(fuse(*lumas), first, second, chroma, np.uint8)
+            shown = "".join(_example(label, image) for label, image in images.items())
             rows.append(f'<h3>{escaped(name)}</h3><div class="row">{shown}</div>')
     except UserError as error:  # the search has ended well, whatever has become of its pairs
         return _note(f"There are none: {error}.")
@@ -234,8 +238,8 @@ def _examples(config: SearchConfig, genotype: Genotype, losses: Mapping[str, Seq
     return _note(f"The weights of the found network {weights}.") + "".join(rows)
 
 
-def _validation_pairs(config: SearchConfig) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Yield name, first and second source, (H, W) in [0, 1], of whole validation pairs of the search."""
+def _validation_pairs(config: SearchConfig) -> Iterator[tuple[str, Pixels, Pixels]]:
+    """Yield name, first and second source of whole validation pairs of the search."""
     data, downstream = config.data, config.downstream
     pairs = data.open_pairs(
         config.task,
@@ -247,12 +251,13 @@ def _validation_pairs(config: SearchConfig) -> Iterator[tuple[str, Tensor, Tenso
     )
     for place, each in enumerate(pairs.sets):
         for index in each.split.validation[: len(range(place, _EXAMPLES, len(pairs.sets)))]:
-            first, second = each.source[index]
-            yield f"{each.name}/{each.source.names[index]}", luma_of(first), luma_of(second)
+            source = each.source  # which holds luma alone
+            first, second = source.pairs[index].read() if isinstance(source, FolderPairs) else source[index]
+            yield f"{each.name}/{each.source.names[index]}", first, second
 
 
-def _example(label: str, image: Tensor) -> str:
-    address = jpeg_address(to_pixels(image, np.uint8).astype(np.uint8), _LONGEST)
+def _example(label: str, image: Pixels) -> str:
+    address = jpeg_address(with_8_bits(image), _LONGEST)
     return f'<figure><img src="{address}" alt="{escaped(label)}"><figcaption>{escaped(label)}</figcaption></figure>'
 
 

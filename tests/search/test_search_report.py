@@ -177,6 +177,20 @@ def test_the_table_of_a_verification_is_that_of_its_file(finished):
         assert " ".join([name, *filter(None, costs), operators]) in words
 
 
+def test_examples_have_the_colour_of_the_sources(tmp_path):
+    noise = np.random.default_rng(0)
+    for folder, shape in (("ir", (20, 24)), ("vis", (20, 24, 3))):
+        for index in range(6):
+            write_pixels(tmp_path / "pairs" / folder / f"{index}.png", noise.integers(0, 256, shape, dtype=np.uint8))
+    config = tiny_search(tmp_path / "run", search=FAST, data={"root": str(tmp_path / "pairs")})
+    search(config)
+    shown = dict(examples_of(page_of(config))[:5])
+    assert shown["infrared"].ndim == 2
+    chroma = {name: image[..., 0].astype(float) - image[..., 2] for name, image in shown.items() if image.ndim == 3}
+    assert list(chroma) == ["visible", "average", "maximum", "found network"]
+    assert np.corrcoef(chroma["visible"].flat, chroma["found network"].flat)[0, 1] > 0.5  # clipped
+
+
 def test_texts_are_escaped(tmp_path):
     sources = ("x<b>", "y&'\"")
     noise = np.random.default_rng(0)
