@@ -12,8 +12,8 @@ from ..runtime.run_files import CONFIG_FILE
 from .benchmark import Score
 from .candidates import described
 from .inherited_loss import inherited_loss
+from .proposals import distribution
 from .search_config import SearchConfig
-from .verification import distribution
 
 
 def scores_without_search() -> dict[str, Score]:
