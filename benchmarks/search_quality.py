@@ -13,7 +13,6 @@ on the validation pairs, which the search has not seen. The size of the crops wa
 - random: a random network of the cost of `found`;
 - most probable: what the search chose before the verification, which may be below the budget;
 - plain: the plain network of the verification, which has one operator everywhere;
-- largest: that with the most operations in the time, where the budget is one;
 - shrunk: `ivif` with its channels in the same proportions, as many as the budget allows;
 - hand-made: the cells of `tim_light` at each level of the pyramid, with channels in the proportions of `ivif`;
 - untrained: the network found, with fresh weights; and methods without a network.
@@ -60,7 +59,7 @@ RESULTS = Path(__file__).parent / "results"
 TABLE = RESULTS / "search-quality.csv"
 METRICS = ruler_of("infrared-visible")
 KEYS = ("budget", "row", "seed", "set", "pair")
-ROWS = ("found", "shrunk", "plain", "largest", "random", "random search", "most probable", "returned", "hand-made")
+ROWS = ("found", "shrunk", "plain", "random", "random search", "most probable", "returned", "hand-made")
 UNTRAINED = "untrained"
 STEPS, BATCH, CROP = 4000, 4, 160
 _SPACED = 6  # every so many networks of a shape are timed
@@ -117,8 +116,7 @@ def searched(config: SearchConfig) -> dict[str, Genotype]:
             of_time(shape, ours.genotype) if budget.kind == "ms" else of_cost(shape, budget.amount / 1e9)
             for shape in (shrunk, hand_made)
         ]
-        by_rule = (candidates.get(name, random) for name in ("plain-0", "largest-0"))
-        chosen = (*by_rule, random, best, candidates["proposed-0"], verification.best)
+        chosen = (candidates.get("plain-0", random), random, best, candidates["proposed-0"], verification.best)
         networks = [ours.genotype, shapes[0], *(candidate.genotype for candidate in chosen), shapes[1]]
         latencies = TARGET.measure([TARGET.forward_pass(build_network(network)) for network in networks])
         for file, network, latency in zip(files.values(), networks, latencies, strict=True):

@@ -24,7 +24,7 @@ class Candidate:
 
     Attributes:
         name: Its origin and number, such as "proposed-0", which is the network that the search chose.
-        origin: Where it comes from, "proposed", "plain", "largest" or "random".
+        origin: Where it comes from, "proposed", "plain" or "random".
         gflops: Its operations on images of the size of the config, in billions.
         milliseconds: Its predicted time for such images; None where the search has no budget of time.
         losses: Its loss on the validation pairs after each round in which it was trained.

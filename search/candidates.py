@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from itertools import combinations_with_replacement, product
+from itertools import product
 from typing import Any
 
 import torch
@@ -16,7 +16,6 @@ SCORED = 64
 BAND = 0.05  # largest difference of costs that count as equal, as a fraction
 _DRAWS = 20_000  # of which the candidates are the first that fit
 
-_Part = tuple[float, float, tuple[tuple[int, ...], ...]]  # cost, operations, and the operators of each cell
 Allowed = Callable[[Choices], bool]
 Key = tuple[int | tuple[int, ...], tuple[tuple[int | None, tuple[str, ...]], ...]]
 
@@ -145,57 +144,6 @@ def plain_network(
                 unevenness = max(widths) - min(widths) if widths else 0
                 found.append((unevenness, -blocks, -cost, network))
     return min(found, key=lambda each: each[:3])[3] if found else None
-
-
-def largest_network(
-    space: SearchSpace, model: CostModel, operations: CostModel, bound: float, allowed: Allowed = lambda _: True
-) -> Choices | None:
-    """Return the network with the most operations within a bound on another cost, such as its time.
-
-    Of networks that take the same time, those with more operations do better after long trainings. The finest level is
-    there, without which networks do worse at the same cost; blocks at this level take the most time for each operation.
-
-    Args:
-        model: The cost that is bounded.
-        operations: The number of operations of each network.
-        bound: Largest cost of the network.
-        allowed: What else the network has to fulfil; it is checked on the best network of each combination of widths.
-
-    Returns:
-        The network; None if there is none within the bound.
-
-    Example:
-        >>> space = SearchSpace(8, ("successive",), 2, ("identity", "dense_k3_d1", "residual_k3_d1"))
-        >>> time = CostModel("ms", 0.0, torch.tensor([[0.0, 4.0, 3.0]], dtype=torch.float64))
-        >>> operations = CostModel("FLOPs", 0.0, torch.tensor([[0.0, 9.0, 8.0]], dtype=torch.float64))
-        >>> largest_network(space, time, operations, 7.0)
-        Choices(operators=[[1, 2]], widths=())
-    """
-    blocks = list(combinations_with_replacement(range(len(space.operators)), space.steps))
-    found: list[tuple[float, Choices]] = []
-    for widths in model.combinations:
-        if widths and not space.width_options[0][widths[0]]:
-            continue
-        costs, counts = model.at(widths), operations.at(widths)
-        networks: list[_Part] = [(float(costs.rest), float(counts.rest), ())]
-        for cost, count in zip(costs.candidates.tolist(), counts.candidates.tolist(), strict=True):
-            cells = _unsurpassed([(sum(cost[k] for k in row), sum(count[k] for k in row), (row,)) for row in blocks])
-            joined = [(a + c, b + d, e + f) for a, b, e in networks for c, d, f in cells if a + c <= bound]
-            networks = _unsurpassed(joined)
-        for _, count, rows in networks[-1:]:
-            network = Choices([list(row) for row in rows], widths)
-            if allowed(network):
-                found.append((count, network))
-    return max(found, key=lambda each: each[0])[1] if found else None
-
-
-def _unsurpassed(parts: list[_Part]) -> list[_Part]:
-    """Keep those that have more operations than all that cost at most as much, in rising order of both."""
-    kept: list[_Part] = []
-    for part in sorted(parts, key=lambda each: (each[0], -each[1])):
-        if not kept or part[1] > kept[-1][1]:
-            kept.append(part)
-    return kept
 
 
 def uniform_network(space: SearchSpace, generator: random.Random) -> Choices:

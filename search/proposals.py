@@ -1,4 +1,4 @@
-"""The networks that a verification trains: what a search proposes, and others of the same cost by rule or chance."""
+"""The networks that a verification trains: what a search proposes, a plain one, and random ones of the same cost."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,6 @@ from .candidates import (
     BAND,
     SCORED,
     described,
-    largest_network,
     network_key,
     plain_network,
     proposed,
@@ -38,8 +37,6 @@ from .starting_point import even_logits
 
 def propose(config: SearchConfig) -> list[Candidate]:
     """List the candidates of a verification: the networks that a search proposes, a plain one, and random ones.
-
-    Where the budget is a time, there is also the network with the most operations that take it.
 
     The search proposes what it chose, and with it what it draws from its probabilities; where it trained its weights
     on sampled networks (`search.mixture: gumbel`), rather those of many networks that have the least loss with these
@@ -89,27 +86,19 @@ def propose(config: SearchConfig) -> list[Candidate]:
         distinct = len({network_key(space, network) for network in first})
         ours = _of_least_loss(ours, distinct, searches)[:count]
     others = random_networks(ours, space, model, seed, allowed)
-    timed = model.kind == "ms"
-    rules = {
-        "plain": plain_network(space, model, costs, allowed),
-        "largest": largest_network(space, model, operations, bounds[1], allowed) if timed and bounds else None,
-    }
+    plain = plain_network(space, model, costs, allowed)
     known = {network_key(space, network) for network in ours + others}
-    by_rule: dict[str, list[Choices]] = {}
-    for origin, network in rules.items():
-        if network is not None and (key := network_key(space, network)) not in known:
-            known.add(key)
-            by_rule[origin] = [network]
+    plains = [] if plain is None or network_key(space, plain) in known else [plain]
     return [
         Candidate(
             f"{origin}-{index}",
             origin,
             replace(config.for_task(space.genotype(network)), name=f"{origin}-{index}", provenance={"source": origin}),
             operations.predict(network) / 1e9,
-            model.predict(network) if timed else None,
+            model.predict(network) if model.kind == "ms" else None,
             [],
         )
-        for origin, networks in {"proposed": ours, **by_rule, "random": others}.items()
+        for origin, networks in (("proposed", ours), ("plain", plains), ("random", others))
         for index, network in enumerate(networks)
     ]
 

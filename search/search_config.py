@@ -161,9 +161,9 @@ class VerifySection(Section):
 
     Attributes:
         candidates: Number of networks that the search proposes and that are trained, beside as many random ones of
-            the same cost, a plain one, which has the first operator of the space everywhere, and with a budget of time
-            the one with the most operations; 0 for none, so that the most probable network is the result. Null for 4,
-            or for none with a downstream task, since the trainings have a fusion loss.
+            the same cost and a plain one, which has the first operator of the space everywhere; 0 for none, so that
+            the most probable network is the result. Null for 4, or for none with a downstream task, since the
+            trainings have a fusion loss.
         rounds: Number of rounds; after each, the better half goes on, and is trained anew for twice as long.
         steps: Training steps in the first round.
         validation_pairs: Largest number of validation pairs of each folder that the trained networks are compared on.

@@ -62,9 +62,8 @@ class Verification:
 def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
     """Train networks that a finished search proposes, beside others that cost the same, and keep the best.
 
-    The others are as many random networks and a plain one, which has one operator everywhere; with a budget of time
-    there is also the one with the most operations in this time. The best is the best of all, so that chance, shrinking
-    and this rule are in the choice.
+    The others are as many random networks and a plain one, which has one operator everywhere. The best is the best of
+    all, so that chance and shrinking are in the choice.
 
     The networks that the search chose are among the proposed ones, one for each seed. Random ones are fewer where the
     space has no more of their cost.
@@ -122,12 +121,12 @@ def print_verification(verification: Verification) -> None:
         else f"the best proposed network has {ours.losses[-1]:.4f} and rank {verification.rank} beside {count} random"
         f" ones of its cost, whose best has {other.losses[-1]:.4f}"
     )
-    others = "".join(
-        f"; the {candidate.origin} one has {candidate.losses[-1]:.4f}"
+    plain = "".join(
+        f"; the plain one has {candidate.losses[-1]:.4f}"
         for candidate in verification.candidates
-        if candidate.origin not in ("proposed", "random")
+        if candidate.origin == "plain"
     )
-    print(f"verified  {best.name}: loss {best.losses[-1]:.4f}; {beside}{others}")
+    print(f"verified  {best.name}: loss {best.losses[-1]:.4f}; {beside}{plain}")
 
 
 def _cells(losses: Sequence[float], rounds: int) -> list[str]:

@@ -5,7 +5,6 @@ import math
 import random
 from collections import Counter
 from dataclasses import replace
-from itertools import product
 
 import pytest
 import torch
@@ -20,7 +19,6 @@ from timfuse.search import candidate_training, search, verify
 from timfuse.search.candidates import (
     BAND,
     described,
-    largest_network,
     network_key,
     plain_network,
     proposed,
@@ -154,29 +152,6 @@ def test_the_plain_network_has_one_operator_even_widths_and_the_cost(budget):
     assert network.operators[0][0] == 1
     assert abs(network.widths[0] - network.widths[1]) <= 1
     assert plain_network(space, model, (2 * largest, 3 * largest)) is None
-
-
-@pytest.mark.parametrize("bound", [0.8, 1.0, 1.3])
-def test_the_largest_network_has_the_most_operations_of_all_within_the_bound(bound):
-    names = ("identity", *OPERATORS[:2])
-    space = SearchSpace(((0, 4, 8), (4, 8, 12)), ("stage", "stage"), 2, names, "none", "half", "bands", levels=(0, 1))
-    operations = count_costs("FLOPs", space, DeploymentTarget(32, 32, torch.device("cpu")))
-    generator = torch.Generator().manual_seed(0)
-    rest, candidates = (torch.as_tensor(part) for part in (operations.rest, operations.candidates))
-    noise = [0.5 + torch.rand(part.shape, generator=generator, dtype=torch.float64) for part in (rest, candidates)]
-    time = replace(operations, kind="ms", rest=rest * noise[0], candidates=candidates * noise[1])
-    rows = list(product(range(3), repeat=2))
-    networks = [Choices([list(a), list(b)], (i, j)) for a in rows for b in rows for i in (1, 2) for j in range(3)]
-    limit = bound * sorted(map(time.predict, networks))[len(networks) // 2]
-
-    def allowed(network):
-        return network.widths != (2, 1)
-
-    within = [each for each in networks if time.predict(each) <= limit and allowed(each)]
-    found = largest_network(space, time, operations, limit, allowed)
-    assert found in within
-    assert operations.predict(found) == pytest.approx(max(map(operations.predict, within)))
-    assert largest_network(space, time, operations, 0.0) is None
 
 
 def test_uniform_networks_have_every_operator_and_width_equally_often():
