@@ -33,10 +33,13 @@ def cut_crops(
     """Cut one random window out of each of N pairs, with its labels where the source has any.
 
     Args:
-        crop: Height and width of the crops in pixels.
+        crop: Height and width of the crops in pixels. Without `scale` a smaller pair makes all crops as small as its
+            shorter side: nothing is resampled, and the crops of a batch have one size.
         rng: The generator that draws the windows; see `Window.draw` for `scale` and `upright`.
         ranks: The processes that share the pairs; each draws all windows and cuts its own.
     """
+    if scale is None:
+        crop = min(crop, *(min(source.size(index)) for index in pairs))
     windows = [(index, Window.draw(*source.size(index), crop, rng, scale=scale, upright=upright)) for index in pairs]
     own = ranks.share(windows)
     return _batch(
@@ -76,7 +79,7 @@ class BatchStream(Dataset[PairBatch]):
         source: The pairs, with or without labels.
         indices: Positions in `source` to draw from, at least one.
         batch_size: Number N of pairs in a batch, a multiple of the number of `ranks`.
-        crop: Height and width of the crops in pixels; without `scale` no pair may be smaller.
+        crop: Height and width of the crops in pixels; see `cut_crops` for pairs that are smaller.
         seed: Chooses the order of the pairs and the crops.
         name: Name of the stream; streams with one seed and different names are independent.
         shares: Relative frequency of each of `indices`; None for all equally often, without replacement.

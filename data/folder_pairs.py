@@ -53,6 +53,10 @@ class FolderPairs:
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
         return self.cached[index] or _read(self.pairs[index])
 
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Return a pair with its colours."""
+        return self.pairs[index].read()
+
     def size(self, index: int) -> tuple[int, int]:
         """Return height and width of a pair."""
         return self.sizes[index]

@@ -41,6 +41,9 @@ class PairSource(Protocol):
 
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]: ...  # two (H, W) arrays, uint8 or uint16
 
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Return a pair with its colours, (H, W) or (H, W, 3)."""
+
     def size(self, index: int) -> tuple[int, int]:
         """Return height and width of a pair without reading it."""
 
@@ -74,6 +77,11 @@ class JoinedPairs:
     def __getitem__(self, index: int) -> tuple[Pixels, Pixels]:
         source, place = self._places[index]
         return source[place]
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Return a pair with its colours."""
+        source, place = self._places[index]
+        return source.read(place)
 
     def size(self, index: int) -> tuple[int, int]:
         """Return height and width of a pair."""

@@ -43,7 +43,8 @@ def open_source(
         folders: Folders in `root` with the images of the first and the second source; see `find_pairs`.
         stretch: Whether to stretch images of sensor counts or temperatures; see `find_stretch`.
         minimum_size: Smallest height and width in pixels that an image may have.
-        synthetic_pairs: Number of pairs to render where `root` is None.
+        synthetic_pairs: Number of pairs to render where `root` is None; they are twice as large, and 128 pixels at
+            least.
         seed: Chooses the synthetic pairs.
         cache_megabytes: Memory for decoded pairs; the pairs beyond it are read again when needed.
 
@@ -61,7 +62,7 @@ def open_source(
             raise UserError(
                 f"the folders {' and '.join(folders)} of {task} belong to no data set; give its folder as root"
             )
-        return SyntheticPairs(task, synthetic_pairs, max(_SYNTHETIC_SIZE, minimum_size), seed, labels)
+        return SyntheticPairs(task, synthetic_pairs, max(_SYNTHETIC_SIZE, 2 * minimum_size), seed, labels)
     pairs, unlabelled = _labelled(root, find_pairs(root, task, folders=folders, stretch=stretch), labels)
     names = [pair.name for pair in pairs]
     boxes = find_boxes(root, names) if labels == "boxes" else None

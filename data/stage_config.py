@@ -11,6 +11,7 @@ from .. import __version__
 from ..genotypes import TASKS, Genotype, Provenance
 from ..genotypes.choices import nearest
 from ..genotypes.genotype import TASK_NAME
+from ..objectives.fusion import LARGEST_WINDOW
 from ..runtime.config import Count, Fraction, Positive, Section, config_hash
 from .run_pairs import RunPairs, open_pairs
 
@@ -79,10 +80,16 @@ class DataSection(PairsSection):
     """The pairs of a run that trains on crops.
 
     Attributes:
-        crop: Height and width of the training crops in pixels.
+        crop: Height and width of the training crops in pixels. Where a pair is smaller, down to half of this and to 64
+            pixels, the crops of its batch are as small.
     """
 
     crop: Annotated[int, Field(ge=16)] = 96
+
+    @property
+    def smallest_side(self) -> int:
+        """The height and width in pixels that an image must have at least, at which every fusion loss is defined."""
+        return max(-(-self.crop // 2), min(self.crop, LARGEST_WINDOW))
 
     def open_pairs(
         self,
@@ -100,7 +107,7 @@ class DataSection(PairsSection):
             folders: Names of the folders of the sources; None for the usual ones of the task.
             seed: Deals out the pairs, and chooses the synthetic ones.
             roots: Folders of data sets in the place of `root`.
-            minimum_size: Height and width in pixels that every image must have at least; None for `crop`.
+            minimum_size: Height and width in pixels that every image must have at least; None for `smallest_side`.
             **settings: Further arguments of `data.open_pairs`.
 
         Raises:
@@ -111,7 +118,7 @@ class DataSection(PairsSection):
             task=task,
             folders=folders,
             stretch=self.stretch,
-            minimum_size=self.crop if minimum_size is None else minimum_size,
+            minimum_size=self.smallest_side if minimum_size is None else minimum_size,
             synthetic_pairs=self.synthetic_pairs,
             seed=seed,
             validation=self.validation,

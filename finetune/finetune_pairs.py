@@ -43,6 +43,10 @@ class FusedImages:
         image = self._image(index)
         return image, image
 
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Return the image twice."""
+        return self[index]
+
     def size(self, index: int) -> tuple[int, int]:
         """Return height and width of a pair."""
         return self.source.size(index)

@@ -13,7 +13,6 @@ from torch import Tensor
 from ..cost import BudgetReport
 from ..data import chroma_source, coloured_pixels, luma_of
 from ..data.embedded_images import figure, jpeg_address
-from ..data.folder_pairs import FolderPairs
 from ..data.images import Pixels, with_8_bits
 from ..deploy import Fuser, load_network
 from ..genotypes import Genotype, in_words
@@ -251,9 +250,7 @@ def _validation_pairs(config: SearchConfig) -> Iterator[tuple[str, Pixels, Pixel
     )
     for place, each in enumerate(pairs.sets):
         for index in each.split.validation[: len(range(place, _EXAMPLES, len(pairs.sets)))]:
-            source = each.source  # which holds luma alone
-            first, second = source.pairs[index].read() if isinstance(source, FolderPairs) else source[index]
-            yield f"{each.name}/{each.source.names[index]}", first, second
+            yield f"{each.name}/{each.source.names[index]}", *each.source.read(index)
 
 
 def _example(label: str, image: Pixels) -> str:

@@ -14,7 +14,8 @@ class TrainDataSection(BatchDataSection):
     """The pairs of a training.
 
     Attributes:
-        crop: Height and width of the training crops in pixels.
+        crop: Height and width of the training crops in pixels. Where a pair is smaller, down to half of this and to 64
+            pixels, the crops of its batch are as small.
         scale: Smallest and largest factor by which pairs are zoomed at random before they are cut, which makes more of
             few pairs; null for their own size.
         batch_size: Crops in a batch, over all processes. Crops are mirrored at random.

@@ -64,7 +64,7 @@ def open_parts(config: TrainConfig, device: torch.device, ranks: Ranks, resume: 
         genotype.task,
         config.sources,
         config.seed,
-        minimum_size=max(config.data.crop, SMALLEST),
+        minimum_size=max(config.data.smallest_side, SMALLEST),
         validation_pairs=config.data.validation_pairs,
         shares=config.data.shares,
     )

@@ -104,6 +104,12 @@ class SyntheticPairs:
             self._rendered[index] = luma(first), luma(second)
         return self._rendered[index]
 
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """Return a pair with its colours, if it has no labels; these belong to scenes of luma alone."""
+        if self.labels is not None:
+            return self[index]
+        return make_pair(self._task, self._seed, index, height=self._size, width=self._size)
+
     def size(self, index: int) -> tuple[int, int]:
         """Return height and width of a pair."""
         return self._size, self._size

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
-from timfuse.data import BatchStream, Objects, PairBatch, open_source
+from timfuse.data import BatchStream, Objects, PairBatch, SyntheticPairs, open_source
 from timfuse.data.batch_stream import cut_crops, stream_batches, whole_pair
 from timfuse.data.images import Pixels
 from timfuse.data.masks import Mask
@@ -352,3 +352,12 @@ def test_any_kind_of_item_is_streamed() -> None:
 
     for workers in (0, 1):
         assert list(stream_batches(Squares(), 2, 5, workers)) == [(4, "2"), (9, "3"), (16, "4")]
+
+
+def test_the_crops_of_a_batch_are_as_small_as_its_smallest_pair() -> None:
+    source = JoinedPairs([SyntheticPairs("mri-ct", 2, 48, seed=0), SyntheticPairs("mri-ct", 2, 64, seed=0)])
+    draw = np.random.default_rng
+    assert cut_crops(source, [2, 3], 56, draw(0)).first.shape == (2, 1, 56, 56)
+    assert cut_crops(source, [2, 0, 3], 56, draw(0)).second.shape == (3, 1, 48, 48)
+    # What a zoom makes of a small pair is as large as the others.
+    assert cut_crops(source, [2, 0], 56, draw(0), scale=(1, 1)).first.shape == (2, 1, 56, 56)

@@ -28,7 +28,7 @@ def made(tmp_path: Path) -> Path:
 
 
 def test_synthetic_scenes_are_large_enough_and_follow_the_seed() -> None:
-    for minimum, size in ((64, 128), (200, 200)):
+    for minimum, size in ((64, 128), (200, 400)):
         source = open_source(None, minimum_size=minimum, synthetic_pairs=2, seed=3)
         assert len(source) == 2
         assert source[0][0].shape == (size, size)
@@ -70,7 +70,7 @@ def test_a_folder_of_a_task_is_read_and_checked(tmp_path: Path) -> None:
 
 
 def test_synthetic_scenes_with_their_labels() -> None:
-    boxes, masks = opened(None, "boxes", 64), opened(None, "masks", 144)
+    boxes, masks = opened(None, "boxes", 64), opened(None, "masks", 72)
     assert (boxes.classes, masks.classes) == (CLASSES, ("background", *CLASSES))
     assert (boxes[0][0].shape, masks.mask(3).shape) == ((128, 128), (144, 144))
     assert (len(boxes), boxes.unlabelled) == (4, ())
