@@ -115,8 +115,13 @@ def adapt(config: "AdaptConfig", overwrite: Overwrite = False) -> None:
 
     done = adapt_to_task(config, overwrite=overwrite)
     _print_curves([(config.task, done.curve), ("random weights, Adam", done.fresh)])
-    echo(f"{config.steps} steps on {done.pairs} pairs in {done.seconds:.1f} s: {config.run / WEIGHTS_FILE}")
-    echo(f"pictures  {config.run / PICTURES_FOLDER}: adaptation.svg")
+    first, second = done.genotype.source_words
+    echo(f"{config.steps} steps on {done.pairs} pairs of {first} and {second} in {done.seconds:.1f} s")
+    which = f"after {done.kept} steps, the best on the validation pairs" if done.kept else "of the initialisation"
+    echo(f"weights   {config.run / WEIGHTS_FILE}, {which}")
+    if done.curve[config.steps] > done.curve[0]:
+        echo(f"note      after {config.steps} steps the network does worse on the validation pairs than before them")
+    echo(f"pictures  {config.run / PICTURES_FOLDER}: examples.png, adaptation.svg")
     words = ["timfuse", "fuse", "--network", str(config.run), "--data", str(config.data.roots[0] or "DIR")]
     words += ["--sources", *done.sources] if done.sources and not done.genotype.sources else []
     echo(f"fuse      {shlex.join([*words, '-o', 'fused'])}")
@@ -136,8 +141,14 @@ def finetune(config: "FinetuneConfig", resume: Resume = False, overwrite: Overwr
     rows = [[part, *(f"{row[name]:.4f}" if name in row else "" for name in columns)] for part, row in scores]
     print_table(["validation"], columns, rows)
     echo(f"before    loss {done.fusion_loss_before:.4f}")
-    if config.strategy == "lagrangian":
-        echo(f"promise   {'kept' if done.promise_kept else 'broken'}: {config.guidance.tolerance:.0%}")
+    if done.promise is not None:
+        promise = done.promise
+        echo(f"without   loss {promise.trivial:.4f} ({done.trivial})")
+        part = f"there was no lead over the {done.trivial} at the start"
+        if promise.gain > 0:
+            given_up = promise.given_up(done.scores["mean"]["loss"])
+            part = f"{given_up:.0%} of the lead over the {done.trivial} is given up, {promise.tolerance:.0%} may be"
+        echo(f"promise   {'kept' if done.promise_kept else 'broken'}: {part}")
     network = "" if config.downstream is None else f" and {config.run / TASK_FOLDER}"
     echo(f"weights   {config.run / WEIGHTS_FILE}{network}, of step {done.best_step}")
     _print_places(config.run, "examples.png, curves.svg")

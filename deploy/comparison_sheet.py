@@ -1,6 +1,6 @@
 """The picture sheet of a comparison: sources and fused images side by side, with regions enlarged."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -32,10 +32,14 @@ def comparison_sheet(
     Raises:
         UserError: If a file cannot be read, the images of a pair differ in size, or a region exceeds an image.
     """
-    columns = labels(pairs, methods)
+    return sheet_of_rows(labels(pairs, methods), read_rows(pairs, methods, zoom), progress=progress)
+
+
+def sheet_of_rows(columns: Sequence[str], rows: Iterable[Row], *, progress: Progress | None = None) -> Image.Image:
+    """Draw a heading with the names of the columns, and each row below it."""
     cell = min(max(_WIDTH // len(columns), _CELL[0]), _CELL[1])
     strips = [_heading(columns, cell)]
-    for row in read_rows(pairs, methods, zoom):
+    for row in rows:
         strips.append(_draw_row(row, cell))
         if progress is not None:
             progress.advance()

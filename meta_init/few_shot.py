@@ -13,7 +13,7 @@ from ..data.batch_stream import cut_crops
 from ..data.splits import spread
 from ..data.stage_config import Sources
 from ..genotypes import TASKS, Genotype, load_genotype
-from ..operators import build_network, save_network_folder
+from ..operators import build_network, load_network_folder, save_network_folder
 from ..operators.network_folders import find_shipped, folders_with
 from ..runtime.config import config_to_yaml, load_config
 from ..runtime.device import select_device
@@ -25,6 +25,7 @@ from ..runtime.run_folder import open_run
 from ..runtime.seeds import derive_seed, seed_everything
 from ..runtime.weights import load_into
 from .adaptation_curves import draw_adaptation
+from .adapted_examples import draw_fused
 from .episodes import Episode, validation_query
 from .meta_init_config import AdaptConfig, MetaInitConfig, TaskSection
 from .meta_tasks import Task
@@ -42,6 +43,7 @@ class Adapted(NamedTuple):
     Attributes:
         genotype: The network with its provenance, as in `genotype.yaml`.
         curve: The validation loss by number of steps.
+        kept: The number of steps with the least of these losses, whose weights are kept.
         fresh: The validation loss from random weights, by `plain_adaptation`.
         pairs: Number of pairs that the network adapted to.
         seconds: Time of the adaptation in seconds, without reading and checking pairs.
@@ -50,6 +52,7 @@ class Adapted(NamedTuple):
 
     genotype: Genotype
     curve: Curve
+    kept: int
     fresh: Curve
     pairs: int
     seconds: float
@@ -103,9 +106,10 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
         Progress(config.steps, f"adapting to {config.task}") as progress,
     ):
         start = time.monotonic()
-        curve = adapt_and_score(network, adaptation, loss, episode, scored, progress)
+        curve = adapt_and_score(network, adaptation, loss, episode, scored, progress, keep_best=True)
         seconds = time.monotonic() - start
         _check_finite(curve)
+        kept = min(curve, key=curve.__getitem__)
         fresh = adapt_and_score(fresh_network, plain_adaptation(fresh_network), loss, episode, scored)
         curves = {"meta-initialisation": {config.task: curve}, "random weights, Adam": {config.task: fresh}}
         draw_adaptation(curves, config.run / PICTURES_FOLDER)
@@ -113,11 +117,14 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
             genotype,
             data={"root": config.data.origin, "training_pairs": len(pairs)},
             steps=config.steps,
+            kept_after=kept,
             metrics={"adapted": {config.task: {f"after {count}": value for count, value in curve.items()}}},
             initialisation=origin.provenance,
         )
+        networks = {"before": load_network_folder(folder)[1], f"after {kept} steps": network}
+        draw_fused(task, genotype, networks, config.run / PICTURES_FOLDER, device)
         save_network_folder(config.run, genotype, network)
-    return Adapted(genotype, curve, fresh, len(pairs), seconds, section.sources)
+    return Adapted(genotype, curve, kept, fresh, len(pairs), seconds, section.sources)
 
 
 def shipped_initialisations() -> tuple[str, ...]:

@@ -73,11 +73,18 @@ def adapt_and_score(
     episode: Episode,
     steps: Collection[int],
     progress: Progress | None = None,
+    *,
+    keep_best: bool = False,
 ) -> Curve:
-    """Adapt a network in place; return its query loss in evaluation mode after each number of steps in `steps`."""
+    """Adapt a network in place; return its query loss in evaluation mode after each number of steps in `steps`.
+
+    Args:
+        keep_best: Whether the network ends with the weights of the least of these losses, not with the last weights.
+    """
     loss, training = partial(pair_loss, fusion_loss), network.training
     optimizer = adaptation.build_optimizer()
     curve: Curve = {}
+    best: dict[str, Tensor] = {}
     done = 0
     for count in sorted(steps):
         network.train()
@@ -85,9 +92,13 @@ def adapt_and_score(
         network.eval()
         with torch.no_grad():
             curve[count] = loss(network, episode.query).item()
+        if keep_best and curve[count] <= min(curve.values()):
+            best = {name: value.clone() for name, value in network.state_dict().items()}
         if progress is not None:
             for _ in range(count - done):
                 progress.advance(f"validation loss {curve[count]:.4f}")
         done = count
+    if best:
+        network.load_state_dict(best)
     network.train(training)
     return curve

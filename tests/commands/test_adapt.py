@@ -36,5 +36,5 @@ def test_the_printed_line_fuses(run, words, first, second):
 def test_without_data_the_line_leaves_the_folder_open(run):
     code, output, errors = run("adapt", "all-tasks", "-t", "mri-ct", "--steps", 1, "--pairs", 2, "--run", "new")
     assert code == 0, errors
-    assert "1 steps on 2 pairs in " in output
+    assert "1 steps on 2 pairs of MRI and CT in " in output
     assert output.splitlines()[-1] == "fuse      timfuse fuse --network new --data DIR -o fused"

@@ -50,7 +50,10 @@ def test_from_pairs_to_an_initialisation_to_a_network_that_fuses(run, refused):
     table = [line.split() for line in output.splitlines()[:3]]
     assert table[0] == ["validation", "loss", "after", "steps", "0", "1", "2", "3"]
     assert [row[:-4] for row in table[1:]] == [["mri-ct"], ["random", "weights,", "Adam"]]
-    assert "3 steps on 2 pairs in " in output
+    assert "3 steps on 2 pairs of MRI and CT in " in output
+    assert "weights   runs/adapt/weights.safetensors, " in output
+    last_is_worse = float(table[1][-1]) > float(table[1][-4])
+    assert ("note      after 3 steps the network does worse" in output) == last_is_worse
     assert "runs/adapt holds a run" in refused(*adapting)
     assert run(*adapting, "--overwrite", "--set", "seed=1")[0] == 0
     assert run("fuse", "--data", "data", "--network", "runs/adapt", "-o", "fused")[0] == 0

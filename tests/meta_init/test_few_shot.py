@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from timfuse.data import read_pixels
 from timfuse.deploy import load
 from timfuse.genotypes import load_genotype
 from timfuse.meta_init import AdaptConfig, adapt_to_task
@@ -52,7 +53,7 @@ def test_a_network_that_fuses_comes_out(adapting, finished, folders):
         ".lock",
         ".written",
     }
-    pictures = {"pictures/adaptation.svg", "pictures/adaptation.png"}
+    pictures = {"pictures/adaptation.svg", "pictures/adaptation.png", "pictures/examples.png"}
     assert files == {"config.yaml", "genotype.yaml", "weights.safetensors"} | pictures
     assert {json.loads(line) for line in (config.run / ".written").read_text().splitlines()} == files
     assert load_config(AdaptConfig, config.run / "config.yaml") == config
@@ -88,6 +89,34 @@ def test_weights_move_from_those_of_the_initialisation_and_the_curve_says_how(ad
     assert [again.curve[count] for count in range(4)] == [done.curve[count] for count in range(4)]
 
 
+def test_the_weights_that_validate_best_are_kept(adapting, copied, finished):
+    trained, network = finished[0], load_network_folder(copied)[1]
+    layers = adapting_layers(network, None)
+    save_rates(copied, layers, torch.full((len(layers),), 0.5))  # so high that steps do harm
+    config = adapting(init=copied)
+    done = adapt_to_task(config)
+    assert done.kept == min(done.curve, key=done.curve.get) == done.genotype.provenance["kept_after"] == 0
+    assert_same(*(load_weights(run / "weights.safetensors") for run in (config.run, trained.run)))
+    better = adapting("better", steps=30)
+    done = adapt_to_task(better)
+    assert done.kept > 0
+    query = validation_query(
+        trained.data.open_task("mri-ct", TaskSection(), 0, [better.data.roots[0]]), trained.data.crop, 0
+    )
+    network, loss = load_network_folder(better.run)[1].eval(), trained.tasks["mri-ct"].loss
+    with torch.no_grad():
+        value = pair_loss(FusionLoss(**loss.model_dump()), network, query).item()
+    assert value == pytest.approx(done.curve[done.kept], abs=1e-6)
+
+
+def test_the_examples_have_both_sources_and_the_images_before_and_after(adapting, folders):
+    config = adapting(task="thermal", sources=["xray", "neutron"], root=str(folders / "thermal"))
+    adapt_to_task(config)
+    sheet = read_pixels(config.run / "pictures" / "examples.png")
+    assert sheet.ndim == 3  # the second sources are in colour
+    assert sheet.shape[1] > 4 * 300
+
+
 def test_it_steps_at_the_learnt_rates(adapting, copied):
     _, network = load_network_folder(copied)
     layers = adapting_layers(network, None)
@@ -95,7 +124,7 @@ def test_it_steps_at_the_learnt_rates(adapting, copied):
     place = list(layers).index("stem.0")
     rates[place] = load_rates(copied, layers)[place]
     save_rates(copied, layers, rates)
-    config = adapting(init=copied)
+    config = adapting(init=copied, task="infrared-visible", steps=60)  # until it is better than the start
     adapt_to_task(config)
     after = load_weights(config.run / "weights.safetensors")
     moved = {name for name, parameter in network.named_parameters() if not torch.equal(parameter, after[name])}
