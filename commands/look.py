@@ -58,8 +58,9 @@ def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> lis
             case "meta-init":
                 return draw_training(history, folder)
             case "finetune":
-                tolerance = content["guidance"]["tolerance"]
-                return draw_finetuning(history, folder, provenance.get("fusion_loss_before"), tolerance)
+                others = provenance.get("fusion_losses_without_network", {})
+                trivial = min(others.values(), default=None)
+                return draw_finetuning(history, folder, provenance.get("fusion_loss_before"), trivial)
     return []
 
 

@@ -36,13 +36,15 @@ class GuidanceSection(Section):
         strategy: How the networks are trained: "fusion" trains the fusion network by the fusion loss alone, without a
             downstream task; "frozen" keeps the fusion network and trains the task network on its images; "joint" adds
             both losses; "lagrangian" minimises the task's loss under a bound on the fusion loss; "learned_loss" trains
-            the fusion network by a fusion loss whose weights of the two sources are learned from the task; "detfusion"
+            the fusion network by a fusion loss whose weights of the two sources, in its terms `intensity` and `ssim`,
+            are learned from the task (a loss without these terms gets `intensity` with weight 1); "detfusion"
             guides it by two detectors, one for each source, with shared attention; null for "lagrangian" with a
             downstream task and "fusion" without.
         images: Images of the task network under "frozen": "fused", "first", "second", "average", "blend" for a
             random mixture of the sources in each crop, or a folder with an image for every pair.
         weight: Weight of the task's loss beside the fusion loss, under "joint" and "detfusion".
-        tolerance: Fraction by which the fusion loss may exceed its value at the start, under "lagrangian".
+        tolerance: Under "lagrangian", the fraction that may be given up of what the network at the start gains over the
+            best method without a network, by the fusion loss on the validation pairs; 1 for nearly all of it.
         multiplier: Multiplier of the constraint at the start, under "lagrangian".
         multiplier_rate: Step size of the dual ascent, under "lagrangian".
         estimator: Estimator of the hypergradient, under "learned_loss".
@@ -55,9 +57,9 @@ class GuidanceSection(Section):
     strategy: Literal["fusion", "frozen", "joint", "lagrangian", "learned_loss", "detfusion"] | None = None
     images: str = "fused"
     weight: NonNegative = 1.0
-    tolerance: NonNegative = 0.05
+    tolerance: Annotated[float, Field(ge=0, le=1)] = 0.1
     multiplier: NonNegative = 0.1
-    multiplier_rate: Positive = 0.5
+    multiplier_rate: Positive = 0.2
     estimator: Estimator = "gauss_newton"
     estimator_options: dict[str, int | float] = Field(default_factory=dict)
     loss_learning_rate: Positive = 1e-3

@@ -41,13 +41,13 @@ def show_labels(
 
 
 def draw_finetuning(
-    history: Sequence[Mapping[str, Any]], folder: Path, reference: float | None = None, tolerance: float | None = None
+    history: Sequence[Mapping[str, Any]], folder: Path, reference: float | None = None, trivial: float | None = None
 ) -> list[Path]:
     """Draw a panel for each training loss, each score, and for the multiplier of a constraint.
 
     Args:
         reference: Fusion loss on the validation pairs at the start, drawn as a level.
-        tolerance: Fraction by which the fusion loss may exceed the reference, drawn where it is constrained.
+        trivial: That of the best method without a network, drawn as a level, too.
 
     Raises:
         UserError: If the history holds no validation yet, or a file cannot be written.
@@ -59,11 +59,13 @@ def draw_finetuning(
     figure, panels = make_panels(titles)
     for panel, name in zip(panels, trained, strict=False):
         panel.plot(*block_means(history, name), color=COLOURS[0], linewidth=1)
-        if name == "excess" and tolerance is not None:
-            panel.axhline(tolerance, color=COLOURS[1], linewidth=1, linestyle="--", label="promised excess")
+        if name == "excess":
+            panel.axhline(0, color=COLOURS[1], linewidth=1, linestyle="--", label="promised")
     for panel, name in zip(panels[len(trained) :], scores, strict=True):
         values = [row["validation"]["mean"][name] for row in rows]
         panel.plot([row["step"] + 1 for row in rows], values, ".-", color=COLOURS[0])
         if name == "loss" and reference is not None:
             panel.axhline(reference, color=COLOURS[2], linewidth=1, linestyle="--", label="loss before")
+        if name == "loss" and trivial is not None:
+            panel.axhline(trivial, color=COLOURS[3], linewidth=1, linestyle=":", label="loss without a network")
     return save_panels(figure, folder / "curves")

@@ -26,8 +26,9 @@ from ..runtime.weights import load_into
 from .finetune_config import FinetuneConfig
 from .finetune_curves import draw_finetuning
 from .finetune_setup import FinetuneParts, FinetuneState, open_parts, set_up
-from .strategies import DetFusion
-from .task_validation import PRIMARY, Validation, rank_of, validate
+from .promise import Promise
+from .strategies import DetFusion, Lagrangian
+from .task_validation import PRIMARY, Validation, rank_of, trivial_losses, validate
 
 
 class Finetuning(NamedTuple):
@@ -38,14 +39,21 @@ class Finetuning(NamedTuple):
         best_step: The step after which the networks had their best weights, from 0.
         scores: Scores of the best weights on the validation pairs, as in `Validation`.
         fusion_loss_before: The fusion loss of the initial network on the validation pairs.
-        promise_kept: Whether the fusion loss stayed within the tolerance of "lagrangian".
+        promise: What "lagrangian" promises of the fusion loss; None for another strategy.
+        trivial: The method without a network that the promise refers to.
     """
 
     genotype: Genotype
     best_step: int
     scores: Scores
     fusion_loss_before: float
-    promise_kept: bool
+    promise: Promise | None
+    trivial: str
+
+    @property
+    def promise_kept(self) -> bool:
+        """Whether the best weights keep what was promised, if anything was."""
+        return self.promise is None or self.promise.kept(self.scores["mean"]["loss"])
 
 
 def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = False) -> Finetuning:
@@ -89,6 +97,17 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
         loop.start(state)
         if not loop.resumes:
             state.reference = ranks.from_leader(lambda: _score(config, state, parts).scores["mean"]["loss"])
+            if isinstance(state.strategy, Lagrangian):
+                state.trivial = ranks.from_leader(lambda: trivial_losses(pairs, parts.loss, device))
+        if isinstance(state.strategy, Lagrangian):
+            state.strategy.promise = promise = _promise(config, state)
+            assert promise is not None
+            if promise.gain <= 0 and not loop.resumes:
+                loop.print(
+                    f"warning: at the start the network has a fusion loss of {promise.start:.3f}, no better than the"
+                    f" {_best_trivial(state)} with {promise.trivial:.3f}, which it has to pass to keep the promise;"
+                    " start from a trained network"
+                )
         steps = state.strategy.preparation + settings.steps
         labelled = pairs.source.labels is not None
         crops = data.crops | {"scale": data.scale if labelled else None, "upright": labelled}
@@ -118,6 +137,17 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
             )
         # The first process alone validates and knows the best step.
         return ranks.from_leader(lambda: _conclude(config, state, parts))
+
+
+def _promise(config: FinetuneConfig, state: FinetuneState) -> Promise | None:
+    if config.strategy != "lagrangian":
+        return None
+    losses = state.trivial.values()
+    return Promise(state.reference, min(losses), max(losses) - min(losses), config.guidance.tolerance)
+
+
+def _best_trivial(state: FinetuneState) -> str:
+    return min(state.trivial, key=state.trivial.__getitem__, default="")
 
 
 def _step(config: FinetuneConfig, state: FinetuneState, batch: PairBatch, fusion_batch: PairBatch, ranks: Ranks) -> Row:
@@ -172,9 +202,8 @@ def _validate(config: FinetuneConfig, state: FinetuneState, parts: FinetuneParts
     scores = validation.scores["mean"]
     loop.log_examples(state.step - 1, validation.examples)
     check_finite({"validation loss": scores["loss"]})
-    tolerance = config.guidance.tolerance if config.strategy == "lagrangian" else None
     primary = None if config.downstream is None else PRIMARY[config.downstream.kind]
-    rank = rank_of(scores, primary, state.reference, tolerance)
+    rank = rank_of(scores, primary, _promise(config, state))
     if math.isnan(rank[1]):
         raise UserError("the validation pairs have no labels to be scored by; give others in val.txt")
     if rank > state.best:
@@ -198,10 +227,12 @@ def _conclude(config: FinetuneConfig, state: FinetuneState, parts: FinetuneParts
     pictures = config.run / PICTURES_FOLDER
     draw_examples(validation.examples, pictures)
     with drawn_history(config.run) as history:
-        draw_finetuning(history, pictures, reference=state.reference, tolerance=config.guidance.tolerance)
+        draw_finetuning(history, pictures, state.reference, min(state.trivial.values(), default=None))
     genotype = _described(config, state, parts, validation.scores)
     save_genotype(genotype, config.run / GENOTYPE_FILE)
-    return Finetuning(genotype, state.best_step, validation.scores, state.reference, state.best[0])
+    return Finetuning(
+        genotype, state.best_step, validation.scores, state.reference, _promise(config, state), _best_trivial(state)
+    )
 
 
 def _described(config: FinetuneConfig, state: FinetuneState, parts: FinetuneParts, scores: Scores) -> Genotype:
@@ -209,6 +240,9 @@ def _described(config: FinetuneConfig, state: FinetuneState, parts: FinetunePart
         part: {name: None if math.isnan(value) else value for name, value in row.items()}
         for part, row in scores.items()
     }
+    promised: dict[str, Any] = {}
+    if config.strategy == "lagrangian":
+        promised = {"fusion_losses_without_network": state.trivial, "promise_kept": state.best[0]}
     return config.described(
         parts.genotype,
         data={"root": config.data.origin, **parts.pairs.described},
@@ -216,7 +250,7 @@ def _described(config: FinetuneConfig, state: FinetuneState, parts: FinetunePart
         steps=config.train.steps,
         best_step=state.best_step,
         fusion_loss_before=state.reference,
-        **({"promise_kept": state.best[0]} if config.strategy == "lagrangian" else {}),
+        **promised,
         parameters=count_parameters(state.networks.network),
         metrics={"best": metrics},
         architecture=parts.genotype.architecture,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +42,7 @@ class FinetuneState:
     optimizer: torch.optim.Optimizer
     step: int = 0
     reference: float = math.nan  # fusion loss on the validation pairs at the start
+    trivial: dict[str, float] = field(default_factory=dict)  # that of methods without a network, under "lagrangian"
     best: tuple[bool, float] = (False, -math.inf)  # whether the promise was kept, and the score
     best_step: int = -1
 
@@ -115,7 +116,7 @@ def open_run_pairs(config: FinetuneConfig, task: str, roots: Sequence[Path | Non
         config.seed,
         roots=roots,
         # Labelled pairs are zoomed, so that they may be smaller than a crop.
-        minimum_size=max(SMALLEST, 0 if config.downstream else data.crop),
+        minimum_size=max(SMALLEST, 0 if config.downstream else data.smallest_side),
         labels=None if config.downstream is None else config.downstream.labels,
         validation_pairs=data.validation_pairs,
         shares=data.shares if roots is None else None,
@@ -127,13 +128,11 @@ def loss_of(config: FinetuneConfig, task: str) -> FusionLoss:
     """Make the fusion loss of a finetuning: that of the config, or else that of the task.
 
     Raises:
-        UserError: If the loss does not fit the crops or the strategy.
+        UserError: If the loss does not fit the crops.
     """
     loss = fusion_loss(config.loss, training_loss(task), config.data.crop)
     if config.strategy == "learned_loss" and not (loss.intensity or loss.ssim):
-        raise UserError(
-            "learned_loss learns the weights of the sources in loss.intensity and loss.ssim; set one of them above 0"
-        )
+        return replace(loss, intensity=1.0)  # the terms in which the strategy learns the weights of the sources
     return loss
 
 

@@ -38,8 +38,3 @@ class Multiplier:
     def ascend(self, constraint: float) -> None:
         """Update mu by the value g of the constraint, which is above 0 where the constraint is violated."""
         self.buffer.fill_(max(0.0, self.value + self.rate * constraint))
-
-
-def excess(loss: float, reference: float) -> float:
-    """Return (loss - reference) / |reference|; fusion losses may be negative."""
-    return (loss - reference) / max(abs(reference), 1e-12)

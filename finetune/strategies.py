@@ -19,6 +19,7 @@ from ..runtime.distribution import ALONE, Ranks
 from ..runtime.errors import check_finite
 from ..runtime.loop import Row
 from .multiplier import Multiplier
+from .promise import Promise
 
 SOURCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "first": lambda first, second: first,
@@ -130,14 +131,18 @@ class Joint(Strategy):
 
 
 class Lagrangian(Strategy):
-    """Minimisation of L_T subject to L_F <= L_ref + tolerance |L_ref|, where L_ref is L_F of the network at the start.
+    """Minimisation of L_T under a bound on L_F, see `Promise`.
 
-    Both fusion losses are measured on the same crops, because crops differ far more than the two networks do. One step
-    descends along L_T + mu g with g = (L_F - L_ref) / |L_ref| - tolerance, and mu ascends; see `Multiplier`.
+    The bound is on the difference between L_F and L_ref, the fusion loss of the network at the start on the same crops,
+    because crops differ far more than the two networks do: g = (L_F - L_ref - (limit - start)) / spread <= 0 with the
+    limit, the loss at the start and the spread of the promise. One step descends along L_T + mu g, and mu ascends; see
+    `Multiplier`.
+
+    Attributes:
+        promise: The promise, which is set before the first step.
 
     Args:
         reference: Frozen copy of the fusion network at the start.
-        tolerance: Fraction by which L_F may exceed L_ref, >= 0.
         rate: Step size of the ascent of mu, > 0.
         multiplier: Value of mu at the start, >= 0.
         ranks: Processes that share every batch; the constraint is on the loss of the whole batch.
@@ -150,30 +155,30 @@ class Lagrangian(Strategy):
         loss: FusionLoss,
         *,
         reference: nn.Module,
-        tolerance: float,
         rate: float,
         multiplier: float,
         ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(network, loss)
         self.task = task
-        self._reference, self._tolerance, self._ranks = reference, tolerance, ranks
+        self.promise: Promise | None = None
+        self._reference, self._ranks = reference, ranks
         self._multiplier = Multiplier(rate, multiplier)
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
+        assert self.promise is not None
         with torch.no_grad():
             reference = self.loss(self._reference(batch.first, batch.second), batch.first, batch.second)
         fused = self.network(batch.first, batch.second)
         fusion_loss = self.loss(fused, batch.first, batch.second)
         reference, joined = self._ranks.average([reference, fusion_loss.detach()])
-        scale = reference.abs().clamp_min(1e-12)
-        excess = ((joined - reference) / scale).item()
+        excess = self.promise.excess(self.promise.start + (joined - reference).item())
         check_finite({"fusion loss": excess})
         multiplier = self._multiplier.value
         # The loss of the fusion network is divided by 1 + mu, so that the length of a step does not depend on mu.
         task_loss = _task_loss(self.task, fused, batch, 1 / (1 + multiplier))
-        (task_loss + multiplier / (1 + multiplier) * ((fusion_loss - reference) / scale)).backward()
-        self._multiplier.ascend(excess - self._tolerance)
+        (task_loss + multiplier / (1 + multiplier) * (fusion_loss / self.promise.spread)).backward()
+        self._multiplier.ascend(excess)
         return {
             "fusion_loss": fusion_loss.item(),
             "task_loss": task_loss.item(),

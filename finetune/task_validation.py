@@ -15,10 +15,11 @@ from ..downstream import TaskNetwork
 from ..downstream.scoring import score_detections, score_masks
 from ..objectives import FusionLoss
 from ..objectives.metrics import METRICS
+from ..objectives.trivial_fusion import TRIVIAL
 from ..runtime.loop import Scores
 from .finetune_curves import show_labels
 from .finetune_pairs import validation_pairs
-from .multiplier import excess
+from .promise import Promise
 
 PRIMARY = {"detection": "AP50", "segmentation": "mIoU"}
 """The score by which the best weights of each downstream task are chosen."""
@@ -83,30 +84,35 @@ def validate(
     return Validation({"mean": mean} | {f"class {name}": row for name, row in by_class.items()}, pictures)
 
 
-def rank_of(
-    scores: Mapping[str, float], primary: str | None, reference: float, tolerance: float | None
-) -> tuple[bool, float]:
+@torch.no_grad()
+def trivial_losses(pairs: RunPairs, loss: FusionLoss, device: torch.device) -> dict[str, float]:
+    """Compute the mean fusion loss of each method without a network on the validation pairs."""
+    losses: dict[str, list[float]] = {name: [] for name in TRIVIAL}
+    for _, batch, _ in validation_pairs(pairs, device):
+        for name, fuse in TRIVIAL.items():
+            losses[name].append(loss(fuse(batch.first, batch.second), batch.first, batch.second).item())
+    return {name: math.fsum(values) / len(values) for name, values in losses.items()}
+
+
+def rank_of(scores: Mapping[str, float], primary: str | None, promise: Promise | None) -> tuple[bool, float]:
     """Rank a validation; the greatest rank belongs to the best weights.
 
     Args:
         scores: Mean scores of the validation, with the fusion loss "loss".
         primary: Name of the score to maximise; None to minimise the fusion loss.
-        reference: Fusion loss on the validation pairs at the start.
-        tolerance: Fraction by which the fusion loss may exceed the reference; None for any.
+        promise: What the fusion loss has to keep; None for nothing.
 
     Returns:
-        Whether the fusion loss is within the tolerance, and the score; or minus the excess where it is not.
+        Whether the promise is kept, and the score; or minus the fusion loss where it is broken.
 
     Example:
-        >>> rank_of({"loss": 1.04, "AP50": 0.3}, "AP50", 1.0, 0.05)
-        (True, 0.3)
-        >>> kept, score = rank_of({"loss": 1.2, "AP50": 0.9}, "AP50", 1.0, 0.05)
-        >>> kept, round(score, 2)
-        (False, -0.2)
+        >>> promise = Promise(start=1.0, trivial=2.0, spread=1.0, tolerance=0.1)
+        >>> rank_of({"loss": 1.04, "AP50": 0.3}, "AP50", promise), rank_of({"loss": 1.2, "AP50": 0.9}, "AP50", promise)
+        ((True, 0.3), (False, -1.2))
     """
-    above = excess(scores["loss"], reference)
-    kept = tolerance is None or above <= tolerance
-    return kept, (-scores["loss"] if primary is None else scores[primary]) if kept else -above
+    if promise is not None and not promise.kept(scores["loss"]):
+        return False, -scores["loss"]
+    return True, -scores["loss"] if primary is None else scores[primary]
 
 
 def _on_host(labels: Any) -> Any:

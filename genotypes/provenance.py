@@ -35,7 +35,8 @@ class Provenance(TypedDict, total=False):
     images: str  # of the task network, with the strategy "frozen"
     estimator: str  # of the hypergradient
     fusion_loss_before: float  # on the validation pairs at the start of a finetuning
-    promise_kept: bool  # whether the fusion loss stayed within the tolerance of "lagrangian"
+    fusion_losses_without_network: Mapping[str, float]  # on these pairs, by method
+    promise_kept: bool  # whether the fusion loss kept what "lagrangian" promises
     operators: dict[str, object]  # files that register operators of the user, by operator
     flops_640x480: int
     latency: dict[str, object]  # milliseconds for a pair, with its size and the device

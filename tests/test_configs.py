@@ -209,7 +209,7 @@ def test_a_shipped_finetuning_runs(path, tmp_path):
     config = load_config(FinetuneConfig, path, settings)
     assert finetune(config).best_step == (1 if config.guidance.strategy == "detfusion" else 0)
     strategy = load_network(config.run).genotype.provenance["strategy"]
-    assert strategy == (config.guidance.strategy or "fusion")
+    assert strategy == config.strategy
     if config.downstream is not None:
         assert load_task_network(config.run).task == config.downstream.kind
 

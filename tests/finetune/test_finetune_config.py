@@ -1,7 +1,11 @@
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from timfuse.bilevel import ESTIMATORS
 from timfuse.finetune import FinetuneConfig
+from timfuse.finetune.finetune_setup import loss_of
 from timfuse.runtime.config import load_config
 from timfuse.runtime.errors import UserError
 
@@ -88,3 +92,13 @@ def test_the_strategy_follows_the_downstream_task_unless_it_is_named():
     assert load().strategy == "lagrangian"
     assert load("guidance.strategy=joint").strategy == "joint"
     assert load("downstream=null").strategy == "fusion"
+
+
+def test_learned_loss_has_terms_in_which_it_learns():
+    for name in ("finetune-detection", "finetune-segmentation", "finetune-demo"):
+        config = load_config(FinetuneConfig, Path(name), ["guidance.strategy=learned_loss"])
+        loss = loss_of(config, "infrared-visible")
+        assert (loss.intensity, loss.ssim) == (1.0, 0.0)
+        assert replace(loss, intensity=0.0) == loss_of(load_config(FinetuneConfig, Path(name)), "infrared-visible")
+    own = load("guidance.strategy=learned_loss", "loss={intensity: 0, ssim: 2}")
+    assert (loss_of(own, "infrared-visible").intensity, loss_of(own, "infrared-visible").ssim) == (0.0, 2.0)

@@ -51,7 +51,7 @@ def test_there_is_a_panel_for_each_loss_and_score(tmp_path, monkeypatch, names, 
     monkeypatch.setattr(
         "timfuse.finetune.finetune_curves.save_panels", lambda figure, path: figures.append((figure, path)) or []
     )
-    draw_finetuning(history(6, *names), tmp_path, reference, 0.05)
+    draw_finetuning(history(6, *names), tmp_path, reference, None if reference is None else 2.0)
     ((figure, path),) = figures
     panels = figure.axes
     assert [panel.get_title(loc="left") for panel in panels] == titles
@@ -59,9 +59,9 @@ def test_there_is_a_panel_for_each_loss_and_score(tmp_path, monkeypatch, names, 
     scored = {panel.get_title(loc="left"): panel.lines for panel in panels}
     assert scored["validation AP50"][0].get_xydata().tolist() == [[2, 0.5], [4, 0.5], [6, 0.5]]
     assert scored["task loss"][0].get_xydata().tolist() == [[step, 1 / step] for step in range(1, 7)]
-    assert len(scored["validation loss"]) == (1 if reference is None else 2)
+    assert len(scored["validation loss"]) == (1 if reference is None else 3)
     if "excess" in names:  # beside what was promised
-        assert [line.get_ydata()[0] for line in scored["excess"]] == [1.0, 0.05]
+        assert [line.get_ydata()[0] for line in scored["excess"]] == [1.0, 0]
 
 
 def test_the_path_of_the_multiplier_is_drawn_also_of_a_long_run_and_with_gaps(tmp_path):

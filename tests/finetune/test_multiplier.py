@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from timfuse.finetune.multiplier import Multiplier, excess
+from timfuse.finetune.multiplier import Multiplier
 
 
 @pytest.mark.parametrize("start", [0.0, 7.0])
@@ -55,17 +55,3 @@ def test_steps_by_hand():
         multiplier.ascend(constraint)
         path.append(multiplier.value)
     assert path == [1.5, 0.5, 0.0, 0.25]
-
-
-@pytest.mark.parametrize(
-    ("loss", "reference", "expected"),
-    [(1.1, 1.0, 0.1), (0.9, 1.0, -0.1), (-1.9, -2.0, 0.05), (-2.1, -2.0, -0.05), (0.5, -0.5, 2), (3.0, 3.0, 0)],
-)
-def test_the_excess_is_a_part_of_the_reference_and_positive_where_the_loss_is_worse(loss, reference, expected):
-    assert excess(loss, reference) == pytest.approx(expected)
-
-
-def test_the_excess_over_nothing_is_finite():
-    assert excess(0.0, 0.0) == 0
-    assert excess(1e-3, 0.0) > 1
-    assert excess(-1e-3, 0.0) < -1

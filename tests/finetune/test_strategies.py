@@ -8,6 +8,7 @@ import torch
 from timfuse.data import Objects, PairBatch
 from timfuse.downstream import CompactDetector, GuidingDetectors
 from timfuse.finetune import strategies
+from timfuse.finetune.promise import Promise
 from timfuse.finetune.strategies import DetFusion, Frozen, Joint, Lagrangian, LearnedLoss
 from timfuse.genotypes import CellGenotype, Genotype
 from timfuse.objectives import FusionLoss
@@ -97,8 +98,13 @@ def test_joint_weighs_the_task_for_the_fusion_network_alone(network, task, weigh
     assert_gradients(task, gradients(task_loss, task))
 
 
-def lagrangian(network, task, reference, tolerance=0.05, rate=0.5, multiplier=0.7):
-    return Lagrangian(network, task, LOSS, reference=reference, tolerance=tolerance, rate=rate, multiplier=multiplier)
+PROMISE = Promise(start=1.0, trivial=1.5, spread=0.5, tolerance=0.05)
+
+
+def lagrangian(network, task, reference, promise=PROMISE, rate=0.5, multiplier=0.7):
+    strategy = Lagrangian(network, task, LOSS, reference=reference, rate=rate, multiplier=multiplier)
+    strategy.promise = promise
+    return strategy
 
 
 def test_lagrangian_descends_along_the_priced_sum_divided_by_the_price(network, task):
@@ -107,11 +113,11 @@ def test_lagrangian_descends_along_the_priced_sum_divided_by_the_price(network, 
     row = lagrangian(network, task, reference).backward(0, RATE, batch, batch_of(1))
     fusion_loss, task_loss = losses(network, task, batch)
     before = losses(reference, task, batch)[0].item()
-    part = (fusion_loss - before) / abs(before)
+    part = (fusion_loss - before) / 0.5
     assert abs(part.item()) > 1e-3
     assert_gradients(network, gradients((task_loss + 0.7 * part) / 1.7, network))
     assert_gradients(task, gradients(task_loss, task))
-    expected = {"fusion_loss": fusion_loss.item(), "task_loss": task_loss.item(), "excess": part.item()}
+    expected = {"fusion_loss": fusion_loss.item(), "task_loss": task_loss.item(), "excess": part.item() - 0.05}
     assert row == pytest.approx({**expected, "multiplier": 0.7})
 
 
@@ -122,21 +128,22 @@ def test_lagrangian_with_a_loss_below_zero_still_charges_for_more_of_it(network,
     before = losses(reference, task, batch)[0].item()
     assert before < 0
     fusion_loss, task_loss = losses(network, task, batch)
-    assert row["excess"] == pytest.approx((fusion_loss.item() - before) / -before)
-    assert_gradients(network, gradients((task_loss + 0.7 * fusion_loss / -before) / 1.7, network))
+    assert row["excess"] == pytest.approx((fusion_loss.item() - before) / 0.5 - 0.05)
+    assert_gradients(network, gradients((task_loss + 0.7 * fusion_loss / 0.5) / 1.7, network))
 
 
 def test_the_multiplier_ascends_by_the_excess_over_the_tolerance(network, task):
     reference = shaken(network).requires_grad_(False)
     frozen = snapshot(reference)
-    strategy = lagrangian(network, task, reference, tolerance=0.01, rate=3.0, multiplier=0.2)
+    promise = Promise(start=1.0, trivial=2.0, spread=4.0, tolerance=0.01)
+    strategy = lagrangian(network, task, reference, promise, rate=3.0, multiplier=0.2)
     optimizer = torch.optim.AdamW([*network.parameters(), *task.parameters()], lr=1e-2)
     price = 0.2
     for step in range(4):
         optimizer.zero_grad()
         row = strategy.backward(step, RATE, batch_of(step), batch_of(step))
         assert row["multiplier"] == pytest.approx(price)
-        price = max(0.0, price + 3.0 * (row["excess"] - 0.01))
+        price = max(0.0, price + 3.0 * row["excess"])
         assert strategy.state_dict()["multiplier"] == pytest.approx(price)
         optimizer.step()
     assert same(reference.state_dict(), frozen)
@@ -144,7 +151,9 @@ def test_the_multiplier_ascends_by_the_excess_over_the_tolerance(network, task):
 
 
 def test_a_promise_kept_by_far_costs_nothing_in_the_end(network, task):
-    strategy = lagrangian(network, task, copy.deepcopy(network).requires_grad_(False), tolerance=10.0)
+    strategy = lagrangian(
+        network, task, copy.deepcopy(network).requires_grad_(False), Promise(0.0, 1.0, 1.0, 1.0), rate=5.0
+    )
     batch = batch_of()
     strategy.backward(0, RATE, batch, batch)
     network.zero_grad()
