@@ -1,269 +1,426 @@
-"""Adaptation to each task from a meta-initialisation, from pooled pre-training of equal cost and from random weights.
+"""Adaptation to each fusion task from several starts, none of which has seen pairs of the task.
 
-Run: python -m benchmarks.adaptation DIR PART... (from the root of the repository, with timfuse installed; DIR holds
-the folders that configs/meta-init.yaml names). Parts: main (3 seeds; multi-focus is held out), left-out (each other
-task held out in turn, in small trainings), algorithms (all five, small and of equal cost). Trainings are kept in
-runs/adaptation, so that a stopped benchmark goes on where it was; tables go to benchmarks/results.
+    python -m benchmarks.adaptation RUN --data DATA [--only TASK ...]     # from the root, with timfuse installed
 
-Both trained starts begin with the same plain training on all tasks at once, the base; then one goes on with episodes,
-the other with plain training for as many network passes. All adapt on the same support batches, new crops of the same
-4 training pairs in every step, and are scored on the same crops of validation pairs. The meta-initialisation brings its
-learning rates. The others get an optimiser and one rate for all layers and tasks, those of a grid with the lowest mean
-loss over the tasks: pooled pre-training over 1, 5 and 20 steps of all seeds, random weights after 100 of the first.
+DATA holds the data sets of `SETS`, with train.txt and val.txt. For each task, left out of it, there is a plain training
+on the other five, the base, from which two trainings go on with as many network passes: `pooled` in the same way, and
+`episodes` with FOMAML. Both hold out some training pairs to validate on. Then the starts are adapted to the task on a
+few of its training pairs, by up to 100 steps with new crops of these pairs, the same for all starts. As `timfuse adapt`
+does, they keep the weights that do best on pairs held out, here four more training pairs; then they are scored on crops
+of the validation pairs, which nothing else has used:
+
+- pooled, episodes: as above;
+- pooled, all tasks: the same training with the task among its six;
+- another task's network: of the shipped networks of other tasks the one with the least loss on training pairs;
+- random weights, by the rate of `RATES` with the least loss on other training pairs in 100 steps.
+
+`episodes` has the rates that it has learnt, the other trained starts have `RATE`. For comparison there are the task's
+own shipped network and methods without a network. Finished parts are not repeated; two calls with different tasks can
+share RUN. Values are kept crop by crop in benchmarks/results/adaptation.csv; adaptation.md compares the starts.
 """
 
+import argparse
+import copy
 import csv
-import statistics
-import sys
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from timfuse.genotypes import load_genotype
+from benchmarks.search_quality import link_training_pairs
+from timfuse.bilevel import Adaptation, adapt
+from timfuse.data import PairBatch, luma, unit_range
+from timfuse.data.batch_stream import cut_crops
+from timfuse.data.images import Pixels
+from timfuse.data.splits import spread
+from timfuse.genotypes import TASKS, load_genotype
 from timfuse.meta_init import MetaInitConfig, meta_initialise
-from timfuse.meta_init.episodes import EpisodeStream
+from timfuse.meta_init.meta_init_config import TaskSection
+from timfuse.meta_init.meta_tasks import Task
 from timfuse.meta_init.rates import adaptation_of, adapting_layers, load_rates
-from timfuse.meta_init.trials import Curve, Trial, adaptation_curve, make_trials
-from timfuse.operators import build_network
+from timfuse.meta_init.trials import pair_loss
+from timfuse.objectives.metrics import fusion_metrics, is_better, ruler_of
+from timfuse.objectives.trivial_fusion import TRIVIAL
+from timfuse.operators import build_network, load_network_folder
+from timfuse.operators.network_folders import find_network
 from timfuse.runtime.config import load_config
-from timfuse.runtime.run_files import GENOTYPE_FILE
-from timfuse.runtime.weights import load_into
+from timfuse.runtime.csv_text import csv_text
+from timfuse.runtime.files import write_atomically
+from timfuse.runtime.run_files import CONFIG_FILE, PICTURES_FOLDER
+from timfuse.runtime.seeds import derive_seed
 
-SEEDS, EPISODES = 3, 2
-STEPS = (0, 1, 5, 20, 100)
-POOLED_GRID = [("adam", 2e-4), ("adam", 5e-4), ("adam", 1e-3), ("sgd", 1e-3), ("sgd", 1e-2)]
-FRESH_GRID = [("adam", 1e-3), ("adam", 2e-3), ("adam", 5e-3), ("sgd", 3e-2)]
-SMALL = ["meta.pretrain=400", "meta.steps=60", "meta.warmup=5", "meta.validate_every=30"]
-RUNS, RESULTS = Path("runs/adaptation"), Path(__file__).parent / "results"
-# Network passes of one episode with k support batches: a pass is one forward and one backward, as is half of a Hessian
-# product, of which iMAML takes 5 over all support batches.
-PASSES: dict[str, Callable[[int], float]] = {
-    "fomaml": lambda k: k + 1,
-    "reptile": lambda k: k + 0.5,
-    "maml": lambda k: 2 * k + 2,
-    "anil": lambda k: 2 * k + 2,
-    "imaml": lambda k: 2 * k + 1 + 5 * 2 * k,
+RESULTS = Path(__file__).parent / "results"
+TABLE, REPORT = RESULTS / "adaptation.csv", RESULTS / "adaptation.md"
+SETS: dict[str, tuple[str, ...]] = {
+    "infrared-visible": ("roadscene", "msrs", "tno"),
+    "mri-ct": ("medical/mri-ct",),
+    "mri-pet": ("medical/mri-pet",),
+    "mri-spect": ("medical/mri-spect",),
+    "multi-exposure": ("mef",),
+    "multi-focus": ("mff",),
 }
-
-Plain = tuple[str, float]  # an optimiser and its learning rate
-Scores = dict[str, list[Curve]]  # by task, the curve of each seed
-
-
-def configure(data: Path, name: str, seed: int, settings: Sequence[str]) -> MetaInitConfig:
-    """Make the config of one training."""
-    places = [f"data.root={data}", f"run={RUNS / name}-{seed}", f"seed={seed}"]
-    return load_config(MetaInitConfig, Path("meta-init"), [*places, *settings])
-
-
-def passes(config: MetaInitConfig) -> int:
-    """Count the network passes for each task of a training."""
-    meta, cost = config.meta, PASSES[config.meta.algorithm]
-    stream = EpisodeStream([], support=1, query=1, steps=config.inner.steps, crop=16, seed=config.seed)
-    return round(meta.pretrain + sum(cost(stream.length(step)) for step in range(meta.pretrain, meta.all_steps)))
-
-
-def train(config: MetaInitConfig) -> None:
-    """Train an initialisation, unless that was done before."""
-    finished = config.run / GENOTYPE_FILE
-    if not finished.is_file() or "metrics" not in load_genotype(finished).provenance:
-        meta_initialise(config, resume=True)
-
-
-def plain(config: MetaInitConfig, count: int) -> list[str]:
-    """Say how to train without episodes, by so many passes for each task."""
-    same = [f"meta.learning_rate={config.meta.pretrain_learning_rate}", f"meta.warmup={config.meta.warmup}"]
-    return ["inner.steps=0", "meta.pretrain=0", f"meta.steps={count}", *same, f"meta.validate_every={count // 10}"]
+OWN = {task: task for task in TASKS} | {"infrared-visible": "ivif-fast"}  # the shipped network of each task
+POOLED, EPISODES, ALL, OTHER, RANDOM = STARTS = (
+    "pooled",
+    "episodes",
+    "pooled, all tasks",
+    "another task's network",
+    "random weights",
+)
+NETWORK = "the task's network"
+STEPS = (0, 1, 5, 20, 100)
+PAIRS = (
+    5,
+    1,
+    20,
+)  # all starts adapt on the first number of pairs, the pooled one and random weights also on the others
+SEEDS = range(3)
+RATE, RATES = 5e-4, (1e-3, 2e-3, 4e-3, 8e-3)
+HELD_OUT = 4  # training pairs
+COMPARED = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 100)  # numbers of steps after which the weights may be kept
+BATCH, CROP = 4, 128  # of a step
+SCORED, SIDE = 8, 160  # crops of validation pairs of each data set, and their height and width
+KEYS = ("task", "start", "pairs", "seed", "steps", "crop")
+RESAMPLES = 2000
+CPU = torch.device("cpu")
+Row = dict[str, str]
+Fuse = Callable[[Tensor, Tensor], Tensor]
 
 
-def base(data: Path, name: str, seed: int, settings: Sequence[str]) -> list[str]:
-    """Train what meta-initialisation and pooled pre-training both start from; say how to start from it."""
-    whole = configure(data, "", seed, settings)
-    config = configure(data, f"{name}-base", seed, [*settings, *plain(whole, whole.meta.pretrain)])
-    train(config)
-    return [*settings, f"init={config.run}", "meta.pretrain=0"]
+class Part(NamedTuple):
+    """What a training is: its name and its settings beside those that all share."""
+
+    name: str
+    settings: tuple[str, ...]
 
 
-def adapt(
-    config: MetaInitConfig,
-    trials: Sequence[Trial],
-    by: Plain | None = None,
-    *,
-    fresh: bool = False,
-    steps: Sequence[int] = STEPS,
-) -> dict[str, Curve]:
-    """Score the adaptation to every task: by an optimiser with one rate, or else by the initialisation's own."""
-    torch.manual_seed(config.seed)
-    network = build_network(load_genotype(config.genotype))
-    if not fresh:
-        load_into(network, config.run)
-    layers, optimizer = adapting_layers(network, config.adapting_part), config.inner.optimizer
-    if by is None:
-        rates = load_rates(config.run, layers)
-    else:
-        optimizer, rates = by[0], torch.full((len(layers),), by[1])
-    adaptation = adaptation_of(layers, rates, optimizer)
-    return {trial.task.name: adaptation_curve(network, adaptation, trial, steps) for trial in trials}
-
-
-def trials_of(config: MetaInitConfig, only: str | None = None) -> list[Trial]:
-    """Cut the batches of the trials, which no training has seen; of all tasks or only one."""
-    named = {name: task for name, task in config.used_tasks.items() if only in (None, name)}
-    tasks = [config.data.open_task(name, section, config.seed) for name, section in named.items()]
-    sizes = config.data.model_dump(include={"support", "query", "crop"})
-    return make_trials(
-        tasks,
-        **sizes,
-        steps=STEPS[-1],
-        episodes=EPISODES,
-        seed=1000 + config.seed,
-        device=torch.device("cpu"),
+def parts(run: Path, left_out: str) -> tuple[Part, Part, Part]:
+    """Describe the trainings of a base and of the two starts that go on from it."""
+    base = run / f"base-{left_out}"
+    episodes = ("meta.algorithm=fomaml", "inner.learning_rate=7e-4")
+    plain, goes_on = ("meta.algorithm=pooled",), (f"init={base}", "meta.learning_rate=1.5e-3")
+    return (
+        Part("base", (*plain, "meta.steps=2000", "meta.validate_every=1000", "meta.learning_rate=2e-3")),
+        Part("pooled", (*plain, *goes_on, "meta.steps=600", "meta.validate_every=200")),
+        # An episode of 1 to 5 steps has 4 passes on average.
+        Part("episodes", (*episodes, *goes_on, "meta.steps=150", "meta.validate_every=50")),
     )
 
 
-def compare(
-    data: Path, name: str, seeds: int, settings: Sequence[str], only: str | None = None
-) -> tuple[dict[str, Scores], list[str]]:
-    """Train and score the three starts, on all tasks or only one; return also what was chosen for the others."""
-    started = [base(data, name, seed, settings) for seed in range(seeds)]
-    configs = [configure(data, f"{name}-meta", seed, start) for seed, start in enumerate(started)]
-    baselines = [
-        configure(data, f"{name}-pooled", seed, [*start, *plain(config, passes(config))])
-        for seed, (start, config) in enumerate(zip(started, configs, strict=True))
-    ]
-    for config in (*configs, *baselines):
-        train(config)
-    trials = [trials_of(config, only) for config in configs]
+def train_starts(run: Path, data: Path, left_out: str) -> None:
+    """Train the starts without a task, or with all for "none", unless that has been done."""
+    sets = {task: [Path(name).name for name in names] for task, names in SETS.items()}
+    shared = [f"data.root={data}", "device=cpu", "data.query=2", "data.support=2", "meta.warmup=50"]
+    shared += [f"tasks.{task}.root=[{', '.join(names)}]" for task, names in sets.items()]
+    shared += [f"tasks.{task}.weight={int(task != left_out)}" for task in SETS]
+    for name, settings in parts(run, left_out):
+        folder = run / f"{name}-{left_out}"
+        if not (folder / PICTURES_FOLDER / "adaptation.svg").is_file():  # which is drawn at the end
+            config = load_config(MetaInitConfig, Path("meta-init"), [*shared, *settings, f"run={folder}"])
+            meta_initialise(config, resume=(folder / CONFIG_FILE).is_file())
 
-    def scores(starts: Sequence[MetaInitConfig], **options: Any) -> list[dict[str, Curve]]:
-        return [adapt(start, trial, **options) for start, trial in zip(starts, trials, strict=False)]
 
-    def best(starts: Sequence[MetaInitConfig], grid: Sequence[Plain], steps: Sequence[int], *, fresh: bool) -> Plain:
-        tried = {by: scores(starts, by=by, fresh=fresh, steps=steps) for by in grid}
+class Crops(NamedTuple):
+    """The crops that score a task: their names and the two sources, each (1, 1, H, W)."""
 
-        def mean(by: Plain) -> float:
-            return statistics.fmean(curve[count] for row in tried[by] for curve in row.values() for count in steps)
+    names: list[str]
+    pairs: list[tuple[Tensor, Tensor]]
 
-        return min(grid, key=mean)
 
-    pooled_by = best(baselines, POOLED_GRID, (1, 5, 20), fresh=False)
-    fresh_by = best(configs[:1], FRESH_GRID, (100,), fresh=True)
-    rows = {
-        "meta-initialisation": scores(configs),
-        "pooled": scores(baselines, by=pooled_by),
-        "random weights": scores(configs, by=fresh_by, fresh=True),
-    }
-    spent = {
-        label: ", ".join(str(passes(load_config(MetaInitConfig, run / "config.yaml"))) for run in runs)
-        for label, runs in (
-            ("base", [config.init for config in configs if config.init]),
-            ("then episodes", [config.run for config in configs]),
-            ("or plain", [config.run for config in baselines]),
+def validation_crops(task: Task, positions: Sequence[int]) -> Crops:
+    """Cut the centres of pairs out."""
+    names = [task.source.names[index] for index in positions]
+    cut = [_centre(task.source[index]) for index in positions]
+    return Crops(names, [(images[:1, None], images[1:, None]) for images in cut])
+
+
+def _centre(pair: tuple[Pixels, Pixels]) -> Tensor:
+    """Cut the centre out of both sources, (2, SIDE, SIDE) or smaller, in [0, 1]."""
+    images = torch.stack([torch.from_numpy(unit_range(luma(pixels))) for pixels in pair])
+    top, left = (max(length - SIDE, 0) // 2 for length in images.shape[-2:])
+    return images[:, top : top + SIDE, left : left + SIDE]
+
+
+@torch.no_grad()
+def scored(fuse: Fuse, task: Task, crops: Crops) -> Iterator[Row]:
+    """Score the fusion of each crop by the loss of the task and by its metrics."""
+    metrics = ruler_of(task.name)
+    for name, (first, second) in zip(crops.names, crops.pairs, strict=True):
+        fused = fuse(first, second)
+        values = fusion_metrics(
+            *((image.clamp(0, 1) * 255).round().byte() for image in (fused, first, second)), metrics
         )
-    }
-    notes = [
-        f"network passes for each task: {'; '.join(f'{label} {counts}' for label, counts in spent.items())}",
-        f"pooled adapts by {pooled_by[0]}, rate {pooled_by[1]}; random weights by {fresh_by[0]}, rate {fresh_by[1]}",
+        loss = task.loss(fused, first, second).item()
+        yield {
+            "crop": name,
+            "loss": f"{loss:.4f}",
+            "metrics": " ".join(f"{values[each].item():.4f}" for each in metrics),
+        }
+
+
+@torch.no_grad()
+def mean_loss(fuse: Fuse, task: Task, crops: Crops) -> float:
+    """Average the loss over crops."""
+    return float(np.mean([task.loss(fuse(*pair), *pair).item() for pair in crops.pairs]))
+
+
+def support(task: Task, positions: Sequence[int], seed: int) -> list[PairBatch]:
+    """Cut a batch for each step of an adaptation."""
+    rng = np.random.default_rng(derive_seed(seed, "adaptation", task.name, len(positions)))
+    draws = [rng.choice(positions, BATCH, replace=len(positions) < BATCH).tolist() for _ in range(STEPS[-1])]
+    return [cut_crops(task.source, drawn, CROP, rng) for drawn in draws]
+
+
+def adapted(
+    network: nn.Module, rates: Adaptation, task: Task, batches: Sequence[PairBatch], held_out: Crops
+) -> Iterator[tuple[int, nn.Module]]:
+    """Adapt a network in place; yield each number of steps of `STEPS`, and the best network up to there."""
+    optimizer, best, least, done = rates.build_optimizer(), copy.deepcopy(network), math.inf, 0
+    for count in sorted({*STEPS, *COMPARED}):
+        network.train()
+        adapt(network, partial(pair_loss, task.loss), batches[done:count], optimizer)
+        done, loss = count, mean_loss(network.eval(), task, held_out)
+        if loss < least:
+            least = loss
+            best.load_state_dict(network.state_dict())
+        if count in STEPS:
+            yield count, best.eval()
+
+
+def plain(network: nn.Module, rate: float) -> Adaptation:
+    """Adapt all layers by Adam at one rate."""
+    layers = adapting_layers(network, None)
+    return adaptation_of(layers, torch.full((len(layers),), rate), "adam")
+
+
+def fresh(seed: int) -> nn.Module:
+    """Build the network of the starts with random weights."""
+    torch.manual_seed(seed)
+    return build_network(load_genotype("ivif-fast"))
+
+
+def started(run: Path, task: str, start: str, seed: int, chosen: dict[str, object]) -> tuple[nn.Module, Adaptation]:
+    """Build the network of a start, and say how it adapts."""
+    if start == RANDOM:
+        network = fresh(seed)
+        return network, plain(network, float(str(chosen["rate"])))
+    if start == OTHER:
+        network = load_network_folder(find_network(str(chosen["network"])))[1]
+        return network, plain(network, RATE)
+    name, _, everything = start.partition(", ")
+    folder = run / f"{name}-{'none' if everything else task}"
+    network = load_network_folder(folder)[1]
+    if name == EPISODES:
+        layers = adapting_layers(network, None)
+        return network, adaptation_of(layers, load_rates(folder, layers), "adam")
+    return network, plain(network, RATE)
+
+
+def choose(task: Task) -> dict[str, object]:
+    """Choose the rate for random weights and another task's network, on training pairs alone."""
+    training = spread(sorted(task.training), 16)
+    ours, others = training[::2], training[1::2]
+    crops = validation_crops(task, others)
+    losses = {}
+    for rate in RATES:
+        network = fresh(100)
+        *_, (_, best) = adapted(network, plain(network, rate), task, support(task, ours[:5], 100), crops)
+        losses[rate] = mean_loss(best, task, crops)
+    shipped = [name for each, name in OWN.items() if each != task.name]
+    networks = {name: load_network_folder(find_network(name))[1].eval() for name in shipped}
+    zero_shot = {name: mean_loss(network, task, crops) for name, network in networks.items()}
+    return {"rate": min(losses, key=losses.__getitem__), "network": min(zero_shot, key=zero_shot.__getitem__)}
+
+
+def score_task(run: Path, data: Path, name: str) -> None:
+    """Adapt all starts to a task and score them; write the rows, unless they are there."""
+    file = run / f"rows-{name}.csv"
+    if file.is_file():
+        return
+    config = MetaInitConfig(data={"root": data})
+    task = config.data.open_task(name, TaskSection(root=tuple(map(Path, SETS[name]))), 0)
+    crops = validation_crops(task, spread(task.validation, SCORED * len(SETS[name])))
+    chosen = choose(task)
+    print(name, chosen, flush=True)
+    rows: list[Row] = []
+
+    def add(start: str, pairs: int, seed: int, steps: int, fuse: Fuse) -> None:
+        beginning = dict(zip(KEYS, (name, start, str(pairs), str(seed), str(steps)), strict=False))
+        rows.extend(beginning | row for row in scored(fuse, task, crops))
+
+    for trivial, fuse in TRIVIAL.items():
+        add(trivial, 0, 0, 0, fuse)
+    add(NETWORK, 0, 0, 0, load_network_folder(find_network(OWN[name]))[1].eval())
+    for pairs, start, seed in product(PAIRS, STARTS, SEEDS):
+        if pairs == PAIRS[0] or start in (POOLED, RANDOM):
+            training = np.random.default_rng(derive_seed(seed, "pairs", name)).permutation(sorted(task.training))
+            network, rates = started(run, name, start, seed, chosen)
+            held_out = validation_crops(task, training[-HELD_OUT:].tolist())
+            batches = support(task, training[: min(pairs, len(training) - HELD_OUT)].tolist(), seed)
+            for steps, best in adapted(network, rates, task, batches, held_out):
+                add(start, pairs, seed, steps, best)
+            print(name, pairs, start, seed, flush=True)
+    write_atomically(file, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
+
+
+def read(files: Sequence[Path]) -> list[Row]:
+    """Read the rows of files."""
+    rows = []
+    for path in files:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows += list(csv.DictReader(file))
+    return rows
+
+
+class Values:
+    """The losses and metrics of a task by start, number of pairs and steps; each is (seeds, crops)."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.task = rows[0]["task"]
+        self._losses: dict[tuple[str, int, int], dict[tuple[str, str], float]] = {}
+        self._metrics: dict[tuple[str, int, int], list[list[float]]] = {}
+        for row in rows:
+            key = row["start"], int(row["pairs"]), int(row["steps"])
+            self._losses.setdefault(key, {})[row["seed"], row["crop"]] = float(row["loss"])
+            self._metrics.setdefault(key, []).append([float(value) for value in row["metrics"].split()])
+
+    def loss(self, start: str, steps: int = 0, pairs: int = 0) -> NDArray[np.float64]:
+        """Return the losses, (seeds, crops)."""
+        values = self._losses[start, pairs, steps]
+        seeds = len({seed for seed, _ in values})
+        return np.array(list(values.values())).reshape(seeds, -1)
+
+    def metrics(self, start: str, steps: int = 0, pairs: int = 0) -> NDArray[np.float64]:
+        """Return the mean of each metric."""
+        return np.array(self._metrics[start, pairs, steps]).mean(0)
+
+    def best_trivial(self) -> str:
+        """Name the method without a network that has the least loss."""
+        return min(TRIVIAL, key=lambda name: float(self.loss(name).mean()))
+
+    def captured(self, start: str, steps: int, pairs: int) -> str:
+        """Write how much a start has of the lead of the task's network over the best method without one."""
+        best, network = self.loss(self.best_trivial())[0], self.loss(NETWORK)[0]
+        ours = self.loss(start, steps, pairs)
+
+        def part(drawn: NDArray[np.int64], seeds: NDArray[np.int64]) -> float:
+            return float(
+                (best[drawn] - ours[np.ix_(seeds, drawn)].mean(0)).sum() / (best[drawn] - network[drawn]).sum()
+            )
+
+        everything = np.arange(best.size), np.arange(len(ours))
+        low, high = _interval(part, best.size, len(ours))
+        return f"{100 * part(*everything):.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+
+    def difference(self, other: str, steps: int, pairs: int) -> str:
+        """Write the loss of `pooled` less that of another start, with its interval, and the metrics that are better."""
+        paired = self.loss(POOLED, steps, pairs) - self.loss(other, steps, pairs)
+        low, high = _interval(
+            lambda drawn, seeds: float(paired[np.ix_(seeds, drawn)].mean()), paired.shape[1], len(paired)
+        )
+        names = ruler_of(self.task)
+        both = np.stack([self.metrics(start, steps, pairs) for start in (POOLED, other)])
+        ahead = int(is_better(both, names)[0, 1].sum())
+        return f"{paired.mean():+.3f} ({low:+.3f} to {high:+.3f}), {ahead}/{len(names)}"
+
+
+def _interval(
+    statistic: Callable[[NDArray[np.int64], NDArray[np.int64]], float], crops: int, seeds: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of a statistic by bootstrap over crops and seeds."""
+    rng = np.random.default_rng(0)
+    drawn = [statistic(rng.integers(crops, size=crops), rng.integers(seeds, size=seeds)) for _ in range(RESAMPLES)]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def report(rows: Sequence[Row]) -> str:
+    """Compare the starts task by task."""
+    tasks = [
+        Values([row for row in rows if row["task"] == task]) for task in dict.fromkeys(row["task"] for row in rows)
     ]
-    methods = {method: {task: [row[task] for row in seeded] for task in seeded[0]} for method, seeded in rows.items()}
-    return methods, notes
+    counts = [f"{count} steps" for count in STEPS]
+    first = PAIRS[0]
+    lines = [
+        "# Adaptation to a task that the start has not seen",
+        "",
+        "`python -m benchmarks.adaptation RUN --data DATA`; one training of each start, adaptations with 3 seeds of"
+        " pairs, crops and random weights. Intervals of 95 % by bootstrap over crops and seeds.",
+        "",
+        f"## Loss of each start, {first} pairs",
+        "",
+        f"| task | start | {' | '.join(counts)} |",
+        f"|---|---|{'---:|' * len(STEPS)}",
+    ]
+    for values in tasks:
+        for start in STARTS:
+            means = [f"{values.loss(start, steps, first).mean():.3f}" for steps in STEPS]
+            lines.append(f"| {values.task} | {start} | {' | '.join(means)} |")
+        for name in (values.best_trivial(), NETWORK):
+            lines.append(f"| {values.task} | {name} | {values.loss(name).mean():.3f} |{' |' * (len(STEPS) - 1)}")
+    lines += [
+        "",
+        f"## How much of what the task's own network gains over the best method without a network, {first} pairs",
+        "",
+        f"| task | {' | '.join(f'{start}, 100 steps' for start in STARTS)} |",
+        f"|---|{'---:|' * len(STARTS)}",
+        *(
+            f"| {values.task} | {' | '.join(values.captured(start, STEPS[-1], first) for start in STARTS)} |"
+            for values in tasks
+        ),
+    ]
+    for other in STARTS[1:]:
+        lines += _differences(tasks, other, first)
+    for pairs in PAIRS[1:]:
+        lines += _differences(tasks, RANDOM, pairs)
+    return "\n".join([*lines, ""])
 
 
-def table(methods: dict[str, Scores], tasks: Sequence[str]) -> list[list[str]]:
-    """Lay out mean and standard deviation over seeds, a line for each task and method."""
-    lines = [["task", "start", *(f"{count} steps" for count in STEPS)]]
-    for task in tasks:
-        for method, scores in methods.items():
-            cells = []
-            for count in STEPS:
-                values = [curve[count] for curve in scores[task]]
-                spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-                cells.append(f"{statistics.fmean(values):.4f}{spread}")
-            lines.append([task, method, *cells])
-    return lines
+def _differences(tasks: Sequence[Values], other: str, pairs: int) -> list[str]:
+    """Compare the pooled start with another."""
+    return [
+        "",
+        f"## Loss of `pooled` less that of `{other}`, {pairs} pair{'s' if pairs > 1 else ''}; metrics that are better",
+        "",
+        f"| task | {' | '.join(f'{count} steps' for count in STEPS)} |",
+        f"|---|{'---:|' * len(STEPS)}",
+        *(
+            f"| {values.task} | {' | '.join(values.difference(other, steps, pairs) for steps in STEPS)} |"
+            for values in tasks
+        ),
+    ]
 
 
-def verdicts(methods: dict[str, Scores], tasks: Sequence[str]) -> list[str]:
-    """Compare the means as the targets do."""
-
-    def after(method: str, task: str, count: int) -> float:
-        return statistics.fmean(curve[count] for curve in methods[method][task])
-
-    own, pooled, fresh = "meta-initialisation", "pooled", "random weights"
-    below = [task for task in tasks if after(own, task, 5) < after(fresh, task, 100)]
-    lines = [f"meta-initialisation after 5 steps below random weights after 100: {len(below)} of {len(tasks)} tasks"]
-    for count in (1, 5, 20):
-        at = [task for task in tasks if after(own, task, count) <= after(pooled, task, count)]
-        lines.append(f"at or below pooled after {count}: {len(at)} of {len(tasks)} tasks ({', '.join(at)})")
-    return lines
-
-
-def write(name: str, title: str, lines: Sequence[Sequence[str]], notes: Sequence[str]) -> None:
-    """Print a table and keep it as Markdown and CSV."""
-    RESULTS.mkdir(exist_ok=True)
-    head, *body = (f"| {' | '.join(line)} |" for line in lines)
-    rule = f"|{'---|' * len(lines[0])}"
-    text = "\n".join([f"# {title}", "", f"`python -m benchmarks.adaptation DIR {name}`", "", head, rule])
-    text = "\n".join([text, *body, "", *(f"- {note}" for note in notes), ""])
-    (RESULTS / f"adaptation-{name}.md").write_text(text, encoding="utf-8")
-    with (RESULTS / f"adaptation-{name}.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(lines)
+def main() -> None:
+    """Train, score and report what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?", help="without it, the table that is there is reported")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS), help="tasks")
+    arguments = parser.parse_args()
+    if arguments.run is not None:
+        training = arguments.run / "data"
+        link_training_pairs([arguments.data / name for names in SETS.values() for name in names], training)
+        for task in ("none", *arguments.only):
+            train_starts(arguments.run, training, task)
+        for task in arguments.only:
+            score_task(arguments.run, arguments.data, task)
+        files = [arguments.run / f"rows-{task}.csv" for task in SETS]
+        if not all(file.is_file() for file in files):
+            return
+        rows = read(files)
+        write_atomically(TABLE, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
+    text = report(read([TABLE]))
+    write_atomically(REPORT, text)
     print(text)
 
 
-def main_part(data: Path) -> None:
-    """Print the table of all tasks, multi-focus held out."""
-    methods, notes = compare(data, "main", SEEDS, [])
-    tasks = list(methods["pooled"])
-    title = f"Validation loss after steps of adaptation, {SEEDS} seeds; multi-focus was never trained on"
-    write("main", title, table(methods, tasks), [*verdicts(methods, tasks), *notes])
-
-
-def left_out_part(data: Path) -> None:
-    """Hold each other task out in turn, in small trainings."""
-    lines: list[list[str]] = []
-    notes = []
-    for task, section in configure(data, "", 0, []).used_tasks.items():
-        if section.weight:
-            settings = [*SMALL, f"tasks.{task}.weight=0", "tasks.multi-focus.weight=1"]
-            methods, _ = compare(data, f"without-{task}", 1, settings, only=task)
-            lines += table(methods, [task])[bool(lines) :]
-            own, other = (methods[method][task][0][5] for method in ("meta-initialisation", "pooled"))
-            notes.append(f"{task} held out: {own:.4f} against {other:.4f} after 5 steps")
-    write("left-out", "Validation loss on a task that was held out, one seed, small trainings", lines, notes)
-
-
-def lasting(steps: int) -> list[str]:
-    """Say how many episodes to train by."""
-    return [f"meta.steps={steps}", f"meta.validate_every={max(1, steps // 2)}"]
-
-
-def algorithms_part(data: Path) -> None:
-    """Compare the five algorithms, from one base and at the same small number of passes."""
-    start = base(data, "small", 0, SMALL)
-    wanted = passes(configure(data, "", 0, start))
-    methods: dict[str, Scores] = {}
-    for algorithm in PASSES:
-        settings = [*start, f"meta.algorithm={algorithm}"]
-        steps = next(
-            count for count in range(1000) if passes(configure(data, "", 0, [*settings, *lasting(count + 6)])) >= wanted
-        )
-        config = configure(data, f"small-{algorithm}", 0, [*settings, *lasting(steps + 6)])
-        train(config)
-        methods[algorithm] = {task: [curve] for task, curve in adapt(config, trials_of(config)).items()}
-    lines = [["algorithm", "tasks", *(f"{count} steps" for count in STEPS)]]
-    for algorithm, scores in methods.items():
-        for label, tasks in (
-            ("mean of those trained on", [t for t in scores if t != "multi-focus"]),
-            ("multi-focus", ["multi-focus"]),
-        ):
-            means = [statistics.fmean(scores[task][0][count] for task in tasks) for count in STEPS]
-            lines.append([algorithm, label, *(f"{mean:.4f}" for mean in means)])
-    write("algorithms", "Validation loss after steps of adaptation, by algorithm, one seed, equal passes", lines, [])
-
-
 if __name__ == "__main__":
-    parts = {"main": main_part, "left-out": left_out_part, "algorithms": algorithms_part}
-    for part in sys.argv[2:]:
-        parts[part](Path(sys.argv[1]))
+    main()

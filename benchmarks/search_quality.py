@@ -75,10 +75,10 @@ def link_training_pairs(folders: Sequence[Path], into: Path) -> tuple[Path, ...]
     linked = []
     for folder in folders:
         names = set((folder / "train.txt").read_text(encoding="utf-8").split())
-        for source in ("ir", "vis"):
-            target = into / folder.name / source
+        for source in filter(Path.is_dir, folder.iterdir()):
+            target = into / folder.name / source.name
             target.mkdir(parents=True, exist_ok=True)
-            for file in (folder / source).iterdir():
+            for file in source.iterdir():
                 if file.stem in names and not (target / file.name).exists():
                     (target / file.name).symlink_to(file.resolve())
         linked.append(into / folder.name)

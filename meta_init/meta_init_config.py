@@ -17,7 +17,7 @@ from ..data.stage_config import (
     check_task,
 )
 from ..genotypes import TASKS
-from ..objectives import TASK_LOSSES, FusionLoss
+from ..objectives import training_loss
 from ..objectives.loss_section import LossSection, fusion_loss
 from ..runtime.config import Count, NonNegative, Positive, Section
 from ..runtime.seeds import derive_seed
@@ -52,14 +52,15 @@ class EpisodeDataSection(DataSection):
     Attributes:
         root: Folder that holds the folders of the tasks; null for synthetic pairs of every task.
         support: Number of pairs in a support batch; each step of the adaptation takes a new crop of each.
-        query: Number of pairs in the query batch; none of them is in the support batches.
+        query: Number of pairs of each task in the batch that sets the gradient of the initial weights; none of them is
+            in the support batches.
     """
 
     root: Path | None = None
     synthetic_pairs: Annotated[int, Field(ge=4, le=100_000)] = 48
-    crop: Annotated[int, Field(ge=16)] = 64
+    crop: Annotated[int, Field(ge=16)] = 128
     support: Count = 4
-    query: Count = 4
+    query: Count = 2
 
     def open_task(self, name: str, section: TaskSection, seed: int, roots: Sequence[Path | None] | None = None) -> Task:
         """Open the pairs of a task; every file is read once and checked.
@@ -77,7 +78,7 @@ class EpisodeDataSection(DataSection):
             roots = [None] if folder is None else [folder / root.expanduser() for root in named]
         scenes = derive_seed(seed, "scenes", name)  # of the task's own, so that synthetic pairs of tasks differ
         pairs = self.open_pairs(name, section.sources, seed, roots=roots, synthetic_seed=scenes)
-        loss = fusion_loss(section.loss, TASK_LOSSES.get(name, FusionLoss()), self.crop)
+        loss = fusion_loss(section.loss, training_loss(name), self.crop)
         validation = pairs.positions("validation")
         return Task(name, section.weight, pairs.source, pairs.scene_blocks(), validation, loss)
 
@@ -87,7 +88,7 @@ class InnerSection(Section):
 
     Attributes:
         steps: Largest number K of optimiser steps in an episode. Each episode draws its number from 1 to K, so that the
-            initialisation is good after every number; 0 for plain training on all tasks at once throughout.
+            initialisation is good after every number.
         optimizer: Optimiser of the adaptation: "sgd" or "adam", or "adamw" with an algorithm that does not
             differentiate it.
         learning_rate: Learning rate of every layer at the start.
@@ -97,9 +98,9 @@ class InnerSection(Section):
         iterations: Largest number of Hessian products under imaml.
     """
 
-    steps: WholeNumber = 5
+    steps: Count = 5
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
-    learning_rate: Positive = 7e-4
+    learning_rate: Positive = 5e-4
     learn_rates: bool = True
     layers: str = "head"
     strength: Positive = 10.0
@@ -107,34 +108,34 @@ class InnerSection(Section):
 
 
 class MetaSection(Section):
-    """The training of the initial weights, by Adam; every step takes one episode of each task.
+    """The training of the initial weights, by Adam.
 
     Attributes:
-        algorithm: Meta-learning algorithm: "maml", "fomaml", "reptile", "anil" or "imaml".
-        pretrain: Steps of plain training on all tasks at once, before the episodes; each has one forward pass for each
-            task.
+        algorithm: "pooled" for plain training on all tasks at once, or a meta-learning algorithm, whose steps take one
+            episode of each task: "maml", "fomaml", "reptile", "anil" or "imaml".
+        pretrain: Steps of plain training before the episodes of a meta-learning algorithm.
         pretrain_learning_rate: Largest learning rate of the weights in plain training; in both parts it rises over the
             warm-up and then falls to a hundredth along a half cosine.
-        steps: Number of steps with episodes.
-        learning_rate: Largest learning rate of the weights in the part with episodes.
+        steps: Number of steps, or with a meta-learning algorithm of steps with episodes.
+        learning_rate: Largest learning rate of the weights in these steps.
         rate_learning_rate: Largest learning rate of the logarithms of the inner learning rates.
         warmup: Steps over which the learning rates rise, in each part.
         clip: Largest norm of the gradient; a longer gradient is scaled down to it.
-        validate_every: Steps with episodes between two validations; plain training is validated at its end.
+        validate_every: Number of these steps between two validations; the training before them is validated at its end.
         checkpoint_every: Steps between two checkpoints.
     """
 
     scaled_by_steps: ClassVar[tuple[str, ...]] = ("pretrain", "warmup", "validate_every")
 
-    algorithm: Literal["maml", "fomaml", "reptile", "anil", "imaml"] = "fomaml"
-    pretrain: WholeNumber = 6100
-    pretrain_learning_rate: Positive = 4e-3
-    steps: Count = 500
-    learning_rate: Positive = 1.5e-3
+    algorithm: Literal["pooled", "maml", "fomaml", "reptile", "anil", "imaml"] = "pooled"
+    pretrain: WholeNumber = 0
+    pretrain_learning_rate: Positive = 2e-3
+    steps: Count = 4000
+    learning_rate: Positive = 2e-3
     rate_learning_rate: Positive = 2.5e-2
     warmup: WholeNumber = 50
     clip: Positive = 1.0
-    validate_every: Count = 50
+    validate_every: Count = 500
     checkpoint_every: Count = 100
 
     @model_validator(mode="after")
@@ -151,7 +152,7 @@ class MetaSection(Section):
 
 
 def _all_tasks() -> dict[str, TaskSection | None]:
-    return {name: TaskSection(weight=0.0 if name == "multi-focus" else 1.0) for name in TASKS}
+    return {name: TaskSection() for name in TASKS}
 
 
 class MetaInitConfig(StageConfig):
@@ -185,6 +186,11 @@ class MetaInitConfig(StageConfig):
     def used_tasks(self) -> dict[str, TaskSection]:
         """The tasks that are not null."""
         return {name: task for name, task in self.tasks.items() if task is not None}
+
+    @property
+    def episode_steps(self) -> int:
+        """The largest number of optimiser steps in an episode; 0 for plain training."""
+        return 0 if self.meta.algorithm == "pooled" else self.inner.steps
 
     @property
     def adapting_part(self) -> str | None:

@@ -31,9 +31,10 @@ from .trials import adaptation_curve, pair_loss
 def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: bool = False) -> MetaInitialisation:
     """Train the initial weights of a network, from which it adapts to each task in a few steps; write the run folder.
 
-    The best weights are those with the least loss on validation pairs after one and after all inner steps, averaged
-    over these two and the tasks that are trained on. Where `torchrun` started several processes, each takes its share
-    of the tasks of every step, and the result equals that of one process to the bit.
+    The best weights are those with the least loss on validation pairs, averaged over the tasks that are trained on: as
+    they are after plain training, and with a meta-learning algorithm after one and after all inner steps. Where
+    `torchrun` started several processes, each takes its share of the tasks of every step, and the result equals that of
+    one process to the bit.
 
     Args:
         config: The network, the tasks and the optimisation; `config.run` is the run folder.
@@ -63,14 +64,14 @@ def meta_initialise(config: MetaInitConfig, *, resume: bool = False, overwrite: 
         )
         loop.start(state)
         trained = [task for task in tasks if task.weight]
-        trials = open_trials(config, tasks, max(1, config.inner.steps), device)
+        trials = open_trials(config, tasks, max(1, config.episode_steps), device)
         layers = adapting_layers(state.network, config.adapting_part)
         parts, own = MetaInitParts(genotype, trained, trials, layers), ranks.share(trained)
         stream = EpisodeStream(
             own,
             support=data.support,
             query=data.query,
-            steps=config.inner.steps,
+            steps=config.episode_steps,
             crop=data.crop,
             seed=config.seed,
             pretrain=settings.pretrain,
@@ -168,14 +169,13 @@ def _validate(config: MetaInitConfig, state: MetaInitState, parts: MetaInitParts
     """Score the adaptation to all tasks; keep the weights as the last ones and, if none did better, as the best."""
     if not ranks.leads:
         return None
-    inner, run = config.inner, config.run
-    adaptation = adaptation_of(parts.layers, state.rates, inner.optimizer)
+    steps, run = config.episode_steps, config.run
+    adaptation = adaptation_of(parts.layers, state.rates, config.inner.optimizer)
     curves = {
-        trial.task.name: adaptation_curve(state.network, adaptation, trial, {0, 1, inner.steps})
-        for trial in parts.trials
+        trial.task.name: adaptation_curve(state.network, adaptation, trial, {0, 1, steps}) for trial in parts.trials
     }
     total = sum(task.weight for task in parts.tasks)
-    ends = {min(1, inner.steps), inner.steps}
+    ends = {min(1, steps), steps}
     score = sum(task.weight * curves[task.name][count] for task in parts.tasks for count in ends) / total / len(ends)
     check_finite({"validation loss": score})
     scores = {"mean": {"loss": score}} | {name: by_count(curve) for name, curve in curves.items()}

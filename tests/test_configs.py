@@ -225,7 +225,7 @@ def test_a_shipped_meta_initialisation_runs(path, tmp_path, monkeypatch):
         "device=cpu",
         "genotype=runs/demo/search",
         "data.synthetic_pairs=9",
-        "data.crop=24",
+        "data.crop=48",
         "inner.steps=1",
         "meta.pretrain=1",
         "meta.steps=1",

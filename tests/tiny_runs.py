@@ -107,6 +107,7 @@ def tiny_meta_initialisation(run: Path, networks: Path, **changes: Any) -> MetaI
         tasks=TASKS,
         inner={"steps": 2, "learning_rate": 5e-3},
         meta={
+            "algorithm": "fomaml",
             "pretrain": 2,
             "steps": 4,
             "warmup": 1,

@@ -3,7 +3,7 @@ import pytest
 from timfuse.genotypes import TASKS
 from timfuse.meta_init import AdaptConfig, MetaInitConfig
 from timfuse.meta_init.meta_init_config import LEARN_RATES
-from timfuse.objectives import TASK_LOSSES, FusionLoss
+from timfuse.objectives import FusionLoss, training_loss
 from timfuse.runtime.config import config_to_yaml, load_config
 from timfuse.runtime.errors import UserError
 
@@ -21,12 +21,12 @@ def load(*settings):
         (["meta.pretrain=10", "meta.warmup=10"], "must have parts longer than the warm-up: warmup 10 >= 10 steps"),
         (
             ["meta.algorithm=momaml"],
-            "meta.algorithm = \"momaml\" must be 'maml', 'fomaml', 'reptile', 'anil' or 'imaml'",
+            "meta.algorithm = \"momaml\" must be 'pooled', 'maml', 'fomaml', 'reptile', 'anil' or 'imaml'",
         ),
         (["inner.optimizer=lion"], "inner.optimizer = \"lion\" must be 'sgd', 'adam' or 'adamw'"),
         (["inner.learning_rate=0"], "inner.learning_rate = 0 must be greater than 0"),
         (["inner.strength=0"], "inner.strength = 0 must be greater than 0"),
-        (["inner.steps=-1"], "inner.steps = -1 must be greater than or equal to 0"),
+        (["inner.steps=0"], "inner.steps = 0 must be greater than or equal to 1"),
         (
             ["inner.optimizer=adamw", "meta.algorithm=maml"],
             "maml cannot differentiate inner.optimizer = adamw; use sgd or adam",
@@ -56,10 +56,8 @@ def test_what_cannot_be_is_one_line_with_the_key(settings, message):
     assert "\n" not in str(caught.value)
 
 
-def test_by_default_every_task_has_a_place_and_one_is_held_out():
-    tasks = load().used_tasks
-    assert set(tasks) == set(TASKS)
-    assert [name for name, task in tasks.items() if task.weight == 0] == ["multi-focus"]
+def test_by_default_every_task_is_trained_on():
+    assert {name: task.weight for name, task in load().used_tasks.items()} == dict.fromkeys(TASKS, 1.0)
 
 
 def test_null_leaves_a_task_out_and_a_weight_of_zero_does_not():
@@ -83,7 +81,7 @@ def test_the_loss_of_a_task_is_its_own_unless_one_is_given():
         config = load("data.synthetic_pairs=4", *settings)
         return config.data.open_task(name, config.used_tasks[name], 0).loss
 
-    assert loss("mri-ct") == TASK_LOSSES["mri-ct"]
+    assert loss("mri-ct") == training_loss("mri-ct")
     assert loss("mri-ct", "tasks.mri-ct.loss.exposed=2") == FusionLoss(exposed=2)
 
 

@@ -217,7 +217,7 @@ def first_step(tiny, finished):
         config = tiny(init=str(finished[0].run), meta={**ONE_STEP, **meta}, **sections)
         meta_initialise(config)
         tasks, data = tasks_of(config), config.data
-        sizes = {"support": data.support, "query": data.query, "crop": data.crop, "steps": config.inner.steps}
+        sizes = {"support": data.support, "query": data.query, "crop": data.crop, "steps": config.episode_steps}
         stream = EpisodeStream(tasks, **sizes, seed=config.seed)
         network = load_network_folder(finished[0].run)[1]
         return config, network, list(zip(tasks, stream[0], strict=True)), state_of(config.run)
@@ -263,9 +263,9 @@ def test_gradients_and_statistics_are_the_weighted_means_over_the_tasks(first_st
     assert row["gradient_norm"] == pytest.approx(norm, rel=1e-4)
 
 
-def test_without_inner_steps_all_is_plain_training_by_clipped_gradients(first_step):
+def test_pooled_is_plain_training_by_clipped_gradients(first_step):
     clip = 1e-3
-    config, start, episodes, state = first_step({"algorithm": "reptile", "clip": clip}, inner={"steps": 0})
+    config, start, episodes, state = first_step({"algorithm": "pooled", "clip": clip})
     gradients, statistics = [], []
     for task, episode in episodes:
         network = build_network(load_genotype(config.genotype))
