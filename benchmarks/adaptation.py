@@ -239,33 +239,33 @@ def choose(task: Task) -> dict[str, object]:
     return {"rate": min(losses, key=losses.__getitem__), "network": min(zero_shot, key=zero_shot.__getitem__)}
 
 
-def score_task(run: Path, data: Path, name: str) -> None:
-    """Adapt all starts to a task and score them; write the rows, unless they are there."""
-    file = run / f"rows-{name}.csv"
+def score_task(run: Path, data: Path, name: str, pairs: int) -> None:
+    """Adapt starts to a task on so many pairs and score them; write the rows, unless they are there."""
+    file = run / f"rows-{name}-{pairs}.csv"
     if file.is_file():
         return
     config = MetaInitConfig(data={"root": data})
     task = config.data.open_task(name, TaskSection(root=tuple(map(Path, SETS[name]))), 0)
     crops = validation_crops(task, spread(task.validation, SCORED * len(SETS[name])))
     chosen = choose(task)
-    print(name, chosen, flush=True)
+    print(name, pairs, chosen, flush=True)
     rows: list[Row] = []
 
-    def add(start: str, pairs: int, seed: int, steps: int, fuse: Fuse) -> None:
+    def add(start: str, seed: int, steps: int, fuse: Fuse) -> None:
         beginning = dict(zip(KEYS, (name, start, str(pairs), str(seed), str(steps)), strict=False))
         rows.extend(beginning | row for row in scored(fuse, task, crops))
 
     for trivial, fuse in TRIVIAL.items():
-        add(trivial, 0, 0, 0, fuse)
-    add(NETWORK, 0, 0, 0, load_network_folder(find_network(OWN[name]))[1].eval())
-    for pairs, start, seed in product(PAIRS, STARTS, SEEDS):
+        add(trivial, 0, 0, fuse)
+    add(NETWORK, 0, 0, load_network_folder(find_network(OWN[name]))[1].eval())
+    for start, seed in product(STARTS, SEEDS):
         if pairs == PAIRS[0] or start in (POOLED, RANDOM):
             training = np.random.default_rng(derive_seed(seed, "pairs", name)).permutation(sorted(task.training))
             network, rates = started(run, name, start, seed, chosen)
             held_out = validation_crops(task, training[-HELD_OUT:].tolist())
             batches = support(task, training[: min(pairs, len(training) - HELD_OUT)].tolist(), seed)
             for steps, best in adapted(network, rates, task, batches, held_out):
-                add(start, pairs, seed, steps, best)
+                add(start, seed, steps, best)
             print(name, pairs, start, seed, flush=True)
     write_atomically(file, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
 
@@ -273,7 +273,7 @@ def score_task(run: Path, data: Path, name: str) -> None:
 def read(files: Sequence[Path]) -> list[Row]:
     """Read the rows of files."""
     rows = []
-    for path in files:
+    for path in filter(Path.is_file, files):
         with path.open(encoding="utf-8", newline="") as file:
             rows += list(csv.DictReader(file))
     return rows
@@ -291,15 +291,19 @@ class Values:
             self._losses.setdefault(key, {})[row["seed"], row["crop"]] = float(row["loss"])
             self._metrics.setdefault(key, []).append([float(value) for value in row["metrics"].split()])
 
-    def loss(self, start: str, steps: int = 0, pairs: int = 0) -> NDArray[np.float64]:
+    def loss(self, start: str, steps: int = 0, pairs: int = PAIRS[0]) -> NDArray[np.float64]:
         """Return the losses, (seeds, crops)."""
         values = self._losses[start, pairs, steps]
         seeds = len({seed for seed, _ in values})
         return np.array(list(values.values())).reshape(seeds, -1)
 
-    def metrics(self, start: str, steps: int = 0, pairs: int = 0) -> NDArray[np.float64]:
+    def metrics(self, start: str, steps: int = 0, pairs: int = PAIRS[0]) -> NDArray[np.float64]:
         """Return the mean of each metric."""
         return np.array(self._metrics[start, pairs, steps]).mean(0)
+
+    def has(self, start: str, pairs: int) -> bool:
+        """Tell whether a start was adapted on so many pairs."""
+        return (start, pairs, 0) in self._losses
 
     def best_trivial(self) -> str:
         """Name the method without a network that has the least loss."""
@@ -394,6 +398,7 @@ def _differences(tasks: Sequence[Values], other: str, pairs: int) -> list[str]:
         *(
             f"| {values.task} | {' | '.join(values.difference(other, steps, pairs) for steps in STEPS)} |"
             for values in tasks
+            if values.has(other, pairs)
         ),
     ]
 
@@ -404,18 +409,16 @@ def main() -> None:
     parser.add_argument("run", type=Path, nargs="?", help="without it, the table that is there is reported")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS), help="tasks")
+    parser.add_argument("--pairs", nargs="+", type=int, choices=PAIRS, default=list(PAIRS))
     arguments = parser.parse_args()
     if arguments.run is not None:
         training = arguments.run / "data"
         link_training_pairs([arguments.data / name for names in SETS.values() for name in names], training)
         for task in ("none", *arguments.only):
             train_starts(arguments.run, training, task)
-        for task in arguments.only:
-            score_task(arguments.run, arguments.data, task)
-        files = [arguments.run / f"rows-{task}.csv" for task in SETS]
-        if not all(file.is_file() for file in files):
-            return
-        rows = read(files)
+        for pairs, task in product(arguments.pairs, arguments.only):
+            score_task(arguments.run, arguments.data, task, pairs)
+        rows = read([arguments.run / f"rows-{task}-{pairs}.csv" for pairs, task in product(PAIRS, SETS)])
         write_atomically(TABLE, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
     text = report(read([TABLE]))
     write_atomically(REPORT, text)

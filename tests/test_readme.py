@@ -29,7 +29,7 @@ SHORT = ["search.steps=4", "search.warmup=2", "search.validate_every=4", "data.c
 SHORT += ["cost.height=16", "cost.width=16", "verify.candidates=1", "verify.rounds=1", "verify.steps=1"]
 SMALL = {"tim": "space.channels=2", "pyramid": "space.channels=[[0, 2], [2, 4]]"}  # networks of a preset
 SHORT_META_INIT = ["meta.pretrain=2", "meta.steps=2", "meta.warmup=1", "meta.validate_every=2", "inner.steps=1"]
-SHORT_META_INIT += ["data.crop=32", "data.support=1", "data.query=1"]
+SHORT_META_INIT += ["data.crop=48", "data.support=1", "data.query=1"]
 SHORT_FINETUNING = ["train.steps=2", "train.warmup=1", "data.crop=48", "data.batch_size=2", "guidance.detector_steps=2"]
 SHORT_STUDY = ["search.search.steps=2", "search.search.warmup=1", "search.data.crop=24", "search.data.batch_size=1"]
 SHORT_STUDY += ["search.cost.height=16", "search.cost.width=16", "train.train.steps=2", "train.train.warmup=1"]
