@@ -25,6 +25,7 @@ class Provenance(TypedDict, total=False):
     first_stage: str | None  # the network whose output a refine network refines
     steps: int  # of the run
     best_step: int  # the step with the best weights, from 0
+    kept_after: int  # the number of steps of an adaptation whose weights are kept
     parameters: int
     metrics: Mapping[str, Scores]  # scores by method or kind of weights, like "best" or "derived"
     architecture: "Provenance"  # provenance of the architecture before its weights were trained

@@ -121,8 +121,8 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
             metrics={"adapted": {config.task: {f"after {count}": value for count, value in curve.items()}}},
             initialisation=origin.provenance,
         )
-        start = load_network_folder(folder)[1]
-        networks = {"before": start, f"after {kept} steps": network} if kept else {"the start": start}
+        initial = load_network_folder(folder)[1]
+        networks = {"before": initial, f"after {kept} steps": network} if kept else {"the start": initial}
         draw_fused(task, genotype, networks, config.run / PICTURES_FOLDER, device)
         save_network_folder(config.run, genotype, network)
     return Adapted(genotype, curve, kept, fresh, len(pairs), seconds, section.sources)
