@@ -11,13 +11,14 @@ from .. import __version__
 from ..genotypes import TASKS, Genotype, Provenance
 from ..genotypes.choices import nearest
 from ..genotypes.genotype import TASK_NAME
-from ..objectives.fusion import LARGEST_WINDOW
 from ..runtime.config import Count, Fraction, Positive, Section, config_hash
 from .run_pairs import RunPairs, open_pairs
 
 WholeNumber = Annotated[int, Field(ge=0)]
 Colour = Literal["first", "second", "both"]
 Sources = tuple[str, str]
+
+ALWAYS_ENOUGH = 64  # pixels: the height and width of images on which every fusion loss is defined
 
 
 def _ordered(scale: tuple[float, float]) -> tuple[float, float]:
@@ -89,7 +90,7 @@ class DataSection(PairsSection):
     @property
     def smallest_side(self) -> int:
         """The height and width in pixels that an image must have at least, at which every fusion loss is defined."""
-        return max(-(-self.crop // 2), min(self.crop, LARGEST_WINDOW))
+        return max(-(-self.crop // 2), min(self.crop, ALWAYS_ENOUGH))
 
     def open_pairs(
         self,

@@ -111,8 +111,8 @@ class MetaSection(Section):
     """The training of the initial weights, by Adam.
 
     Attributes:
-        algorithm: "pooled" for plain training on all tasks at once, or a meta-learning algorithm, whose steps take one
-            episode of each task: "maml", "fomaml", "reptile", "anil" or "imaml".
+        algorithm: Either "pooled", plain training on all tasks at once, or a meta-learning algorithm, whose steps take
+            one episode of each task: "maml", "fomaml", "reptile", "anil" or "imaml".
         pretrain: Steps of plain training before the episodes of a meta-learning algorithm.
         pretrain_learning_rate: Largest learning rate of the weights in plain training; in both parts it rises over the
             warm-up and then falls to a hundredth along a half cosine.

@@ -17,7 +17,6 @@ from .structural_similarity import structural_similarity
 from .targets import exposed_target, functional_target, sharper_target
 from .visual_fidelity import visual_fidelity
 
-LARGEST_WINDOW = 64  # pixels: with images of this size every term of the loss is defined
 _FLAT = 0.01  # bits that are added, so that the logarithm is finite for a flat image
 _TARGETS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "brighter": torch.maximum,

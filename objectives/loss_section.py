@@ -10,9 +10,10 @@ from ..genotypes.choices import nearest
 from ..runtime.config import NonNegative, Section
 from ..runtime.config_text import attribute_meanings
 from ..runtime.errors import UserError
-from .fusion import LARGEST_WINDOW, FusionLoss
+from .fusion import FusionLoss
 from .named_losses import NAMED_LOSSES
 
+_LARGEST_WINDOW = 64  # pixels; no term looks further
 _MEANINGS = attribute_meanings(FusionLoss)
 _KEYS: Any = {
     field.name: (NonNegative, Field(field.default, description=_MEANINGS[field.name])) for field in fields(FusionLoss)
@@ -68,7 +69,7 @@ def fusion_loss(section: LossSection | None, default: FusionLoss, crop: int) -> 
         UserError: If the window of one of the terms does not fit into the crops.
     """
     loss = default if section is None else FusionLoss(**section.model_dump())
-    side = min(crop, LARGEST_WINDOW)
+    side = min(crop, _LARGEST_WINDOW)
     try:
         loss(*torch.zeros(3, 1, 1, side, side))
     except ValueError as error:

@@ -28,7 +28,7 @@ FLOORS = {
     "downstream": 4,
     "cost": 4,
     "training": 5,
-    "meta_init": 5,
+    "meta_init": 6,
     "finetune": 5,
     "deploy": 5,
     "search": 6,

@@ -6,7 +6,7 @@ from timfuse.data import write_pixels
 from timfuse.genotypes import TASKS
 from timfuse.meta_init import MetaInitConfig
 from timfuse.meta_init.meta_init_config import EpisodeDataSection, TaskSection
-from timfuse.objectives import TASK_LOSSES, FusionLoss
+from timfuse.objectives import FusionLoss, training_loss
 from timfuse.runtime.errors import UserError
 
 from .conftest import NAMES, blobs, write_pairs
@@ -77,7 +77,7 @@ def test_synthetic_pairs_of_every_task_by_default():
     data = EpisodeDataSection(synthetic_pairs=20)
     tasks = [data.open_task(name, section, 0) for name, section in MetaInitConfig().used_tasks.items()]
     assert [task.name for task in tasks] == list(TASKS)
-    assert [task.loss for task in tasks] == [TASK_LOSSES[name] for name in TASKS]
+    assert [task.loss for task in tasks] == [training_loss(name) for name in TASKS]
     assert all(len(task.source) == 20 for task in tasks)
     medical = [task for task in tasks if task.name.startswith("mri")]
     assert len({task.source[0][0].tobytes() for task in medical}) == 3  # no two tasks show the same head

@@ -1,8 +1,10 @@
 from dataclasses import asdict, fields
 
 import pytest
+import torch
 from pydantic import ValidationError
 
+from timfuse.data.stage_config import ALWAYS_ENOUGH
 from timfuse.objectives import NAMED_LOSSES, FusionLoss
 from timfuse.objectives.loss_section import LossSection, fusion_loss
 from timfuse.runtime.config import Section, config_to_yaml, load_config
@@ -108,3 +110,8 @@ def test_the_line_for_each_mistake(override, line):
     with pytest.raises(UserError) as caught:
         load_config(Config, None, [override])
     assert str(caught.value).startswith(line)
+
+
+def test_every_term_is_defined_on_the_smallest_crops_that_large_ones_shrink_to():
+    loss = FusionLoss(**dict.fromkeys((field.name for field in fields(FusionLoss)), 1.0))
+    assert loss(*torch.rand(3, 1, 1, ALWAYS_ENOUGH, ALWAYS_ENOUGH)).isfinite()
