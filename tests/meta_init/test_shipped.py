@@ -29,7 +29,7 @@ def test_its_card_names_data_and_command_and_no_path_of_a_machine(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("task", ["mri-pet", "multi-exposure", "multi-focus"])
 def test_it_leads_where_random_weights_do_not_get_in_as_many_steps(name, task, tmp_path):
-    done = adapt_to_task(AdaptConfig(run=tmp_path / "run", init=name, task=task, steps=50))
+    done = adapt_to_task(AdaptConfig(run=tmp_path / "run", init=name, task=task, steps=20))
     assert done.curve[done.kept] < min(done.fresh.values())
 
 
