@@ -34,11 +34,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.headroom import central_crop
 from benchmarks.search_quality import link_training_pairs
 from timfuse.bilevel import Adaptation, adapt
-from timfuse.data import PairBatch, luma, unit_range
+from timfuse.data import PairBatch
 from timfuse.data.batch_stream import cut_crops
-from timfuse.data.images import Pixels
 from timfuse.data.splits import spread
 from timfuse.genotypes import TASKS, load_genotype
 from timfuse.meta_init import MetaInitConfig, meta_initialise
@@ -76,11 +76,8 @@ POOLED, EPISODES, ALL, OTHER, RANDOM = STARTS = (
 )
 NETWORK = "the task's network"
 STEPS = (0, 1, 5, 20, 100)
-PAIRS = (
-    5,
-    1,
-    20,
-)  # all starts adapt on the first number of pairs, the pooled one and random weights also on the others
+# All starts adapt on the first number of pairs, the pooled one and random weights on the others, too.
+PAIRS = (5, 1, 20)
 SEEDS = range(3)
 RATE, RATES = 5e-4, (1e-3, 2e-3, 4e-3, 8e-3)
 HELD_OUT = 4  # training pairs
@@ -137,15 +134,8 @@ class Crops(NamedTuple):
 def validation_crops(task: Task, positions: Sequence[int]) -> Crops:
     """Cut the centres of pairs out."""
     names = [task.source.names[index] for index in positions]
-    cut = [_centre(task.source[index]) for index in positions]
+    cut = [central_crop(task.source[index], SIDE) for index in positions]
     return Crops(names, [(images[:1, None], images[1:, None]) for images in cut])
-
-
-def _centre(pair: tuple[Pixels, Pixels]) -> Tensor:
-    """Cut the centre out of both sources, (2, SIDE, SIDE) or smaller, in [0, 1]."""
-    images = torch.stack([torch.from_numpy(unit_range(luma(pixels))) for pixels in pair])
-    top, left = (max(length - SIDE, 0) // 2 for length in images.shape[-2:])
-    return images[:, top : top + SIDE, left : left + SIDE]
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 import timfuse
 from timfuse.data import Pair, find_pairs, luma, unit_range, write_pixels
+from timfuse.data.images import Pixels
 from timfuse.genotypes import TASKS, load_genotype
 from timfuse.objectives import NAMED_LOSSES, FusionLoss, training_loss
 from timfuse.objectives.metrics import BASKET, fusion_metrics
@@ -32,9 +33,9 @@ RATE = 0.02  # of Adam, in grey levels of 0..1; it falls along a half cosine
 RESAMPLES = 2000
 
 
-def central_crop(pair: Pair, side: int) -> Tensor:
-    """Read the luma of both sources and cut the centre out, (2, side, side) or smaller, in [0, 1]."""
-    images = torch.stack([torch.from_numpy(unit_range(luma(pixels))) for pixels in pair.read()])
+def central_crop(pair: tuple[Pixels, Pixels], side: int) -> Tensor:
+    """Cut the centre out of the luma of both sources, (2, side, side) or smaller, in [0, 1]."""
+    images = torch.stack([torch.from_numpy(unit_range(luma(pixels))) for pixels in pair])
     top, left = (max(length - side, 0) // 2 for length in images.shape[-2:])
     return images[:, top : top + side, left : left + side]
 
@@ -98,7 +99,7 @@ def table(data: Path, pairs: list[Pair], methods: dict[str, Fuse], loss: FusionL
     metrics = {name: np.zeros((len(pairs), len(BASKET))) for name in methods}
     with Progress(len(pairs) * len(methods), str(data)) as progress:
         for index, pair in enumerate(pairs):
-            first, second = central_crop(pair, given.crop)[:, None, None]
+            first, second = central_crop(pair.read(), given.crop)[:, None, None]
             row = [first, second]
             for name, fuse in methods.items():
                 with torch.set_grad_enabled(name == "oracle"):

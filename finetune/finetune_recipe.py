@@ -143,7 +143,7 @@ def _promise(config: FinetuneConfig, state: FinetuneState) -> Promise | None:
     if config.strategy != "lagrangian":
         return None
     losses = state.trivial.values()
-    return Promise(state.reference, min(losses), max(losses) - min(losses), config.guidance.tolerance)
+    return Promise(state.reference, min(losses), max(max(losses) - min(losses), 1e-6), config.guidance.tolerance)
 
 
 def _best_trivial(state: FinetuneState) -> str:

@@ -13,7 +13,7 @@ class Promise:
     Attributes:
         start: Fusion loss of the network at the start.
         trivial: Fusion loss of the best method without a network.
-        spread: Difference between the losses of the worst and the best of these methods, the unit of `excess`.
+        spread: Difference between the losses of the worst and the best of these methods, the unit of `excess`; above 0.
         tolerance: Fraction of the gain, trivial - start, that may be given up, in [0, 1].
 
     Example:
@@ -41,7 +41,7 @@ class Promise:
 
     def excess(self, loss: float) -> float:
         """Return by how much a fusion loss exceeds the limit, in the spread of the methods without a network."""
-        return (loss - self.limit) / max(self.spread, 1e-6)
+        return (loss - self.limit) / self.spread
 
     def given_up(self, loss: float) -> float:
         """Return which part of the gain, which must be above 0, a network with a fusion loss gives up."""

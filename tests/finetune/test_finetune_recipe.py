@@ -1,8 +1,10 @@
 """Finetunings from their config to the run folder, and what is told where they cannot be."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import safetensors
@@ -15,6 +17,7 @@ from timfuse.data import make_scene
 from timfuse.deploy import load
 from timfuse.downstream import load_guiding_detectors, load_task_network
 from timfuse.finetune import FinetuneConfig, Finetuning, finetune
+from timfuse.finetune.finetune_recipe import _promise
 from timfuse.finetune.promise import Promise
 from timfuse.finetune.task_validation import rank_of, trivial_losses, validate
 from timfuse.genotypes import TASKS, load_genotype, save_genotype
@@ -135,7 +138,6 @@ def test_the_best_weights_are_those_of_the_highest_score_and_have_it(finished):
     }
     if done.promise_kept:
         assert done.best_step == max(validations, key=lambda step: (validations[step]["mean"]["AP50"], -step))
-    if done.promise_kept:
         assert done.scores["mean"]["AP50"] > 0
     assert done.scores["mean"] == pytest.approx(validations[done.best_step]["mean"], abs=0)
     pairs = labelled_pairs(config, "boxes")
@@ -305,6 +307,13 @@ def test_a_network_with_fresh_weights_cannot_keep_the_promise(tiny, capsys):
     assert f"no better than the {done.trivial} with {done.promise.trivial:.3f}" in capsys.readouterr().err
     validate_with = {name: validate(fuse, None, pairs, loss, CPU) for name, fuse in TRIVIAL.items()}
     assert done.promise.trivial == min(each.scores["mean"]["loss"] for each in validate_with.values())
+
+
+def test_methods_without_a_network_that_are_equal_leave_the_excess_finite(tiny):
+    state = SimpleNamespace(reference=1.0, trivial={"average": 2.0, "maximum": 2.0})
+    promise = _promise(tiny(guidance={"strategy": "lagrangian"}), state)
+    assert promise.spread > 0
+    assert math.isfinite(promise.excess(1.5))
 
 
 def test_a_broken_promise_is_told_and_the_closest_weights_are_kept(tiny, capsys):
