@@ -82,7 +82,11 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     operators: Annotated[
         list[Path] | None,
-        typer.Option("--operators", metavar="FILE", help="Python file that registers operators of your own; is run."),
+        typer.Option(
+            "--operators",
+            metavar="FILE",
+            help="Python file that registers operators or task networks of your own; is run.",
+        ),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -91,10 +95,10 @@ def _options(
     global _debug
     _debug = debug
     if operators:
-        from .operators import load_operators
+        from .downstream.registered import load_extensions
 
         for file in operators:
-            load_operators(file)
+            load_extensions(file)
 
 
 def _thread_died(died: threading.ExceptHookArgs) -> None:

@@ -158,22 +158,57 @@ def evaluate_task(
     runs: Annotated[list[Path], Argument(metavar="RUN", help="Folders of `timfuse finetune` runs.")],
     data: Annotated[Path | None, Option(metavar="DIR", help="Labelled pairs; default: those of the runs.")] = None,
     fused: Annotated[list[str] | None, Option(metavar="[NAME=]DIR", help="A method's images of all pairs.")] = None,
-    baselines: Annotated[bool, Option(help="Train and score on the sources and their average too.")] = True,
-    output: Annotated[Path, Option("--output", "-o", metavar="DIR", help="For the tables and the baselines.")] = SCORES,
+    baselines: Annotated[
+        str,
+        Option(
+            metavar="NAME,...", help="Rows beside the runs: these, maximum and laplacian, or none.", show_default=True
+        ),
+    ] = "infrared,visible,average,both,unguided",
+    fresh: Annotated[bool, Option(help="Train a task network on the images of each run, too.")] = True,
+    steps: Annotated[int | None, Option(min=1, help="Steps of each training; default: those of the runs.")] = None,
+    rate: Annotated[
+        list[float] | None, Option(min=0, help="Learning rate to choose from; default: that of the runs.")
+    ] = None,
+    corrupt: Annotated[
+        str, Option(metavar="NAME,...", help="Corrupt a source by noise, blur, fog, shift or missing.")
+    ] = "",
+    severity: Annotated[list[int] | None, Option(min=1, max=3, help="How much; default: 1, 2 and 3.")] = None,
+    output: Annotated[Path, Option("--output", "-o", metavar="DIR", help="For the tables and the trainings.")] = SCORES,
 ) -> None:
     """Score detection or segmentation on fused images.
 
-    Sources, their average and other methods' images are scored in the same way.
+    A task network is trained on the images of each run, on either source, on both, on their average, on the images of
+    the network before it was guided, and on other methods' images.
     """
     from ..data.pairs import named_folders
     from ..finetune import evaluate_task as run_evaluation
-    from ..finetune.task_evaluation import columns_of, shown
+    from ..finetune.task_table import columns_of, shown
 
-    methods = run_evaluation(runs, data, output, fused=named_folders(fused or []), baselines=baselines)
-    columns = columns_of(methods)
-    print_table(["method"], columns, [[row.name, *(shown(row, score) for score in columns)] for row in methods])
-    for file in ("scores.csv", "table.md"):
-        echo(str(output / file))
+    done = run_evaluation(
+        runs,
+        data,
+        output,
+        fused=named_folders(fused or []),
+        baselines=[] if baselines == "none" else _names(baselines),
+        fresh=fresh,
+        steps=steps,
+        learning_rates=rate or [],
+        corruptions=_names(corrupt),
+        severities=severity or [1, 2, 3],
+    )
+    for methods in filter(None, (done.methods, done.corrupted)):
+        columns = columns_of(methods)
+        print_table(["method"], columns, [[row.name, *(shown(row, score) for score in columns)] for row in methods])
+    if done.differences:
+        rows = [[each.method, each.other, *each.shown] for each in done.differences]
+        print_table(["method", "against"], [done.score, "95 % interval"], rows)
+    for file in done.files:
+        echo(str(file))
+
+
+def _names(text: str) -> list[str]:
+    """Part a list of names by its commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @takes_config("tune")

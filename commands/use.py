@@ -218,19 +218,21 @@ def import_(
 def scenes(
     output: Annotated[Path, Option("--output", "-o", metavar="DIR", help="Gets folders, such as ir/ and vis/.")],
     task: Annotated[str, Option("--task", "-t", help="What the pairs are, like mri-ct.")] = "infrared-visible",
+    kind: Annotated[str, Option(metavar="street|marked", help="What infrared-visible pairs show.")] = "street",
     count: Annotated[int, Option(min=1, help="Number of pairs.")] = 6,
     size: Annotated[str, Option(metavar="WIDTHxHEIGHT", help="In pixels.")] = "640x480",
     seed: Annotated[int, Option(min=0, help="Chooses the scenes.")] = 0,
 ) -> None:
     """Render synthetic pairs of a task, to try things without data.
 
-    Infrared-visible pairs come with boxes and masks.
+    Infrared-visible pairs come with boxes and masks. With --kind marked neither source shows the objects alone:
+    infrared shows where they are, visible light of which class.
     """
     from ..data import write_scenes
 
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 32):
         raise UserError(f"--size must be WIDTHxHEIGHT from 32x32 on, like 640x480, not {size!r}")
-    first, second = write_scenes(output, count, task=task, height=int(height), width=int(width), seed=seed)
+    first, second = write_scenes(output, count, task=task, kind=kind, height=int(height), width=int(width), seed=seed)
     labels = f", with labels in {output / 'boxes'} and {output / 'label'}" if task == "infrared-visible" else ""
     echo(f"{count} pairs in {first} and {second}{labels}")

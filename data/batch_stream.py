@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..runtime.distribution import ALONE, Ranks
 from ..runtime.errors import UserError
 from ..runtime.seeds import derive_seed
+from .colour import chroma_source, colour_shift
 from .images import unit_range
 from .masks import Mask
 from .pair_batch import Objects, PairBatch
@@ -28,6 +29,7 @@ def cut_crops(
     *,
     scale: tuple[float, float] | None = None,
     upright: bool = False,
+    colour: str | None = None,
     ranks: Ranks = ALONE,
 ) -> PairBatch:
     """Cut one random window out of each of N pairs, with its labels where the source has any.
@@ -36,6 +38,7 @@ def cut_crops(
         crop: Height and width of the crops in pixels. Without `scale` a smaller pair makes all crops as small as its
             shorter side: nothing is resampled, and the crops of a batch have one size.
         rng: The generator that draws the windows; see `Window.draw` for `scale` and `upright`.
+        colour: The source of the colours that a batch has, see `chroma_source`; None for luma alone.
         ranks: The processes that share the pairs; each draws all windows and cuts its own.
     """
     if scale is None:
@@ -46,19 +49,32 @@ def cut_crops(
         torch.stack([window.cut_images(source[index]) for index, window in own]),
         [window.cut_objects(source.objects(index)) for index, window in own] if source.labels == "boxes" else None,
         [window.cut_mask(source.mask(index)) for index, window in own] if source.labels == "masks" else None,
+        None if colour is None else [window.cut_planes(_colour(source, index, colour)) for index, window in own],
     )
 
 
-def whole_pair(source: PairSource, index: int) -> PairBatch:
-    """Make a batch of one whole pair, (1, 1, H, W), with its labels where the source has any."""
+def whole_pair(source: PairSource, index: int, colour: str | None = None) -> PairBatch:
+    """Make a batch of one whole pair, (1, 1, H, W), with its labels where the source has any; see `cut_crops`."""
     return _batch(
         torch.from_numpy(np.stack([unit_range(image) for image in source[index]]))[None],
         [source.objects(index)] if source.labels == "boxes" else None,
         [source.mask(index)] if source.labels == "masks" else None,
+        None if colour is None else [_colour(source, index, colour)],
     )
 
 
-def _batch(images: Tensor, objects: Sequence[Objects] | None, masks: Sequence[Mask] | None) -> PairBatch:
+def _colour(source: PairSource, index: int, colour: str) -> Tensor:
+    """Compute the colours of a pair, (3, H, W)."""
+    first, second = source.read(index)
+    return colour_shift(first, second, chroma_source(colour, first, second)).permute(2, 0, 1)
+
+
+def _batch(
+    images: Tensor,
+    objects: Sequence[Objects] | None,
+    masks: Sequence[Mask] | None,
+    colours: Sequence[Tensor] | None,
+) -> PairBatch:
     """Join samples whose (N, 2, H, W) images hold the first and the second source."""
     first, second = (side.contiguous() for side in images.split(1, dim=1))
     return PairBatch(
@@ -66,6 +82,7 @@ def _batch(images: Tensor, objects: Sequence[Objects] | None, masks: Sequence[Ma
         second,
         None if objects is None else tuple(objects),
         None if masks is None else torch.from_numpy(np.stack(masks).astype(np.int64)),
+        None if colours is None else torch.stack(list(colours)).contiguous(),
     )
 
 
@@ -85,6 +102,7 @@ class BatchStream(Dataset[PairBatch]):
         shares: Relative frequency of each of `indices`; None for all equally often, without replacement.
         scale: Smallest and largest zoom factor, or None; see `Window.draw`.
         upright: Whether crops are never turned upside down; see `Window.draw`.
+        colour: The source of the colours that batches have; see `cut_crops`.
         ranks: The processes that share every batch; each gets its part of the batch that one process would get.
 
     Example:
@@ -107,17 +125,25 @@ class BatchStream(Dataset[PairBatch]):
         shares: Sequence[float] | None = None,
         scale: tuple[float, float] | None = None,
         upright: bool = False,
+        colour: str | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
         self._source, self._indices, self._batch_size, self._crop = source, tuple(indices), batch_size, crop
         self._seed, self._name = seed, name
         self._probabilities = None if shares is None else np.array(shares) / np.sum(shares)
-        self._scale, self._upright, self._ranks = scale, upright, ranks
+        self._scale, self._upright, self._colour, self._ranks = scale, upright, colour, ranks
 
     def __getitem__(self, step: int) -> PairBatch:
         pairs, rng = self.pairs_of(step), self._rng("crops", step)
         return cut_crops(
-            self._source, pairs, self._crop, rng, scale=self._scale, upright=self._upright, ranks=self._ranks
+            self._source,
+            pairs,
+            self._crop,
+            rng,
+            scale=self._scale,
+            upright=self._upright,
+            colour=self._colour,
+            ranks=self._ranks,
         )
 
     def pairs_of(self, step: int) -> list[int]:

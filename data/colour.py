@@ -8,7 +8,7 @@ from torch import Tensor
 from .images import Pixels
 
 # ITU-R BT.601, as in `luma`.
-_RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
+LUMA = _RED, _GREEN, _BLUE = 0.299, 0.587, 0.114
 
 
 def is_colour(pixels: Pixels) -> bool:
@@ -89,6 +89,30 @@ def colour_like(fused: Tensor, first: Pixels, second: Pixels, chroma: str) -> Te
     if image.ndim == 2:
         return fused
     return image.add_((fused - _luma(image)).unsqueeze(-1)).clamp_(0, 1)
+
+
+def colour_shift(first: Pixels, second: Pixels, chroma: str) -> Tensor:
+    """Compute what a fused luma needs for the chroma of its sources: `colour_like` adds it, and clips.
+
+    Args:
+        first: Pixels (H, W) or (H, W, 3) of the first source, uint8, uint16 or floating-point in [0, 1].
+        second: Pixels of the second source in any of these forms.
+        chroma: The source of the chroma, "first", "second", "both" or "grey"; see `chroma_source`.
+
+    Returns:
+        R - Y, G - Y and B - Y in [-1, 1], (H, W, 3) float32.
+
+    Example:
+        >>> reddish = np.full((1, 1, 3), (90, 60, 60), np.uint8)
+        >>> colour_shift(np.zeros((1, 1), np.uint8), reddish, "second")
+        tensor([[[ 0.0825, -0.0352, -0.0352]]])
+    """
+    if chroma == "both":
+        return _blended(torch.zeros(first.shape[:2]), first, second)
+    image = torch.zeros(first.shape[:2]) if chroma == "grey" else _unit(first if chroma == "first" else second)
+    if image.ndim == 2:
+        return torch.zeros(*image.shape, 3)
+    return image.sub_(_luma(image).unsqueeze(-1))
 
 
 def coloured_pixels(fused: Tensor, first: Pixels, second: Pixels, chroma: str, dtype: DTypeLike) -> Pixels:

@@ -38,6 +38,8 @@ class PairBatch(NamedTuple):
         second: Images of the second source, (N, 1, H, W) float32.
         objects: The objects in each of the N pairs; None if the pairs have no boxes.
         masks: Class or `IGNORED` of each pixel, (N, H, W) int64; None if the pairs have no masks.
+        colour: What a luma needs for the colours of the sources, (N, 3, H, W) float32; see `colour_shift`. None if it
+            was not asked for.
 
     Example:
         >>> batch = PairBatch(torch.zeros(2, 1, 8, 8), torch.ones(2, 1, 8, 8))
@@ -49,9 +51,11 @@ class PairBatch(NamedTuple):
     second: Tensor
     objects: tuple[Objects, ...] | None = None
     masks: Tensor | None = None
+    colour: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "PairBatch":
         """Move all tensors to a device."""
         objects = None if self.objects is None else tuple(each.to(device) for each in self.objects)
         masks = None if self.masks is None else self.masks.to(device)
-        return PairBatch(self.first.to(device), self.second.to(device), objects, masks)
+        colour = None if self.colour is None else self.colour.to(device)
+        return PairBatch(self.first.to(device), self.second.to(device), objects, masks, colour)

@@ -33,10 +33,12 @@ class PairSet:
     source: PairSource
     split: Split
 
-    def validation_pairs(self, device: torch.device | str) -> Iterator[tuple[str, PairBatch]]:
-        """Yield the name of each validation pair, and the whole pair as a batch of one on a device."""
+    def validation_pairs(
+        self, device: torch.device | str, colour: str | None = None
+    ) -> Iterator[tuple[str, PairBatch]]:
+        """Yield the name of each validation pair, and the whole pair as a batch of one on a device; see `cut_crops`."""
         for index in self.split.validation:
-            yield f"{self.name}/{self.source.names[index]}", whole_pair(self.source, index).to(device)
+            yield f"{self.name}/{self.source.names[index]}", whole_pair(self.source, index, colour).to(device)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class RunPairs:
         seed: int,
         scale: tuple[float, float] | None = None,
         upright: bool = False,
+        colour: str | None = None,
         workers: int = 0,
         device: torch.device | str = "cpu",
         ranks: Ranks = ALONE,
@@ -121,6 +124,7 @@ class RunPairs:
             shares=shares if len(parts) > 1 else None,
             scale=scale,
             upright=upright,
+            colour=colour,
             ranks=ranks,
         )
         return (batch.to(device) for batch in stream_batches(stream, start, stop, workers))

@@ -64,12 +64,23 @@ class Window:
 
     def cut_images(self, images: Sequence[Pixels]) -> Tensor:
         """Cut C aligned images (H, W): (C, crop, crop) float32 in [0, 1], resampled where the window zooms."""
-        rows, columns = slice(self.top, self.top + self.side), slice(self.left, self.left + self.side)
+        rows, columns = self._slices()
         cut = torch.from_numpy(np.stack([unit_range(image[rows, columns]) for image in images]))
+        return self._resampled(cut).clamp_(0, 1)
+
+    def cut_planes(self, planes: Tensor) -> Tensor:
+        """Cut floating-point planes (C, H, W) of any range like images: (C, crop, crop)."""
+        return self._resampled(planes[:, *self._slices()])
+
+    def _slices(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.side), slice(self.left, self.left + self.side)
+
+    def _resampled(self, cut: Tensor) -> Tensor:
+        """Resize and mirror the square (C, side, side) that was cut."""
         if self.side != self.crop:
             cut = functional.interpolate(cut[None], (self.crop, self.crop), mode="bilinear", antialias=True)[0]
         mirrored = [axis for axis, flip in ((-2, self.vertical_flip), (-1, self.horizontal_flip)) if flip]
-        return cut.flip(mirrored).clamp_(0, 1)
+        return cut.flip(mirrored)
 
     def cut_mask(self, mask: Mask) -> NDArray[np.uint8]:
         """Cut a mask (H, W): (crop, crop), each pixel with the mask's value at its centre."""

@@ -2,6 +2,7 @@
 
 from .compact_detector import CompactDetector
 from .guiding_detectors import GuidingDetectors, keep_guiding_detectors, load_guiding_detectors
+from .registered import register_task_network
 from .scoring import score_detections, score_masks
 from .task_network import Detections, TaskNetwork
 from .task_network_folder import (
@@ -24,6 +25,7 @@ __all__ = [
     "load_guiding_detectors",
     "load_task_network",
     "load_task_weights",
+    "register_task_network",
     "score_detections",
     "score_masks",
     "shipped_detectors",

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from ..data.pair_batch import PairBatch
 from ..operators.normalisation import build_norm
 from .heatmaps import box_loss, find_peaks, focal_loss, make_targets
-from .specification import classes_and_width
+from .specification import classes_and_width, read_channels
 from .task_network import MOST_DETECTIONS, Detections, TaskNetwork
 
 STRIDE = 4  # width of a cell of the heat maps in pixels
@@ -46,6 +46,7 @@ class CompactDetector(TaskNetwork):
     Args:
         classes: Names of the classes that the detector finds.
         width: Width W >= 2. The backbone has W, 2W, 3W and 4W channels at strides 4, 8, 16 and 32, the pyramid 1.5 W.
+        channels: Number of planes of the images; see `TaskNetwork`.
 
     Example:
         >>> detector = CompactDetector(["person", "car"], width=8).eval()
@@ -57,32 +58,33 @@ class CompactDetector(TaskNetwork):
     task = "detection"
     kind = "compact-detector"
     class_weights = ("heat.1.weight", "heat.1.bias")  # with a row for each class
+    first_weight = "stem.0.weight"  # with a column for each plane
 
-    def __init__(self, classes: Sequence[str], width: int = 32) -> None:
+    def __init__(self, classes: Sequence[str], width: int = 32, channels: int = 1) -> None:
         super().__init__()
-        self.classes, self.width = tuple(classes), width
-        self.channels = width * 3 // 2
-        self.stem = _convolution(1, width // 2, stride=2)
+        self.classes, self.width, self.channels = tuple(classes), width, channels
+        self.features = width * 3 // 2
+        self.stem = _convolution(channels, width // 2, stride=2)
         widths = [width // 2, width, 2 * width, 3 * width, 4 * width]
         blocks = [1, 2, 2, 1]
         self.stages = nn.ModuleList(
             nn.Sequential(_convolution(inputs, outputs, stride=2), *(_Residual(outputs) for _ in range(count)))
             for inputs, outputs, count in zip(widths, widths[1:], blocks, strict=False)
         )
-        self.laterals = nn.ModuleList(nn.Conv2d(channels, self.channels, 1) for channels in widths[1:])
-        self.smooth = nn.ModuleList(_convolution(self.channels, self.channels) for _ in widths[2:])
-        classifier = nn.Conv2d(self.channels, len(self.classes), 1)
-        self.heat = nn.Sequential(_convolution(self.channels, self.channels), classifier)
-        self.sides = nn.Sequential(_convolution(self.channels, self.channels), nn.Conv2d(self.channels, 4, 1))
+        self.laterals = nn.ModuleList(nn.Conv2d(inputs, self.features, 1) for inputs in widths[1:])
+        self.smooth = nn.ModuleList(_convolution(self.features, self.features) for _ in widths[2:])
+        classifier = nn.Conv2d(self.features, len(self.classes), 1)
+        self.heat = nn.Sequential(_convolution(self.features, self.features), classifier)
+        self.sides = nn.Sequential(_convolution(self.features, self.features), nn.Conv2d(self.features, 4, 1))
         assert classifier.bias is not None
         nn.init.constant_(classifier.bias, _RARE)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """Compute features at four scales of luma images (N, 1, H, W) in [0, 1], with H and W multiples of 32.
+        """Compute features at four scales of images (N, C, H, W) in [0, 1], with H and W multiples of 32.
 
         Returns:
-            (N, C, H / s, W / s) for s = 4, 8, 16, 32, with C = `channels`.
+            (N, F, H / s, W / s) for s = 4, 8, 16, 32, with F = `features`.
         """
         x = self.stem((images - 0.5).contiguous(memory_format=torch.channels_last) * 4)
         levels = []
@@ -122,16 +124,17 @@ class CompactDetector(TaskNetwork):
         return find_peaks(*maps, STRIDE, height, width, MOST_DETECTIONS)
 
     def specification(self) -> dict[str, Any]:
-        return {"kind": self.kind, "classes": list(self.classes), "width": self.width}
+        specification = {"kind": self.kind, "classes": list(self.classes), "width": self.width}
+        return specification if self.channels == 1 else {**specification, "channels": self.channels}
 
     @classmethod
     def from_specification(cls, specification: Mapping[str, Any]) -> "CompactDetector":
         """Build a detector with fresh weights from the result of `specification`.
 
         Raises:
-            UserError: If classes or width are missing or not valid.
+            UserError: If classes or width are missing, or a value is not valid.
         """
-        return cls(*classes_and_width(specification))
+        return cls(*classes_and_width(specification), read_channels(specification))
 
 
 def padded(images: Tensor) -> Tensor:

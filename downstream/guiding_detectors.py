@@ -42,7 +42,7 @@ class GuidingDetectors(nn.Module):
         self.classes, self.width = tuple(classes), width
         self.first = CompactDetector(classes, width)
         self.second = CompactDetector(classes, width)
-        self.shared = SharedAttention(self.first.channels, len(self.first.stages))
+        self.shared = SharedAttention(self.first.features, len(self.first.stages))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss(self, batch: PairBatch) -> Tensor:

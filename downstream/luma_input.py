@@ -1,4 +1,4 @@
-"""Preparation of luma images for a published network: padding, repetition over its channels and normalisation."""
+"""Preparation of images for a published network: padding, repetition of luma over its channels and normalisation."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class LumaInput(nn.Module):
-    """Prepare luma images for a network whose C channels have this mean and deviation, for values in [0, 1]."""
+    """Prepare images for a network whose C channels have this mean and deviation, for values in [0, 1]."""
 
     mean: Tensor
     std: Tensor
@@ -28,7 +28,7 @@ class LumaInput(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Pad luma images in [0, 1] to multiples of 32, repeat them over C channels and normalise: (N, C, H', W')."""
+        """Pad images (N, 1 or C, H, W) in [0, 1] to multiples of 32, repeat luma and normalise: (N, C, H', W')."""
         return (padded(images) - self.mean) / self.std
 
     @classmethod

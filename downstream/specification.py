@@ -73,3 +73,15 @@ def classes_and_width(specification: Mapping[str, Any]) -> tuple[list[str], int]
     if type(width) is not int or width < 2:
         raise UserError(f"width must be a whole number from 2 on, like 32, not {width!r}")
     return classes, width
+
+
+def read_channels(specification: Mapping[str, Any]) -> int:
+    """Return the number of planes of a task network's images from its specification; 1 where it has none.
+
+    Raises:
+        UserError: If it is not a whole number from 1 to 4.
+    """
+    channels = specification.get("channels", 1)
+    if type(channels) is not int or not 1 <= channels <= 4:
+        raise UserError(f"channels must be a whole number from 1 to 4, not {channels!r}")
+    return channels

@@ -7,7 +7,10 @@ from torch import Tensor, nn
 
 from ..data.pair_batch import PairBatch
 from ..runtime.distribution import Ranks
+from ..runtime.errors import UserError
 
+REGISTERED_KIND = "registered"
+"""Kind of all networks in a specification that users register."""
 MOST_DETECTIONS = 100
 """Largest number of detections in an image, because COCO scores the best 100."""
 
@@ -32,11 +35,12 @@ class Detections(NamedTuple):
 
 
 class TaskNetwork(nn.Module):
-    """A network that detects or segments in luma images.
+    """A network that detects or segments in images.
 
     Attributes:
         task: Kind of the task, "detection" or "segmentation".
         kind: Name of the architecture in a specification.
+        channels: Number C of planes of the images: 1 for luma, 3 for red, green and blue, 2 and 4 for both sources.
         classes: Names of the classes; in segmentation the background comes first.
 
     Example:
@@ -48,23 +52,34 @@ class TaskNetwork(nn.Module):
 
     task: str
     kind: str
+    channels: int = 1
     classes: tuple[str, ...]
 
     def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
         """Return the scalar loss of images by the labels of a batch, differentiable by images and weights.
 
         Args:
-            images: Luma images in [0, 1], (N, 1, H, W), which replace the sources of the batch.
+            images: Images in [0, 1], (N, C, H, W), which replace the sources of the batch.
+
+        Raises:
+            UserError: If a registered network has no loss.
         """
-        raise NotImplementedError
+        raise UserError(
+            f"the task network {self.kind} has no loss by which it could learn or guide; give it a method loss, or"
+            " score with it alone"
+        )
 
     def predict(self, images: Tensor) -> Any:
-        """Return N `Detections`, or masks (N, H, W) int64, for luma images (N, 1, H, W) in [0, 1]."""
+        """Return N `Detections`, or masks (N, H, W) int64, for images (N, C, H, W) in [0, 1]."""
         raise NotImplementedError
 
     def specification(self) -> dict[str, Any]:
-        """Return the architecture as plain data, from which the network can be built again."""
-        raise NotImplementedError
+        """Return the architecture as plain data, from which the network can be built again.
+
+        By default, it is that of a registered network.
+        """
+        entries = {"kind": REGISTERED_KIND, "name": self.kind, "task": self.task}
+        return {**entries, "classes": list(self.classes), "channels": self.channels}
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

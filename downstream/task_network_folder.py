@@ -11,8 +11,9 @@ from ..runtime.errors import UserError
 from ..runtime.run_files import TASK_FOLDER, WEIGHTS_FILE
 from ..runtime.weights import load_into
 from .compact_detector import CompactDetector
+from .registered import REGISTERED, build_registered, from_specification
 from .specification import keep_network, load_kept, read_specification
-from .task_network import TaskNetwork
+from .task_network import REGISTERED_KIND, TaskNetwork
 from .transformers_network import TransformersNetwork, segformer_tiny
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -20,16 +21,18 @@ _OWN = {"detection": "compact", "segmentation": "segformer-tiny"}  # networks th
 
 
 def build_task_network(
-    task: str, name: str, classes: Sequence[str], width: int, init: str | None = None
+    task: str, name: str, classes: Sequence[str], width: int, init: str | None = None, channels: int = 1
 ) -> TaskNetwork:
     """Build a network for a task.
 
     Args:
         task: Kind of the task, "detection" or "segmentation".
-        name: Architecture: "compact", "segformer-tiny", or the name or folder of a network of transformers.
+        name: Architecture: "compact", "segformer-tiny", a name given to `register_task_network`, or the name or folder
+            of a network of transformers.
         classes: Names of the classes; in segmentation the background comes first.
         width: Width of the compact detector, at least 2; other networks do not use it.
         init: Run folder or shipped detector for `start_from`; None for fresh weights, or those of the named network.
+        channels: Number of planes of the images; see `TaskNetwork`.
 
     Raises:
         UserError: If there is no such network, it is for another task, or a package is missing.
@@ -45,11 +48,13 @@ def build_task_network(
         )
     network: TaskNetwork
     if name == "compact":
-        network = CompactDetector(classes, width)
+        network = CompactDetector(classes, width, channels)
     elif name == "segformer-tiny":
-        network = segformer_tiny(classes)
+        network = segformer_tiny(classes, channels)
+    elif name in REGISTERED:
+        network = build_registered(task, name, classes, channels)
     else:
-        network = TransformersNetwork.from_pretrained(task, name, classes)
+        network = TransformersNetwork.from_pretrained(task, name, classes, channels)
     if init is not None:
         start_from(network, init)
     return network
@@ -83,6 +88,8 @@ def load_task_network(run: Path) -> TaskNetwork:
     """
 
     def build(specification: Mapping[str, Any]) -> TaskNetwork:
+        if specification.get("kind") == REGISTERED_KIND:
+            return from_specification(specification)
         compact = specification.get("kind") == CompactDetector.kind
         return (CompactDetector if compact else TransformersNetwork).from_specification(specification)
 
@@ -116,7 +123,8 @@ def start_from(network: TaskNetwork, name_or_path: str) -> None:
     """Copy the weights of a saved task network.
 
     A compact detector may have other classes than the saved one: the weights of common classes are copied, those of
-    the others do not change. Other networks must have the same specification.
+    the others do not change. It may also see more planes than a saved one that sees luma: each gets an equal part of
+    the weights. Other networks must have the same specification.
 
     Raises:
         UserError: If there is no such network, or it is of another architecture.
@@ -140,6 +148,14 @@ def start_from(network: TaskNetwork, name_or_path: str) -> None:
         raise UserError(
             f"{folder} holds a compact detector of width {width}, not {network.width}; set downstream.width to {width},"
             " or leave out downstream.init"
+        )
+    first = CompactDetector.first_weight
+    if weights[first].shape[1] == 1:
+        weights[first] = weights[first].expand_as(own[first]) / network.channels
+    elif weights[first].shape != own[first].shape:
+        raise UserError(
+            f"{folder} holds a compact detector for images of {weights[first].shape[1]} planes, not {network.channels};"
+            " set downstream.colour as there, or leave out downstream.init"
         )
     for name in CompactDetector.class_weights:
         rows = own[name].clone()

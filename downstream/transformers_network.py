@@ -21,6 +21,7 @@ from .checkpoints import (
     require_transformers,
 )
 from .luma_input import LumaInput
+from .specification import read_channels
 from .task_network import MOST_DETECTIONS, Detections, TaskNetwork
 
 if TYPE_CHECKING:
@@ -28,38 +29,48 @@ if TYPE_CHECKING:
 
 
 class TransformersNetwork(TaskNetwork):
-    """A network of transformers for luma images and the classes of a data set.
+    """A network of transformers for luma or colour images and the classes of a data set.
 
     Images are padded on the right and at the bottom to multiples of 32 and never resized, so that objects keep their
     size in pixels. `train()` and `eval()` decide whether batch normalisation learns.
     """
 
-    def __init__(self, task: str, model: "PreTrainedModel", inputs: LumaInput, name: str) -> None:
+    def __init__(self, task: str, model: "PreTrainedModel", inputs: LumaInput, name: str, channels: int = 1) -> None:
         super().__init__()
-        self.task, self.kind = task, KINDS[task].name
+        self.task, self.kind, self.channels = task, KINDS[task].name, channels
         self.model, self.inputs, self.name = model, inputs, name
         self.classes = class_names(model.config)
 
     @classmethod
-    def from_pretrained(cls, task: str, source: str | Path, classes: Sequence[str]) -> "TransformersNetwork":
+    def from_pretrained(
+        cls, task: str, source: str | Path, classes: Sequence[str], channels: int = 1
+    ) -> "TransformersNetwork":
         """Open a saved network and fit it to the classes of a data set.
 
         Args:
             source: A folder, or the name of a published network, such as `PekingU/rtdetr_r18vd` or
                 `nvidia/segformer-b0-finetuned-ade-512-512`.
+            channels: Number of planes of the images: 1 for luma, which all channels of the network get, or as many as
+                it has.
 
         Returns:
             The network. Classes that the saved network knows keep their weights; the others get fresh ones.
 
         Raises:
-            UserError: If there is no such network, it does not serve the task, or a package is missing.
+            UserError: If there is no such network, it does not serve the task, or a package is missing, or the
+                network takes images of another number of planes.
         """
         require_transformers()
         kind = KINDS[task]
         folder, content = find_checkpoint(source)
         config = make_config(content, kind.families, source)
+        if channels not in (1, channels_of(config)):
+            raise UserError(
+                f"{source} takes images of {channels_of(config)} planes, not {channels}; set"
+                " downstream.colour=false, or choose another downstream.network"
+            )
         model = load_model(kind.model, folder, config, classes)
-        return cls(task, model, LumaInput.read(folder, channels_of(config)), str(source))
+        return cls(task, model, LumaInput.read(folder, channels_of(config)), str(source), channels)
 
     @classmethod
     def from_specification(cls, specification: Mapping[str, Any]) -> "TransformersNetwork":
@@ -77,7 +88,8 @@ class TransformersNetwork(TaskNetwork):
         try:
             config = make_config(specification["config"], kind.families, specification["name"])
             inputs = LumaInput(**specification["inputs"])
-            return cls(tasks[name], build_model(kind.model, config), inputs, specification["name"])
+            model = build_model(kind.model, config)
+            return cls(tasks[name], model, inputs, specification["name"], read_channels(specification))
         except (AttributeError, KeyError, TypeError) as error:
             raise UserError(f"the description of the task network is incomplete ({error}); get it again") from None
 
@@ -86,6 +98,7 @@ class TransformersNetwork(TaskNetwork):
             "kind": self.kind,
             "name": self.name,
             "classes": list(self.classes),
+            **({} if self.channels == 1 else {"channels": self.channels}),
             "inputs": self.inputs.specification(),
             "config": plain_config(self.model.config),
         }
@@ -185,8 +198,11 @@ KINDS = {
 }
 
 
-def segformer_tiny(classes: Sequence[str]) -> TransformersNetwork:
+def segformer_tiny(classes: Sequence[str], channels: int = 1) -> TransformersNetwork:
     """Build a small SegFormer with 0.2 million fresh weights that learns from hundreds of images on a CPU.
+
+    Args:
+        channels: Number of planes of the images; see `TaskNetwork`.
 
     Raises:
         UserError: If a package is missing.
@@ -199,7 +215,7 @@ def segformer_tiny(classes: Sequence[str]) -> TransformersNetwork:
     from transformers import SegformerConfig
 
     config = SegformerConfig(
-        num_channels=1,
+        num_channels=channels,
         depths=[1, 1, 1, 1],
         hidden_sizes=[16, 32, 48, 64],
         num_attention_heads=[1, 2, 3, 4],
@@ -210,4 +226,6 @@ def segformer_tiny(classes: Sequence[str]) -> TransformersNetwork:
         label2id={name: number for number, name in enumerate(classes)},
     )
     model = build_model(KINDS["segmentation"].model, config)
-    return TransformersNetwork("segmentation", model, LumaInput([0.5], [0.25]), "segformer-tiny")
+    return TransformersNetwork(
+        "segmentation", model, LumaInput([0.5] * channels, [0.25] * channels), "segformer-tiny", channels
+    )

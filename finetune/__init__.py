@@ -2,6 +2,7 @@
 
 from .finetune_config import FinetuneConfig
 from .finetune_recipe import Finetuning, finetune
-from .task_evaluation import MethodScores, evaluate_task
+from .task_evaluation import TaskEvaluation, evaluate_task
+from .task_table import MethodScores
 
-__all__ = ["FinetuneConfig", "Finetuning", "MethodScores", "evaluate_task", "finetune"]
+__all__ = ["FinetuneConfig", "Finetuning", "MethodScores", "TaskEvaluation", "evaluate_task", "finetune"]

@@ -10,7 +10,8 @@ from ..bilevel.options import Estimator
 from ..downstream import GuidingDetectors, TaskNetwork, start_from
 from ..objectives import FusionLoss
 from ..runtime.distribution import Ranks
-from .strategies import SOURCES, DetFusion, Frozen, FusionAlone, Joint, Lagrangian, LearnedLoss, Strategy
+from .strategies import DetFusion, Frozen, FusionAlone, Joint, Lagrangian, LearnedLoss, Strategy
+from .task_images import SOURCES
 
 IMAGES = ("fused", *SOURCES)
 """Images of the task network under "frozen", beside the images of a folder."""
@@ -33,6 +34,7 @@ def build_strategy(
     content: float,
     width: int = 24,
     init: str | None = None,
+    coloured: str = "second",
     **others: Any,
 ) -> Strategy:
     """Build a strategy. Arguments that are not listed here are keys of the config section `guidance`.
@@ -40,13 +42,13 @@ def build_strategy(
     Args:
         task: Task network on the same device; None without a downstream task.
         init: Initial weights of the two detectors of "detfusion", see `start_from`; None for random ones.
+        coloured: The source that has the colours, as in `task_images.shown`.
         **others: Keys of `guidance` that no strategy needs; ignored.
     """
     if task is None:
         return FusionAlone(network, loss)
     if strategy == "frozen":
-        # The images of a folder replace both sources.
-        return Frozen(network, task, loss, images if images in IMAGES else "first", ranks)
+        return Frozen(network, task, loss, images, coloured=coloured, ranks=ranks)
     if strategy == "joint":
         return Joint(network, task, loss, weight)
     if strategy == "lagrangian":

@@ -29,6 +29,20 @@ class FinetuneDataSection(BatchDataSection):
     validation_pairs: Count | None = None
 
 
+class GuidingTaskSection(DownstreamSection):
+    """The downstream task of the fused images, and its network.
+
+    Attributes:
+        colour: Whether the task network sees the fused images in colour, with the chroma of the coloured source as they
+            are saved, or their luma alone.
+        frozen: Whether the task network keeps its weights, such as a detector that others trained; it then guides by
+            "joint" or "lagrangian".
+    """
+
+    colour: bool = False
+    frozen: bool = False
+
+
 class GuidanceSection(Section):
     """How the downstream task guides the fusion.
 
@@ -40,8 +54,9 @@ class GuidanceSection(Section):
             are learned from the task (a loss without these terms gets `intensity` with weight 1); "detfusion"
             guides it by two detectors, one for each source, with shared attention; null for "lagrangian" with a
             downstream task and "fusion" without.
-        images: Images of the task network under "frozen": "fused", "first", "second", "average", "blend" for a
-            random mixture of the sources in each crop, or a folder with an image for every pair.
+        images: Images of the task network under "frozen": "fused", "first", "second", "both" for a network that sees
+            both sources, "average", "maximum", "laplacian", "blend" for a random mixture of the sources in each crop,
+            or a folder with an image for every pair.
         weight: Weight of the task's loss beside the fusion loss, under "joint" and "detfusion".
         tolerance: Under "lagrangian", the fraction that may be given up of what the network at the start gains over the
             best method without a network, by the fusion loss on the validation pairs; 1 for nearly all of it.
@@ -58,7 +73,7 @@ class GuidanceSection(Section):
     images: str = "fused"
     weight: NonNegative = 1.0
     tolerance: Annotated[float, Field(ge=0, le=1)] = 0.1
-    multiplier: NonNegative = 0.1
+    multiplier: NonNegative = 1.0
     multiplier_rate: Positive = 0.2
     estimator: Estimator = "gauss_newton"
     estimator_options: dict[str, int | float] = Field(default_factory=dict)
@@ -139,7 +154,7 @@ class FinetuneConfig(TaskConfig):
     init: str | None = "ivif-fast"
     genotype: str | None = None
     data: FinetuneDataSection = FinetuneDataSection()
-    downstream: DownstreamSection | None = None
+    downstream: GuidingTaskSection | None = None
     guidance: GuidanceSection = GuidanceSection()
     train: FinetuneSection = FinetuneSection()
     loss: LossSection | None = None
@@ -178,6 +193,14 @@ class FinetuneConfig(TaskConfig):
             raise ValueError(
                 f"must have a downstream task for guidance.strategy = {strategy}; set downstream.kind to detection or"
                 " segmentation"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_network_guides(self) -> Self:
+        if self.downstream is not None and self.downstream.frozen and self.strategy not in ("joint", "lagrangian"):
+            raise ValueError(
+                f"must have guidance.strategy joint or lagrangian for downstream.frozen = true, not {self.strategy}"
             )
         return self
 

@@ -44,8 +44,9 @@ class FusedImages:
         return image, image
 
     def read(self, index: int) -> tuple[Pixels, Pixels]:
-        """Return the image twice."""
-        return self[index]
+        """Return the image twice, with its colours."""
+        image = read_pixels(self._files[index])
+        return image, image
 
     def size(self, index: int) -> tuple[int, int]:
         """Return height and width of a pair."""
@@ -89,8 +90,13 @@ def with_fused_images(pairs: RunPairs, folder: Path) -> RunPairs:
     return replace(pairs, sets=tuple(replace(each, source=FusedImages(each.source, folder)) for each in pairs.sets))
 
 
-def validation_pairs(pairs: RunPairs, device: torch.device | str) -> Iterator[tuple[str, PairBatch, Tensor | None]]:
+def validation_pairs(
+    pairs: RunPairs, device: torch.device | str, colour: str | None = None
+) -> Iterator[tuple[str, PairBatch, Tensor | None]]:
     """Walk the validation pairs, whole.
+
+    Args:
+        colour: The source of the colours of a batch, see `cut_crops`; a fused image has its own.
 
     Yields:
         The name, the sources and labels as a batch of one, and the (1, 1, H, W) fused image; None for pairs without
@@ -98,8 +104,8 @@ def validation_pairs(pairs: RunPairs, device: torch.device | str) -> Iterator[tu
     """
     for each in pairs.sets:
         if not isinstance(each.source, FusedImages):
-            yield from ((name, batch, None) for name, batch in each.validation_pairs(device))
+            yield from ((name, batch, None) for name, batch in each.validation_pairs(device, colour))
             continue
         sources = replace(each, source=each.source.source).validation_pairs(device)
-        for (name, fused), (_, batch) in zip(each.validation_pairs(device), sources, strict=True):
-            yield name, batch, fused.first
+        for (name, fused), (_, batch) in zip(each.validation_pairs(device, colour), sources, strict=True):
+            yield name, batch._replace(colour=fused.colour), fused.first

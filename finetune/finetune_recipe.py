@@ -111,6 +111,7 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
         steps = state.strategy.preparation + settings.steps
         labelled = pairs.source.labels is not None
         crops = data.crops | {"scale": data.scale if labelled else None, "upright": labelled}
+        crops["colour"] = parts.colour
         task_batches, fusion_batches = (
             pairs.batches(name, state.step, steps, seed=config.seed, device=device, ranks=ranks, **crops)
             for name in ("task", "fusion")
@@ -161,7 +162,8 @@ def _step(config: FinetuneConfig, state: FinetuneState, batch: PairBatch, fusion
     # A function of the step alone: estimators rewind the generator, and dropout would repeat itself.
     torch.manual_seed(derive_seed(config.seed, "forward", state.step))
     if state.networks.task is not None:
-        state.networks.task.train()
+        assert config.downstream is not None
+        state.networks.task.train(not config.downstream.frozen)
     state.optimizer.zero_grad()
     row = strategy.backward(state.step, settings.learning_rate * factor, batch, fusion_batch)
     if ranks.count > 1:
@@ -190,6 +192,8 @@ def _score(config: FinetuneConfig, state: FinetuneState, parts: FinetuneParts) -
         parts.pairs,
         parts.loss,
         next(networks.parameters()).device,
+        shown=state.strategy.shown,
+        colour=parts.colour,
         examples=config.train.images,
     )
 

@@ -29,6 +29,7 @@ from .finetune_config import FinetuneConfig
 from .finetune_pairs import with_fused_images
 from .guided_networks import Networks
 from .strategies import Strategy
+from .task_images import channels_of
 from .task_validation import SMALLEST
 
 
@@ -54,11 +55,16 @@ class FinetuneState:
 
 
 class FinetuneParts(NamedTuple):
-    """What a finetuning works with and does not change."""
+    """What a finetuning works with and does not change.
+
+    Attributes:
+        colour: The source that has the colours, where the task network sees them; None for luma.
+    """
 
     genotype: Genotype
     loss: FusionLoss
     pairs: RunPairs
+    colour: str | None
 
 
 def open_parts(config: FinetuneConfig, device: torch.device, ranks: Ranks) -> tuple[FinetuneParts, nn.Module]:
@@ -97,7 +103,8 @@ def open_parts(config: FinetuneConfig, device: torch.device, ranks: Ranks) -> tu
     genotype = config.for_task(genotype)
     check_training_memory(genotype, crops=data.batch_size // ranks.count, crop=data.crop, device=device)
     loss = loss_of(config, genotype.task)
-    return FinetuneParts(genotype, loss, open_run_pairs(config, genotype.task)), network
+    colour = genotype.colour_source if config.downstream is not None and config.downstream.colour else None
+    return FinetuneParts(genotype, loss, open_run_pairs(config, genotype.task), colour), network
 
 
 def open_run_pairs(config: FinetuneConfig, task: str, roots: Sequence[Path | None] | None = None) -> RunPairs:
@@ -152,11 +159,13 @@ def set_up(
     task = None
     if section is not None:
         classes = parts.pairs.source.classes
-        task = build_task_network(section.kind, section.network, classes, section.width, section.init)
+        channels = channels_of(config.guidance.images, colour=section.colour)
+        task = build_task_network(section.kind, section.network, classes, section.width, section.init, channels)
+        task.requires_grad_(not section.frozen)
     networks = Networks(network, task).to(device)
     # As at inference: what the constraint holds for is what the user gets, and crops do not shift the statistics.
     network.eval()
-    guidance = config.guidance.model_dump() | {"strategy": config.strategy}
+    guidance = config.guidance.model_dump() | {"strategy": config.strategy, "coloured": parts.genotype.colour_source}
     detectors = {} if section is None else section.model_dump(include={"width", "init"})
     strategy = build_strategy(network, task, parts.loss, ranks, **guidance, **detectors)
     groups = [{"params": list(network.parameters()), "weight_decay": settings.weight_decay}]

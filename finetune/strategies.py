@@ -1,6 +1,6 @@
 """Strategies of guidance: how a downstream task sets the gradients of one step of the fusion network."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,14 +20,7 @@ from ..runtime.errors import check_finite
 from ..runtime.loop import Row
 from .multiplier import Multiplier
 from .promise import Promise
-
-SOURCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "first": lambda first, second: first,
-    "second": lambda first, second: second,
-    "average": lambda first, second: (first + second) / 2,
-    "blend": lambda first, second: (first + second) / 2,  # in training a random mixture in each crop, see `_blend`
-}
-"""Images that need no network."""
+from .task_images import SOURCES, blend, shown
 
 
 class Strategy:
@@ -45,8 +38,12 @@ class Strategy:
         self.own: nn.Module = nn.ModuleDict()
 
     def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
-        """Return the images that the task network sees, (N, 1, H, W), not clipped."""
+        """Return the images that the task network sees, (N, 1, H, W), not clipped and without colour."""
         return network(first, second)
+
+    def shown(self, fused: Tensor, batch: PairBatch, channels: int) -> Tensor:
+        """Return the planes that the task network sees of images that `fuse` returned; see `task_images.shown`."""
+        return shown(fused, batch, channels)
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         """Set the gradients of a step and return the values to log.
@@ -87,23 +84,38 @@ class Frozen(Strategy):
     """Training of the task network on images that do not change: from the fusion network, or without one.
 
     Args:
-        images: Images of the task network: "fused", or a key of `SOURCES`.
+        images: Images of the task network: "fused", a key of `SOURCES`, or the folder of images that replace both
+            sources.
+        coloured: The source that has the colours, as in `shown`.
     """
 
     def __init__(
-        self, network: nn.Module, task: TaskNetwork, loss: FusionLoss, images: str, ranks: Ranks = ALONE
+        self,
+        network: nn.Module,
+        task: TaskNetwork,
+        loss: FusionLoss,
+        images: str,
+        *,
+        coloured: str = "second",
+        ranks: Ranks = ALONE,
     ) -> None:
         super().__init__(network, loss)
         self.task = task
-        self._images, self._ranks = images, ranks
+        self._images, self._coloured, self._ranks = images, coloured, ranks
 
     def fuse(self, network: nn.Module, first: Tensor, second: Tensor) -> Tensor:
         with torch.no_grad():
-            return network(first, second) if self._images == "fused" else SOURCES[self._images](first, second)
+            if self._images == "fused":
+                return network(first, second)
+            return SOURCES.get(self._images, SOURCES["first"])(first, second)
+
+    def shown(self, fused: Tensor, batch: PairBatch, channels: int) -> Tensor:
+        return shown(fused, batch, channels, images=self._images, coloured=self._coloured)
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
-        make = partial(_blend, ranks=self._ranks) if self._images == "blend" else partial(self.fuse, self.network)
-        task_loss = self.task.loss(make(batch.first, batch.second).clamp(0, 1), batch)
+        make = partial(blend, ranks=self._ranks) if self._images == "blend" else partial(self.fuse, self.network)
+        images = self.shown(make(batch.first, batch.second), batch, self.task.channels)
+        task_loss = self.task.loss(images, batch)
         task_loss.backward()
         return {"task_loss": task_loss.item()}
 
@@ -237,7 +249,7 @@ class LearnedLoss(Strategy):
         return losses | diagnostics | {"weight_of_first": share}
 
     def _outer_loss(self, network: nn.Module, batch: PairBatch) -> Tensor:
-        return self.task.loss(network(batch.first, batch.second).clamp(0, 1), batch)
+        return self.task.loss(shown(network(batch.first, batch.second), batch, self.task.channels), batch)
 
     def _inner_loss(self, network: nn.Module, batch: PairBatch) -> Tensor:
         weights = self.own(batch.first, batch.second)
@@ -291,7 +303,7 @@ class DetFusion(Strategy):
         with frozen(tuple(self.detectors.parameters())):
             guidance = self.detectors.guidance(fused.clamp(0, 1), batch)
             (fusion_loss + self._content * content + self._weight * guidance).backward()
-        task_loss = self.task.loss(fused.detach().clamp(0, 1), batch)
+        task_loss = self.task.loss(shown(fused.detach(), batch, self.task.channels), batch)
         task_loss.backward()
         return {
             "fusion_loss": fusion_loss.item(),
@@ -305,14 +317,5 @@ def _task_loss(task: TaskNetwork, fused: Tensor, batch: PairBatch, weight: float
     """Return L_T; its gradient by the fused image is multiplied by a weight, its gradient by the task network not."""
     image = fused.clamp(0, 1)
     image.register_hook(lambda gradient: gradient * weight)
-    loss: Tensor = task.loss(image, batch)
+    loss: Tensor = task.loss(shown(image, batch, task.channels), batch)
     return loss
-
-
-def _blend(first: Tensor, second: Tensor, ranks: Ranks = ALONE) -> Tensor:
-    """Mix the sources of each pair at random: one source, the other, their average, or anything between."""
-    count = ranks.count * len(first), 1, 1, 1  # each process draws for all
-    fixed = torch.randint(3, count, device=first.device) / 2
-    share = torch.where(torch.rand(count, device=first.device) < 0.75, fixed, torch.rand(count, device=first.device))
-    own = share[ranks.rank :: ranks.count]
-    return own * first + (1 - own) * second

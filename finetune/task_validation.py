@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data import RunPairs
+from ..data import Objects, PairBatch, RunPairs
 from ..data.splits import spread
-from ..downstream import TaskNetwork
+from ..downstream import Detections, TaskNetwork
 from ..downstream.scoring import score_detections, score_masks
 from ..objectives import FusionLoss
 from ..objectives.metrics import METRICS
@@ -20,13 +20,15 @@ from ..runtime.loop import Scores
 from .finetune_curves import show_labels
 from .finetune_pairs import validation_pairs
 from .promise import Promise
+from .task_images import shown
 
 PRIMARY = {"detection": "AP50", "segmentation": "mIoU"}
 """The score by which the best weights of each downstream task are chosen."""
 
 SMALLEST = METRICS["SSIM"].smallest_side  # pixels: a fusion loss needs images of this size at least
 
-Fuse = Callable[[Tensor, Tensor], Tensor]  # two (1, 1, H, W) in [0, 1] to the image that the task network sees
+Fuse = Callable[[Tensor, Tensor], Tensor]  # two (1, 1, H, W) in [0, 1] to the fused image
+Shown = Callable[[Tensor, PairBatch, int], Tensor]  # the fused image, the pair and a number of planes to these planes
 
 
 class Validation(NamedTuple):
@@ -36,38 +38,55 @@ class Validation(NamedTuple):
         scores: Under "mean" the fusion loss "loss", and for detection "AP50", "AP75" and "mAP", for segmentation
             "mIoU". Under "class NAME" its "AP50" or "IoU", which is NaN if the class does not occur.
         examples: Pictures of some pairs by name, as `show_labels` makes them.
+        predictions: What the task network finds in each pair, `Detections` or a mask (H, W), on the CPU.
+        truths: The `Objects` or the mask (H, W) of each pair, on the CPU.
     """
 
     scores: Scores
     examples: dict[str, NDArray[np.uint8]]
+    predictions: tuple[Detections | Tensor, ...] = ()
+    truths: tuple[Objects | Tensor, ...] = ()
 
 
 @torch.no_grad()
 def validate(
-    fuse: Fuse, task: TaskNetwork | None, pairs: RunPairs, loss: FusionLoss, device: torch.device, examples: int = 0
+    fuse: Fuse,
+    task: TaskNetwork | None,
+    pairs: RunPairs,
+    loss: FusionLoss,
+    device: torch.device,
+    *,
+    shown: Shown = shown,
+    colour: str | None = None,
+    change: Callable[[int, PairBatch], PairBatch] | None = None,
+    examples: int = 0,
 ) -> Validation:
     """Score all validation pairs, whole, as the images would be saved: in [0, 1] with 8 bits.
 
     Args:
         fuse: Function that fuses a pair; it is not called for pairs with a fused image of their own.
+        shown: Function that makes the planes for the task network from a fused image; see `task_images.shown`.
+        colour: The source that has the colours, where the task network sees them; None for luma.
+        change: What changes a pair, which is given with its place, before it is fused; None for nothing.
         examples: Number of pairs to show, spread over all validation pairs.
     """
-    shown = set(spread(range(len(pairs.positions("validation"))), examples))
+    pictured = set(spread(range(len(pairs.positions("validation"))), examples))
     losses: list[float] = []
     predictions, truths, sizes = [], [], []
     pictures: dict[str, NDArray[np.uint8]] = {}
-    for place, (name, batch, fused) in enumerate(validation_pairs(pairs, device)):
+    for place, (name, batch, fused) in enumerate(validation_pairs(pairs, device, colour)):
+        batch = batch if change is None else change(place, batch)
         image = fuse(batch.first, batch.second) if fused is None else fused
         losses.append(loss(image, batch.first, batch.second).item())
-        image = (image.clamp(0, 1) * 255).round() / 255
         truth = prediction = None
         if task is not None:
-            (prediction,) = task.predict(image)
+            (prediction,) = task.predict(_in_8_bits(shown(image, batch, task.channels)))
             truth = batch.objects[0] if batch.objects is not None else batch.masks[0]  # type: ignore[index]
             predictions.append(_on_host(prediction))
             truths.append(_on_host(truth))
             sizes.append((image.shape[-2], image.shape[-1]))
-        if place in shown:
+        if place in pictured:
+            image = _in_8_bits(image.clamp(0, 1))
             pictures[name] = show_labels(batch.first, batch.second, image, truth, prediction)
     mean = {"loss": math.fsum(losses) / len(losses)}
     if task is None:
@@ -81,7 +100,8 @@ def validate(
         mean |= {"mIoU": segmentation.miou}
         by_class = {name: {"IoU": value} for name, value in segmentation.iou.items()}
     # A class may be called "mean".
-    return Validation({"mean": mean} | {f"class {name}": row for name, row in by_class.items()}, pictures)
+    scores = {"mean": mean} | {f"class {name}": row for name, row in by_class.items()}
+    return Validation(scores, pictures, tuple(predictions), tuple(truths))
 
 
 @torch.no_grad()
@@ -113,6 +133,10 @@ def rank_of(scores: Mapping[str, float], primary: str | None, promise: Promise |
     if promise is not None and not promise.kept(scores["loss"]):
         return False, -scores["loss"]
     return True, -scores["loss"] if primary is None else scores[primary]
+
+
+def _in_8_bits(image: Tensor) -> Tensor:
+    return (image * 255).round() / 255
 
 
 def _on_host(labels: Any) -> Any:

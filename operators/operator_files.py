@@ -7,19 +7,22 @@ from pathlib import Path
 from types import ModuleType
 
 from ..genotypes.operator_names import operators_of
-from ..runtime.errors import UserError
+from ..runtime.errors import UserError, in_one_line
 from .operator_trial import try_operator
-from .registration import REGISTERED, in_one_line
+from .registration import REGISTERED
 
 
-def load_operators(path: Path) -> tuple[str, ...]:
+def load_operators(path: Path, *, needed: bool = True) -> tuple[str, ...]:
     """Run a Python file that registers operators, test each of them, and return their ids.
 
     The file is a program with all rights of the user. Run only files that the user names.
 
+    Args:
+        needed: Whether the file has to register an operator.
+
     Raises:
-        UserError: If the file cannot be read, fails or registers nothing, or an operator fails its tests; names the
-            file and, if there is one, the line.
+        UserError: If the file cannot be read, fails or registers no operator that is needed, or an operator fails its
+            tests; names the file and, if there is one, the line.
 
     Example:
         >>> import tempfile
@@ -32,7 +35,7 @@ def load_operators(path: Path) -> tuple[str, ...]:
     before = dict(REGISTERED)
     _run(path)
     kinds = [kind for kind, registration in REGISTERED.items() if before.get(kind) is not registration]
-    if not kinds:
+    if needed and not kinds:
         raise UserError(f'{path} registers no operator; write @register_operator("NAME") above a function in it')
     names = tuple(str(name) for kind in kinds for name in operators_of(kind))
     for name in names:

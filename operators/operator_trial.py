@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from ..genotypes.operator_names import parse_operator
-from ..runtime.errors import UserError
+from ..runtime.errors import UserError, in_one_line
 from .build import build_operator
 from .normalisation import NORMS
 from .pooling import GlobalMean
-from .registration import REGISTERED, in_one_line
+from .registration import REGISTERED
 
 _SHAPE = (2, 4, 9, 11)
 

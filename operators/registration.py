@@ -10,7 +10,7 @@ from typing import TypeVar
 from torch import nn
 
 from ..genotypes.operator_names import OperatorKind, add_operator_kind, parse_operator
-from ..runtime.errors import UserError
+from ..runtime.errors import UserError, in_one_line
 
 PARAMETERS = ("channels", "kernel", "dilation", "norm")
 _MARK = "timfuse_registered"  # an attribute of modules, which copies of a network keep
@@ -141,11 +141,6 @@ def operator_sources(operators: Iterable[str]) -> dict[str, object]:
         for kind in kinds
         if kind in REGISTERED
     }
-
-
-def in_one_line(error: BaseException) -> str:
-    """Return the class of an error and the first line of its message."""
-    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def _as_tuple(values: Iterable[int]) -> tuple[int, ...]:

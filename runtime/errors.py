@@ -14,6 +14,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return the class of an error and the first line of its message."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
 class UserError(Exception):
     """A mistake that a user can correct: one line with what is wrong, where, and what to do.
 

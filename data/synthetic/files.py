@@ -3,16 +3,27 @@
 from pathlib import Path
 
 from ...genotypes.choices import check_choice
+from ...runtime.errors import UserError
 from ..boxes import write_boxes
 from ..class_names import write_class_names
 from ..images import Pixels, write_pixels
 from ..layouts import LAYOUTS
-from .scenes import MASK_CLASSES, SCENE_CLASSES, Scene, make_scene
+from .marked import MARKED_CLASSES, make_marked_scene
+from .scenes import SCENE_CLASSES, Scene, make_scene
 from .tasks import make_pair, pair_name
+
+_KINDS = {"street": (make_scene, SCENE_CLASSES), "marked": (make_marked_scene, MARKED_CLASSES)}
 
 
 def write_scenes(
-    folder: Path, count: int, *, task: str = "infrared-visible", height: int, width: int, seed: int
+    folder: Path,
+    count: int,
+    *,
+    task: str = "infrared-visible",
+    kind: str = "street",
+    height: int,
+    width: int,
+    seed: int,
 ) -> tuple[Path, Path]:
     """Write aligned synthetic images of a task, in colour where its sources have colour.
 
@@ -23,6 +34,8 @@ def write_scenes(
         folder: Folder of the data set, which has the first of the task's `LAYOUTS`, such as `ir/scene_00000.png` and
             `vis/scene_00000.png`; files of these names are replaced.
         task: Name of the task, a key of `genotypes.TASKS`.
+        kind: What infrared-visible scenes show: `street` (see `make_scene`), or `marked` (see `make_marked_scene`) for
+            objects that neither source shows alone.
         height: Height of the images in pixels, at least 32.
         width: Width of the images in pixels, at least 32.
         seed: Chooses the pairs; pairs of different seeds differ.
@@ -31,7 +44,7 @@ def write_scenes(
         The folders of the first and of the second images.
 
     Raises:
-        UserError: If there is no such task or a file cannot be written.
+        UserError: If there is no such task or kind, the task has no scenes of the kind, or a file cannot be written.
 
     Example:
         >>> import tempfile
@@ -40,12 +53,16 @@ def write_scenes(
         ['mri', 'ct']
     """
     check_choice("task", task, LAYOUTS)
-    first, second = ((folder / pattern).parent for pattern in LAYOUTS[task][0])
+    check_choice("kind", kind, _KINDS)
     labelled = task == "infrared-visible"
+    if kind != "street" and not labelled:
+        raise UserError(f"kind {kind} is one of infrared-visible scenes; leave it out for {task}")
+    make, classes = _KINDS[kind]
+    first, second = ((folder / pattern).parent for pattern in LAYOUTS[task][0])
     for index in range(count):
         name = pair_name(task, index)
         if labelled:
-            scene = make_scene([seed, index], height=height, width=width)
+            scene = make([seed, index], height=height, width=width)
             _write_labels(folder, name, scene)
             pair: tuple[Pixels, Pixels] = scene.first, scene.second
         else:
@@ -53,8 +70,8 @@ def write_scenes(
         for side, pixels in zip((first, second), pair, strict=True):
             write_pixels(side / f"{name}.png", pixels)
     if labelled:
-        write_class_names(folder / "classes.txt", SCENE_CLASSES)
-        write_class_names(folder / "label-classes.txt", MASK_CLASSES)
+        write_class_names(folder / "classes.txt", classes)
+        write_class_names(folder / "label-classes.txt", ("background", *classes))
     return first, second
 
 

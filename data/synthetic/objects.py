@@ -26,7 +26,7 @@ class Stage:
     weather: Weather
     lamps: list[Lamp]
     rng: np.random.Generator
-    instances: list[ObjectClass]
+    instances: list[IntEnum]
 
     def billboard(
         self, x: float, depth: float, left: float, right: float, top: float, kind: ObjectClass | None = None

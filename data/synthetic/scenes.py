@@ -39,7 +39,7 @@ class Scene:
         first: Infrared image, (H, W) uint8.
         second: Luma of the visible image, (H, W) uint8.
         boxes: Left, top, right and bottom in pixels of the visible part of each object, (K, 4) float32.
-        classes: Class of each object, (K,) int64; 0 person, 1 bicycle, 2 car.
+        classes: Class of each object, (K,) int64, a position in the names of the classes; in a street `SCENE_CLASSES`.
         mask: Class of each pixel, (H, W) uint8; 0 background, otherwise the class of the object plus 1.
 
     Example:
@@ -80,6 +80,13 @@ def make_scene(seed: int | list[int], *, height: int = 128, width: int = 128) ->
         fog=rng.uniform(0.01, 0.05) if rng.random() < 0.2 else rng.uniform(0, 0.003),
         smoke=rng.uniform(0.4, 0.95) if rng.random() < 0.15 else 0.0,
     )
+    stage, street = set_stage(weather, rng, height=height, width=width)
+    lights = _populate(stage, street)
+    return photograph(stage, lights)
+
+
+def set_stage(weather: Weather, rng: np.random.Generator, *, height: int, width: int) -> tuple[Stage, Street]:
+    """Paint a street without objects, at the oversampled size of an image of the height and width in pixels."""
     canvas = Canvas(_OVERSAMPLING * height, _OVERSAMPLING * width)
     tall, wide = canvas.shape
     camera = Camera(
@@ -91,11 +98,9 @@ def make_scene(seed: int | list[int], *, height: int = 128, width: int = 128) ->
     kerb, axis = rng.uniform(3, 4.5), rng.uniform(-1.5, 1.5)
     walk = rng.uniform(2, 4.5)
     street = Street(kerb=kerb, axis=axis, walls=(axis - kerb - walk, axis + kerb + walk))
-    lamps = _lamps(street, rng) if night else []
+    lamps = _lamps(street, rng) if weather.night else []
     paint_street(canvas, camera, street, weather, lamps, rng)
-    stage = Stage(canvas, camera, weather, lamps, rng, instances=[])
-    lights = _populate(stage, street)
-    return _photograph(stage, lights)
+    return Stage(canvas, camera, weather, lamps, rng, instances=[]), street
 
 
 def _lamps(street: Street, rng: np.random.Generator) -> list[Lamp]:
@@ -165,11 +170,11 @@ def _populate(stage: Stage, street: Street) -> list[Light]:
                 for there, above, strength in paint_car(stage, x, depth, running=what == "car"):
                     column, row, scale = camera.foot(there, depth)
                     lights.append((column, row - above * scale, strength * min(1.0, 15 / depth)))
-    return [(column / _OVERSAMPLING, row / _OVERSAMPLING, strength) for column, row, strength in lights]
+    return lights
 
 
-def _photograph(stage: Stage, lights: list[Light]) -> Scene:
-    """Take both images, and read boxes and mask off the canvas."""
+def photograph(stage: Stage, lights: list[Light]) -> Scene:
+    """Take both images, and read boxes and mask off the canvas, in whose pixels the lights that glare are placed."""
     canvas, rng = stage.canvas, stage.rng
     radiance = _reduce(np.minimum(canvas.reflectance * canvas.light + canvas.emission, 4))
     instance = canvas.instance[::_OVERSAMPLING, ::_OVERSAMPLING]
@@ -180,9 +185,10 @@ def _photograph(stage: Stage, lights: list[Light]) -> Scene:
             boxes.append((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
             classes.append(int(kind))
             kept[number] = kind + 1
+    glare = [(column / _OVERSAMPLING, row / _OVERSAMPLING, strength) for column, row, strength in lights]
     return Scene(
         first=infrared_image(_reduce(canvas.temperature), rng),
-        second=visible_image(radiance, _reduce(canvas.depth), lights, stage.weather, rng),
+        second=visible_image(radiance, _reduce(canvas.depth), glare, stage.weather, rng),
         boxes=np.array(boxes, np.float32).reshape(-1, 4),
         classes=np.array(classes, np.int64),
         mask=kept[instance],

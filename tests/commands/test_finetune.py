@@ -107,22 +107,36 @@ def test_scoring_what_fused_images_are_good_for(run, refused):
     pytest.importorskip("faster_coco_eval")
     assert run(*finetuning("guidance.strategy=joint", "train.validate_every=2"))[0] == 0
     command = ["evaluate-task", "tuned", "--data", "scenes", "--fused", "mine=scenes/vis", "-o", "table"]
+    command += ["--baselines", "infrared,visible,average", "--no-fresh"]
     code, output, errors = run(*command)
     assert code == 0, errors
     lines = output.splitlines()
     assert " ".join(lines[0].split()) == "method AP50 AP75 mAP AP50 person AP50 bicycle AP50 car loss"
     assert [line.split()[0] for line in lines[1:6]] == ["infrared", "visible", "average", "mine", "tuned"]
     assert lines[2].split()[1:] == lines[4].split()[1:]
-    assert lines[6:] == ["table/scores.csv", "table/table.md"]
+    assert lines[6].split() == ["method", "against", "AP50", "95", "%", "interval"]
+    assert [line.split()[:2] for line in lines[7:11]] == [
+        ["tuned", name] for name in ("infrared", "visible", "average", "mine")
+    ]
+    files = ["scores.csv", "table.md", "differences.csv", "differences.md"]
+    assert lines[11:] == [f"table/{file}" for file in files]
     assert Path("table/table.md").read_text().splitlines()[6].startswith("| tuned | 1 | ")
     assert len(Path("table/scores.csv").read_text().splitlines()) == 6
-    lines = run("evaluate-task", "tuned", "--no-baselines", "-o", "alone")[1].splitlines()
-    assert [line.split()[0] for line in lines] == ["method", "tuned", "alone/scores.csv", "alone/table.md"]
+    command = ["evaluate-task", "tuned", "--baselines", "none", "--no-fresh", "-o", "alone"]
+    lines = run(*command, "--corrupt", "noise", "--severity", "3")[1].splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("method", "tuned", "method", "tuned"),
+        *("alone/scores.csv", "alone/table.md", "alone/corrupted.csv"),
+    ]
     line = refused("evaluate-task", "nowhere", "-o", "new")
     assert line == "nowhere holds no run; give the folder of a `timfuse finetune` run"
     assert "net holds no run" in refused("evaluate-task", "net", "-o", "new")
     assert "two methods are called vis" in refused(*command, "--fused", "scenes/vis", "--fused", "vis=scenes/ir")
-    assert "visible is what the table calls a source" in refused(*command, "--fused", "visible=scenes/vis")
+    assert "the baseline must be one of infrared" in refused("evaluate-task", "tuned", "--baselines", "ir")
+    assert "the corruption must be one of noise" in refused("evaluate-task", "tuned", "--corrupt", "rain")
+    assert "visible is what the table calls another row" in refused(
+        "evaluate-task", "tuned", "--fused", "visible=scenes/vis"
+    )
     assert "the data folder far does not exist" in refused("evaluate-task", "tuned", "--data", "far", "-o", "new")
     write_pairs(Path("pairs"), size=(64, 48))
     assert "pairs has no labels for detection" in refused("evaluate-task", "tuned", "--data", "pairs", "-o", "new")

@@ -30,6 +30,16 @@ def test_synthetic_pairs_of_every_task(run, task, first, second, modes):
     assert [len(list(folder.iterdir())) for folder in folders] == [2, 2]
 
 
+def test_marked_scenes_have_classes_of_their_own(run):
+    code, output, _ = run("scenes", "--kind", "marked", "-o", "made", "--count", "1", "--size", "48x40")
+    assert (code, output) == (0, "1 pairs in made/ir and made/vis, with labels in made/boxes and made/label\n")
+    assert Path("made/classes.txt").read_text().split() == ["disc", "cross", "stripes"]
+    assert Path("made/label-classes.txt").read_text().split() == ["background", "disc", "cross", "stripes"]
+
+
 def test_bad_requests_for_synthetic_pairs(refused):
     assert "task must be one of infrared-visible, " in refused("scenes", "--task", "multi-focal", "-o", "made")
     assert "--size must be WIDTHxHEIGHT from 32x32 on" in refused("scenes", "--size", "31x40", "-o", "made")
+    assert "kind marked is one of infrared-visible scenes" in refused(
+        "scenes", "--task", "mri-ct", "--kind", "marked", "-o", "made"
+    )

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
-from timfuse.data import BatchStream, Objects, PairBatch, SyntheticPairs, open_source
+from timfuse.data import BatchStream, Objects, PairBatch, SyntheticPairs, open_source, write_pixels, write_scenes
 from timfuse.data.batch_stream import cut_crops, stream_batches, whole_pair
 from timfuse.data.images import Pixels
 from timfuse.data.masks import Mask
 from timfuse.data.pair_source import JoinedPairs, Labels
+from timfuse.data.window import Window
 from timfuse.runtime.distribution import Ranks
 from timfuse.runtime.errors import UserError
 
@@ -342,7 +343,7 @@ def test_a_whole_pair_as_a_batch() -> None:
     assert masks is not None
     assert masks.dtype == torch.int64
     assert torch.equal(masks, torch.full((1, 90, 40), 2))
-    assert whole_pair(Coordinates(1), 0)[2:] == (None, None)
+    assert whole_pair(Coordinates(1), 0)[2:] == (None, None, None)
 
 
 def test_any_kind_of_item_is_streamed() -> None:
@@ -361,3 +362,25 @@ def test_the_crops_of_a_batch_are_as_small_as_its_smallest_pair() -> None:
     assert cut_crops(source, [2, 0, 3], 56, draw(0)).second.shape == (3, 1, 48, 48)
     # What a zoom makes of a small pair is as large as the others.
     assert cut_crops(source, [2, 0], 56, draw(0), scale=(1, 1)).first.shape == (2, 1, 56, 56)
+
+
+def test_colours_are_cut_with_the_images(tmp_path):
+    """A luma and the colours of a batch are the coloured source again, zoomed and mirrored alike."""
+    write_scenes(tmp_path, 2, height=64, width=96, seed=3)
+    for file in (tmp_path / "vis").iterdir():
+        write_pixels(file, np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    source = open_source(tmp_path)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        batch = cut_crops(source, [0, 1], 32, rng, scale=(0.6, 1.6), upright=True, colour="second")
+        window = Window.draw(64, 96, 32, np.random.default_rng(seed), scale=(0.6, 1.6), upright=True)
+        image = source.read(0)[1]
+        planes = window.cut_images([image[..., channel] for channel in range(3)])
+        # luma is rounded to 8 bits before it is cut
+        torch.testing.assert_close(batch.second[0] + batch.colour[0], planes, atol=2e-2, rtol=0)
+        assert batch.colour.abs().max() > 0.05
+    whole = whole_pair(source, 1, "second")
+    expected = torch.from_numpy(source.read(1)[1].transpose(2, 0, 1) / np.float32(255))
+    torch.testing.assert_close(whole.second[0] + whole.colour[0], expected, atol=0.5 / 255 + 1e-6, rtol=0)
+    assert whole_pair(source, 1).colour is None
+    assert torch.equal(whole_pair(source, 1, "first").colour, torch.zeros(1, 3, 64, 96))

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from timfuse.data import chroma_source, colour_like, coloured_pixels, is_colour, luma_of, to_pixels
+from timfuse.data.colour import colour_shift
 from timfuse.data.images import Pixels
 
 RNG = np.random.default_rng(0)
@@ -144,3 +145,15 @@ def test_the_fast_way_to_coloured_pixels_rounds_as_the_other(chroma: str, depth:
     different = np.abs(fast.astype(int) - slow)  # halves, up to rounding in float32, can go either way
     assert different.max() <= 1
     assert (different > 0).mean() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "chroma"),
+    [(GREY, RGB, "second"), (DEEP, GREY, "first"), (RGB, OTHER, "both"), (RGB, OTHER, "grey"), (RGB, GREY, "second")],
+)
+def test_a_luma_and_its_shift_are_the_coloured_image(first: Pixels, second: Pixels, chroma: str) -> None:
+    fused = torch.rand(24, 37)
+    expected = colour_like(fused, first, second, chroma)
+    expected = expected[..., None].expand(-1, -1, 3) if expected.ndim == 2 else expected
+    shift = colour_shift(first, second, chroma)
+    torch.testing.assert_close((fused[..., None] + shift).clamp(0, 1), expected, atol=1e-6, rtol=0)

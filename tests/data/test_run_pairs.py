@@ -57,7 +57,7 @@ def test_synthetic_pairs_of_every_task(task):
     assert (pair_set.name, len(list(pair_set.validation_pairs("cpu")))) == ("synthetic", 2)
     (batch,) = pairs.batches("train", 0, 1, batch_size=3, crop=16, seed=0)
     assert batch.first.shape == batch.second.shape == (3, 1, 16, 16)
-    assert batch[2:] == (None, None)
+    assert batch[2:] == (None, None, None)
 
 
 def test_one_folder_is_drawn_without_replacement_and_apart_from_its_validation_pairs(make_set):

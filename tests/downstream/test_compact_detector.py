@@ -6,7 +6,7 @@ from torch import nn
 
 from timfuse.data import Objects, PairBatch, make_scene, unit_range
 from timfuse.data.synthetic import SCENE_CLASSES
-from timfuse.downstream import CompactDetector, score_detections
+from timfuse.downstream import CompactDetector, build_task_network, score_detections
 from timfuse.downstream.compact_detector import STRIDE, padded
 from timfuse.downstream.heatmaps import box_loss, focal_loss, make_targets
 from timfuse.runtime.errors import UserError
@@ -68,7 +68,7 @@ def test_shapes_of_the_pyramid_and_of_the_maps(height, width):
 def test_any_width_from_two_on_and_the_channels_of_the_stages(width):
     detector = CompactDetector(CLASSES, width)
     assert [stage[0][0].out_channels for stage in detector.stages] == [width, 2 * width, 3 * width, 4 * width]
-    assert detector.channels == width * 3 // 2
+    assert detector.features == width * 3 // 2
     assert detector.loss(noise(32, 32), batch_of(noise(32, 32), (2, 2, 20, 20, 0))).isfinite()
 
 
@@ -206,3 +206,17 @@ def test_ten_scenes_are_learnt_by_heart():
         schedule.step()
     scores = score_detections(detector.eval().predict(images), objects, SCENE_CLASSES, [(128, 128)] * 10)
     assert scores.ap50 >= 0.95
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_a_start_that_sees_luma_serves_several_planes(channels):
+    """Equal planes give what luma gave."""
+    luma = build_task_network("detection", "compact", CLASSES, width=24, init="street").eval()
+    other = build_task_network("detection", "compact", CLASSES, width=24, init="street", channels=channels).eval()
+    image = noise(64, 96)
+    expected, found = luma.maps(luma.pyramid(image)), other.maps(other.pyramid(image.expand(-1, channels, -1, -1)))
+    for one, two in zip(expected, found, strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-4)
+    assert CompactDetector.from_specification(other.specification()).channels == channels
+    assert "channels" not in luma.specification()

@@ -1,6 +1,7 @@
 import math
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from timfuse.data.pair_batch import IGNORED, Objects
 from timfuse.downstream import Detections
-from timfuse.downstream.scoring import score_detections, score_masks
+from timfuse.downstream.scoring import count_confusions, match_detections, score_detections, score_masks
 from timfuse.runtime.errors import UserError
 
 pytest.importorskip("faster_coco_eval")
@@ -156,6 +157,72 @@ def test_scoring_detections_prints_nothing_and_leaves_its_input(capfd):
     assert all(torch.equal(part, copy) for part, copy in zip((*detections, *objects), copies, strict=True))
 
 
+# Neighbours overlap by 8 x 12 of 192 pixels, which is 0.5 exactly.
+near = st.tuples(st.integers(0, 3), st.integers(0, 3)).map(
+    lambda place: (4 * place[0], 4 * place[1], 4 * place[0] + 12, 4 * place[1] + 12)
+)
+labelled = st.lists(st.tuples(near, kinds), max_size=5)
+scored = st.lists(st.tuples(near, kinds, st.integers(1, 6)), max_size=8)
+
+
+def labelled_truth(held):
+    return truth(*(box for box, _ in held), classes=[kind for _, kind in held])
+
+
+def scored_found(each):
+    return found(
+        *(box for box, _, _ in each), scores=[score / 7 for *_, score in each], classes=[kind for _, kind, _ in each]
+    )
+
+
+def assert_scores(scores, expected):
+    np.testing.assert_allclose(scores, [expected.ap50_by_class[name] for name in CLASSES], rtol=0, atol=1e-12)
+
+
+@given(st.lists(st.tuples(labelled, scored), min_size=1, max_size=4))
+def test_matches_score_as_coco_does(scenes):
+    truths, predictions = (
+        [make(scene[part]) for scene in scenes] for part, make in ((0, labelled_truth), (1, scored_found))
+    )
+    matches = match_detections(predictions, truths, CLASSES)
+    assert matches.images == len(scenes)
+    assert_scores(matches.class_scores(np.ones((1, len(scenes)), int))[0], score(predictions, truths))
+
+
+# Of equal scores in one image and class, copies would come in another order.
+apart = st.lists(st.tuples(near, kinds, st.integers(1, 6)), max_size=8, unique_by=lambda detection: detection[1:])
+
+
+@given(st.lists(st.tuples(labelled, apart, st.integers(0, 3)), min_size=1, max_size=4))
+def test_an_image_that_is_drawn_twice_counts_twice(scenes):
+    truths = [labelled_truth(held) for held, _, _ in scenes]
+    predictions = [scored_found(each) for _, each, _ in scenes]
+    draws = [times for *_, times in scenes]
+    draws[0] += not any(draws)
+    copied = [place for place, times in enumerate(draws) for _ in range(times)]
+    scores = match_detections(predictions, truths, CLASSES).class_scores(np.array([draws, [1] * len(draws), draws]))
+    assert_scores(scores[0], score([predictions[place] for place in copied], [truths[place] for place in copied]))
+    assert_scores(scores[1], score(predictions, truths))
+    np.testing.assert_array_equal(scores[2], scores[0])
+
+
+def test_drawn_images_by_hand():
+    predictions = [found(LEFT, ELSEWHERE, scores=[0.9, 0.5]), found(ELSEWHERE, scores=[0.7], classes=[1])]
+    matches = match_detections(predictions, [truth(LEFT), truth(LEFT, RIGHT, classes=[0, 1])], CLASSES)
+    scores = matches.class_scores(np.array([[1, 1], [2, 0], [0, 2], [0, 0], [2, 1]]))
+    # Persons: the first image holds one that is found, the second one that is not. Recall 2/3 reaches 67 of 101.
+    np.testing.assert_allclose(scores[:, 0], [51 / 101, 1, 0, math.nan, 67 / 101])
+    np.testing.assert_allclose(scores[:, 1], [0, math.nan, 0, math.nan, 0])
+
+
+def test_only_the_hundred_best_are_matched():
+    boxes = [(6 * position, 0, 6 * position + 5, 9) for position in range(101)]
+    scores = [0.9 - 0.001 * position for position in range(101)]
+    matches = match_detections([found(*boxes[::-1], scores=scores[::-1])], [truth(*boxes)], CLASSES)
+    assert matches.class_scores(np.array([[1], [2]]))[:, 0] == pytest.approx(100 / 101)
+    assert matches.places.shape == matches.kinds.shape == (100,)
+
+
 NAMES = ("background", "person", "car")
 
 
@@ -203,10 +270,25 @@ def test_pixels_of_all_images_weigh_the_same():
     ("module", "call"),
     [
         ("faster_coco_eval", lambda: score([found(LEFT)], [truth(LEFT)])),
-        ("torchmetrics.classification", lambda: score_masks([], [], NAMES)),
+        ("torchmetrics.functional.classification", lambda: score_masks([], [], NAMES)),
     ],
 )
 def test_what_is_missing_is_named(monkeypatch, module, call):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=rf"needs the package {module}; pip install 'timfuse\[tasks\]'"):
         call()
+
+
+def test_confusions_score_as_copied_masks_do():
+    generator = torch.Generator().manual_seed(2)
+    predictions, truths = ([torch.randint(0, 2, (6, 7), generator=generator) for _ in range(3)] for _ in range(2))
+    truths[0][:3] = IGNORED
+    predictions[2][0, 0] = 2
+    confusions = count_confusions(predictions, truths, NAMES)
+    assert confusions.images == 3
+    assert confusions.pixels.sum(axis=(1, 2)).tolist() == [21, 42, 42]
+    draws = [[1, 1, 1], [2, 0, 1], [0, 3, 0]]
+    for row, scores in zip(draws, confusions.class_scores(np.array(draws)), strict=True):
+        copied = [place for place, times in enumerate(row) for _ in range(times)]
+        expected = score_masks([predictions[place] for place in copied], [truths[place] for place in copied], NAMES)
+        np.testing.assert_array_equal(scores, [expected.iou[name] for name in NAMES])

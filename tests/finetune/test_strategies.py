@@ -7,7 +7,6 @@ import torch
 
 from timfuse.data import Objects, PairBatch
 from timfuse.downstream import CompactDetector, GuidingDetectors
-from timfuse.finetune import strategies
 from timfuse.finetune.promise import Promise
 from timfuse.finetune.strategies import DetFusion, Frozen, Joint, Lagrangian, LearnedLoss
 from timfuse.genotypes import CellGenotype, Genotype
@@ -281,17 +280,6 @@ def test_blend_is_the_average_but_in_training_where_it_lies_between_the_sources(
     assert all(((image >= least - 1e-12) & (image <= most + 1e-12)).all() for image in seen)
     assert len({image.mean().item() for image in seen}) > 2
     assert torch.equal(seen[0], seen[-1])
-
-
-def test_blends_are_of_one_source_of_both_or_of_anything_between():
-    torch.manual_seed(0)
-    shares = strategies._blend(torch.ones(4000, 1, 2, 2), torch.zeros(4000, 1, 2, 2))
-    assert torch.equal(shares, shares[..., :1, :1].expand_as(shares))  # one share for each crop
-    share = shares[:, 0, 0, 0]
-    for fixed in (0.0, 0.5, 1.0):
-        assert (share == fixed).double().mean().item() == pytest.approx(0.25, abs=0.03)
-    other = share[(share != 0) & (share != 0.5) & (share != 1)]
-    assert torch.histc(other, 4, 0, 1) == pytest.approx(torch.full((4,), len(other) / 4), rel=0.2)
 
 
 def detfusion(network, task, detectors, weight=0.7, content=2.0):

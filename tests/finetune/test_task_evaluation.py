@@ -19,7 +19,7 @@ from timfuse.finetune import (
     finetune,
     task_evaluation,
 )
-from timfuse.finetune.task_evaluation import columns_of, markdown, shown
+from timfuse.finetune.task_table import columns_of, markdown, method_name, shown
 from timfuse.genotypes import load_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network
@@ -31,6 +31,8 @@ from timfuse.runtime.weights import load_into
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
+SOURCES = ("infrared", "visible", "average")
+TABLES = ["differences.csv", "differences.md", "scores.csv", "table.md"]
 SCORES = ["AP50", "AP75", "mAP", "AP50 person", "AP50 bicycle", "AP50 car", "loss"]
 
 
@@ -92,7 +94,9 @@ def evaluated(runs, output, copies):
     """All of them beside the sources, their average and copies of the visible images."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(copies.parent)
-        return evaluate_task(runs, None, output, fused={"copies": Path("fused")})
+        return evaluate_task(
+            runs, None, output, fused={"copies": Path("fused")}, baselines=SOURCES, fresh=False
+        ).methods
 
 
 def _config(run):
@@ -209,7 +213,7 @@ def steps():
 
 
 def test_a_second_evaluation_trains_nothing(evaluated, output, runs, copies, scenes, steps):
-    again = evaluate_task(runs, scenes, output, fused={"copies": copies})
+    again = evaluate_task(runs, scenes, output, fused={"copies": copies}, baselines=SOURCES, fresh=False).methods
     assert steps == []
     assert_same_scores(again, evaluated)
 
@@ -219,20 +223,20 @@ def test_a_training_that_was_stopped_goes_on(evaluated, output, runs, steps):
     shutil.copytree(output, folder)
     for name in ("checkpoint.pt", "genotype.yaml", "history.jsonl"):
         (folder / "visible-seed1" / name).unlink()
-    again = evaluate_task(runs[:2], None, folder)
+    again = evaluate_task(runs[:2], None, folder, baselines=SOURCES, fresh=False).methods
     assert len(steps) == 2
     assert_same_scores(again, [method for method in evaluated if method.name not in ("copies", "guided")])
 
 
 def test_runs_alone(runs, tmp_path, steps):
-    one, two = evaluate_task([runs[2], runs[1]], None, tmp_path / "out", baselines=False)
+    one, two = evaluate_task([runs[2], runs[1]], None, tmp_path / "out", baselines=(), fresh=False).methods
     assert steps == []
     # A single run keeps its whole name, and the first run's loss goes for the second.
     assert [(method.name, method.seeds) for method in (one, two)] == [("guided", (0,)), ("joint-seed1", (1,))]
     metrics = load_genotype(runs[1]).provenance["metrics"]["best"]["mean"]
     assert two.scores[0]["AP50"] == metrics["AP50"]
     assert two.scores[0]["loss"] != pytest.approx(metrics["loss"], rel=1e-3)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["scores.csv", "table.md"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == TABLES
 
 
 @pytest.mark.parametrize(
@@ -247,7 +251,7 @@ def test_runs_alone(runs, tmp_path, steps):
     ],
 )
 def test_names_of_methods(names, expected):
-    assert task_evaluation._name([Path(name) for name in names]) == expected
+    assert method_name([Path(name) for name in names]) == expected
 
 
 @pytest.fixture
@@ -255,26 +259,31 @@ def scored(monkeypatch):
     """The names of the pairs that each scoring looks at, which then takes no time."""
     seen = []
 
-    def look(fuse, task, pairs, *arguments):
+    def look(fuse, task, pairs, *arguments, **options):
         (pair_set,) = pairs.sets
         seen.append([pair_set.source.names[index] for index in pair_set.split.validation])
         first = replace(pair_set, split=pair_set.split._replace(validation=pair_set.split.validation[:1]))
-        return evaluation_validate(fuse, task, replace(pairs, sets=(first,)), *arguments)
+        return evaluation_validate(fuse, task, replace(pairs, sets=(first,)), *arguments, **options)
 
     evaluation_validate = task_evaluation.validate
     monkeypatch.setattr(task_evaluation, "validate", look)
     return seen
 
 
-def test_foreign_data_is_scored_whole_unless_it_names_its_validation_pairs(runs, scored, tmp_path):
+def test_foreign_data_is_scored_whole_unless_it_names_its_validation_or_test_pairs(runs, scored, tmp_path):
     write_scenes(tmp_path / "far", 4, height=48, width=64, seed=9)
     names = [f"scene_{index:05d}" for index in range(4)]
-    evaluate_task(runs[:1], tmp_path / "far", tmp_path / "out", baselines=False)
+    evaluate_task(runs[:1], tmp_path / "far", tmp_path / "out", baselines=(), fresh=False)
     (tmp_path / "far" / "train.txt").write_text("\n".join(names[:1]))
     (tmp_path / "far" / "val.txt").write_text("\n".join(names[2:]))
-    evaluate_task(runs[:1], tmp_path / "far", tmp_path / "out", baselines=False)
-    evaluate_task(runs[:1], None, tmp_path / "out", baselines=False)
-    assert scored == [names, names[2:], ["scene_00003", "scene_00004"]]
+    evaluate_task(runs[:1], tmp_path / "far", tmp_path / "out", baselines=(), fresh=False)
+    (tmp_path / "far" / "test.txt").write_text(names[1])
+    evaluate_task(runs[:1], tmp_path / "far", tmp_path / "out", baselines=(), fresh=False)
+    evaluate_task(runs[:1], None, tmp_path / "out", baselines=(), fresh=False)
+    assert scored == 2 * [names] + 2 * [names[2:]] + 2 * [names[1:2]] + 2 * [["scene_00003", "scene_00004"]]
+    (tmp_path / "far" / "test.txt").write_text("\n".join(names[1:3]))
+    with pytest.raises(UserError, match=r"test.txt names scene_00002, a pair for training or validation; take it out"):
+        evaluate_task(runs[:1], tmp_path / "far", tmp_path / "out", baselines=(), fresh=False)
 
 
 def test_a_folder_with_other_classes_is_refused(runs, scenes, tmp_path):
@@ -311,7 +320,7 @@ def test_what_is_no_run_is_refused(runs, tmp_path):
 
 
 def test_a_method_that_is_called_like_a_source_is_refused(runs, scenes, tmp_path):
-    with pytest.raises(UserError, match="visible is what the table calls a source; give the fused images another"):
+    with pytest.raises(UserError, match="visible is what the table calls another row; give the fused images another"):
         evaluate_task(runs[:1], None, tmp_path / "out", fused={"visible": scenes / "vis"})
     with pytest.raises(UserError, match="boxes holds no image"):
         evaluate_task(runs[:1], None, tmp_path / "out", fused={"other": scenes / "boxes"})

@@ -37,3 +37,11 @@ def test_an_unknown_task_writes_nothing(tmp_path):
     with pytest.raises(UserError, match="task must be one of"):
         write_scenes(tmp_path / "out", 2, task="mri", height=40, width=40, seed=7)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_kind_that_the_task_does_not_have_writes_nothing(tmp_path):
+    with pytest.raises(UserError, match=r"kind must be one of street, marked, not 'mark'.*did you mean 'marked'"):
+        write_scenes(tmp_path / "out", 2, kind="mark", height=40, width=40, seed=7)
+    with pytest.raises(UserError, match="kind marked is one of infrared-visible scenes; leave it out for mri-ct"):
+        write_scenes(tmp_path / "out", 2, task="mri-ct", kind="marked", height=40, width=40, seed=7)
+    assert not (tmp_path / "out").exists()
