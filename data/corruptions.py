@@ -1,6 +1,7 @@
 """Corruptions of a source: noise, blur, fog, misplacement and missing rows, each in three severities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -11,6 +12,8 @@ from .colour import LUMA
 from .pair_batch import PairBatch
 from .synthetic.fields import spread
 
+Corruption = Literal["noise", "blur", "fog", "shift", "missing"]
+SEVERITIES = 1, 2, 3
 _VEIL = 0.6, 0.95  # the darkest and the brightest fog
 _CELLS = 2  # of the grid on which fog varies, along each axis
 _REACH = 4  # standard deviations, where the Gaussian of a blur is cut
@@ -48,7 +51,7 @@ def corrupt(image: Tensor, name: str, severity: int, generator: Generator) -> Te
     """
     check_choice("the corruption", name, CORRUPTIONS)
     change, strengths = CORRUPTIONS[name]
-    if severity not in range(1, len(strengths) + 1):
+    if severity not in SEVERITIES:
         raise UserError(f"the severity must be one of 1, 2, 3, not {severity!r}")
     return change(image, strengths[severity - 1], generator).clamp(0, 1)
 
@@ -74,6 +77,36 @@ def corrupt_source(
     image = corrupt((luma + batch.colour).clamp(0, 1), name, severity, generator)  # (N, 3, H, W)
     luma = (image * image.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
     return _with(batch, side, luma)._replace(colour=image - luma)
+
+
+def corrupt_some(batch: PairBatch, names: Sequence[str], seeds: Sequence[int], *, coloured: str) -> PairBatch:
+    """Corrupt one source of about every second pair of a batch, by one of some corruptions at a random severity.
+
+    Args:
+        names: The corruptions to draw from, at least one.
+        seeds: A seed for each of the N pairs, on which all that happens to it depends.
+        coloured: The source that has the colours, "first", "second" or "both".
+
+    Example:
+        >>> batch = PairBatch(torch.rand(20, 1, 8, 8), torch.rand(20, 1, 8, 8))
+        >>> seen = corrupt_some(batch, ["noise", "fog"], range(20), coloured="second")
+        >>> changed = ((seen.first != batch.first) | (seen.second != batch.second)).flatten(1).any(1)
+        >>> 4 < int(changed.sum()) < 16
+        True
+    """
+    parts = []
+    for place, seed in enumerate(seeds):
+        own = [None if each is None else each[place : place + 1] for each in (batch.first, batch.second, batch.colour)]
+        part = PairBatch(own[0], own[1], colour=own[2])  # type: ignore[arg-type]
+        generator = torch.Generator().manual_seed(seed)
+        if _draw(2, 1, generator) == [1]:
+            side = ("first", "second")[_draw(2, 1, generator)[0]]
+            name, severity = names[_draw(len(names), 1, generator)[0]], SEVERITIES[_draw(3, 1, generator)[0]]
+            part = corrupt_source(part, side, name, severity, generator, coloured=coloured in (side, "both"))
+        parts.append(part)
+    first, second = (torch.cat([getattr(part, side) for part in parts]) for side in ("first", "second"))
+    colours = [part.colour for part in parts if part.colour is not None]
+    return batch._replace(first=first, second=second, colour=torch.cat(colours) if colours else None)
 
 
 def _with(batch: PairBatch, side: str, luma: Tensor) -> PairBatch:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from ..bilevel.options import Estimator, check_estimator_options
+from ..data.corruptions import Corruption
 from ..data.stage_config import BatchDataSection, Scale, TaskConfig
 from ..downstream.downstream_section import DownstreamSection
 from ..objectives.loss_section import LossSection
@@ -67,6 +68,8 @@ class GuidanceSection(Section):
         loss_learning_rate: Learning rate of the parameters of the fusion loss, under "learned_loss".
         detector_steps: Steps that train the two detectors of "detfusion" before the fusion network.
         content: Weight of the object-aware content loss of "detfusion".
+        robust: Names of corruptions, of noise, blur, fog, shift and missing, for "joint" and "lagrangian". About every
+            second crop has one of them, at a random severity, in one source; the fusion loss compares with clean ones.
     """
 
     strategy: Literal["fusion", "frozen", "joint", "lagrangian", "learned_loss", "detfusion"] | None = None
@@ -80,6 +83,7 @@ class GuidanceSection(Section):
     loss_learning_rate: Positive = 1e-3
     detector_steps: Count = 1000
     content: NonNegative = 1.0
+    robust: list[Corruption] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -193,6 +197,14 @@ class FinetuneConfig(TaskConfig):
             raise ValueError(
                 f"must have a downstream task for guidance.strategy = {strategy}; set downstream.kind to detection or"
                 " segmentation"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _corrupted_pairs_are_used(self) -> Self:
+        if self.guidance.robust and self.strategy not in ("joint", "lagrangian"):
+            raise ValueError(
+                f"must have guidance.strategy joint or lagrangian for guidance.robust, not {self.strategy}"
             )
         return self
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..data import PairBatch
+from ..data.corruptions import corrupt_some
 from ..downstream import keep_guiding_detectors, keep_task_network, load_task_weights
 from ..downstream.task_network import average_statistics
 from ..drawing.example_sheet import draw_examples
@@ -118,8 +119,13 @@ def finetune(config: FinetuneConfig, *, resume: bool = False, overwrite: bool = 
         )
 
         def step() -> Row:
-            batch = next(task_batches)
-            fusion_batch = next(fusion_batches) if config.strategy == "learned_loss" else batch
+            batch = fusion_batch = next(task_batches)
+            if config.strategy == "learned_loss":
+                fusion_batch = next(fusion_batches)
+            if robust := config.guidance.robust:
+                places = ranks.share(range(data.batch_size))
+                seeds = [derive_seed(config.seed, "corruption", state.step, place) for place in places]
+                batch = corrupt_some(batch, robust, seeds, coloured=parts.genotype.colour_source)
             return _step(config, state, batch, fusion_batch, ranks)
 
         loop.run(

@@ -53,8 +53,9 @@ class Strategy:
         Args:
             step: Number of finished steps, those of the preparation included.
             learning_rate: Learning rate of the fusion network in this step.
-            batch: Crops for the task network, and with most strategies for the fusion loss.
-            fusion_batch: Crops for the fusion loss under `LearnedLoss`.
+            batch: Crops that the networks see.
+            fusion_batch: Crops for the fusion loss: others under `LearnedLoss`; under `Joint` and `Lagrangian` those of
+                `batch` before they were corrupted, if they were.
         """
         raise NotImplementedError
 
@@ -136,7 +137,7 @@ class Joint(Strategy):
 
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         fused = self.network(batch.first, batch.second)
-        fusion_loss = self.loss(fused, batch.first, batch.second)
+        fusion_loss = self.loss(fused, fusion_batch.first, fusion_batch.second)
         task_loss = _task_loss(self.task, fused, batch, self._weight)
         (fusion_loss + task_loss).backward()
         return {"fusion_loss": fusion_loss.item(), "task_loss": task_loss.item()}
@@ -180,9 +181,10 @@ class Lagrangian(Strategy):
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         assert self.promise is not None
         with torch.no_grad():
-            reference = self.loss(self._reference(batch.first, batch.second), batch.first, batch.second)
+            fused = self._reference(batch.first, batch.second)
+            reference = self.loss(fused, fusion_batch.first, fusion_batch.second)
         fused = self.network(batch.first, batch.second)
-        fusion_loss = self.loss(fused, batch.first, batch.second)
+        fusion_loss = self.loss(fused, fusion_batch.first, fusion_batch.second)
         reference, joined = self._ranks.average([reference, fusion_loss.detach()])
         excess = self.promise.excess(self.promise.start + (joined - reference).item())
         check_finite({"fusion loss": excess})

@@ -15,7 +15,7 @@ from PIL import Image
 import timfuse
 from timfuse.data import make_scene
 from timfuse.deploy import load
-from timfuse.downstream import load_guiding_detectors, load_task_network
+from timfuse.downstream import build_task_network, load_guiding_detectors, load_task_network
 from timfuse.finetune import FinetuneConfig, Finetuning, finetune
 from timfuse.finetune.finetune_recipe import _promise
 from timfuse.finetune.promise import Promise
@@ -29,6 +29,7 @@ from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.history import read_history
 from timfuse.runtime.run_files import CONFIG_FILE
+from timfuse.runtime.seeds import derive_seed
 from timfuse.runtime.weights import load_into, load_weights, save_weights
 
 from ..tiny_runs import NOTHING
@@ -496,3 +497,32 @@ def test_one_thing_at_a_time_is_written_in_yaml_that_a_person_reads(tiny):
     content = yaml.safe_load((config.run / CONFIG_FILE).read_text())
     assert content["guidance"]["tolerance"] == 0.1
     assert yaml.safe_load((config.run / "task" / "specification.yaml").read_text())["kind"] == "compact-detector"
+
+
+def test_robust_training_sees_other_pairs_and_resumes_to_the_bit(tiny):
+    """The corruptions of a step follow from the seed and the step alone."""
+    guidance = {"strategy": "joint", "robust": ["noise", "missing"]}
+    plain, robust = tiny("plain", guidance={"strategy": "joint"}), tiny("robust", guidance=guidance)
+    finetune(plain)
+    finetune(robust)
+    rows, others = (read_history(config.run / "history.jsonl") for config in (plain, robust))
+    assert [row["task_loss"] for row in rows] != [row["task_loss"] for row in others]
+    again = tiny("again", guidance=guidance, train={"steps": 4})
+    finetune(again)
+    assert [row["task_loss"] for row in read_history(again.run / "history.jsonl")] == [
+        row["task_loss"] for row in others
+    ]
+
+
+def test_a_frozen_task_network_guides_and_stays_as_it_is(tiny):
+    """Only the fusion network learns; its image is in colour where the task network sees colours."""
+    before = build_task_network("detection", "compact", CLASSES, width=24, init="street", channels=3).state_dict()
+    downstream = {"width": 24, "init": "street", "frozen": True, "colour": True}
+    config = tiny(downstream=downstream, guidance={"strategy": "joint"})
+    finetune(config)
+    kept = load_task_network(config.run)
+    assert kept.channels == 3
+    assert all(torch.equal(value, kept.state_dict()[name]) for name, value in before.items())
+    torch.manual_seed(derive_seed(config.seed, "fusion network"))
+    start = build_network(load_genotype(config.genotype)).state_dict()
+    assert any(not torch.equal(value, start[name]) for name, value in network_of(config.run).state_dict().items())

@@ -90,11 +90,21 @@ def snapshot(module):
 @pytest.mark.parametrize("weight", [0.0, 1.0, 3.5])
 def test_joint_weighs_the_task_for_the_fusion_network_alone(network, task, weight):
     batch = batch_of()
-    row = Joint(network, task, LOSS, weight).backward(0, RATE, batch, batch_of(1))
+    row = Joint(network, task, LOSS, weight).backward(0, RATE, batch, batch)
     fusion_loss, task_loss = losses(network, task, batch)
     assert row == pytest.approx({"fusion_loss": fusion_loss.item(), "task_loss": task_loss.item()})
     assert_gradients(network, gradients(fusion_loss + weight * task_loss, network))
     assert_gradients(task, gradients(task_loss, task))
+
+
+@pytest.mark.parametrize("strategy", ["joint", "lagrangian"])
+def test_what_is_fused_may_be_corrupted_and_is_compared_with_what_is_not(network, task, strategy):
+    clean, seen = batch_of(), batch_of(1)._replace(objects=batch_of().objects)
+    made = Joint(network, task, LOSS, 1.0) if strategy == "joint" else lagrangian(network, task, shaken(network))
+    row = made.backward(0, RATE, seen, clean)
+    fused = network(seen.first, seen.second)
+    assert row["fusion_loss"] == pytest.approx(LOSS(fused, clean.first, clean.second).item())
+    assert row["task_loss"] == pytest.approx(task.loss(fused.clamp(0, 1), seen).item())
 
 
 PROMISE = Promise(start=1.0, trivial=1.5, spread=0.5, tolerance=0.05)
@@ -109,7 +119,7 @@ def lagrangian(network, task, reference, promise=PROMISE, rate=0.5, multiplier=0
 def test_lagrangian_descends_along_the_priced_sum_divided_by_the_price(network, task):
     reference = shaken(network).requires_grad_(False)
     batch = batch_of()
-    row = lagrangian(network, task, reference).backward(0, RATE, batch, batch_of(1))
+    row = lagrangian(network, task, reference).backward(0, RATE, batch, batch)
     fusion_loss, task_loss = losses(network, task, batch)
     before = losses(reference, task, batch)[0].item()
     part = (fusion_loss - before) / 0.5

@@ -6,12 +6,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from timfuse.data import write_scenes
-from timfuse.downstream import load_guiding_detectors
+from timfuse.downstream import load_guiding_detectors, load_task_network
 from timfuse.finetune import (
     FinetuneConfig,
     MethodScores,
@@ -52,12 +53,12 @@ def make_run(configured, scenes, tmp_path_factory):
     """A function that finetunes a detector that finds something already, and returns the run folder."""
     folder = tmp_path_factory.mktemp("runs")
 
-    def make(name, seed=0, root=scenes, train=None, **sections):
+    def make(name, seed=0, root=scenes, train=None, downstream=None, **sections):
         config = configured(
             folder / name,
             seed=seed,
             data={"root": str(root), "crop": 32},
-            downstream={"width": 24, "init": "street", "learning_rate": 1e-5},
+            downstream={"learning_rate": 1e-5, **(downstream or {"width": 24, "init": "street"})},
             train={"steps": 2, "images": 0, **(train or {})},
             **sections,
         )
@@ -324,3 +325,78 @@ def test_a_method_that_is_called_like_a_source_is_refused(runs, scenes, tmp_path
         evaluate_task(runs[:1], None, tmp_path / "out", fused={"visible": scenes / "vis"})
     with pytest.raises(UserError, match="boxes holds no image"):
         evaluate_task(runs[:1], None, tmp_path / "out", fused={"other": scenes / "boxes"})
+
+
+@pytest.fixture(scope="module")
+def protocol(make_run, scenes, tmp_path_factory):
+    """A run in colour, judged on pairs of test.txt by fresh networks too, at two learning rates, with corruptions."""
+    root = Path(shutil.copytree(scenes, tmp_path_factory.mktemp("tested") / "scenes"))
+    for list_name, numbers in (("train", (0, 1)), ("val", (2,)), ("test", (3, 4)), ("test-dark", (4,))):
+        (root / f"{list_name}.txt").write_text("\n".join(f"scene_{number:05d}" for number in numbers))
+    run = make_run("tested", root=root, downstream={"width": 24, "init": "street", "colour": True})
+    output = tmp_path_factory.mktemp("protocol")
+    options = {"baselines": ("visible", "both"), "learning_rates": (1e-5, 1e-3), "steps": 1}
+    return evaluate_task([run], None, output, **options, corruptions=["missing"], severities=[3]), run, output
+
+
+def test_every_row_has_a_fresh_network_and_the_run_its_own_score_too(protocol):
+    evaluation, _, output = protocol
+    methods = by_name(evaluation.methods)
+    assert list(methods) == ["visible", "both", "tested"]
+    assert columns_of(evaluation.methods) == [
+        *("AP50", "AP75", "mAP", "AP50 dark", "AP50 person", "AP50 bicycle", "AP50 car", "own AP50", "loss")
+    ]
+    assert shown(methods["visible"], "own AP50") == "\u2013"
+    assert methods["tested"].mean("own AP50") > 0
+    trained = {path.name for path in output.iterdir() if path.is_dir()} - {"images"}
+    rates = ("1e-05", "0.001")
+    assert trained == {f"{name}-seed0-rate{rate}" for name in methods for rate in rates}
+    config = _config(output / "tested-seed0-rate0.001")
+    assert (config.train.steps, config.downstream.learning_rate) == (1, 1e-3)
+    assert config.guidance.images == str((output / "images" / "tested-seed0").resolve())
+    assert len(list((output / "images" / "tested-seed0").iterdir())) == 5
+    assert load_task_network(output / "both-seed0-rate0.001").channels == 4
+
+
+def test_the_scores_are_of_the_test_pairs_and_their_parts(protocol):
+    evaluation, _, _ = protocol
+    (record,) = by_name(evaluation.methods)["tested"].records
+    assert record.images == 2
+    assert by_name(evaluation.methods)["tested"].mean("AP50") == pytest.approx(
+        np.nanmean(record.class_scores(np.ones((1, 2), int)))
+    )
+    dark = np.nanmean(record.class_scores(np.array([[0, 1]])))
+    assert by_name(evaluation.methods)["tested"].mean("AP50 dark") == pytest.approx(dark)
+
+
+def test_differences_stand_in_the_files_with_their_intervals(protocol):
+    evaluation, _, output = protocol
+    assert [(each.method, each.other) for each in evaluation.differences] == [("tested", "visible"), ("tested", "both")]
+    methods = by_name(evaluation.methods)
+    for each in evaluation.differences:
+        assert each.mean == pytest.approx(methods["tested"].mean("AP50") - methods[each.other].mean("AP50"))
+        assert each.low <= each.high
+    with (output / "differences.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6  # three pairs of methods, all images and the dark ones
+
+
+def test_a_missing_source_is_what_the_other_source_does_not_feel(protocol):
+    evaluation, _, output = protocol
+    corrupted = by_name(evaluation.corrupted)
+    assert list(corrupted) == ["visible", "both", "tested"]
+    assert columns_of(evaluation.corrupted) == ["missing 3"]
+    # Infrared goes missing half of the time, which the detector on visible images does not notice.
+    assert corrupted["visible"].mean("missing 3") == pytest.approx(
+        by_name(evaluation.methods)["visible"].mean("AP50") / 2, abs=0.02
+    )
+    assert (output / "corrupted.csv").is_file()
+
+
+def test_a_frozen_network_judges_every_row_without_a_training(make_run, scenes, tmp_path, steps):
+    run = make_run("kept", downstream={"width": 24, "init": "street", "frozen": True})
+    del steps[:]
+    done = evaluate_task([run], None, tmp_path / "out", baselines=("infrared", "both"), fused={"mine": scenes / "vis"})
+    assert steps == []
+    assert [method.name for method in done.methods] == ["infrared", "mine", "kept"]
+    assert done.methods[-1].mean("AP50") == load_genotype(run).provenance["metrics"]["best"]["mean"]["AP50"]
