@@ -1,10 +1,13 @@
-"""What fused images are good for: detection and segmentation on the sources, on fused images and on task-guided ones.
+"""What fused images are good for: guided fusion against sources, trivial methods, both sources at once and no guidance.
 
-Every method gets the same task network, from the same start, for the same number of steps; validation is at the end
-alone, so that no method chooses its best moment on the pairs that it is scored on. Trainings go on where they stopped.
+For each strategy and seed a fusion network is trained with a task network; then fresh task networks learn on the images
+of every method, all in the same way. Validation pairs choose weights, test pairs are scored, and intervals are over
+test images. "alone" is the network trained for as many steps on the same pairs by the fusion loss alone. Trainings go
+on where they stopped.
 
-    python -m benchmarks.downstream detection DIR            # infrared-visible pairs with boxes
-    python -m benchmarks.downstream segmentation             # synthetic scenes
+    python -m benchmarks.downstream detection DIR            # infrared-visible pairs with boxes and a test.txt
+    python -m benchmarks.downstream marked                   # rendered scenes in which neither source suffices, boxes
+    python -m benchmarks.downstream masks                    # the same scenes, class masks
     python -m benchmarks.downstream passes                   # cost of an outer step of learned_loss
 """
 
@@ -16,11 +19,12 @@ from pathlib import Path
 
 import torch
 
-from timfuse.data import Objects, PairBatch
+from timfuse.data import Objects, PairBatch, read_pixels, write_pixels, write_scenes
+from timfuse.deploy import load
 from timfuse.downstream import CompactDetector
 from timfuse.finetune import FinetuneConfig, evaluate_task, finetune
 from timfuse.finetune.strategies import Joint, LearnedLoss
-from timfuse.finetune.task_evaluation import markdown
+from timfuse.finetune.task_evaluation import BASELINES
 from timfuse.genotypes import load_genotype
 from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network
@@ -28,91 +32,77 @@ from timfuse.runtime.config import load_config
 from timfuse.runtime.run_files import CONFIG_FILE
 
 RESULTS = Path(__file__).parent / "results"
-METHODS = {
-    "infrared": {"strategy": "frozen", "images": "first"},
-    "visible": {"strategy": "frozen", "images": "second"},
-    "average": {"strategy": "frozen", "images": "average"},
-    "task-free": {"strategy": "frozen"},
-    "joint": {"strategy": "joint", "weight": 100.0},
-    "lagrangian": {"strategy": "lagrangian", "tolerance": 0.1},
-    "learned_loss": {"strategy": "learned_loss", "loss_learning_rate": 3e-3},
-    "detfusion": {"strategy": "detfusion", "detector_steps": 200, "weight": 1.0, "content": 5.0},
+STRATEGIES: dict[str, dict[str, object]] = {
+    "lagrangian": {},
+    "joint": {"weight": 1.0},
+    "learned_loss": {"loss_learning_rate": 3e-3},
+    "detfusion": {"detector_steps": 200, "content": 5.0},
 }
-STEPS = {"detection": 600, "segmentation": 500}
-START_STEPS = {"detection": 1500, "segmentation": 1600}
-LOSS = dict.fromkeys(("intensity", "gradient", "ssim"), 0.0) | {
-    "structure": 9.5,
-    "edges": 6.5,
-    "differences": 0.8,
-    "information": 1.55,
-    "range": 5.0,
-}
-# learned_loss needs a term whose weights of the sources can be learnt; detfusion has its own.
-LOSSES = {
-    "learned_loss": LOSS | {"intensity": 5.0},
-    "detfusion": dict.fromkeys(LOSS, 0.0) | {"gradient": 5.0, "range": 5.0},
-}
+STEPS = {"detection": 1000, "marked": 500, "masks": 500}
+SCENES = {"train": 180, "val": 40, "test": 80}
 
 
-def train(kind: str, data: Path | None, methods: list[str], seeds: list[int], folder: Path) -> None:
-    """Train every method with every seed, or go on where that was stopped."""
-    for seed in seeds:
-        for method in methods:
-            config = settings(kind, data, method, seed, folder)
-            finetune(config, resume=(config.run / CONFIG_FILE).is_file())
-
-
-def train_start(kind: str, data: Path | None, folder: Path) -> None:
-    """Train the task network that all start from, on another mixture of the sources in each crop.
-
-    Not to the end: a network that knows the training pairs by heart does its task however they are fused, and has no
-    advice to give.
-    """
-    config = settings(kind, data, "infrared", 0, folder)
-    steps = START_STEPS[kind]
-    config = config.model_copy(
-        update={
-            "run": folder / "start",
-            "task": config.task.model_copy(update={"init": None}),
-            "guidance": config.guidance.model_copy(update={"images": "blend"}),
-            "train": config.train.model_copy(update={"steps": steps, "validate_every": steps}),
-        }
-    )
-    finetune(config, resume=(config.run / CONFIG_FILE).is_file())
-
-
-def settings(kind: str, data: Path | None, method: str, seed: int, folder: Path) -> FinetuneConfig:
+def settings(kind: str, data: Path, folder: Path, strategy: str, seed: int) -> FinetuneConfig:
     """Put together the config of one training."""
-    shipped = load_config(FinetuneConfig, Path(f"finetune-{kind}"))
-    changes: dict[str, dict[str, object]] = {
-        "data": {"root": data},
-        "train": {"steps": STEPS[kind], "validate_every": STEPS[kind], "learning_rate": 2e-3, "clip": 10.0},
-        "task": {"learning_rate": 2e-3, "init": str(folder / "start")},
+    task = "segmentation" if kind == "masks" else "detection"
+    downstream = {"kind": task, "colour": kind == "detection", "learning_rate": 3e-3}
+    content = {
+        "run": folder / f"{strategy}-seed{seed}",
+        "seed": seed,
+        "data": {"root": data, "crop": 160 if kind == "detection" else 128, "batch_size": 6, "scale": (0.75, 1.33)},
+        "downstream": None if strategy == "fusion" else downstream,
+        "guidance": {"strategy": strategy, **STRATEGIES.get(strategy, {})},
+        "train": {"steps": STEPS[kind], "learning_rate": 2e-3, "validate_every": STEPS[kind] // 5},
+        "loss": "quality",
     }
-    if kind == "detection":
-        changes["data"] |= {"crop": 160}
-    sections = {name: getattr(shipped, name).model_copy(update=update) for name, update in changes.items()}
-    return shipped.model_copy(
-        update={
-            **sections,
-            "run": folder / f"{method}-seed{seed}",
-            "seed": seed,
-            "guidance": type(shipped.guidance)(**METHODS[method]),
-            "loss": type(shipped.loss)(**LOSSES.get(method, LOSS)),
-        }
+    return FinetuneConfig.model_validate(content)
+
+
+def train(config: FinetuneConfig) -> Path:
+    """Train, or go on where that was stopped, and return the run folder."""
+    resume = (config.run / CONFIG_FILE).is_file()
+    finetune(load_config(FinetuneConfig, config.run / CONFIG_FILE) if resume else config, resume=resume)
+    return config.run
+
+
+def fuse_all(network: Path, data: Path, folder: Path) -> Path:
+    """Fuse every pair of a data set by a network."""
+    fuser = load(network)
+    for file in sorted((data / "ir").iterdir()):
+        (other,) = (data / "vis").glob(f"{file.stem}.*")
+        write_pixels(folder / f"{file.stem}.png", fuser(read_pixels(file), read_pixels(other)))
+    return folder
+
+
+def render(folder: Path) -> Path:
+    """Render marked scenes and divide them into three lists."""
+    if not (folder / "test.txt").is_file():
+        write_scenes(folder, sum(SCENES.values()), kind="marked", height=192, width=256, seed=11)
+        names = iter(sorted(file.stem for file in (folder / "ir").iterdir()))
+        for part, count in SCENES.items():
+            (folder / f"{part}.txt").write_text("".join(f"{next(names)}\n" for _ in range(count)))
+    return folder
+
+
+def run(
+    kind: str, data: Path | None, folder: Path, *, strategies: list[str], baselines: list[str], seeds: list[int]
+) -> None:
+    """Train and score everything, and write the tables into benchmarks/results."""
+    data = render(folder / "scenes") if data is None else data
+    runs = [train(settings(kind, data, folder, strategy, seed)) for strategy in strategies for seed in seeds]
+    alone = train(settings(kind, data, folder, "fusion", seeds[0]))
+    done = evaluate_task(
+        runs,
+        None,
+        folder / "table",
+        fused={"alone": fuse_all(alone, data, folder / "alone")},
+        baselines=baselines,
     )
-
-
-def tabulate(kind: str, data: Path | None, methods: list[str], seeds: list[int], folder: Path) -> None:
-    """Score all methods and write the table into benchmarks/results."""
-    runs = [folder / f"{method}-seed{seed}" for method in methods for seed in seeds]
-    scores = evaluate_task(runs, data, folder / "table", baselines=False)
-    print(markdown(scores))
     RESULTS.mkdir(exist_ok=True)
-    for file in ("scores.csv", "table.md"):
-        target = RESULTS / f"downstream-{kind}{Path(file).suffix}"
-        target.write_text((folder / "table" / file).read_text(encoding="utf-8"), encoding="utf-8")
-        print(target)
+    for file in done.files:
+        name = f"downstream-{kind}-{file.stem}{file.suffix}".replace("-table", "").replace("-scores", "")
+        (RESULTS / name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+        print(RESULTS / name)
 
 
 def count_passes(repeats: int = 15) -> None:
@@ -144,25 +134,26 @@ def count_passes(repeats: int = 15) -> None:
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("detection", "segmentation", "passes"))
-    parser.add_argument("data", nargs="?", type=Path, help="labelled pairs; synthetic scenes without it")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=None)
+    parser.add_argument("what", choices=("detection", "marked", "masks", "passes"))
+    parser.add_argument("data", nargs="?", type=Path, help="labelled pairs, for detection")
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=["lagrangian"])
+    parser.add_argument("--baselines", nargs="+", choices=BASELINES, default=list(BASELINES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--folder", type=Path, default=None, help="of the trainings")
-    parser.add_argument("--only", choices=("start", "train", "table"), default=None)
     arguments = parser.parse_args()
     if arguments.what == "passes":
         count_passes()
         return
-    kind, data, seeds = arguments.what, arguments.data, arguments.seeds
-    methods = arguments.methods or [name for name in METHODS if kind == "detection" or name != "detfusion"]
-    folder = arguments.folder or Path("runs") / f"downstream-{kind}"
-    if arguments.only in (None, "start"):
-        train_start(kind, data, folder)
-    if arguments.only in (None, "train"):
-        train(kind, data, methods, seeds, folder)
-    if arguments.only in (None, "table"):
-        tabulate(kind, data, methods, seeds, folder)
+    if (arguments.what == "detection") != (arguments.data is not None):
+        parser.error("detection needs the folder of the pairs, and the other tasks render theirs")
+    run(
+        arguments.what,
+        arguments.data,
+        arguments.folder or Path("runs") / f"downstream-{arguments.what}",
+        strategies=arguments.strategies,
+        baselines=arguments.baselines,
+        seeds=arguments.seeds,
+    )
 
 
 if __name__ == "__main__":
