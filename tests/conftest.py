@@ -3,11 +3,13 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
 
+from timfuse.downstream.registered import REGISTERED as TASK_NETWORKS
 from timfuse.genotypes import OPERATOR_KINDS
 from timfuse.operators.registration import REGISTERED
 
@@ -39,8 +41,8 @@ def shared() -> Path:
 
 @pytest.fixture
 def registrations():
-    """Whatever operators a test registers are forgotten after it."""
-    tables = (OPERATOR_KINDS, REGISTERED)
+    """Whatever operators and task networks a test registers are forgotten after it."""
+    tables: tuple[dict[str, Any], ...] = (OPERATOR_KINDS, REGISTERED, TASK_NETWORKS)
     kept = [dict(table) for table in tables]
     yield
     for table, entries in zip(tables, kept, strict=True):

@@ -61,8 +61,9 @@ def reader(tmp_path, monkeypatch):
     network = build_network(load_genotype("tim_ivif"))
     released = {released_name(network, key): tensor for key, tensor in network.state_dict().items()}
     torch.save(released, tmp_path / "STATE_DICT")
-    own = next(text for kind, text in BLOCKS if kind == "python" and "register_operator" in text)
-    (tmp_path / "my_operators.py").write_text(own, encoding="utf-8")
+    for file, decorator in (("my_operators.py", "@register_operator"), ("my_detector.py", "@register_task_network")):
+        own = next(text for kind, text in BLOCKS if kind == "python" and decorator in text)
+        (tmp_path / file).write_text(own, encoding="utf-8")
     return tmp_path
 
 
