@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..bilevel import ESTIMATORS, BilevelProblem
 from ..bilevel.isolation import frozen
@@ -124,7 +125,7 @@ class Frozen(Strategy):
 class Joint(Strategy):
     """Minimisation of L_F + weight L_T, the losses of the fusion and of the task network.
 
-    The task network's own gradients are those of L_T, whatever its weight.
+    The task network's own gradients are those of L_T, whatever its weight; see `smooth` for those of the fused image.
 
     Args:
         weight: Weight of L_T for the fusion network, >= 0.
@@ -303,7 +304,9 @@ class DetFusion(Strategy):
         fusion_loss = self.loss(fused, batch.first, batch.second)
         content = object_content_loss(fused, batch.first, batch.second, [each.boxes for each in batch.objects])
         with frozen(tuple(self.detectors.parameters())):
-            guidance = self.detectors.guidance(fused.clamp(0, 1), batch)
+            image = fused.clamp(0, 1)
+            image.register_hook(smooth)
+            guidance = self.detectors.guidance(image, batch)
             (fusion_loss + self._content * content + self._weight * guidance).backward()
         task_loss = self.task.loss(shown(fused.detach(), batch, self.task.channels), batch)
         task_loss.backward()
@@ -315,9 +318,24 @@ class DetFusion(Strategy):
         }
 
 
+def smooth(gradient: Tensor) -> Tensor:
+    """Blur what a task network asks of an image, (N, 1, H, W), with the binomial kernel of three taps.
+
+    Otherwise a fusion network learns to tell its task network things by patterns of single pixels, which people see as
+    dots. The kernel lets nothing pass of what changes from pixel to pixel.
+
+    Example:
+        >>> dots = (-1.0) ** torch.arange(8).expand(1, 1, 8, 8)
+        >>> smooth(dots)[..., 1:-1, 1:-1].abs().max().item(), smooth(torch.ones(1, 1, 4, 4)).mean().item()
+        (0.0, 1.0)
+    """
+    taps = gradient.new_tensor([0.25, 0.5, 0.25])
+    return F.conv2d(F.pad(gradient, (1, 1, 1, 1), mode="replicate"), torch.outer(taps, taps)[None, None])
+
+
 def _task_loss(task: TaskNetwork, fused: Tensor, batch: PairBatch, weight: float) -> Tensor:
-    """Return L_T; its gradient by the fused image is multiplied by a weight, its gradient by the task network not."""
+    """Return L_T; its gradient by the fused image, and by nothing else, is smooth and multiplied by a weight."""
     image = fused.clamp(0, 1)
-    image.register_hook(lambda gradient: gradient * weight)
+    image.register_hook(lambda gradient: smooth(gradient) * weight)
     loss: Tensor = task.loss(shown(image, batch, task.channels), batch)
     return loss

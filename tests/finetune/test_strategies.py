@@ -8,7 +8,7 @@ import torch
 from timfuse.data import Objects, PairBatch
 from timfuse.downstream import CompactDetector, GuidingDetectors
 from timfuse.finetune.promise import Promise
-from timfuse.finetune.strategies import DetFusion, Frozen, Joint, Lagrangian, LearnedLoss
+from timfuse.finetune.strategies import DetFusion, Frozen, Joint, Lagrangian, LearnedLoss, smooth
 from timfuse.genotypes import CellGenotype, Genotype
 from timfuse.objectives import FusionLoss
 from timfuse.objectives.content import object_content_loss
@@ -48,10 +48,22 @@ def batch_of(seed=0):
     return PairBatch(first, second, (Objects(boxes, torch.tensor([0, 1])), none))
 
 
+def told(image):
+    """The image, with the gradient G of a loss by it replaced by M G M^T, a blur with replicated borders."""
+    size = image.shape[-1]
+    line = torch.zeros(size, size, dtype=image.dtype)
+    for row in range(size):
+        for tap, weight in ((-1, 0.25), (0, 0.5), (1, 0.25)):
+            line[row, min(max(row + tap, 0), size - 1)] += weight
+    change = image - image.detach()
+    return image.detach() + line.T @ change @ line
+
+
 def losses(network, task, batch, weights=None):
-    """L_F and L_T."""
+    """L_F and L_T; the weights are those of `LearnedLoss`, whose fusion network L_T does not train."""
     fused = network(batch.first, batch.second)
-    return LOSS(fused, batch.first, batch.second, weights), task.loss(fused.clamp(0, 1), batch)
+    image = fused.clamp(0, 1)
+    return LOSS(fused, batch.first, batch.second, weights), task.loss(told(image) if weights is None else image, batch)
 
 
 def gradients(loss, module):
@@ -105,6 +117,16 @@ def test_what_is_fused_may_be_corrupted_and_is_compared_with_what_is_not(network
     fused = network(seen.first, seen.second)
     assert row["fusion_loss"] == pytest.approx(LOSS(fused, clean.first, clean.second).item())
     assert row["task_loss"] == pytest.approx(task.loss(fused.clamp(0, 1), seen).item())
+
+
+def test_nothing_is_asked_for_that_changes_from_pixel_to_pixel(network, task):
+    """The gradient of the task's loss by the fused image has no part at the frequency of pixel pairs."""
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    for pattern in (rows, columns, rows + columns):
+        dots = ((-1.0) ** pattern).double()[None, None]
+        assert (smooth(dots)[..., 1:-1, 1:-1] == 0).all()
+    gradient = torch.rand(1, 1, 64, 64, dtype=torch.float64)
+    assert smooth(gradient).mean() == pytest.approx(gradient.mean().item(), abs=1e-3)
 
 
 PROMISE = Promise(start=1.0, trivial=1.5, spread=0.5, tolerance=0.05)
@@ -334,7 +356,7 @@ def test_detfusion_guides_the_network_and_leaves_the_detectors_as_they_are(netwo
     fused = network(batch.first, batch.second, attention=attention)
     fusion_loss = LOSS(fused, batch.first, batch.second)
     by_content = object_content_loss(fused, batch.first, batch.second, boxes)
-    guidance = detectors.guidance(fused.clamp(0, 1), batch)
+    guidance = detectors.guidance(told(fused.clamp(0, 1)), batch)
     task_loss = task.loss(fused.detach().clamp(0, 1), batch)
     # The loss of the task network has no part in what the fusion network is trained by.
     assert_gradients(network, gradients(fusion_loss + content * by_content + weight * guidance, network))
