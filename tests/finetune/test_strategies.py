@@ -217,8 +217,10 @@ def test_learned_loss_by_gauss_newton_is_the_closed_form(network, task, clip):
     outer_batch, inner_batch = batch_of(), batch_of(1)
     strategy = learned(network, task, options={"clip": clip, "epsilon": 0.0})
     row = strategy.backward(0, RATE, outer_batch, inner_batch)
-    task_loss = losses(network, task, outer_batch)[1]
-    fusion_loss = losses(network, task, inner_batch, strategy.own(inner_batch.first, inner_batch.second))[0]
+    task_loss, fusion_loss = (
+        losses(network, task, batch, strategy.own(batch.first, batch.second))[place]
+        for batch, place in ((outer_batch, 1), (inner_batch, 0))
+    )
     outer, inner = (
         torch.cat([each.flatten() for each in gradients(loss, network)]) for loss in (task_loss, fusion_loss)
     )
