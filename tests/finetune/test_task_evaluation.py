@@ -18,7 +18,7 @@ from timfuse.finetune import (
     MethodScores,
     evaluate_task,
     finetune,
-    task_evaluation,
+    scored_pairs,
 )
 from timfuse.finetune.task_table import columns_of, markdown, method_name, shown
 from timfuse.genotypes import load_genotype
@@ -266,8 +266,8 @@ def scored(monkeypatch):
         first = replace(pair_set, split=pair_set.split._replace(validation=pair_set.split.validation[:1]))
         return evaluation_validate(fuse, task, replace(pairs, sets=(first,)), *arguments, **options)
 
-    evaluation_validate = task_evaluation.validate
-    monkeypatch.setattr(task_evaluation, "validate", look)
+    evaluation_validate = scored_pairs.validate
+    monkeypatch.setattr(scored_pairs, "validate", look)
     return seen
 
 
@@ -311,6 +311,10 @@ def test_runs_of_different_harnesses_are_refused(runs, make_run, tmp_path):
 def test_what_is_no_run_is_refused(runs, tmp_path):
     with pytest.raises(UserError, match="nowhere holds no run; give the folder of a `timfuse finetune` run"):
         evaluate_task([Path("nowhere")], None, tmp_path / "out")
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / CONFIG_FILE).write_text("stage: finetune\n")
+    with pytest.raises(UserError, match="alone was finetuned without a downstream task; give its images by --fused"):
+        evaluate_task([runs[0], tmp_path / "alone"], None, tmp_path / "out")
     shutil.copytree(runs[0], tmp_path / "half")
     shutil.rmtree(tmp_path / "half" / "task")
     with pytest.raises(UserError, match=r"no task network: .*half/task/specification\.yaml is missing"):
