@@ -56,13 +56,15 @@ class Labeller:
         write_class_names(path, self.classes)
 
     def find(self, fused: Pixels) -> Found:
-        """Find objects or classes in the luma of a fused image.
+        """Find objects or classes in a fused image: in its luma, or in its colours where the task network sees them.
 
         Returns:
             The detections with a score of at least 0.05, the best first, or the mask.
         """
-        image = torch.from_numpy(unit_range(luma(fused)))[None, None].to(self.device)  # (1, 1, H, W)
-        (found,) = self._network.predict(image)
+        planes = luma(fused)[..., None] if self._network.channels == 1 else fused.reshape(*fused.shape[:2], -1)
+        image = torch.from_numpy(unit_range(planes)).permute(2, 0, 1)[None]  # (1, 1 or 3, H, W)
+        image = image.expand(-1, self._network.channels, -1, -1)  # a grey image has three equal planes
+        (found,) = self._network.predict(image.to(self.device))
         if isinstance(found, Tensor):
             return found.cpu()
         return Detections(*(field[found.scores >= _LEAST_SCORE].cpu() for field in found))
@@ -97,4 +99,7 @@ def load_labeller(name_or_path: str | Path, folder: Path, device: torch.device) 
     run = find_network(name_or_path)
     if not (run / TASK_FOLDER).is_dir():
         raise UserError(f"{name_or_path} has no task network: name the folder of a `timfuse finetune` run")
-    return Labeller(load_task_network(run), folder, device)
+    network = load_task_network(run)
+    if network.channels not in (1, 3):
+        raise UserError(f"the task network of {name_or_path} sees both sources, not a fused image; name another run")
+    return Labeller(network, folder, device)

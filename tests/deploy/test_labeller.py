@@ -20,10 +20,10 @@ NAMES = ["scene_0", "scene_1", "scene_2"]
 CLASSES = ("person", "bicycle", "car")
 
 
-def keep_detector(folder, classes=CLASSES):
+def keep_detector(folder, classes=CLASSES, channels=1):
     """Put a detector with fresh weights into a run folder, one that finds something everywhere."""
     torch.manual_seed(0)
-    detector = CompactDetector(classes, 8)
+    detector = CompactDetector(classes, 8, channels)
     torch.nn.init.normal_(detector.heat[-1].weight, std=2.0)
     torch.nn.init.constant_(detector.heat[-1].bias, -1.0)
     keep_task_network(detector, folder)
@@ -105,6 +105,21 @@ def test_boxes_of_images_of_16_bits(fuse, folders, network_folder, colour):
     assert (picture.dtype, picture.shape) == (np.uint8, (70, 50, 3))
     eighth = read_pixels(image).reshape(70, 50, -1) / 257
     assert (np.abs(picture - eighth) <= 0.5).all(axis=-1).any()
+
+
+def test_a_network_that_sees_colours_gets_those_of_the_fused_image(network_folder, folders):
+    keep_detector(network_folder, channels=3)
+    labeller = load_labeller(network_folder, folders / "found", torch.device("cpu"))
+    image = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    for pixels, planes in ((image, image), (image[..., 0], np.dstack([image[..., 0]] * 3))):
+        seen = torch.from_numpy(unit_range(planes)).permute(2, 0, 1)[None]
+        (expected,) = load_task_network(network_folder).predict(seen)
+        found = labeller.find(pixels)
+        assert len(found.scores) > 3
+        torch.testing.assert_close(found.boxes, expected.boxes[expected.scores >= 0.05])
+    keep_detector(network_folder, channels=4)
+    with pytest.raises(UserError, match="sees both sources, not a fused image; name another run"):
+        load_labeller(network_folder, folders / "found", torch.device("cpu"))
 
 
 def test_an_image_in_which_nothing_is_found(fuse, folders, network_folder):
