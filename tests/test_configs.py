@@ -27,7 +27,11 @@ TRAININGS = [path for path in CONFIGS if path.stem.startswith("train")]
 FINETUNINGS = [path for path in CONFIGS if path.stem.startswith("finetune")]
 INITIALISATIONS = [path for path in CONFIGS if path.stem.startswith("meta-init")]
 STUDIES = [path for path in CONFIGS if path.stem.startswith("tune")]
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    *(Path(__file__).resolve().parents[1] / "docs").glob("*.md"),
+    Path(__file__).resolve().parents[1] / "README.md",
+]
+README = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 README_CONFIGS = {
     name or command
     for command, name in re.findall(r"^timfuse ([a-z-]+)(?:.*--config ([a-z-]+))?", README, re.MULTILINE)

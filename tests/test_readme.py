@@ -1,4 +1,4 @@
-"""Every command and every example of the README runs."""
+"""Every command and every example of the README and of the pages in docs runs."""
 
 import re
 import shlex
@@ -17,14 +17,28 @@ from timfuse.runtime.config import load_config
 
 pytestmark = pytest.mark.slow
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
-COMMANDS = [
-    lines
-    for kind, text in BLOCKS
-    if kind == "bash"
-    if (lines := [line for line in text.replace("\\\n", " ").splitlines() if line.startswith("timfuse ")])
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"]
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(r"```(bash|python)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 ]
+
+
+def _commands():
+    """The commands of each block, without blocks whose commands are all in blocks before."""
+    blocks, known = [], set()
+    for kind, text in BLOCKS:
+        lines = [line for line in text.replace("\\\n", " ").splitlines() if line.startswith("timfuse ")]
+        own = {tuple(shlex.split(line, comments=True)) for line in lines}
+        if kind == "bash" and not own <= known:
+            blocks.append(lines)
+            known |= own
+    return blocks
+
+
+COMMANDS = _commands()
 SHORT = ["search.steps=4", "search.warmup=2", "search.validate_every=4", "data.crop=48", "data.batch_size=1"]
 SHORT += ["cost.height=16", "cost.width=16", "verify.candidates=1", "verify.rounds=1", "verify.steps=1"]
 SMALL = {"tim": "space.channels=2", "pyramid": "space.channels=[[0, 2], [2, 4]]"}  # networks of a preset
@@ -67,7 +81,7 @@ def reader(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_readme_has_commands_and_examples():
+def test_the_pages_have_commands_and_examples():
     assert len(COMMANDS) >= 5
     assert sum(kind == "python" for kind, _ in BLOCKS) >= 2
 
@@ -94,4 +108,12 @@ def test_the_commands_of_a_block_run_one_after_the_other(commands):
 @pytest.mark.usefixtures("registrations")
 @pytest.mark.parametrize("example", [text for kind, text in BLOCKS if kind == "python"])
 def test_an_example_runs(example):
-    exec(compile(example, "README.md", "exec"), {})
+    exec(compile(example, "example", "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files(page):
+    text = page.read_text(encoding="utf-8")
+    targets = [*re.findall(r"\]\(([^)#]+)", text), *re.findall(r'src="([^"]+)"', text)]
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert missing == []
