@@ -202,6 +202,8 @@ def evaluate_task(
     if done.differences:
         rows = [[each.method, each.other, *each.shown] for each in done.differences]
         print_table(["method", "against"], [done.score, "95 % interval"], rows)
+    for note in done.notes:
+        echo(f"note: {note}")
     for file in done.files:
         echo(str(file))
 

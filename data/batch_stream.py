@@ -49,7 +49,7 @@ def cut_crops(
         torch.stack([window.cut_images(source[index]) for index, window in own]),
         [window.cut_objects(source.objects(index)) for index, window in own] if source.labels == "boxes" else None,
         [window.cut_mask(source.mask(index)) for index, window in own] if source.labels == "masks" else None,
-        None if colour is None else [window.cut_planes(_colour(source, index, colour)) for index, window in own],
+        None if colour is None else [window.resampled(_colour(source, index, colour, window)) for index, window in own],
     )
 
 
@@ -63,9 +63,11 @@ def whole_pair(source: PairSource, index: int, colour: str | None = None) -> Pai
     )
 
 
-def _colour(source: PairSource, index: int, colour: str) -> Tensor:
-    """Compute the colours of a pair, (3, H, W)."""
+def _colour(source: PairSource, index: int, colour: str, window: Window | None = None) -> Tensor:
+    """Compute the colours of a pair, (3, H, W), or of the square that a window cuts out."""
     first, second = source.read(index)
+    if window is not None:
+        first, second = first[window.slices], second[window.slices]
     return colour_shift(first, second, chroma_source(colour, first, second)).permute(2, 0, 1)
 
 

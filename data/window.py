@@ -64,19 +64,16 @@ class Window:
 
     def cut_images(self, images: Sequence[Pixels]) -> Tensor:
         """Cut C aligned images (H, W): (C, crop, crop) float32 in [0, 1], resampled where the window zooms."""
-        rows, columns = self._slices()
-        cut = torch.from_numpy(np.stack([unit_range(image[rows, columns]) for image in images]))
-        return self._resampled(cut).clamp_(0, 1)
+        cut = torch.from_numpy(np.stack([unit_range(image[self.slices]) for image in images]))
+        return self.resampled(cut).clamp_(0, 1)
 
-    def cut_planes(self, planes: Tensor) -> Tensor:
-        """Cut floating-point planes (C, H, W) of any range like images: (C, crop, crop)."""
-        return self._resampled(planes[:, *self._slices()])
-
-    def _slices(self) -> tuple[slice, slice]:
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The rows and the columns of the square."""
         return slice(self.top, self.top + self.side), slice(self.left, self.left + self.side)
 
-    def _resampled(self, cut: Tensor) -> Tensor:
-        """Resize and mirror the square (C, side, side) that was cut."""
+    def resampled(self, cut: Tensor) -> Tensor:
+        """Resize and mirror planes (C, side, side) that were cut: (C, crop, crop)."""
         if self.side != self.crop:
             cut = functional.interpolate(cut[None], (self.crop, self.crop), mode="bilinear", antialias=True)[0]
         mirrored = [axis for axis, flip in ((-2, self.vertical_flip), (-1, self.horizontal_flip)) if flip]

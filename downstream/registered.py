@@ -17,9 +17,9 @@ def register_task_network(name: str) -> Callable[[Builder], Builder]:
     """Register a function or a subclass of `TaskNetwork` as a task network that `downstream.network` may name.
 
     It takes the names of the classes and returns the network, which has the attributes `task` and `channels`, and the
-    methods `predict` and `loss`. `predict` is enough to score images, so that the network may be a program of any kind
-    inside; to guide fusion, `loss` has to be differentiable by the images. The weights are kept in the run folder with
-    those of the fusion network.
+    methods `predict` and `loss`. To guide fusion, `loss` has to be differentiable by the images. A network without a
+    loss, which may be a program of any kind inside, scores the images of a fusion network that is trained without it,
+    by the strategy "joint" with the weight 0. The weights are kept in the run folder with those of the fusion network.
 
     The decorator acts when Python imports the file. The command line imports the files that its option `--operators`
     names, and no others.
@@ -89,8 +89,11 @@ def build_registered(task: str, name: str, classes: Sequence[str], channels: int
         raise UserError(f"the task network {name} cannot be built: {in_one_line(error)}") from error
     if not isinstance(network, TaskNetwork):
         raise UserError(f"{name} is a {type(network).__name__}; return a timfuse.downstream.TaskNetwork")
-    if network.task != task:
-        raise UserError(f"the task network {name} is for {network.task}, not {task}; set downstream.kind")
+    if type(network).specification is not TaskNetwork.specification:
+        raise UserError(f"{name} is a {type(network).__name__} of timfuse; set downstream.network and downstream.init")
+    own = getattr(network, "task", None)
+    if own != task:
+        raise UserError(f"the task network {name} has task = {own!r}, not {task!r}; set this or downstream.kind")
     if network.channels != channels:
         colour = "true" if network.channels == 3 else "false"
         raise UserError(

@@ -17,7 +17,8 @@ from .task_network import REGISTERED_KIND, TaskNetwork
 from .transformers_network import TransformersNetwork, segformer_tiny
 
 SHIPPED = Path(__file__).parent / "weights"
-_OWN = {"detection": "compact", "segmentation": "segformer-tiny"}  # networks that need no file
+OWN = {"detection": "compact", "segmentation": "segformer-tiny"}
+"""The task networks that need no file, by their task."""
 
 
 def build_task_network(
@@ -42,9 +43,9 @@ def build_task_network(
         >>> network.classes
         ('person', 'dog')
     """
-    if name in _OWN.values() and name != _OWN[task]:
+    if name in OWN.values() and name != OWN[task]:
         raise UserError(
-            f"downstream.network = {name} is not for {task}; choose {_OWN[task]}, or a network of transformers"
+            f"downstream.network = {name} is not for {task}; choose {OWN[task]}, or a network of transformers"
         )
     network: TaskNetwork
     if name == "compact":

@@ -10,6 +10,7 @@ from ..bilevel.options import Estimator, check_estimator_options
 from ..data.corruptions import Corruption
 from ..data.stage_config import BatchDataSection, Scale, TaskConfig
 from ..downstream.downstream_section import DownstreamSection
+from ..downstream.task_network_folder import OWN
 from ..objectives.loss_section import LossSection
 from ..runtime.config import Count, Fraction, NonNegative, Positive, Section
 
@@ -34,10 +35,9 @@ class GuidingTaskSection(DownstreamSection):
     """The downstream task of the fused images, and its network.
 
     Attributes:
-        colour: Whether the task network sees the fused images in colour, with the chroma of the coloured source as they
-            are saved, or their luma alone.
-        frozen: Whether the task network keeps its weights, such as a detector that others trained; it then guides by
-            "joint" or "lagrangian".
+        colour: Whether the task network sees the fused images in colour, as they are saved, or their luma alone.
+        frozen: Whether the task network keeps its weights, those of `init` or of a network that others trained; it then
+            guides by "joint" or "lagrangian".
     """
 
     colour: bool = False
@@ -206,6 +206,13 @@ class FinetuneConfig(TaskConfig):
             raise ValueError(
                 f"must have guidance.strategy joint or lagrangian for guidance.robust, not {self.strategy}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _frozen_network_has_weights(self) -> Self:
+        section = self.downstream
+        if section is not None and section.frozen and section.init is None and section.network in OWN.values():
+            raise ValueError(f"must have downstream.init for a frozen network: {section.network} has random weights")
         return self
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from ..data import PairBatch, RunPairs, write_pixels
 from ..data.batch_stream import whole_pair
 from ..data.colour import chroma_source, coloured_pixels
 from ..data.corruptions import corrupt_source
-from ..data.pairs import read_names
+from ..data.pairs import find_fused, read_names
 from ..data.splits import spread
 from ..downstream import TaskNetwork, load_guiding_detectors, load_task_network
 from ..downstream.scoring import count_confusions, match_detections
@@ -61,6 +61,7 @@ class ScoredPairs:
     Attributes:
         pairs: All pairs; the part "validation" is what is scored.
         parts: Positions among the scored pairs of each further list, by its name.
+        notes: Sentences on which pairs are scored.
     """
 
     def __init__(self, run: Path, config: FinetuneConfig, data: Path | None) -> None:
@@ -73,7 +74,29 @@ class ScoredPairs:
         self.coloured = self.genotype.colour_source
         self.colour = self.coloured if config.downstream.colour else None
         self.training = open_run_pairs(self.config, self.genotype.task)
-        self.pairs, self.parts = _scored(self.config, self.training, self.genotype.task, data)
+        self.notes: list[str] = []
+        self.pairs, self.parts = self._scored(data)
+        for part in self.parts:
+            if part in self.pairs.source.classes:
+                raise UserError(f"test-{part}.txt is called like a class, whose score it would hide; rename it")
+
+    def check_fused(self, folders: Sequence[Path]) -> None:
+        """Check that other methods have an image for every pair, before anything is trained.
+
+        Raises:
+            UserError: If one is missing, or if pairs for training and for scoring share names.
+        """
+        trained, scored = self.training.source.names, self.pairs.source.names
+        own = [each.source for each in self.training.sets]
+        foreign = all(each.source not in own for each in self.pairs.sets)
+        if folders and foreign and set(trained) & set(scored):
+            raise UserError(
+                f"{self.where} and the training pairs share names, so that a folder cannot hold an image of each;"
+                " rename the pairs, or leave out --fused"
+            )
+        for folder in folders:
+            for names in (trained, scored):
+                find_fused(folder.expanduser(), names)
 
     def score(
         self,
@@ -119,23 +142,21 @@ class ScoredPairs:
     def corrupted(
         self, method: JudgedImages, score: str, names: Sequence[str], severities: Sequence[int]
     ) -> MethodScores:
-        """Score a method with one source corrupted at a time, as the mean over both; images in a folder have none."""
+        """Score a method with one source corrupted at a time; images in a folder cannot be made anew."""
         scores = []
         if method.images in (*SOURCES, "fused"):
             for network, judge in zip(method.networks, method.judges, strict=True):
                 row = {}
-                for name, severity in product(names, severities):
-                    sides = []
-                    for side in ("first", "second"):
-                        change = partial(_corrupted, name, severity, side, self.coloured)
-                        sides.append(self.score(method.images, network, judge, change).scores["mean"][score])
-                    row[f"{name} {severity}"] = sum(sides) / len(sides)
+                for name, severity, side in product(names, severities, ("first", "second")):
+                    change = partial(_corrupted, name, severity, side, self.coloured)
+                    validation = self.score(method.images, network, judge, change)
+                    row[f"{name} {severity} of {side}"] = validation.scores["mean"][score]
                 scores.append(row)
         return MethodScores(method.name, method.seeds, tuple(scores))
 
     @torch.no_grad()
     def write_images(self, network: Path, folder: Path) -> Path:
-        """Write the fused image of every pair, in colour as users save it, and return the folder."""
+        """Write the fused image of every pair, in colour if the task network sees colours, and return the folder."""
         fuse = self._fuse("fused", network)
         for source in (each.source for each in self.training.sets):
             with Progress(len(source), f"fusing for {folder.name}") as progress:
@@ -143,11 +164,45 @@ class ScoredPairs:
                     batch = whole_pair(source, index).to(self.device)
                     luma = fuse(batch.first, batch.second)[0, 0].clamp(0, 1).cpu()
                     first, second = source.read(index)
-                    chroma = chroma_source(self.coloured, first, second)
+                    chroma = "grey" if self.colour is None else chroma_source(self.coloured, first, second)
                     pixels = coloured_pixels(luma, first, second, chroma, np.uint8)
                     write_pixels(folder / f"{source.names[index]}.png", pixels)
                     progress.advance()
         return folder.resolve()
+
+    def _scored(self, data: Path | None) -> tuple[RunPairs, dict[str, list[int]]]:
+        """Choose the pairs to score on, and the parts of them that are scored apart, too."""
+        pairs, roots = self.training, [root and root.expanduser() for root in self.config.data.roots]
+        foreign = data is not None and data.resolve() not in [root.resolve() for root in roots if root is not None]
+        if data is not None:
+            if foreign:
+                pairs, roots = open_run_pairs(self.config, self.genotype.task, [data]), [data]
+            else:
+                place = [root and root.resolve() for root in roots].index(data.resolve())
+                pairs, roots = replace(pairs, sets=pairs.sets[place : place + 1]), roots[place : place + 1]
+        sets, start = [], 0
+        parts: dict[str, list[int]] = {}
+        for each, root in zip(pairs.sets, roots, strict=True):
+            names = each.source.names
+            scored: Sequence[int] = each.split.validation
+            if root is not None and (root / "test.txt").exists():
+                known = foreign and not (root / "train.txt").exists()  # then its split is not anybody's
+                scored = _listed(root / "test.txt", names, () if known else each.split.training + each.split.validation)
+            elif root is not None and foreign and not (root / "val.txt").exists():
+                everything, count = tuple(range(len(names))), self.config.data.validation_pairs
+                scored = everything if count is None else spread(everything, count)
+            elif not foreign:
+                self.notes.append(
+                    f"the scores are of the validation pairs of {each.name}, which have chosen the weights; name others"
+                    " in test.txt"
+                )
+            for file in sorted(root.glob("test-*.txt")) if root is not None else ():
+                chosen = set(_listed(file, names))
+                places = [start + place for place, index in enumerate(scored) if index in chosen]
+                parts.setdefault(file.stem.removeprefix("test-"), []).extend(places)
+            start += len(scored)
+            sets.append(replace(each, split=each.split._replace(validation=tuple(scored))))
+        return replace(pairs, sets=tuple(sets)), {part: places for part, places in parts.items() if places}
 
     def _task(self, judge: Path) -> TaskNetwork:
         task = load_task_network(judge).to(self.device)
@@ -175,36 +230,6 @@ class ScoredPairs:
             return lambda first, second: network(first, second)
         detectors = load_guiding_detectors(folder).to(self.device)
         return lambda first, second: network(first, second, attention=detectors.attention(first, second))
-
-
-def _scored(
-    config: FinetuneConfig, pairs: RunPairs, task: str, data: Path | None
-) -> tuple[RunPairs, dict[str, list[int]]]:
-    """Choose the pairs to score on, and the parts of them that are scored apart, too."""
-    own = [root.resolve() for root in config.data.roots if root is not None]
-    roots = [root.expanduser() if root is not None else None for root in config.data.roots]
-    whole = False
-    if data is not None and data.resolve() not in own:
-        pairs, roots = open_run_pairs(config, task, [data]), [data]
-        whole = not (data / "val.txt").exists()
-    sets, start = [], 0
-    parts: dict[str, list[int]] = {}
-    for each, root in zip(pairs.sets, roots, strict=True):
-        names = each.source.names
-        scored: Sequence[int] = each.split.validation
-        if root is not None and (root / "test.txt").exists():
-            scored = _listed(root / "test.txt", names, each.split.training + each.split.validation)
-        elif whole:
-            everything, count = tuple(range(len(names))), config.data.validation_pairs
-            scored = everything if count is None else spread(everything, count)
-        if root is not None:
-            for file in sorted(root.glob("test-*.txt")):
-                chosen = set(_listed(file, names))
-                places = [start + place for place, index in enumerate(scored) if index in chosen]
-                parts.setdefault(file.stem.removeprefix("test-"), []).extend(places)
-        start += len(scored)
-        sets.append(replace(each, split=each.split._replace(validation=tuple(scored))))
-    return replace(pairs, sets=tuple(sets)), {part: places for part, places in parts.items() if places}
 
 
 def _listed(file: Path, names: Sequence[str], others: Sequence[int] = ()) -> tuple[int, ...]:

@@ -139,6 +139,9 @@ class Joint(Strategy):
     def backward(self, step: int, learning_rate: float, batch: PairBatch, fusion_batch: PairBatch) -> Row:
         fused = self.network(batch.first, batch.second)
         fusion_loss = self.loss(fused, fusion_batch.first, fusion_batch.second)
+        if self._weight == 0 and not any(parameter.requires_grad for parameter in self.task.parameters()):
+            fusion_loss.backward()  # a frozen task network, which may have no loss, scores alone
+            return {"fusion_loss": fusion_loss.item()}
         task_loss = _task_loss(self.task, fused, batch, self._weight)
         (fusion_loss + task_loss).backward()
         return {"fusion_loss": fusion_loss.item(), "task_loss": task_loss.item()}

@@ -1,5 +1,6 @@
 """Scores of a downstream task on fused images: runs, sources, their average and other methods' images alike."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.corruptions import CORRUPTIONS
+from ..downstream import build_task_network
 from ..genotypes.choices import check_choice
 from ..operators.network_folders import find_network
 from ..runtime.config import load_config
@@ -18,6 +20,7 @@ from ..runtime.run_files import CONFIG_FILE
 from .finetune_config import FinetuneConfig
 from .finetune_recipe import finetune
 from .scored_pairs import JudgedImages, ScoredPairs
+from .task_images import channels_of
 from .task_table import (
     Difference,
     MethodScores,
@@ -51,7 +54,8 @@ class TaskEvaluation(NamedTuple):
         methods: The methods, those without a guided network first.
         score: The score by which they are compared, "AP50" or "mIoU".
         differences: How much better each run is than every method above it.
-        corrupted: The score of each method at each severity of a corruption, by "NAME SEVERITY".
+        corrupted: The score of each method at each severity of a corruption, by "NAME SEVERITY of SOURCE".
+        notes: Sentences on what a reader of the tables has to know.
         files: The tables as CSV and in Markdown, which hold all of this and the raw rows.
     """
 
@@ -59,6 +63,7 @@ class TaskEvaluation(NamedTuple):
     score: str
     differences: list[Difference]
     corrupted: list[MethodScores]
+    notes: list[str]
     files: list[Path]
 
 
@@ -118,19 +123,35 @@ def evaluate_task(
     first, *others = configs.values()
     assert first.downstream is not None
     frozen = first.downstream.frozen  # then nothing is trained here
-    harness = [(each.downstream, each.data, None if frozen else each.train) for each in (first, *others)]
-    if any(other != harness[0] for other in harness):
-        raise UserError(
-            f"the runs differ in downstream{' or' if frozen else ','} data{'' if frozen else ' or train'}, so that they"
-            " cannot stand in one table; give those of one harness"
-        )
-    clashing = sorted({*baselines, *(method_name(group) for group in _grouped(configs))} & set(fused or {}))
-    if clashing:
-        raise UserError(f"{clashing[0]} is what the table calls another row; give the fused images another NAME=FOLDER")
+    keys = ["downstream", "data", "task", "sources", "colour", *([] if frozen else ["train"])]
+    for other in others:
+        differing = [key for key in keys if getattr(first, key) != getattr(other, key)]
+        if differing:
+            raise UserError(
+                f"the runs differ in {', '.join(differing)}, so that they cannot stand in one table; give those of one"
+                " harness"
+            )
+    if not all(0 < rate < np.inf for rate in learning_rates):
+        raise UserError("a learning rate must be above 0; give another --rate")
+    baselines = list(dict.fromkeys(baselines))
+    names = Counter([*baselines, *(fused or {}), *(method_name(group) for group in _grouped(configs))])
+    for name, count in names.items():
+        if count > 1:
+            raise UserError(f"the table would have {count} rows {name}; rename a run folder, or give NAME=FOLDER")
+        if Path(name).name != name:
+            raise UserError(f"{name} cannot be the name of a row; give the fused images another NAME=FOLDER")
     scored = ScoredPairs(runs[0], first, data and data.expanduser())
+    scored.check_fused(list((fused or {}).values()))
     make_folder(output)
     # Before anything is trained, so that a run that cannot be scored raises at once.
     own = {run: scored.score(config.guidance.images, run, run).scores for run, config in configs.items()}
+    notes = scored.notes
+    if "both" in baselines and not frozen and not _can_see_both(first, scored.pairs.source.classes):
+        baselines.remove("both")
+        notes.append("both is left out, because this task network cannot see both sources")
+    if "unguided" in baselines and any(other.init != first.init for other in others):
+        baselines.remove("unguided")
+        notes.append("unguided is left out, because the runs start from several networks")
     methods = [*_baselines(configs, baselines, fused or {}), *_guided(configs, fresh=fresh)]
     usual = first if steps is None else load_config(FinetuneConfig, runs[0] / CONFIG_FILE, [f"train.steps={steps}"])
     train = partial(_train, usual, learning_rates=learning_rates)
@@ -146,11 +167,25 @@ def evaluate_task(
     corrupted = [method for method in corrupted if method.scores]
     if corrupted:
         files |= {"corrupted.csv": scores_csv(corrupted)}
+    for file in ("differences.csv", "differences.md", "corrupted.csv"):  # of an earlier evaluation
+        (output / file).unlink(missing_ok=True)
     for file, text in files.items():
         write_atomically(output / file, text)
     guided = {method_name(group) for group in _grouped(configs)}
     differences = [each for each in differences if each.method in guided and not each.part]
-    return TaskEvaluation(table, score, differences, corrupted, [output / file for file in files])
+    return TaskEvaluation(table, score, differences, corrupted, notes, [output / file for file in files])
+
+
+def _can_see_both(config: FinetuneConfig, classes: Sequence[str]) -> bool:
+    """Tell whether the task network can be built for both sources."""
+    section = config.downstream
+    assert section is not None
+    channels = channels_of("both", colour=section.colour)
+    try:
+        build_task_network(section.kind, section.network, classes, section.width, section.init, channels)
+    except UserError:
+        return False
+    return True
 
 
 def _baselines(

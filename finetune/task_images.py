@@ -37,8 +37,8 @@ def shown(luma: Tensor, batch: PairBatch, channels: int, *, images: str = "fused
         batch: The sources, with their colours where there are three or four planes.
         channels: Number of planes: 1 for luma, 3 for red, green and blue, 2 for the luma of both sources, 4 for the
             luma of one source and the red, green and blue of the other; see `channels_of`.
-        images: What the images are, a key of `SOURCES`; anything else is a fused image. A source alone has its own
-            colours, and a grey source none.
+        images: What the images are, a key of `SOURCES`; anything else is a fused image. A source alone is grey, unless
+            the colours are its own; those of "both" belong to none.
         coloured: The source that has the colours, "first", "second" or "both"; see `Genotype.colour_source`.
 
     Returns:
@@ -52,7 +52,7 @@ def shown(luma: Tensor, batch: PairBatch, channels: int, *, images: str = "fused
     if images == "both":
         grey, other = (batch.second, batch.first) if coloured == "first" else (batch.first, batch.second)
         return torch.cat((grey, _coloured(other, batch, channels - 1)), 1)
-    if images in ("first", "second") and coloured not in (images, "both"):
+    if images in ("first", "second") and coloured != images:
         return luma.clamp(0, 1).expand(-1, channels, -1, -1)
     return _coloured(luma.clamp(0, 1), batch, channels)
 

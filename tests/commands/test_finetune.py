@@ -119,13 +119,14 @@ def test_scoring_what_fused_images_are_good_for(run, refused):
         ["tuned", name] for name in ("infrared", "visible", "average", "mine")
     ]
     files = ["scores.csv", "table.md", "differences.csv", "differences.md"]
-    assert lines[11:] == [f"table/{file}" for file in files]
+    assert lines[11].startswith("note: the scores are of the validation pairs of scenes")
+    assert lines[12:] == [f"table/{file}" for file in files]
     assert Path("table/table.md").read_text().splitlines()[6].startswith("| tuned | 1 | ")
     assert len(Path("table/scores.csv").read_text().splitlines()) == 6
     command = ["evaluate-task", "tuned", "--baselines", "none", "--no-fresh", "-o", "alone"]
     lines = run(*command, "--corrupt", "noise", "--severity", "3")[1].splitlines()
     assert [line.split()[0] for line in lines] == [
-        *("method", "tuned", "method", "tuned"),
+        *("method", "tuned", "method", "tuned", "note:"),
         *("alone/scores.csv", "alone/table.md", "alone/corrupted.csv"),
     ]
     line = refused("evaluate-task", "nowhere", "-o", "new")
@@ -134,9 +135,7 @@ def test_scoring_what_fused_images_are_good_for(run, refused):
     assert "two methods are called vis" in refused(*command, "--fused", "scenes/vis", "--fused", "vis=scenes/ir")
     assert "the baseline must be one of infrared" in refused("evaluate-task", "tuned", "--baselines", "ir")
     assert "the corruption must be one of noise" in refused("evaluate-task", "tuned", "--corrupt", "rain")
-    assert "visible is what the table calls another row" in refused(
-        "evaluate-task", "tuned", "--fused", "visible=scenes/vis"
-    )
+    assert "the table would have 2 rows visible" in refused("evaluate-task", "tuned", "--fused", "visible=scenes/vis")
     assert "the data folder far does not exist" in refused("evaluate-task", "tuned", "--data", "far", "-o", "new")
     write_pairs(Path("pairs"), size=(64, 48))
     assert "pairs has no labels for detection" in refused("evaluate-task", "tuned", "--data", "pairs", "-o", "new")

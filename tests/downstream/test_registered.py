@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_refused():
     register_task_network("broken")(lambda classes: classes[7])
     register_task_network("layer")(lambda classes: nn.Identity())
     for task, name, channels, message in (
-        ("segmentation", "bright", 3, "bright is for detection, not segmentation; set downstream.kind"),
+        ("segmentation", "bright", 3, "bright has task = 'detection', not 'segmentation'; set this or downstream.kind"),
         ("detection", "bright", 1, "bright takes images of 3 planes, not 1; set downstream.colour=true"),
         ("detection", "broken", 1, "broken cannot be built: IndexError: tuple index out of range"),
         ("detection", "layer", 1, "layer is a Identity; return a timfuse.downstream.TaskNetwork"),

@@ -44,6 +44,15 @@ def load(*settings):
             "must have downstream.kind = detection for detfusion",
         ),
         (["downstream=null", "guidance.strategy=joint"], "must have a downstream task for guidance.strategy = joint"),
+        (["downstream.frozen=true"], "must have downstream.init for a frozen network: compact has random weights"),
+        (
+            ["downstream.frozen=true", "downstream.init=street", "guidance.strategy=learned_loss"],
+            "must have guidance.strategy joint or lagrangian for downstream.frozen = true, not learned_loss",
+        ),
+        (
+            ["guidance.robust=[noise]", "guidance.strategy=learned_loss"],
+            "must have guidance.strategy joint or lagrangian for guidance.robust, not learned_loss",
+        ),
         (["train.warmup=2000"], "must be longer than the warm-up: warmup 2000 >= steps 2000"),
         (["train.ema=1"], "train.ema = 1 must be less than 1"),
         (["data.crop=31"], "data.crop = 31 must be greater than or equal to 32"),

@@ -129,6 +129,17 @@ def test_nothing_is_asked_for_that_changes_from_pixel_to_pixel(network, task):
     assert smooth(gradient).mean() == pytest.approx(gradient.mean().item(), abs=1e-3)
 
 
+def test_a_frozen_task_network_with_weight_0_is_not_asked(network, task):
+    """It may have no loss; the fusion network is trained by the fusion loss alone."""
+    task.requires_grad_(False)
+    task.loss = None
+    batch = batch_of()
+    row = Joint(network, task, LOSS, 0.0).backward(0, RATE, batch, batch)
+    fusion_loss = LOSS(network(batch.first, batch.second), batch.first, batch.second)
+    assert row == {"fusion_loss": pytest.approx(fusion_loss.item())}
+    assert_gradients(network, gradients(fusion_loss, network))
+
+
 PROMISE = Promise(start=1.0, trivial=1.5, spread=0.5, tolerance=0.05)
 
 

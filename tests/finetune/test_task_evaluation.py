@@ -300,7 +300,7 @@ def test_a_folder_with_other_classes_is_refused(runs, scenes, tmp_path):
 
 def test_runs_of_different_harnesses_are_refused(runs, make_run, tmp_path):
     longer = make_run("longer", train={"steps": 3})
-    with pytest.raises(UserError, match="the runs differ in downstream, data or train, so that they cannot stand"):
+    with pytest.raises(UserError, match="the runs differ in train, so that they cannot stand"):
         evaluate_task([runs[0], longer], None, tmp_path / "out")
     (tmp_path / "out" / "infrared-seed0").mkdir(parents=True)
     shutil.copy(longer / CONFIG_FILE, tmp_path / "out" / "infrared-seed0")
@@ -325,7 +325,9 @@ def test_what_is_no_run_is_refused(runs, tmp_path):
 
 
 def test_a_method_that_is_called_like_a_source_is_refused(runs, scenes, tmp_path):
-    with pytest.raises(UserError, match="visible is what the table calls another row; give the fused images another"):
+    with pytest.raises(
+        UserError, match="the table would have 2 rows visible; rename a run folder, or give NAME=FOLDER"
+    ):
         evaluate_task(runs[:1], None, tmp_path / "out", fused={"visible": scenes / "vis"})
     with pytest.raises(UserError, match="boxes holds no image"):
         evaluate_task(runs[:1], None, tmp_path / "out", fused={"other": scenes / "boxes"})
@@ -389,11 +391,10 @@ def test_a_missing_source_is_what_the_other_source_does_not_feel(protocol):
     evaluation, _, output = protocol
     corrupted = by_name(evaluation.corrupted)
     assert list(corrupted) == ["visible", "both", "tested"]
-    assert columns_of(evaluation.corrupted) == ["missing 3"]
-    # Infrared goes missing half of the time, which the detector on visible images does not notice.
-    assert corrupted["visible"].mean("missing 3") == pytest.approx(
-        by_name(evaluation.methods)["visible"].mean("AP50") / 2, abs=0.02
-    )
+    assert columns_of(evaluation.corrupted) == ["missing 3 of first", "missing 3 of second"]
+    plain = by_name(evaluation.methods)["visible"].mean("AP50")
+    assert corrupted["visible"].mean("missing 3 of first") == plain
+    assert corrupted["visible"].mean("missing 3 of second") < plain / 2
     assert (output / "corrupted.csv").is_file()
 
 
@@ -404,3 +405,35 @@ def test_a_frozen_network_judges_every_row_without_a_training(make_run, scenes, 
     assert steps == []
     assert [method.name for method in done.methods] == ["infrared", "mine", "kept"]
     assert done.methods[-1].mean("AP50") == load_genotype(run).provenance["metrics"]["best"]["mean"]["AP50"]
+
+
+def test_rows_that_cannot_stand_in_one_table_are_refused_before_anything_is_trained(runs, scenes, copies, tmp_path):
+    (tmp_path / "other").mkdir()
+    twin = Path(shutil.copytree(runs[0], tmp_path / "other" / "guided"))
+    for arguments, options, message in (
+        ([runs[2], twin], {}, "the table would have 2 rows guided; rename a run folder"),
+        ([runs[2]], {"fused": {"../out": copies}}, r"\.\./out cannot be the name of a row"),
+        ([runs[2]], {"fused": {"few": scenes / "boxes"}}, "holds no image"),
+        ([runs[2]], {"learning_rates": (0.0,)}, "a learning rate must be above 0"),
+    ):
+        with pytest.raises(UserError, match=message):
+            evaluate_task(arguments, None, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_part_that_is_called_like_a_class_is_refused(protocol, scenes, tmp_path):
+    root = Path(shutil.copytree(scenes, tmp_path / "scenes"))
+    (root / "test-car.txt").write_text("scene_00003")
+    with pytest.raises(UserError, match=r"test-car.txt is called like a class, whose score it would hide; rename it"):
+        evaluate_task([protocol[1]], root, tmp_path / "out", baselines=())
+
+
+def test_a_foreign_folder_with_a_list_of_its_test_pairs_alone_is_scored_on_these(runs, tmp_path):
+    write_scenes(tmp_path / "far", 4, height=48, width=64, seed=9)
+    (tmp_path / "far" / "test.txt").write_text("scene_00000\nscene_00001\nscene_00002")
+    done = evaluate_task(runs[:1], tmp_path / "far", tmp_path / "out", baselines=(), fresh=False)
+    assert (done.methods[0].records[0].images, done.notes) == (3, [])
+    assert any(
+        "validation pairs" in note
+        for note in evaluate_task(runs[:1], None, tmp_path / "out", baselines=(), fresh=False).notes
+    )
