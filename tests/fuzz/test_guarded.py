@@ -39,7 +39,7 @@ def test_a_command_may_write_where_its_output_goes_and_draw(tmp_path):
     program = "import os, sys, subprocess; os.mkdir('out'); open('out/a', 'w'); open('program.py'); os.remove('out/a')"
     done = run(command(tmp_path, f"{program}; subprocess.run([sys.executable, '-c', ''])"), tmp_path)
     assert (done.code, done.harm, done.changes, done.stopped) == (2, [], 3, False)
-    assert "program.py registers no operator" in done.errors[0]
+    assert "program.py registers nothing" in done.errors[0]
     assert failure_of("config", done) == ""
 
 
