@@ -17,13 +17,13 @@ from typer.core import TyperGroup
 from . import __version__
 from .commands.look import config, genotypes, latency, visualize
 from .commands.train import adapt, evaluate_task, finetune, meta_init, search, train, tune
-from .commands.use import compare, evaluate, export, fuse, import_, scenes
+from .commands.use import align, compare, evaluate, export, fuse, import_, scenes
 from .runtime.errors import UserError, printable
 from .runtime.terminal import leads
 
 # As `--help` lists them.
-GROUPS = {
-    "Use": (fuse, evaluate, compare, export, import_, scenes),
+GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Use": (fuse, align, evaluate, compare, export, import_, scenes),
     "Train": (train, search, meta_init, adapt, finetune, evaluate_task, tune),
     "Look": (visualize, genotypes, latency, config),
 }

@@ -1,4 +1,4 @@
-"""The commands that use networks: fuse, evaluate, compare, export, import and scenes."""
+"""The commands that use networks: fuse, align, evaluate, compare, export, import and scenes."""
 
 from functools import partial
 from pathlib import Path
@@ -77,6 +77,9 @@ def fuse(
     resume: Skip = False,
     overwrite: Overwrite = False,
     resize: Annotated[str | None, Option(metavar="second", help="Resample second images to the size of first.")] = None,
+    align: Annotated[
+        str | None, Option(metavar="auto|FILE", help="Warp by the transform of the rig, or one of `timfuse align`.")
+    ] = None,
     colour: Annotated[str | None, Option(metavar="first|second|both", help="Whose colour to keep, if unusual.")] = None,
     labels: Annotated[Path | None, Option(metavar="DIR", help="Gets the task network's detections or masks.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
@@ -90,8 +93,11 @@ def fuse(
     """
     from ..data.layouts import are_swapped
     from ..deploy import fuse_files, load, load_labeller
+    from ..deploy.align_files import find_rig_alignment, load_rig_alignment
     from ..operators.network_folders import shipped_for
 
+    if align and resize:
+        raise UserError("--align and --resize exclude each other; aligned images have one size")
     task = find_pairs.keywords["task"]
     network = network or shipped_for(task or "infrared-visible")
     fuser = load(network, device, colour)
@@ -105,7 +111,15 @@ def fuse(
         first, second = genotype.source_words
         echo(f"note: by the names of the folders, {folders[0]} is taken as {first} and {folders[1]} as {second}")
     labeller = load_labeller(network, labels, fuser.device) if labels else None
-    files = fuse_files(fuser, pairs, output, resume=resume, overwrite=overwrite, resize=resize, labels=labeller)
+    alignment = None
+    if align == "auto":
+        alignment = find_rig_alignment(pairs)
+        echo(f"aligned by one {alignment.model}, with confidence {alignment.confidence:.2f}")
+    elif align is not None:
+        alignment = load_rig_alignment(Path(align), pairs)
+    files = fuse_files(
+        fuser, pairs, output, resume=resume, overwrite=overwrite, resize=resize, alignment=alignment, labels=labeller
+    )
     speed = f", {files.rate:.3g} images per second" if files.fused else ""
     skipped = f"; {files.skipped} were there already" if files.skipped else ""
     echo(f"{files.fused} fused with {fuser.name} into {output}{speed}{skipped}")
@@ -119,6 +133,41 @@ def fuse(
     for line in files.failed:
         echo(f"error: {line}", err=True)
     if files.failed:
+        raise Exit(1)
+
+
+@_takes_pairs
+def align(
+    find_pairs: "partial[list[Pair]]",
+    output: Annotated[Path, Option("--output", "-o", metavar="DIR", help="For images, transform.yaml, alignment.png.")],
+    model: Annotated[
+        str, Option(metavar="MODEL", help="translation, similarity, affine or homography.")
+    ] = "homography",
+    each: Annotated[
+        bool, Option("--each", help="One transform for each pair; default: one for all, of a rig.")
+    ] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace an earlier alignment.")] = False,
+) -> None:
+    """Align pairs of two cameras by their edges.
+
+    The images of a pair may differ in size and in field of view, by a factor of up to 2; the aligned ones show the
+    common part with the pixels of the finer image. If no transform lets the edges agree much better than others do,
+    nothing is written.
+    """
+    from ..data.layouts import LAYOUTS
+    from ..deploy import align_files
+    from ..deploy.align_files import PICTURE_FILE
+
+    layouts = LAYOUTS.get(find_pairs.keywords["task"] or "infrared-visible")
+    first, second = (path.split("/")[0] for path in layouts[0]) if layouts else ("first", "second")
+    done = align_files(find_pairs(), output, (first, second), model=model, each=each, overwrite=overwrite)
+    transforms = done.aligned if each else {"all pairs": next(iter(done.aligned.values()))}
+    for name, transform in transforms.items():
+        echo(f"{name}: {transform.model} with confidence {transform.confidence:.2f}")
+    echo(f"{len(done.aligned)} pairs are in {output / first} and {output / second}, some in {output / PICTURE_FILE}")
+    for line in done.failed:
+        echo(f"error: {line}", err=True)
+    if done.failed:
         raise Exit(1)
 
 

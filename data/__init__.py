@@ -1,5 +1,7 @@
 """Where pairs and their labels come from: files, data sets, synthetic pairs, splits and training batches."""
 
+from .alignment import Alignment, load_alignment, save_alignment
+from .alignment_search import find_alignment
 from .batch_stream import BatchStream
 from .colour import chroma_source, colour_like, coloured_pixels, is_colour, luma_of, to_pixels
 from .images import luma, read_pixels, unit_range, write_pixels
@@ -19,6 +21,7 @@ from .synthetic import (
 )
 
 __all__ = [
+    "Alignment",
     "BatchStream",
     "Objects",
     "Pair",
@@ -30,8 +33,10 @@ __all__ = [
     "chroma_source",
     "colour_like",
     "coloured_pixels",
+    "find_alignment",
     "find_pairs",
     "is_colour",
+    "load_alignment",
     "luma",
     "luma_of",
     "make_exposures",
@@ -42,6 +47,7 @@ __all__ = [
     "open_pairs",
     "open_source",
     "read_pixels",
+    "save_alignment",
     "to_pixels",
     "unit_range",
     "write_pixels",

@@ -9,8 +9,10 @@ from ..runtime.progress import Progress
 from .box_files import find_boxes
 from .folder_pairs import check_pairs
 from .masks import find_masks, read_masks
+from .misalignment import LOOKED_AT, misalignment
 from .pair_source import Labels, PairSource
 from .pairs import Pair, find_pairs, read_names
+from .splits import spread
 from .synthetic import SyntheticPairs
 
 _SYNTHETIC_SIZE = 128  # pixels
@@ -29,6 +31,8 @@ def open_source(
     cache_megabytes: int = 2048,
 ) -> PairSource:
     """Open the pairs of a data set, or synthetic ones; every image and every label is read once and checked.
+
+    A warning is printed if some of the pairs look misaligned; see `misalignment`.
 
     Boxes are `boxes/NAME.txt` or `labels/NAME.txt` in the form of YOLO with class names in `classes.txt` or
     `data.yaml`, `annotations/NAME.xml` in the form of Pascal VOC, or `annotations/*.json` in the form of COCO; see
@@ -74,6 +78,8 @@ def open_source(
                 "(labelled.txt does not name them) and are not used"
             )
         source = check_pairs(pairs, minimum_size, cache_megabytes=cache_megabytes, progress=progress)
+        if warning := misalignment([source[index] for index in spread(range(len(source)), LOOKED_AT)]):
+            progress.print(f"warning: {root}: {warning}")
         if boxes is not None:
             classes, objects = boxes.read(source.sizes, progress)
             return replace(source, classes=classes, boxes=objects)

@@ -7,6 +7,7 @@
 """
 
 from ..operators.network_folders import shipped_names
+from .align_files import align_files
 from .comparison import write_comparison
 from .comparison_rows import choose_pairs
 from .evaluation import TRIVIAL, Evaluation, evaluate
@@ -22,6 +23,7 @@ __all__ = [
     "TRIVIAL",
     "Evaluation",
     "Fuser",
+    "align_files",
     "choose_pairs",
     "evaluate",
     "export_onnx",

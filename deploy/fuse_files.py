@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..data import Pair, is_colour, to_pixels, write_pixels
+from ..data import Alignment, Pair, is_colour, to_pixels, write_pixels
 from ..data.images import WRITTEN, Pixels
+from ..data.misalignment import LOOKED_AT, misalignment
 from ..genotypes.choices import check_choice
 from ..runtime.errors import UserError
 from ..runtime.files import make_folder, remove_leftovers
@@ -50,9 +51,12 @@ def fuse_files(
     resume: bool = False,
     overwrite: bool = False,
     resize: str | None = None,
+    alignment: Alignment | None = None,
     labels: Labeller | None = None,
 ) -> FusedFiles:
     """Fuse image files, pair by pair; one that cannot be read or fused does not stop the others.
+
+    Without an alignment, a warning is printed if the first pairs look misaligned; see `data.misalignment`.
 
     Args:
         pairs: The image files, as `data.find_pairs` or `data.match_pairs` returns them.
@@ -61,6 +65,8 @@ def fuse_files(
             one of them is fused again.
         overwrite: Whether to replace fused images and labels.
         resize: With "second", second images are resampled to the size of the first; default: both sizes must agree.
+        alignment: Transform by which pairs are warped to their common part, instead of `resize`; default: they are
+            aligned.
         labels: Task network that also labels each fused image; default: none.
 
     Raises:
@@ -108,7 +114,8 @@ def fuse_files(
         writing: Future[None] | None = None
         failed: list[str] = []
         coloured: Counter[tuple[bool, bool]] = Counter()
-        for pair, images in zip(left, _ahead(lambda pair: _read(pair, resize), left), strict=True):
+        judged: list[tuple[Pixels, Pixels]] = []
+        for pair, images in zip(left, _ahead(lambda pair: _read(pair, resize, alignment), left), strict=True):
             try:
                 if isinstance(images, UserError):
                     raise images
@@ -125,6 +132,10 @@ def fuse_files(
                 writing.result()
             writing = writer.submit(_write, output, pair, fused, labels, found)
             progress.advance(pair.name)
+            if alignment is None and len(judged) < LOOKED_AT:
+                judged.append(images)
+                if len(judged) in (LOOKED_AT, len(left)) and (warning := misalignment(judged)):
+                    progress.print(f"warning: {warning}")
             if interrupted():
                 break
         if writing is not None:
@@ -167,10 +178,12 @@ def _check_output(output: Path, pairs: Sequence[Pair], labels: Labeller | None) 
                 raise UserError(f"{target} would be the fused image and a file of its labels; choose another output")
 
 
-def _read(pair: Pair, resize: str | None) -> tuple[Pixels, Pixels] | UserError:
+def _read(pair: Pair, resize: str | None, alignment: Alignment | None) -> tuple[Pixels, Pixels] | UserError:
     """Read a pair; an error is returned, so that it reaches the pair's turn in the other thread."""
     try:
         first, second = map(_plain, pair.read())
+        if alignment is not None:
+            return alignment.apply(first, second)
     except UserError as error:
         return error
     height, width = first.shape[:2]

@@ -27,6 +27,7 @@ PROGRESS = (
         "finetune ",
         "adapting ",
         "fusing: ",
+        "aligning: ",
         "scoring",
         "drawing: ",
         "checking ",

@@ -13,7 +13,7 @@ import tifffile
 import torch
 from PIL import Image
 
-from timfuse.data import write_scenes
+from timfuse.data import Alignment, save_alignment, write_scenes
 from timfuse.genotypes import CellGenotype, Genotype
 from timfuse.operators import build_network, save_network_folder
 from timfuse.operators.released import released_name
@@ -168,6 +168,11 @@ KINDS = {
         ("labelled", "released.pt", "train.yaml"),
         share=3,
     ),
+    "alignments": Kind(
+        ("transform.yaml",),
+        ("fuse --data labelled -o out/fused -n net --device cpu --align {file}",),
+        ("net", "labelled"),
+    ),
     "weights": Kind(
         ("net/weights.safetensors", "net/task/weights.safetensors", "net/task/specification.yaml"),
         (
@@ -219,6 +224,8 @@ def write_good(folder: Path) -> None:
     torch.save({"state_dict": published}, folder / "released.pt")
     _write_images(folder / "images")
     write_scenes(folder / "labelled", 4, height=44, width=48, seed=0)
+    rows = ((0.99, -0.02, 1.5), (0.02, 0.99, 0.5), (1e-4, 0.0, 1.0))
+    save_alignment(Alignment("homography", (48, 44), (48, 44), rows, 0.7), folder / "transform.yaml")
     names = sorted(path.stem for path in (folder / "labelled/ir").iterdir())
     for file, chosen in (("train.txt", names[:2]), ("val.txt", names[2:]), ("labelled.txt", names)):
         (folder / "labelled" / file).write_text("".join(f"{name}\n" for name in chosen), encoding="utf-8")
