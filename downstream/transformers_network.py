@@ -104,7 +104,7 @@ class TransformersNetwork(TaskNetwork):
         }
 
     def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
-        """Return the published loss of a detector, or the mean cross entropy of the labelled pixels."""
+        """Return the published loss of a detector, or cross entropy and Dice loss of the labelled pixels."""
         return KINDS[self.task].loss(self.model, self.inputs(images), batch)
 
     @torch.no_grad()
@@ -149,11 +149,41 @@ def _rank(logits: Tensor, classes: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _segmentation_loss(model: "PreTrainedModel", inputs: Tensor, batch: PairBatch) -> Tensor:
-    """Return the mean cross entropy of the pixels that are not ignored; 0 if all are."""
+    """Return the mean cross entropy of the pixels that are not ignored plus the Dice loss; 0 if all are ignored."""
     assert batch.masks is not None
     logits = pixel_logits(model, inputs, *batch.masks.shape[-2:])
     total = F.cross_entropy(logits, batch.masks, ignore_index=IGNORED, reduction="sum")
-    return total / (batch.masks != IGNORED).sum().clamp(min=1)
+    return total / (batch.masks != IGNORED).sum().clamp(min=1) + dice_loss(logits, batch.masks)
+
+
+def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Compute the mean Dice loss of the classes that masks show; each class counts alike, however small it is.
+
+    With the cross entropy alone, a network calls everything background where objects cover a few percent of the pixels.
+
+    Args:
+        logits: Logits of all classes, (N, classes, H, W).
+        masks: Class of each pixel, (N, H, W) int64; ignored pixels do not count.
+
+    Returns:
+        A scalar in [0, 1]; 0 if all pixels are ignored.
+
+    Example:
+        >>> masks = torch.tensor([[[0, 0, 1, 1]]])
+        >>> logits = 20.0 * F.one_hot(masks, 3).permute(0, 3, 1, 2)
+        >>> round(float(dice_loss(logits, masks)), 4), round(float(dice_loss(-logits, masks)), 4)
+        (0.0, 0.75)
+
+    References:
+        Milletari et al., "V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image Segmentation"
+        (arXiv 1606.04797), eq. 3, with the plain sizes in the denominator and 1 added to both sides of the fraction.
+    """
+    known = (masks != IGNORED)[:, None]
+    truth = F.one_hot(masks.where(known[:, 0], 0), logits.shape[1]).permute(0, 3, 1, 2) * known  # (N, classes, H, W)
+    shares = logits.softmax(dim=1) * known
+    overlap, sizes = (values.sum((0, 2, 3)) for values in (shares * truth, shares + truth))
+    shown = truth.sum((0, 2, 3)) > 0
+    return ((1 - (2 * overlap + 1) / (sizes + 1)) * shown).sum() / shown.sum().clamp(min=1)
 
 
 def pixel_logits(model: "PreTrainedModel", inputs: Tensor, height: int, width: int) -> Tensor:

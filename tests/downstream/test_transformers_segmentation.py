@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from timfuse.data.pair_batch import IGNORED, PairBatch
 from timfuse.data.synthetic import MASK_CLASSES, make_scene
 from timfuse.downstream.scoring import score_masks
-from timfuse.downstream.transformers_network import KINDS, TransformersNetwork, pixel_logits, segformer_tiny
+from timfuse.downstream.transformers_network import KINDS, TransformersNetwork, dice_loss, pixel_logits, segformer_tiny
 
 pytest.importorskip("transformers")
 pytest.importorskip("scipy")
@@ -105,7 +105,7 @@ def test_the_tiny_segformer_is_tiny():
     again.load_state_dict(segmenter.state_dict())
 
 
-def test_the_loss_is_the_cross_entropy_of_what_is_not_ignored():
+def test_the_loss_is_the_cross_entropy_and_the_dice_loss_of_what_is_not_ignored():
     torch.manual_seed(0)
     segmenter = segformer_tiny(MASK_CLASSES).eval()
     images = torch.rand(2, 1, 40, 70)
@@ -114,12 +114,28 @@ def test_the_loss_is_the_cross_entropy_of_what_is_not_ignored():
     logits = logits_of(segmenter, images)
     assert logits.shape == (2, 4, 40, 70)
     loss = segmenter.loss(images, PairBatch(images, images, None, masks))
-    torch.testing.assert_close(loss, F.cross_entropy(logits, masks, ignore_index=IGNORED))
+    dice = []
+    for number in range(4):
+        share, shown = logits.softmax(1)[:, number][masks != IGNORED], (masks == number)[masks != IGNORED]
+        dice.append(1 - (2 * share[shown].sum() + 1) / (share.sum() + shown.sum() + 1))
+    expected = F.cross_entropy(logits, masks, ignore_index=IGNORED) + torch.stack(dice).mean()
+    torch.testing.assert_close(loss, expected)
     other = images.clone()
     assert segmenter.loss(images, PairBatch(other.zero_(), other, None, masks)) == loss
     nothing = segmenter.loss(images, PairBatch(images, images, None, torch.full_like(masks, IGNORED)))
     assert nothing == 0
     nothing.backward()
+
+
+def test_the_dice_loss_is_over_the_classes_that_masks_show():
+    masks = torch.zeros(2, 8, 8, dtype=torch.int64)
+    masks[0, :2] = 2
+    right = 30.0 * F.one_hot(masks, 4).permute(0, 3, 1, 2)
+    assert dice_loss(right, masks) < 1e-6
+    background = torch.tensor([30.0, 0, 0, 0])[:, None, None].expand(2, 4, 8, 8)
+    # Of 128 pixels 16 are of class 2, and none is taken for it.
+    expected = (1 - (2 * 112 + 1) / (128 + 112 + 1) + 1 - 1 / 17) / 2
+    assert float(dice_loss(background, masks)) == pytest.approx(expected, abs=1e-6)
 
 
 def test_padding_does_not_move_the_classes():
@@ -149,6 +165,6 @@ def test_two_scenes_are_learnt():
         optimiser.zero_grad()
         segmenter.loss(images, batch).backward()
         optimiser.step()
-    # Over five seeds with and without AVX2 at most 0.06 of the loss, and a mean IoU of 0.45 to 0.56.
-    assert segmenter.eval().loss(images, batch).item() < 0.2 * before
-    assert score_masks(segmenter.predict(images), masks, MASK_CLASSES).miou > 0.35
+    # Over five seeds with and without AVX2 at most 0.22 of the loss, and a mean IoU of 0.53 to 0.60.
+    assert segmenter.eval().loss(images, batch).item() < 0.4 * before
+    assert score_masks(segmenter.predict(images), masks, MASK_CLASSES).miou > 0.4
