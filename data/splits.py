@@ -50,7 +50,7 @@ def split_pairs(
     Args:
         seed: Chooses the blocks of each part.
         folder: Folder of the data set; if it holds `train.txt` and `val.txt`, these name the training and the
-            validation pairs, and pairs that neither names are left out.
+            validation pairs, and pairs that neither names are left out. So are those that `test.txt` names.
         validation: Fraction of all pairs for validation, in (0, 1), where no file names them.
         architecture: Fraction of the training pairs for the architecture of a search, in (0, 1); None for no such part.
         unlabelled: Names of the data set's further pairs, which are in no part. The two files may name them, and with
@@ -63,6 +63,9 @@ def split_pairs(
     rng = np.random.default_rng(seed)
     if listed is None:
         known = list(names) if architecture is None else [*names, *unlabelled]
+        if folder is not None and (folder / "test.txt").exists():
+            held_back = set(read_names(folder / "test.txt", {*names, *unlabelled}))
+            known = [name for name in known if name not in held_back]
         least = 2 if architecture is None else 3
         if len(known) < least:
             wanted = "training and validation" if architecture is None else "three parts"

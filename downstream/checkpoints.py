@@ -192,8 +192,8 @@ def _download(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=_FILES))
     except Exception as error:  # The errors of connection, server and disk have no common class.
         raise UserError(
-            f"{name} is not a folder and cannot be downloaded ({_reason(error)}); check the name and the connection, "
-            "or give the folder of a saved network"
+            f"{name} is not a folder and cannot be downloaded ({_reason(error)}); check the name and the connection,"
+            " give the folder of a saved network, or the file that registers it, as in timfuse --operators FILE ..."
         ) from None
 
 

@@ -42,6 +42,7 @@ class TaskNetwork(nn.Module):
         kind: Name of the architecture in a specification.
         channels: Number C of planes of the images: 1 for luma, 3 for red, green and blue, 2 and 4 for both sources.
         classes: Names of the classes; in segmentation the background comes first.
+        fresh_classes: Those of the classes that a network which others trained does not know, and has to learn.
 
     Example:
         >>> from timfuse.downstream import build_task_network
@@ -54,6 +55,7 @@ class TaskNetwork(nn.Module):
     kind: str
     channels: int = 1
     classes: tuple[str, ...]
+    fresh_classes: tuple[str, ...] = ()
 
     def loss(self, images: Tensor, batch: PairBatch) -> Tensor:
         """Return the scalar loss of images by the labels of a batch, differentiable by images and weights.

@@ -70,7 +70,10 @@ class TransformersNetwork(TaskNetwork):
                 " downstream.colour=false, or choose another downstream.network"
             )
         model = load_model(kind.model, folder, config, classes)
-        return cls(task, model, LumaInput.read(folder, channels_of(config)), str(source), channels)
+        network = cls(task, model, LumaInput.read(folder, channels_of(config)), str(source), channels)
+        known = {name.casefold() for name in class_names(config)}
+        network.fresh_classes = tuple(name for name in classes if name.casefold() not in known)
+        return network
 
     @classmethod
     def from_specification(cls, specification: Mapping[str, Any]) -> "TransformersNetwork":

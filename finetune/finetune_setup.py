@@ -153,7 +153,7 @@ def set_up(
         parts: The loss, and the pairs, whose classes the task network learns.
 
     Raises:
-        UserError: If the initial weights of the task network cannot be used.
+        UserError: If the initial weights of the task network cannot be used, or a frozen one lacks classes.
     """
     settings, section = config.train, config.downstream
     task = None
@@ -161,6 +161,11 @@ def set_up(
         classes = parts.pairs.source.classes
         channels = channels_of(config.guidance.images, colour=section.colour)
         task = build_task_network(section.kind, section.network, classes, section.width, section.init, channels)
+        if section.frozen and section.init is None and task.fresh_classes:
+            raise UserError(
+                f"the frozen network {section.network} does not know the classes {', '.join(task.fresh_classes)}; give"
+                " data with its classes, downstream.init, or let it learn (downstream.frozen=false)"
+            )
         task.requires_grad_(not section.frozen)
     networks = Networks(network, task).to(device)
     # As at inference: what the constraint holds for is what the user gets, and crops do not shift the statistics.

@@ -35,6 +35,7 @@ def refused(match, source, task="segmentation"):
 def test_a_network_is_read_without_a_word(saved, capfd):
     segmenter = TransformersNetwork.from_pretrained("segmentation", saved, CLASSES)
     assert segmenter.classes == CLASSES
+    assert segmenter.fresh_classes == ()
     assert segmenter.model.dtype == torch.float32
     assert segmenter.inputs.specification() == {"mean": [pytest.approx(0.449)], "std": [pytest.approx(0.226)]}
     assert capfd.readouterr() == ("", "")
@@ -126,6 +127,7 @@ def test_code_beside_a_network_is_not_run(saved):
     classes = {"AutoConfig": "own.Config", "AutoModelForSemanticSegmentation": "own.Network"}
     edit(saved, auto_map=classes, _attn_implementation="somebody/attention", attn_implementation="somebody/attention")
     segmenter = TransformersNetwork.from_pretrained("segmentation", saved, ("background", "lamp"))
+    assert segmenter.fresh_classes == ("lamp",)
     assert type(segmenter.model).__module__.startswith("transformers.")
     assert segmenter.model.config._attn_implementation == "eager"
     specification = segmenter.specification()

@@ -16,6 +16,7 @@ import timfuse
 from timfuse.data import make_scene
 from timfuse.deploy import load
 from timfuse.downstream import build_task_network, load_guiding_detectors, load_task_network
+from timfuse.downstream.transformers_network import segformer_tiny
 from timfuse.finetune import FinetuneConfig, Finetuning, finetune
 from timfuse.finetune.finetune_recipe import _promise
 from timfuse.finetune.promise import Promise
@@ -526,3 +527,14 @@ def test_a_frozen_task_network_guides_and_stays_as_it_is(tiny):
     torch.manual_seed(derive_seed(config.seed, "fusion network"))
     start = build_network(load_genotype(config.genotype)).state_dict()
     assert any(not torch.equal(value, start[name]) for name, value in network_of(config.run).state_dict().items())
+
+
+def test_a_frozen_network_knows_the_classes(tiny, tmp_path):
+    pytest.importorskip("transformers")
+    segformer_tiny(["Background", "tree"]).model.save_pretrained(tmp_path / "saved")
+    downstream = {"kind": "segmentation", "network": str(tmp_path / "saved"), "frozen": True}
+    config = tiny(downstream=downstream, guidance={"strategy": "joint"})
+    with pytest.raises(UserError, match=r"does not know the classes .*car.*; give data with its classes") as caught:
+        finetune(config)
+    assert "background" not in str(caught.value)
+    assert not config.run.exists()
