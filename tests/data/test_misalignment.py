@@ -24,6 +24,8 @@ def test_noise_and_small_or_no_images_say_nothing():
     assert misalignment(list(zip(noise[:4], noise[4:], strict=True))) == ""
     assert misalignment([(noise[0, :20, :20], noise[0, 5:25, :20])]) == ""
     assert misalignment([]) == ""
+    noise[:, :, :75] = 0  # black up to a narrow strip
+    assert misalignment(list(zip(noise[:4], noise[4:], strict=True))) == ""
 
 
 def test_a_data_set_is_looked_at_when_it_is_opened(tmp_path, capsys):
