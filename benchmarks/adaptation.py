@@ -15,14 +15,17 @@ of the validation pairs, which nothing else has used:
 - random weights, by the rate of `RATES` with the least loss on other training pairs in 100 steps.
 
 `episodes` has the rates that it has learnt, the other trained starts have `RATE`. For comparison there are the task's
-own shipped network and methods without a network. Finished parts are not repeated; two calls with different tasks can
-share RUN. Values are kept crop by crop in benchmarks/results/adaptation.csv; adaptation.md compares the starts.
+own shipped network and methods without a network. `--usual` adapts another task's network alone, with the settings of
+`timfuse adapt`, and leaves the other rows of the table as they are.
+
+Finished parts are not repeated; two calls with different tasks can share RUN. Values are kept crop by crop in benchmarks/results/adaptation.csv; adaptation.md compares the starts.
 """
 
 import argparse
 import copy
 import csv
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
@@ -75,6 +78,7 @@ POOLED, EPISODES, ALL, OTHER, RANDOM = STARTS = (
     "random weights",
 )
 NETWORK = "the task's network"
+USUAL = "as timfuse adapt"  # from another task's network
 STEPS = (0, 1, 5, 20, 100)
 # All starts adapt on the first number of pairs, the pooled one and random weights on the others, too.
 PAIRS = (5, 1, 20)
@@ -83,6 +87,7 @@ RATE, RATES = 5e-4, (1e-3, 2e-3, 4e-3, 8e-3)
 HELD_OUT = 4  # training pairs
 COMPARED = (0, 1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 100)  # numbers of steps after which the weights may be kept
 BATCH, CROP = 4, 128  # of a step
+USUAL_PAIRS, USUAL_BATCH, USUAL_RATE = 20, 12, 1e-3
 SCORED, SIDE = 8, 160  # crops of validation pairs of each data set, and their height and width
 KEYS = ("task", "start", "pairs", "seed", "steps", "crop")
 RESAMPLES = 2000
@@ -161,10 +166,10 @@ def mean_loss(fuse: Fuse, task: Task, crops: Crops) -> float:
     return float(np.mean([task.loss(fuse(*pair), *pair).item() for pair in crops.pairs]))
 
 
-def support(task: Task, positions: Sequence[int], seed: int) -> list[PairBatch]:
+def support(task: Task, positions: Sequence[int], seed: int, batch: int = BATCH) -> list[PairBatch]:
     """Cut a batch for each step of an adaptation."""
     rng = np.random.default_rng(derive_seed(seed, "adaptation", task.name, len(positions)))
-    draws = [rng.choice(positions, BATCH, replace=len(positions) < BATCH).tolist() for _ in range(STEPS[-1])]
+    draws = [rng.choice(positions, batch, replace=len(positions) < batch).tolist() for _ in range(STEPS[-1])]
     return [cut_crops(task.source, drawn, CROP, rng) for drawn in draws]
 
 
@@ -201,9 +206,9 @@ def started(run: Path, task: str, start: str, seed: int, chosen: dict[str, objec
     if start == RANDOM:
         network = fresh(seed)
         return network, plain(network, float(str(chosen["rate"])))
-    if start == OTHER:
+    if start in (OTHER, USUAL):
         network = load_network_folder(find_network(str(chosen["network"])))[1]
-        return network, plain(network, RATE)
+        return network, plain(network, USUAL_RATE if start == USUAL else RATE)
     name, _, everything = start.partition(", ")
     folder = run / f"{name}-{'none' if everything else task}"
     network = load_network_folder(folder)[1]
@@ -229,9 +234,9 @@ def choose(task: Task) -> dict[str, object]:
     return {"rate": min(losses, key=losses.__getitem__), "network": min(zero_shot, key=zero_shot.__getitem__)}
 
 
-def score_task(run: Path, data: Path, name: str, pairs: int) -> None:
+def score_task(run: Path, data: Path, name: str, pairs: int, *, usual: bool = False) -> None:
     """Adapt starts to a task on so many pairs and score them; write the rows, unless they are there."""
-    file = run / f"rows-{name}-{pairs}.csv"
+    file = run / f"rows-{name}-{'usual' if usual else pairs}.csv"
     if file.is_file():
         return
     config = MetaInitConfig(data={"root": data})
@@ -245,18 +250,21 @@ def score_task(run: Path, data: Path, name: str, pairs: int) -> None:
         beginning = dict(zip(KEYS, (name, start, str(pairs), str(seed), str(steps)), strict=False))
         rows.extend(beginning | row for row in scored(fuse, task, crops))
 
-    for trivial, fuse in TRIVIAL.items():
-        add(trivial, 0, 0, fuse)
-    add(NETWORK, 0, 0, load_network_folder(find_network(OWN[name]))[1].eval())
-    for start, seed in product(STARTS, SEEDS):
-        if pairs == PAIRS[0] or start in (POOLED, RANDOM):
+    if not usual:
+        for trivial, fuse in TRIVIAL.items():
+            add(trivial, 0, 0, fuse)
+        add(NETWORK, 0, 0, load_network_folder(find_network(OWN[name]))[1].eval())
+    for start, seed in product([USUAL] if usual else STARTS, SEEDS):
+        if usual or pairs == PAIRS[0] or start in (POOLED, RANDOM):
             training = np.random.default_rng(derive_seed(seed, "pairs", name)).permutation(sorted(task.training))
             network, rates = started(run, name, start, seed, chosen)
+            began = time.monotonic()
             held_out = validation_crops(task, training[-HELD_OUT:].tolist())
-            batches = support(task, training[: min(pairs, len(training) - HELD_OUT)].tolist(), seed)
+            ours = training[: min(pairs, len(training) - HELD_OUT)].tolist()
+            batches = support(task, ours, seed, USUAL_BATCH if usual else BATCH)
             for steps, best in adapted(network, rates, task, batches, held_out):
                 add(start, seed, steps, best)
-            print(name, pairs, start, seed, flush=True)
+            print(name, pairs, start, seed, f"{time.monotonic() - began:.0f} s", flush=True)
     write_atomically(file, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
 
 
@@ -370,6 +378,18 @@ def report(rows: Sequence[Row]) -> str:
             for values in tasks
         ),
     ]
+    if all(values.has(USUAL, USUAL_PAIRS) for values in tasks):
+        lines += [
+            "",
+            f"## The same for `timfuse adapt` from another task's network: {USUAL_PAIRS} pairs, {USUAL_BATCH} crops a step",
+            "",
+            f"| task | {' | '.join(counts)} |",
+            f"|---|{'---:|' * len(STEPS)}",
+            *(
+                f"| {values.task} | {' | '.join(values.captured(USUAL, steps, USUAL_PAIRS) for steps in STEPS)} |"
+                for values in tasks
+            ),
+        ]
     for other in STARTS[1:]:
         lines += _differences(tasks, other, first)
     for pairs in PAIRS[1:]:
@@ -400,8 +420,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--only", nargs="+", choices=SETS, default=list(SETS), help="tasks")
     parser.add_argument("--pairs", nargs="+", type=int, choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--usual", action="store_true", help="only what `timfuse adapt` does")
     arguments = parser.parse_args()
-    if arguments.run is not None:
+    if arguments.run is not None and arguments.usual:
+        for task in arguments.only:
+            score_task(arguments.run, arguments.data, task, USUAL_PAIRS, usual=True)
+        rows = [row for row in read([TABLE]) if row["start"] != USUAL]
+        rows += read([arguments.run / f"rows-{task}-usual.csv" for task in SETS])
+        write_atomically(TABLE, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
+    elif arguments.run is not None:
         training = arguments.run / "data"
         link_training_pairs([arguments.data / name for names in SETS.values() for name in names], training)
         for task in ("none", *arguments.only):

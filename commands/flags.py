@@ -20,7 +20,7 @@ CONFIGS = {
 """Package and class of each command's config, which are imported late, because the help has to be quick."""
 
 FLAGS = {
-    "init": Annotated[str, Argument(metavar="RUN", help="A meta-initialisation; default: all-tasks, a shipped one.")],
+    "init": Annotated[str, Argument(metavar="RUN", help="A trained network; default: the best of the shipped.")],
     "data": Annotated[list[str], Option(metavar="DIR", help="Folder of pairs, may be repeated; default: synthetic.")],
     "task": Annotated[str, Option("--task", "-t", metavar="TASK", help="What is fused: infrared-visible, mri-ct, ...")],
     "run": Annotated[str, Option("--run", "-r", metavar="DIR", help="Folder of the run.")],

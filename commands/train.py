@@ -110,14 +110,16 @@ def meta_init(config: "MetaInitConfig", resume: Resume = False, overwrite: Overw
 
 @takes_config("adapt")
 def adapt(config: "AdaptConfig", overwrite: Overwrite = False) -> None:
-    """Adapt an initialisation to a task, on a few pairs."""
+    """Adapt a trained network to a task, on a few pairs."""
     from ..meta_init import adapt_to_task
 
     done = adapt_to_task(config, overwrite=overwrite)
+    chosen = ", the shipped network that does best on these pairs" if config.init is None else ""
+    echo(f"start     {done.start}{chosen}")
     _print_curves([(config.task, done.curve), ("random weights, Adam", done.fresh)])
     first, second = done.genotype.source_words
     echo(f"{config.steps} steps on {done.pairs} pairs of {first} and {second} in {done.seconds:.1f} s")
-    which = f"after {done.kept} steps, the best on the validation pairs" if done.kept else "of the initialisation"
+    which = f"after {done.kept} steps, the best on the validation pairs" if done.kept else "of the start"
     echo(f"weights   {config.run / WEIGHTS_FILE}, {which}")
     if done.curve[config.steps] > done.curve[0]:
         echo(f"note      after {config.steps} steps the network does worse on the validation pairs than before them")

@@ -210,33 +210,35 @@ class MetaInitConfig(StageConfig):
 
 
 class AdaptDataSection(RootSection):
-    """The pairs of an adaptation; their crops and synthetic pairs are as in the meta-initialisation.
+    """The pairs of an adaptation; the size of crops and synthetic pairs are as in the meta-initialisation.
 
     Attributes:
         pairs: Number of training pairs to adapt on, spread over the data set; 0 for all.
     """
 
-    pairs: WholeNumber = 8
+    pairs: WholeNumber = 20
 
 
 class AdaptConfig(TaskConfig):
-    """One adaptation of an initialisation to a fusion task.
+    """One adaptation of a trained network to a fusion task.
 
     Attributes:
-        init: Run folder of a meta-initialisation, or the name of a shipped one.
+        init: Run folder of a meta-initialisation or another trained network, or the name of a shipped one; null for the
+            shipped one that does best on the pairs.
         data: Image pairs of the task; a few are enough.
-        loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss of the initialisation.
-        steps: Number of optimiser steps; for more than 2,000 give the initialisation to `timfuse train` as `init`.
+        loss: Weights of the terms of the fusion loss, or the name of a loss; null for the loss that the initialisation
+            has for the task.
+        steps: Number of optimiser steps; for more than 2,000 give the start to `timfuse train` as `init`.
 
     Example:
-        >>> AdaptConfig(task="mri-ct", steps=5).init
-        'all-tasks'
+        >>> AdaptConfig(task="mri-ct", data={"pairs": 5}).steps
+        100
     """
 
     stage: Literal["adapt"] = "adapt"
     run: Path = Path("runs/adapt")
     task: str = "infrared-visible"
-    init: str = "all-tasks"
+    init: str | None = None
     data: AdaptDataSection = AdaptDataSection()
     loss: LossSection | None = None
-    steps: Annotated[int, Field(ge=1, le=2000)] = 20
+    steps: Annotated[int, Field(ge=1, le=2000)] = 100

@@ -1,7 +1,8 @@
 """Trials of an initialisation: the loss on validation pairs after each step of an adaptation to each task."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -62,7 +63,7 @@ def adaptation_curve(network: nn.Module, adaptation: Adaptation, trial: Trial, s
     curves = []
     for episode in trial.episodes:
         with restored(network):
-            curves.append(adapt_and_score(network, adaptation, trial.task.loss, episode, steps))
+            curves.append(adapt_and_score(network, adaptation, trial.task.loss, episode.support, episode.query, steps))
     return {count: sum(curve[count] for curve in curves) / len(curves) for count in curves[0]}
 
 
@@ -70,7 +71,8 @@ def adapt_and_score(
     network: nn.Module,
     adaptation: Adaptation,
     fusion_loss: FusionLoss,
-    episode: Episode,
+    support: Iterable[PairBatch],
+    query: PairBatch,
     steps: Collection[int],
     progress: Progress | None = None,
     *,
@@ -79,19 +81,20 @@ def adapt_and_score(
     """Adapt a network in place; return its query loss in evaluation mode after each number of steps in `steps`.
 
     Args:
+        support: Batches of the steps, at least as many as the largest number.
         keep_best: Whether the network ends with the weights of the least of these losses, not with the last weights.
     """
     loss, training = partial(pair_loss, fusion_loss), network.training
     optimizer = adaptation.build_optimizer()
     curve: Curve = {}
     best: dict[str, Tensor] = {}
-    done = 0
+    done, batches = 0, iter(support)
     for count in sorted(steps):
         network.train()
-        adapt(network, loss, episode.support[done:count], optimizer)
+        adapt(network, loss, islice(batches, count - done), optimizer)
         network.eval()
         with torch.no_grad():
-            curve[count] = loss(network, episode.query).item()
+            curve[count] = loss(network, query).item()
         if keep_best and curve[count] <= min(curve.values()):
             best = {name: value.clone() for name, value in network.state_dict().items()}
         if progress is not None:

@@ -10,13 +10,14 @@ import torch
 from timfuse.data import read_pixels
 from timfuse.deploy import load
 from timfuse.genotypes import load_genotype
-from timfuse.meta_init import AdaptConfig, adapt_to_task
+from timfuse.meta_init import AdaptConfig, adapt_to_task, shipped_initialisations
 from timfuse.meta_init.episodes import validation_query
 from timfuse.meta_init.meta_init_config import TaskSection
 from timfuse.meta_init.rates import adapting_layers, load_rates, save_rates
 from timfuse.meta_init.trials import pair_loss
 from timfuse.objectives import FusionLoss
 from timfuse.operators import build_network, load_network_folder
+from timfuse.operators.network_folders import shipped_names
 from timfuse.runtime.config import config_hash, load_config
 from timfuse.runtime.errors import UserError
 from timfuse.runtime.weights import load_weights
@@ -184,6 +185,35 @@ def test_a_task_that_the_initialisation_never_saw(adapting, tmp_path):
     assert (done.genotype.task, done.genotype.sources, done.genotype.colour_source) == ("multi-exposure", None, "both")
 
 
+def test_any_trained_network_is_a_start(adapting, copied):
+    (copied / "rates.yaml").unlink()
+    config = adapting(init=copied, steps=1, root=None)
+    done = adapt_to_task(config)
+    assert done.start == str(copied)
+    learnt = [name for name, _ in build_network(done.genotype).named_parameters()]
+    start, end = (load_weights(run / "weights.safetensors") for run in (copied, config.run))
+    # The first step of Adam is as long as its rate.
+    assert max((end[name] - start[name]).abs().max().item() for name in learnt) == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_without_a_start_it_is_the_shipped_one_with_the_least_loss(adapting):
+    config = adapting(steps=1, pairs=1, root=None).model_copy(update={"init": None})
+    done = adapt_to_task(config)
+    others = [
+        adapt_to_task(adapting(name, init=name, steps=1, pairs=1, root=None)).curve[0]
+        for name in ("ivif-nano", "multi-focus")
+    ]
+    assert done.start in (*shipped_initialisations(), *shipped_names())
+    assert done.curve[0] < min(others)
+    assert done.genotype.provenance["start"] == done.start
+
+
+def test_every_pass_over_the_batches_of_an_adaptation_is_the_same(adapting):
+    """The curve of random weights is on the crops of the other one, whatever it does with the random numbers."""
+    one, other = (adapt_to_task(adapting(run, steps=steps)).fresh for run, steps in (("a", 3), ("b", 8)))
+    assert [one[count] for count in range(4)] == [other[count] for count in range(4)]
+
+
 def test_synthetic_pairs_without_a_folder(adapting):
     done = adapt_to_task(adapting(task="mri-pet", root=None, steps=1))
     assert done.genotype.provenance["data"] == {"root": "synthetic pairs", "training_pairs": 6}
@@ -195,8 +225,8 @@ def test_synthetic_pairs_without_a_folder(adapting):
         ({"root": "nowhere"}, "the data folder nowhere does not exist; check the path"),
         ({"task": "infrared-visible"}, "holds no infrared-visible pairs"),
         ({"device": "tpu"}, "unknown device tpu"),
-        ({"init": "nowhere"}, "no meta-initialisation 'nowhere': give the folder of a `timfuse meta-init` run"),
-        ({"init": "FOLDERS"}, "holds no meta-initialisation; give the folder of a `timfuse meta-init` run"),
+        ({"init": "nowhere"}, "no network 'nowhere': give the folder of a run, or one of all-tasks, ivif, "),
+        ({"init": "FOLDERS"}, "holds no trained network: there is no genotype.yaml; give the folder of a finished run"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_nothing_is_written(adapting, folders, content, message):

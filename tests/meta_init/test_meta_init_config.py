@@ -99,5 +99,5 @@ def test_a_config_comes_back_from_yaml(tmp_path):
 
 def test_an_adaptation_has_a_start_and_a_task_by_default():
     config = load_config(AdaptConfig, None, [])
-    assert (config.init, config.task) == ("all-tasks", "infrared-visible")
+    assert (config.init, config.task) == (None, "infrared-visible")
     assert (config.data.roots, config.sources, config.colour, config.loss) == ((None,), None, None, None)

@@ -6,7 +6,7 @@ import pytest
 
 from timfuse.genotypes import load_genotype
 from timfuse.meta_init import AdaptConfig, adapt_to_task, shipped_initialisations
-from timfuse.meta_init.few_shot import SHIPPED, find_initialisation
+from timfuse.meta_init.few_shot import SHIPPED, find_start
 from timfuse.runtime.errors import UserError
 
 NAMES = shipped_initialisations()
@@ -35,6 +35,6 @@ def test_it_leads_where_random_weights_do_not_get_in_as_many_steps(name, task, t
 
 def test_an_unknown_name_is_one_line_with_the_nearest():
     with pytest.raises(UserError) as caught:
-        find_initialisation("all-task")
+        find_start("all-task")
     assert "did you mean 'all-tasks'?" in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -125,7 +125,7 @@ def test_adapting_in_place_ends_at_the_last_score_and_lowers_the_support_loss(ne
     same = episode._replace(support=(episode.support[0],) * 30)
     with torch.no_grad():
         before = pair_loss(loss, network, episode.support[0]).item()
-    curve = adapt_and_score(network, adaptation, loss, same, (0, 30))
+    curve = adapt_and_score(network, adaptation, loss, same.support, same.query, (0, 30))
     with torch.no_grad():
         assert pair_loss(loss, network.train(), episode.support[0]).item() < 0.8 * before
         assert pair_loss(loss, network.eval(), episode.query).item() == pytest.approx(curve[30], rel=0.5)
@@ -134,6 +134,6 @@ def test_adapting_in_place_ends_at_the_last_score_and_lowers_the_support_loss(ne
 def test_progress_advances_by_every_step(network, adaptation, trials, capsys):
     (trial, *_) = trials
     with Progress(4, "adapting") as progress:
-        curve = adapt_and_score(network, adaptation, trial.task.loss, trial.episodes[0], (0, 1, 4), progress)
+        curve = adapt_and_score(network, adaptation, trial.task.loss, *trial.episodes[0], (0, 1, 4), progress)
         assert progress.completed == 4
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"validation loss {curve[4]:.4f}")
