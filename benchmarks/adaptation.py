@@ -18,7 +18,8 @@ of the validation pairs, which nothing else has used:
 own shipped network and methods without a network. `--usual` adapts another task's network alone, with the settings of
 `timfuse adapt`, and leaves the other rows of the table as they are.
 
-Finished parts are not repeated; two calls with different tasks can share RUN. Values are kept crop by crop in benchmarks/results/adaptation.csv; adaptation.md compares the starts.
+Finished parts are not repeated; two calls with different tasks can share RUN. Values are kept crop by crop in
+benchmarks/results/adaptation.csv; adaptation.md compares the starts.
 """
 
 import argparse
@@ -218,20 +219,28 @@ def started(run: Path, task: str, start: str, seed: int, chosen: dict[str, objec
     return network, plain(network, RATE)
 
 
-def choose(task: Task) -> dict[str, object]:
-    """Choose the rate for random weights and another task's network, on training pairs alone."""
-    training = spread(sorted(task.training), 16)
-    ours, others = training[::2], training[1::2]
-    crops = validation_crops(task, others)
-    losses = {}
-    for rate in RATES:
-        network = fresh(100)
-        *_, (_, best) = adapted(network, plain(network, rate), task, support(task, ours[:5], 100), crops)
-        losses[rate] = mean_loss(best, task, crops)
+def nearest_network(task: Task, crops: Crops) -> str:
+    """Choose among the shipped networks of other tasks."""
     shipped = [name for each, name in OWN.items() if each != task.name]
     networks = {name: load_network_folder(find_network(name))[1].eval() for name in shipped}
     zero_shot = {name: mean_loss(network, task, crops) for name, network in networks.items()}
-    return {"rate": min(losses, key=losses.__getitem__), "network": min(zero_shot, key=zero_shot.__getitem__)}
+    return min(zero_shot, key=zero_shot.__getitem__)
+
+
+def choose(task: Task, *, usual: bool) -> dict[str, object]:
+    """Choose another task's network, and the rate for random weights, on training pairs alone."""
+    training = spread(sorted(task.training), 16)
+    ours, others = training[::2], training[1::2]
+    crops = validation_crops(task, others)
+    network = nearest_network(task, crops)
+    if usual:
+        return {"network": network}
+    losses = {}
+    for rate in RATES:
+        fresh_one = fresh(100)
+        *_, (_, best) = adapted(fresh_one, plain(fresh_one, rate), task, support(task, ours[:5], 100), crops)
+        losses[rate] = mean_loss(best, task, crops)
+    return {"rate": min(losses, key=losses.__getitem__), "network": network}
 
 
 def score_task(run: Path, data: Path, name: str, pairs: int, *, usual: bool = False) -> None:
@@ -242,7 +251,7 @@ def score_task(run: Path, data: Path, name: str, pairs: int, *, usual: bool = Fa
     config = MetaInitConfig(data={"root": data})
     task = config.data.open_task(name, TaskSection(root=tuple(map(Path, SETS[name]))), 0)
     crops = validation_crops(task, spread(task.validation, SCORED * len(SETS[name])))
-    chosen = choose(task)
+    chosen = choose(task, usual=usual)
     print(name, pairs, chosen, flush=True)
     rows: list[Row] = []
 
@@ -381,7 +390,7 @@ def report(rows: Sequence[Row]) -> str:
     if all(values.has(USUAL, USUAL_PAIRS) for values in tasks):
         lines += [
             "",
-            f"## The same for `timfuse adapt` from another task's network: {USUAL_PAIRS} pairs, {USUAL_BATCH} crops a step",
+            f"## The same as `timfuse adapt` does it: another task's network, {USUAL_PAIRS} pairs, {USUAL_BATCH} crops",
             "",
             f"| task | {' | '.join(counts)} |",
             f"|---|{'---:|' * len(STEPS)}",
