@@ -1,6 +1,9 @@
-"""The structure term of MEF-SSIM, as a metric and as a training objective: the best structure of both sources."""
+"""The structure term of MEF-SSIM, as a metric and as a training objective: the best structure of all sources."""
 
 import math
+from collections.abc import Sequence
+from functools import reduce
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -15,22 +18,23 @@ _LARGEST_POWER = 10
 SMALLEST_SIDE = _TAPS * 2 ** (_SCALES - 1)
 
 
-def mef_structure(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Compare the structure of the fused image with the best structure that both sources have.
+def mef_structure(fused: Tensor, *sources: Tensor) -> Tensor:
+    """Compare the structure of the fused image with the best structure that its sources have, two or more.
 
-        S = (2 cov(F, D) + C2) / (var(F) + var(D) + C2),  D = max(s_1, s_2) (u_1 d_1 + u_2 d_2) / |u_1 d_1 + u_2 d_2|
+        S = (2 cov(F, D) + C2) / (var(F) + var(D) + C2),  D = max_k s_k (Σ u_k d_k) / |Σ u_k d_k|
 
     In each window, d_k = (I_k - mean) / s_k is the unit structure of a source and s_k its deviation. The desired
-    structure D has the larger contrast of the two, and the direction of their unit structures weighed by u_k, which is
-    in proportion to s_k to the power tan(π R / 2), at most 10, with R the consistency of the two: where they agree, the
-    stronger one decides. Gaussian windows have 11 taps and sigma 1.5 and are used where they fit; C2 = 0.03². The score
-    is the mean over the windows of three scales, or as many as fit; each averages 2x2 pixels of the one before.
+    structure D has the largest contrast of all, and the direction of their unit structures weighed by u_k, which is in
+    proportion to s_k to the power tan(π R / 2), at most 10, with R = |Σ s_k d_k| / Σ s_k the consistency of the
+    sources: where they agree, the strongest one decides. Gaussian windows have 11 taps and sigma 1.5 and are used where
+    they fit; C2 = 0.03². The score is the mean over the windows of three scales, or as many as fit; each averages 2x2
+    pixels of the one before.
 
     No copy of one source wins it, and neither does the maximum, which loses the structure of the darker source.
 
     Args:
-        fused: Fused images F, (N, 1, H, W), in [0, 1], like both sources I_k; H and W are at least 11; from 44 on all
-            scales fit.
+        fused: Fused images F, (N, 1, H, W), in [0, 1]; H and W are at least 11; from 44 on all scales fit.
+        sources: The sources I_k, each of the shape and range of the fused images.
 
     Returns:
         (N,), in [-1, 1].
@@ -49,38 +53,44 @@ def mef_structure(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
     scales = 1 + sum(min(fused.shape[-2:]) >> scale >= _TAPS for scale in range(1, _SCALES))
     for scale in range(scales):
         if scale:
-            fused, first, second = (F.avg_pool2d(image, 2) for image in (fused, first, second))
-        total = total + _similarity(fused, first, second).mean((-1, -2, -3))
+            fused, *sources = (F.avg_pool2d(image, 2) for image in (fused, *sources))  # type: ignore[assignment]
+        total = total + _similarity(fused, sources).mean((-1, -2, -3))
     return total / scales
 
 
-def _similarity(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    mean_1, mean_2, mean_f = map(_mean, (first, second, fused))
+def _similarity(fused: Tensor, sources: Sequence[Tensor]) -> Tensor:
+    mean, *means = map(_mean, (fused, *sources))
     with torch.no_grad():
-        weight_1, weight_2, contrast = _desired(first, second, mean_1, mean_2)
-    variance = (_mean(fused * fused) - mean_f * mean_f).clamp_min(0)
-    covariance_1 = _mean(fused * first) - mean_f * mean_1
-    covariance_2 = _mean(fused * second) - mean_f * mean_2
-    covariance = weight_1 * covariance_1 + weight_2 * covariance_2
+        weights, contrast = _desired(sources, means)
+    variance = (_mean(fused * fused) - mean * mean).clamp_min(0)
+    covariances = [_mean(fused * source) - mean * own for source, own in zip(sources, means, strict=True)]
+    covariance = sum(weight * own for weight, own in zip(weights, covariances, strict=True))
     return (2 * covariance + _C2) / (variance + contrast * contrast + _C2)
 
 
-def _desired(first: Tensor, second: Tensor, mean_1: Tensor, mean_2: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Compute the weights of both sources in the desired structure, and its deviation."""
-    variance_1 = (_mean(first * first) - mean_1 * mean_1).clamp_min(0)
-    variance_2 = (_mean(second * second) - mean_2 * mean_2).clamp_min(0)
-    covariance = _mean(first * second) - mean_1 * mean_2
-    deviation_1, deviation_2 = variance_1.sqrt(), variance_2.sqrt()
-    consistency = (variance_1 + variance_2 + 2 * covariance).clamp_min(0).sqrt() / (deviation_1 + deviation_2 + _FLAT)
+def _desired(sources: Sequence[Tensor], means: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
+    """Compute the weights of the sources in the desired structure, and its deviation."""
+    pairs = list(combinations(range(len(sources)), 2))
+    variances = [
+        (_mean(source * source) - mean * mean).clamp_min(0) for source, mean in zip(sources, means, strict=True)
+    ]
+    covariances = [_mean(sources[i] * sources[j]) - means[i] * means[j] for i, j in pairs]
+    deviations = [variance.sqrt() for variance in variances]
+
+    def length(weights: Sequence[Tensor | float]) -> Tensor:
+        """Compute the square of the length of the weighed sum of the sources' structures."""
+        own = [weight**2 * variance for weight, variance in zip(weights, variances, strict=True)]
+        shared = [2 * weights[i] * weights[j] * both for (i, j), both in zip(pairs, covariances, strict=True)]
+        return reduce(torch.add, own + shared)
+
+    consistency = length([1.0] * len(sources)).clamp_min(0).sqrt() / (reduce(torch.add, deviations) + _FLAT)
     power = torch.tan(math.pi / 2 * consistency.clamp(0, 1 - 1e-3)).clamp_max(_LARGEST_POWER)
-    stronger_1, stronger_2 = (deviation_1 + _FLAT) ** power, (deviation_2 + _FLAT) ** power
-    total = stronger_1 + stronger_2
-    weight_1 = stronger_1 / total / (deviation_1 + _FLAT)
-    weight_2 = stronger_2 / total / (deviation_2 + _FLAT)
-    length = weight_1**2 * variance_1 + weight_2**2 * variance_2 + 2 * weight_1 * weight_2 * covariance
-    contrast = torch.maximum(deviation_1, deviation_2)
-    scale = contrast / length.clamp_min(1e-8).sqrt()
-    return scale * weight_1, scale * weight_2, contrast
+    stronger = [(deviation + _FLAT) ** power for deviation in deviations]
+    total = reduce(torch.add, stronger)
+    weights = [own / total / (deviation + _FLAT) for own, deviation in zip(stronger, deviations, strict=True)]
+    contrast = reduce(torch.maximum, deviations)
+    scale = contrast / length(weights).clamp_min(1e-8).sqrt()
+    return [scale * weight for weight in weights], contrast
 
 
 def _mean(image: Tensor) -> Tensor:

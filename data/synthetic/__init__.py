@@ -13,9 +13,9 @@ Those of marked scenes, which neither source shows alone, refer to these:
 ('disc', 'cross', 'stripes')
 """
 
-from .exposures import make_exposures
+from .exposures import make_exposure_stack, make_exposures
 from .files import write_scenes
-from .focus import make_focus, make_focus_with_truth
+from .focus import make_focus, make_focus_stack, make_focus_with_truth
 from .marked import MARKED_CLASSES, make_marked_scene
 from .phantoms import make_phantom
 from .scenes import MASK_CLASSES, SCENE_CLASSES, Scene, make_scene
@@ -27,8 +27,10 @@ __all__ = [
     "SCENE_CLASSES",
     "Scene",
     "SyntheticPairs",
+    "make_exposure_stack",
     "make_exposures",
     "make_focus",
+    "make_focus_stack",
     "make_focus_with_truth",
     "make_marked_scene",
     "make_phantom",

@@ -1,4 +1,4 @@
-"""Synthetic pictures of one scene of high dynamic range, exposed for its lights and for its shadows."""
+"""Synthetic pictures of one scene of high dynamic range, exposed for its lights, for its shadows and in between."""
 
 import numpy as np
 
@@ -21,6 +21,27 @@ def make_exposures(seed: int | list[int], *, height: int = 128, width: int = 128
         >>> under.shape, bool(under.mean() < over.mean())
         ((32, 48, 3), True)
     """
+    under, over = make_exposure_stack(seed, 2, height=height, width=width)
+    return under, over
+
+
+def make_exposure_stack(
+    seed: int | list[int], count: int = 3, *, height: int = 128, width: int = 128
+) -> tuple[Pixels, ...]:
+    """Photograph the scene of `make_exposures` with further exposures between the short and the long one.
+
+    Args:
+        count: Number of exposures, at least 2; each is longer than the one before by the same factor.
+
+    Returns:
+        The pictures from the shortest to the longest exposure, (H, W, 3) uint8 each; the first and the last one are
+        those of `make_exposures`.
+
+    Example:
+        >>> stack = make_exposure_stack(0, height=32, width=48)
+        >>> [bool(darker.mean() < brighter.mean()) for darker, brighter in zip(stack, stack[1:])]
+        [True, True]
+    """
     rng = np.random.default_rng(seed)
     kind = (_room, _room, _gate, _evening, _evening, _shade, _night)[rng.integers(7)]
     radiance = kind(rng, *grid(height, width))
@@ -40,7 +61,8 @@ def make_exposures(seed: int | list[int], *, height: int = 128, width: int = 128
         tone = signal + contrast * signal * (1 - signal) * (2 * signal - 1)  # the S of a camera's response
         return np.ascontiguousarray(quantise(tone).transpose(1, 2, 0))
 
-    return expose(short), expose(long)
+    under, over = expose(short), expose(long)
+    return under, *map(expose, np.geomspace(short, long, count)[1:-1]), over
 
 
 def _room(rng: np.random.Generator, u: Floats, v: Floats, pixel: float) -> Floats:

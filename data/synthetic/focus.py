@@ -1,4 +1,4 @@
-"""Synthetic pictures of one scene, focused once on the nearest and once on the farthest part."""
+"""Synthetic pictures of one scene, focused on the nearest part, on the farthest part and in between."""
 
 from dataclasses import dataclass
 
@@ -62,10 +62,32 @@ def make_focus_with_truth(
         >>> sharp.shape
         (32, 48, 3)
     """
+    near, far, sharp = make_focus_stack(seed, 2, height=height, width=width)
+    return near, far, sharp
+
+
+def make_focus_stack(
+    seed: int | list[int], count: int = 3, *, height: int = 128, width: int = 128
+) -> tuple[Pixels, ...]:
+    """Photograph the scene of `make_focus` with the focus on further planes between the nearest and the farthest part.
+
+    Args:
+        count: Number of focal planes, at least 2, evenly spread in inverse distance.
+
+    Returns:
+        The pictures from the nearest to the farthest plane, and last the sharp one, (H, W, 3) uint8 each; the others
+        than those in between are those of `make_focus_with_truth`.
+
+    Example:
+        >>> near, mid, far, sharp = make_focus_stack(0, height=32, width=48)
+        >>> mid.shape
+        (32, 48, 3)
+    """
     rng = np.random.default_rng(seed)
     layers = arrange(rng, height, width)
     aperture = rng.uniform(0.018, 0.036) * min(height, width)
     near, far, sharp = (_through_lens(layers, *lens) for lens in ((1.0, aperture), (0.0, aperture), (0.0, 0.0)))
+    between = [_through_lens(layers, float(focus), aperture) for focus in np.linspace(1, 0, count)[1:-1]]
     exposure = rng.uniform(0.75, 1.0) / np.percentile(far, 97)
     gamma, noise = rng.uniform(1.9, 2.3), rng.uniform(0.002, 0.008)
 
@@ -74,7 +96,8 @@ def make_focus_with_truth(
         tone = np.clip(exposure * picture, 0, 1) ** (1 / gamma) + grain
         return np.ascontiguousarray(quantise(tone).transpose(1, 2, 0))
 
-    return develop(near, noise), develop(far, noise), develop(sharp, 0)
+    developed = develop(near, noise), develop(far, noise), develop(sharp, 0)
+    return developed[0], *(develop(picture, noise) for picture in between), *developed[1:]
 
 
 def arrange(rng: np.random.Generator, height: int, width: int) -> list[Layer]:

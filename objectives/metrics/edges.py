@@ -1,4 +1,4 @@
-"""Qabf, the preservation of the edges of both sources."""
+"""Qabf, the preservation of the edges of the sources."""
 
 import math
 
@@ -16,7 +16,7 @@ _TINY = 1e-30  # vanishes beside any other value, and avoids slow special cases 
 
 
 def edge_preservation(pictures: Pictures) -> Tensor:
-    """Compute Qabf, the edge information of both sources that the fused picture keeps.
+    """Compute Qabf, the edge information of the sources that the fused picture keeps.
 
         Q = Σ_k Σ_x q(F, I_k) |∇I_k| / Σ_k Σ_x |∇I_k|
 
@@ -26,22 +26,22 @@ def edge_preservation(pictures: Pictures) -> Tensor:
     around at ±90 degrees.
 
     Returns:
-        (N,), 0 to 0.9874; NaN if both sources are flat.
+        (N,), 0 to 0.9874; NaN if all sources are flat.
 
     References:
         Xydeas and Petrović, "Objective image fusion performance measure" (Electronics Letters 2000).
     """
-    count = pictures.sources.shape[1]
+    sources, count = pictures.sources.shape[:2]
     every = torch.cat((pictures.sources.flatten(0, 1), pictures.fused[0]))
-    every = F.pad(every, (1, 1, 1, 1)).transpose(0, 1)  # (H + 2, 2K + N, W + 2)
+    every = F.pad(every, (1, 1, 1, 1)).transpose(0, 1)  # (H + 2, sources K + N, W + 2)
     height, width = pictures.fused.shape[-2:]
     kept = total = torch.zeros((), device=every.device, dtype=torch.float64)
     for rows in row_bands(height, every.shape[1] * width, every.device):
         polar = _polar(*sobel(every[rows.start : rows.stop + 2].float()))
-        strength, angle = (x[:, : 2 * count].unflatten(1, (2, count)) for x in polar)
-        fused_strength, fused_angle = (x[:, 2 * count :].unsqueeze(1) for x in polar)
-        kept = kept + band_sum(_preserved(fused_strength, strength, fused_angle, angle).mul_(strength))  # (2, N)
-        total = total + band_sum(strength)  # (2, K)
+        strength, angle = (x[:, : sources * count].unflatten(1, (sources, count)) for x in polar)
+        fused_strength, fused_angle = (x[:, sources * count :].unsqueeze(1) for x in polar)
+        kept = kept + band_sum(_preserved(fused_strength, strength, fused_angle, angle).mul_(strength))  # (sources, N)
+        total = total + band_sum(strength)  # (sources, K)
     kept, total = kept.sum(0), total.sum(0)
     # A flat source has no edges but those towards the border of zeros.
     return (kept / total).masked_fill(pictures.flat_sources.all(0), math.nan)
@@ -73,7 +73,7 @@ def _polar(across: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _preserved(fused_strength: Tensor, strength: Tensor, fused_angle: Tensor, angle: Tensor) -> Tensor:
-    """Compute q of every pixel, (h, 2, N, W), from (h, 1, N, W) of fused pictures and (h, 2, K, W) of sources."""
+    """Compute q of every pixel, (h, S, N, W), from (h, 1, N, W) of fused pictures and (h, S, K, W) of S sources."""
     weaker, stronger = torch.minimum(fused_strength, strength), torch.maximum(fused_strength, strength)
     differ = torch.ne(weaker, stronger, out=torch.empty_like(weaker))
     # The larger of two different strengths is at least 1, so the lower bound changes only the ratio of equal ones.

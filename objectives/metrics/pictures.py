@@ -16,6 +16,7 @@ class Pictures:
         fused: Fused pictures, (N, 1, H, W) uint8.
         first: First sources, (K, 1, H, W) uint8, with K = N, or K = 1 for several fused pictures of one pair.
         second: Second sources, of the same shape as `first`.
+        further: Third and further sources of stacks, of the same shape.
 
     Example:
         >>> pair = torch.zeros(2, 1, 1, 4, 4, dtype=torch.uint8)
@@ -24,9 +25,9 @@ class Pictures:
         (torch.Size([1, 3, 256]), [16.0, 16.0, 16.0])
     """
 
-    def __init__(self, fused: Tensor, first: Tensor, second: Tensor) -> None:
+    def __init__(self, fused: Tensor, first: Tensor, second: Tensor, *further: Tensor) -> None:
         self.fused = fused[:, 0][None]  # (1, N, H, W)
-        self.sources = torch.stack((first[:, 0], second[:, 0]))  # (2, K, H, W)
+        self.sources = torch.stack([source[:, 0] for source in (first, second, *further)])  # (2 or more, K, H, W)
         self.pixels = fused.shape[-2] * fused.shape[-1]
 
     @cached_property
