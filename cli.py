@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from . import __version__
 from .commands.look import config, genotypes, latency, visualize
@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Look": (visualize, genotypes, latency, config),
 }
 _LONGEST_LINE = 1000  # characters of an error; a longer one, which repeats a long value, loses its middle
+_SOURCES = "--sources"
 _UsageError: Any = typer.BadParameter.__base__  # of click or of typer, by the version of typer
 _debug = False
 
@@ -57,6 +58,22 @@ class Groups(TyperGroup):
                 formatter.write_dl([(_name(command), str(command.__doc__).partition("\n")[0]) for command in commands])
 
 
+class Command(TyperCommand):
+    """A command whose --sources takes all words that follow, up to the next option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of a command line, with --sources before each word that it takes."""
+        words: list[str] = []
+        taking = False
+        for word in args:
+            if word.startswith("-"):
+                taking = word == _SOURCES
+            elif taking and words[-1] != _SOURCES:
+                words.append(_SOURCES)
+            words.append(word)
+        return super().parse_args(ctx, words)
+
+
 app = typer.Typer(
     name="timfuse",
     cls=Groups,
@@ -68,7 +85,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in itertools.chain(*GROUPS.values()):
-    app.command(_name(_command))(_command)
+    app.command(_name(_command), cls=Command)(_command)
 
 
 def _version(show: bool) -> None:

@@ -11,7 +11,7 @@ from ..runtime.run_files import WEIGHTS_FILE
 from .flags import FLAGS, takes
 
 if TYPE_CHECKING:
-    from ..data import Pair
+    from ..data import Pair, Stack
 
 Images = Annotated[list[str], Option("--fused", metavar="[NAME=]DIR", help="A method's images; more DIRs may follow.")]
 More = Annotated[list[str] | None, Argument(metavar="[NAME=]DIR", help="The other methods.", show_default=False)]
@@ -22,23 +22,43 @@ Skip = Annotated[bool, Option("--resume", help="Skip the pairs that are fused al
 def _find_pairs(
     data: Path | None,
     task: str | None,
-    sources: tuple[str, str] | None,
+    sources: list[str] | None,
     split: str | None,
     first: str | None,
     second: str | None,
     stretch: bool | None,
     usual_task: str = "infrared-visible",
     usual_sources: tuple[str, str] | None = None,
-) -> "list[Pair]":
-    """Find the pairs of --data, or those of --first and --second; without --task they are of the usual task."""
-    from ..data import find_pairs, match_pairs
+) -> "list[Pair] | list[Stack]":
+    """Find the pairs or stacks of --data, of --sources, or of --first and --second.
 
-    if first and second and not (data or sources or split):
-        return match_pairs(first, second, stretch=bool(stretch))
-    if not data or first or second:
-        raise UserError("name the pairs by --data (with --sources, --split), or else by --first and --second")
-    known = usual_sources if task in (None, usual_task) else None
-    return find_pairs(data.expanduser(), task or usual_task, split, folders=sources or known, stretch=bool(stretch))
+    Without --task they are of the usual task.
+    """
+    from ..data import find_pairs, find_stacks, match_pairs, match_stacks
+
+    options = {"stretch": bool(stretch)}
+    if sources and len(sources) < 2:
+        raise UserError(f"--sources names {sources[0]} alone; name two or more sources")
+    if data and not (first or second):
+        known = usual_sources if task in (None, usual_task) else None
+        folders, task = sources or known, task or usual_task
+        if sources and len(sources) > 2:
+            return find_stacks(data.expanduser(), task, split, folders=sources, **options)
+        pair = (folders[0], folders[1]) if folders else None
+        return find_pairs(data.expanduser(), task, split, folders=pair, **options)
+    paths = sources or [path for path in (first, second) if path]
+    if data or split or (sources and (first or second)) or len(paths) < 2:
+        raise UserError(
+            "name the images by --data (with --sources, --split), by --sources, or else by --first and --second"
+        )
+    return match_stacks(paths, **options) if len(paths) > 2 else match_pairs(paths[0], paths[1], **options)
+
+
+def _two_sources(find_pairs: "partial[list[Pair]]", command: str) -> None:
+    """Refuse more than two sources."""
+    count = len(find_pairs.keywords["sources"] or ())
+    if count > 2:
+        raise UserError(f"{command} takes two sources, not {count}; name two with --sources")
 
 
 def _judged_pairs(find_pairs: "partial[list[Pair]]") -> "tuple[list[Pair], str]":
@@ -56,7 +76,9 @@ _takes_pairs = takes(
     {
         "data": Annotated[Path, Option(metavar="DIR", help="Folder of pairs, as `timfuse train` reads it.")],
         "task": Annotated[str, Option("--task", "-t", metavar="TASK", help="What is in --data, like mri-ct.")],
-        "sources": Annotated[tuple[str, str], Option(metavar="DIR DIR", help="Names of its two folders, if unusual.")],
+        "sources": Annotated[
+            list[str], Option(metavar="DIR DIR ...", help="Its folders, if unusual; without --data: two or more paths.")
+        ],
         "split": Annotated[str, Option(metavar="train|val", help="The part of it to take.")],
         "first": Annotated[str, Option(metavar="PATH", help="In place of --data: folder, file or glob pattern.")],
         "second": Annotated[str, Option(metavar="PATH", help="The second sources.")],
@@ -84,7 +106,7 @@ def fuse(
     labels: Annotated[Path | None, Option(metavar="DIR", help="Gets the task network's detections or masks.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
 ) -> None:
-    """Fuse pairs of images of any size, grey or in colour.
+    """Fuse pairs of images of any size, grey or in colour, or stacks of more exposures or focal planes.
 
     Images have 8 or 16 bits; the fused ones keep depth and colour. Each task has a network: infrared-visible, the usual
     task, ivif; mri-ct, mri-pet, mri-spect, multi-exposure and multi-focus those of their names.
@@ -96,6 +118,8 @@ def fuse(
     from ..deploy.align_files import find_rig_alignment, load_rig_alignment
     from ..operators.network_folders import shipped_for
 
+    if align or resize:
+        _two_sources(find_pairs, "--align" if align else "--resize")
     if align and resize:
         raise UserError("--align and --resize exclude each other; aligned images have one size")
     task = find_pairs.keywords["task"]
@@ -105,7 +129,7 @@ def fuse(
     if task not in (None, genotype.task):
         echo(f"note: {fuser.name} is a network for {genotype.task}; without --network, that for {task} is taken")
     pairs = find_pairs(usual_task=genotype.task, usual_sources=genotype.sources)
-    if all(are_swapped(genotype.task, pair.first, pair.second) for pair in pairs):
+    if all(len(pair.files) == 2 and are_swapped(genotype.task, *pair.files) for pair in pairs):
         pairs = [pair.swapped() for pair in pairs]
         folders = [path.parent.name for path in (pairs[0].first, pairs[0].second)]
         first, second = genotype.source_words
@@ -123,9 +147,10 @@ def fuse(
     speed = f", {files.rate:.3g} images per second" if files.fused else ""
     skipped = f"; {files.skipped} were there already" if files.skipped else ""
     echo(f"{files.fused} fused with {fuser.name} into {output}{speed}{skipped}")
-    for source, limits in zip(("first", "second"), pairs[0].stretches, strict=True):
+    for place, limits in enumerate(pairs[0].stretches, 1):
         if limits:
-            echo(f"the {source} images were stretched: {limits.low:.6g} is black, {limits.high:.6g} white")
+            source = {1: "first images", 2: "second images"}.get(place, f"images of source {place}")
+            echo(f"the {source} were stretched: {limits.low:.6g} is black, {limits.high:.6g} white")
     for hint in files.hints:
         echo(f"note: {hint}")
     if labels:
@@ -158,6 +183,7 @@ def align(
     from ..deploy import align_files
     from ..deploy.align_files import PICTURE_FILE
 
+    _two_sources(find_pairs, "align")
     layouts = LAYOUTS.get(find_pairs.keywords["task"] or "infrared-visible")
     first, second = (path.split("/")[0] for path in layouts[0]) if layouts else ("first", "second")
     done = align_files(find_pairs(), output, (first, second), model=model, each=each, overwrite=overwrite)
@@ -186,6 +212,7 @@ def evaluate(
 
     The ruler is VIF, Qabf, SCD, SSIM, MEF-SSIM and smear (less is better); for multi-exposure it has no SSIM, for
     multi-focus neither SCD nor smear. EN, SD, SF, AG, MI, CC and PSNR stand in the table without a say in the rank.
+    Stacks are scored by Qabf, MEF-SSIM, smear, EN, SD, SF and AG, which are defined for them.
     """
     from ..deploy import evaluate as run_evaluation
     from ..deploy import find_methods, print_evaluation, write_tables
@@ -219,6 +246,7 @@ def compare(
     from ..deploy import choose_pairs, find_methods, write_comparison
     from ..deploy.zoom_regions import parse_region
 
+    _two_sources(find_pairs, "compare")
     found, task = _judged_pairs(find_pairs)
     pairs = choose_pairs(found, names.split(",") if names else None, limit=limit)
     methods = find_methods([*fused, *(more or [])], pairs)
@@ -271,6 +299,7 @@ def scenes(
     count: Annotated[int, Option(min=1, help="Number of pairs.")] = 6,
     size: Annotated[str, Option(metavar="WIDTHxHEIGHT", help="In pixels.")] = "640x480",
     seed: Annotated[int, Option(min=0, help="Chooses the scenes.")] = 0,
+    stack: Annotated[bool, Option("--stack", help="Third images in mid/, for multi-exposure and multi-focus.")] = False,
 ) -> None:
     """Render synthetic pairs of a task, to try things without data.
 
@@ -282,6 +311,8 @@ def scenes(
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 32):
         raise UserError(f"--size must be WIDTHxHEIGHT from 32x32 on, like 640x480, not {size!r}")
-    first, second = write_scenes(output, count, task=task, kind=kind, height=int(height), width=int(width), seed=seed)
+    first, *others = write_scenes(
+        output, count, task=task, kind=kind, stack=stack, height=int(height), width=int(width), seed=seed
+    )
     labels = f", with labels in {output / 'boxes'} and {output / 'label'}" if task == "infrared-visible" else ""
-    echo(f"{count} pairs in {first} and {second}{labels}")
+    echo(f"{count} {'stacks' if stack else 'pairs'} in {first} and {' and '.join(map(str, others))}{labels}")

@@ -10,6 +10,7 @@ from .pair_source import PairSource
 from .pairs import Pair, find_pairs, match_pairs
 from .run_pairs import RunPairs, open_pairs
 from .sources import open_source
+from .stacks import Stack, find_stacks, match_stacks
 from .synthetic import (
     Scene,
     SyntheticPairs,
@@ -29,12 +30,14 @@ __all__ = [
     "PairSource",
     "RunPairs",
     "Scene",
+    "Stack",
     "SyntheticPairs",
     "chroma_source",
     "colour_like",
     "coloured_pixels",
     "find_alignment",
     "find_pairs",
+    "find_stacks",
     "is_colour",
     "load_alignment",
     "luma",
@@ -44,6 +47,7 @@ __all__ = [
     "make_phantom",
     "make_scene",
     "match_pairs",
+    "match_stacks",
     "open_pairs",
     "open_source",
     "read_pixels",

@@ -1,5 +1,7 @@
 """Colour of fused images: networks fuse luma, and the fused luma takes the chroma of the sources."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import DTypeLike
@@ -24,21 +26,22 @@ def is_colour(pixels: Pixels) -> bool:
     return not (np.array_equal(red, green) and np.array_equal(green, blue))
 
 
-def chroma_source(colour: str, first: Pixels, second: Pixels) -> str:
+def chroma_source(colour: str, first: Pixels, second: Pixels, *further: Pixels) -> str:
     """Choose the source of a fused image's chroma; false colours of another source never reach the fused image.
 
     Args:
-        colour: The source that has colour, "first", "second" or "both"; see `Genotype.colour_source`.
+        colour: The source that has colour, "first", "second" or "both"; see `Genotype.colour_source`. "Both" are all
+            sources of a stack.
 
     Returns:
-        `colour`, or "grey" if this source, or both of "both", are grey.
+        `colour`, or "grey" if this source, or all of "both", are grey.
 
     Example:
         >>> grey, red = np.zeros((2, 2), np.uint8), np.full((2, 2, 3), (255, 0, 0), np.uint8)
         >>> chroma_source("second", grey, red), chroma_source("second", red, grey), chroma_source("both", grey, grey)
         ('second', 'grey', 'grey')
     """
-    sources = {"first": [first], "second": [second], "both": [first, second]}[colour]
+    sources = {"first": [first], "second": [second], "both": [first, second, *further]}[colour]
     return colour if any(map(is_colour, sources)) else "grey"
 
 
@@ -61,10 +64,10 @@ def luma_of(pixels: Pixels) -> Tensor:
     return _luma(_unit(pixels))
 
 
-def colour_like(fused: Tensor, first: Pixels, second: Pixels, chroma: str) -> Tensor:
+def colour_like(fused: Tensor, first: Pixels, second: Pixels, chroma: str, *, further: Sequence[Pixels] = ()) -> Tensor:
     """Give a fused luma the chroma Cb, Cr of its sources.
 
-    A new luma Y' with the same Cb and Cr is RGB + (Y' - Y). The chroma of two coloured sources is blended with the
+    A new luma Y' with the same Cb and Cr is RGB + (Y' - Y). The chroma of several coloured sources is blended with the
     weights |Cb - 1/2| and |Cr - 1/2|, as in DeepFuse (arXiv 1712.07384).
 
     Args:
@@ -72,6 +75,7 @@ def colour_like(fused: Tensor, first: Pixels, second: Pixels, chroma: str) -> Te
         first: Pixels (H, W) or (H, W, 3) of the first source, uint8, uint16 or floating-point in [0, 1].
         second: Pixels of the second source in any of these forms.
         chroma: The source of the chroma, "first", "second", "both" or "grey"; see `chroma_source`.
+        further: Pixels of the third and further sources of a stack.
 
     Returns:
         (H, W, 3) float32, clipped to [0, 1]; `fused` itself for "grey".
@@ -84,7 +88,7 @@ def colour_like(fused: Tensor, first: Pixels, second: Pixels, chroma: str) -> Te
     if chroma == "grey":
         return fused
     if chroma == "both":
-        return _blended(fused, first, second).clamp_(0, 1)
+        return _blended(fused, first, second, *further).clamp_(0, 1)
     image = _unit(first if chroma == "first" else second)
     if image.ndim == 2:
         return fused
@@ -115,7 +119,9 @@ def colour_shift(first: Pixels, second: Pixels, chroma: str) -> Tensor:
     return image.sub_(_luma(image).unsqueeze(-1))
 
 
-def coloured_pixels(fused: Tensor, first: Pixels, second: Pixels, chroma: str, dtype: DTypeLike) -> Pixels:
+def coloured_pixels(
+    fused: Tensor, first: Pixels, second: Pixels, chroma: str, dtype: DTypeLike, *, further: Sequence[Pixels] = ()
+) -> Pixels:
     """Give a fused luma the chroma of its sources and round it: `to_pixels` of `colour_like`, and faster.
 
     Of 8 bits, RGB + (Y' - Y) is rounded as RGB plus a rounded difference, so that only one plane is computed in floats.
@@ -126,6 +132,7 @@ def coloured_pixels(fused: Tensor, first: Pixels, second: Pixels, chroma: str, d
         second: Pixels of the second source in any of these forms.
         chroma: The source of the chroma, "first", "second", "both" or "grey"; see `chroma_source`.
         dtype: The type to convert to, uint8, uint16 or floating-point.
+        further: Pixels of the third and further sources of a stack.
 
     Example:
         >>> reddish = np.full((1, 1, 3), (90, 60, 60), np.uint8)
@@ -134,7 +141,7 @@ def coloured_pixels(fused: Tensor, first: Pixels, second: Pixels, chroma: str, d
     """
     source = {"first": first, "second": second}.get(chroma)
     if source is None or source.ndim == 2 or not (source.dtype == dtype == np.uint8):
-        return to_pixels(colour_like(fused, first, second, chroma), dtype)
+        return to_pixels(colour_like(fused, first, second, chroma, further=further), dtype)
     shift = (fused - luma_of(source)).mul_(255).round_().to(torch.int16)
     shift = shift.flatten().repeat_interleave(3).view(source.shape)  # faster than broadcasting
     pixels: Pixels = shift.add_(torch.from_numpy(source.astype(np.int16))).clamp_(0, 255).to(torch.uint8).numpy()
@@ -177,14 +184,18 @@ def _luma(image: Tensor, scale: float = 1.0) -> Tensor:
     return (red * (scale * _RED)).add_(green, alpha=scale * _GREEN).add_(blue, alpha=scale * _BLUE)
 
 
-def _blended(fused: Tensor, first: Pixels, second: Pixels) -> Tensor:
-    """Give a fused luma (H, W) the blended chroma of two sources: (H, W, 3), not clipped."""
+def _blended(fused: Tensor, *sources: Pixels) -> Tensor:
+    """Give a fused luma (H, W) the blended chroma of its sources: (H, W, 3), not clipped."""
     planes = []
     # Cr - 1/2 and Cb - 1/2 are R - Y and B - Y up to constants, which cancel between the weights.
-    for one, other in zip(_differences(first), _differences(second), strict=True):
-        weight, other_weight = one.abs(), other.abs()
-        one.mul_(weight).addcmul_(other, other_weight)
-        planes.append(one.div_(weight.add_(other_weight).clamp_(min=torch.finfo(torch.float32).tiny)))
+    for plane, *others in zip(*map(_differences, sources), strict=True):
+        total = plane.abs()
+        plane.mul_(total)
+        for other in others:
+            weight = other.abs()
+            plane.addcmul_(other, weight)
+            total.add_(weight)
+        planes.append(plane.div_(total.clamp_(min=torch.finfo(torch.float32).tiny)))
     red, blue = planes
     image = torch.empty(*fused.shape, 3)
     torch.add(fused, red, out=image[..., 0])

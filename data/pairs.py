@@ -39,6 +39,11 @@ class Pair(NamedTuple):
     channels: tuple[Channels, Channels] = ("colour", "colour")
     stretches: tuple[Stretch | None, Stretch | None] = (None, None)
 
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The files of both sources."""
+        return self.first, self.second
+
     def swapped(self) -> "Pair":
         """Return the pair with the second image as first."""
         return Pair(self.name, self.second, self.first, self.channels[::-1], self.stretches[::-1])
@@ -49,7 +54,7 @@ class Pair(NamedTuple):
         Raises:
             UserError: If one of them cannot be read; see `read_pixels`.
         """
-        first, second = map(_read, self[1:3], self.channels, self.stretches)
+        first, second = map(read_image, self.files, self.channels, self.stretches)
         return first, second
 
 
@@ -165,6 +170,17 @@ def match_pairs(first: str | Path, second: str | Path, *, stretch: bool = False)
         pairs[name] = Pair(name, file, partner)
     files = [[pair.first for pair in pairs.values()], [pair.second for pair in pairs.values()]]
     return _complete(list(pairs.values()), channels, files, stretch=stretch)
+
+
+def read_image(file: Path, channels: Channels, stretch: Stretch | None) -> Pixels:
+    """Read one image of a pair, (H, W) or (H, W, 3), uint8 or uint16; see `Pair`.
+
+    Raises:
+        UserError: If it cannot be read; see `read_pixels`.
+    """
+    if stretch is None or has_8_bits(file):
+        return read_pixels(file, channels)
+    return stretch(read_samples(file, channels))
 
 
 def find_fused(folder: Path, names: Sequence[str]) -> list[Path]:
@@ -377,12 +393,6 @@ def _complete(
                 )
     first, second = (find_stretch(files, kind, stretch=stretch) for files, kind in zip(images, channels, strict=True))
     return [pair._replace(channels=channels, stretches=(first, second)) for pair in pairs]
-
-
-def _read(file: Path, channels: Channels, stretch: Stretch | None) -> Pixels:
-    if stretch is None or has_8_bits(file):
-        return read_pixels(file, channels)
-    return stretch(read_samples(file, channels))
 
 
 def _apart(sources: tuple[str, str]) -> tuple[tuple[str, str], tuple[Channels, Channels]]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data import Pair, luma
+from ..data import Pair, Stack, luma
 from ..objectives.metrics import BASKET, METRICS, fusion_metrics, is_better, ranks, ruler_of, shown_metrics
 from ..runtime.errors import UserError, printable
 from ..runtime.progress import Progress
@@ -18,17 +19,24 @@ Grey = NDArray[np.uint8]
 _CONFIDENCE = 0.95
 
 
-def _average(first: Grey, second: Grey) -> Grey:
-    return np.rint((first.astype(np.float32) + second) / 2).astype(np.uint8)
+def _average(*sources: Grey) -> Grey:
+    return np.rint(np.mean(sources, axis=0, dtype=np.float32)).astype(np.uint8)
 
 
-TRIVIAL: dict[str, Callable[[Grey, Grey], Grey]] = {
+def _copy(*sources: Grey, place: int) -> Grey:
+    return sources[place]
+
+
+TRIVIAL: dict[str, Callable[..., Grey]] = {
     "average": _average,
-    "maximum": np.maximum,
-    "copy_first": lambda first, second: first,
-    "copy_second": lambda first, second: second,
+    "maximum": lambda *sources: np.maximum.reduce(sources),
+    "copy_first": partial(_copy, place=0),
+    "copy_second": partial(_copy, place=1),
 }
-"""Methods without a network. Each of them wins some metrics, so tables need them for comparison."""
+"""Methods without a network. Each of them wins some metrics, so tables need them for comparison.
+
+For stacks, there is also the copy of each further source, such as copy_3.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +49,7 @@ class Evaluation:
             means and ranks.
         trivial: Methods for comparison, which are ranked but never marked as best.
         ruler: Metrics whose ranks make the mean rank of a method, where `metrics` has them.
+        sources: Number of sources of each image.
 
     Example:
         >>> values = np.array([[[6.0], [7.0]], [[5.0], [6.0]]])
@@ -55,6 +64,7 @@ class Evaluation:
     values: NDArray[np.float64]
     trivial: frozenset[str] = frozenset()
     ruler: tuple[str, ...] = BASKET
+    sources: int = 2
 
     def __post_init__(self) -> None:
         assert self.values.shape == (len(self.methods), len(self.images), len(self.metrics))
@@ -127,7 +137,7 @@ def _mean_of_known(values: NDArray[np.float64], axis: int) -> NDArray[np.float64
 
 
 def evaluate(
-    pairs: Sequence[Pair],
+    pairs: Sequence[Pair | Stack],
     methods: Methods,
     metrics: Sequence[str] | None = None,
     *,
@@ -140,7 +150,9 @@ def evaluate(
     Names are written as text, with escapes for what is none.
 
     Args:
-        metrics: Names in `METRICS`, in any case; default: the ruler of the task, and what papers print.
+        pairs: The sources, two each, or stacks of the same number.
+        metrics: Names in `METRICS`, in any case; default: the ruler of the task, and what papers print; for stacks,
+            those of these that are defined for more than two sources.
         task: What is fused, which decides by what methods are ranked; see `ruler_of`.
         trivial: Whether to score the methods of `TRIVIAL` too.
         progress: Shows how far the work is, and a warning for each method whose images look wrong.
@@ -159,32 +171,36 @@ def evaluate(
         ('copy', 'average', 'maximum', 'copy_first', 'copy_second')
     """
     by_name = {name.lower(): name for name in METRICS}
-    metrics = tuple(dict.fromkeys(by_name.get(metric.lower(), metric) for metric in metrics or shown_metrics(task)))
+    count = len(pairs[0].files) if pairs else 2
+    shown = [metric for metric in shown_metrics(task) if count == 2 or METRICS[metric].of_stacks]
+    metrics = tuple(dict.fromkeys(by_name.get(metric.lower(), metric) for metric in metrics or shown))
     unknown = [metric for metric in metrics if metric not in METRICS]
     if unknown:
         raise UserError(f"no metric {', '.join(unknown)}; choose from {', '.join(METRICS)}")
-    taken = [name for name in methods if trivial and name in TRIVIAL]
+    copies = {f"copy_{place + 1}": partial(_copy, place=place) for place in range(2, count)}
+    added = TRIVIAL | copies if trivial else {}
+    taken = [name for name in methods if name in added]
     if taken:
         raise UserError(f"{taken[0]} is the name of a trivial method; give another with NAME=FOLDER")
-    added = TRIVIAL if trivial else {}
     names = (*methods, *added)
     values = np.empty((len(names), len(pairs), len(metrics)))
     trusted = dict(methods)
     for index, images in enumerate(read_images(pairs, methods)):
-        first, second, *fused = (luma(image).astype(np.uint8, copy=False) for image in images)
+        greys = [luma(image).astype(np.uint8, copy=False) for image in images]
+        sources, fused = greys[:count], greys[count:]
         for name, image in zip(methods, fused, strict=True):
             if progress is not None and name in trusted and image.max() == 1:
                 file = trusted.pop(name)[index]
                 progress.print(f"warning: {file} uses 1/255 of the range; if it was saved as 0 to 1, multiply by 255")
-        fused += [fuse(first, second) for fuse in added.values()]
+        fused += [fuse(*sources) for fuse in added.values()]
         batch = torch.from_numpy(np.stack(fused))[:, None]  # (methods, 1, H, W)
-        one, other = (torch.from_numpy(source)[None, None] for source in (first, second))  # (1, 1, H, W)
+        one, other, *further = (torch.from_numpy(source)[None, None] for source in sources)  # (1, 1, H, W)
         try:
-            scores = fusion_metrics(batch, one, other, metrics)
+            scores = fusion_metrics(batch, one, other, metrics, further=further)
         except UserError as error:
             raise UserError(f"{pairs[index].name}: {error}") from None
         values[:, index] = np.stack([scores[metric].numpy() for metric in metrics], axis=1)
         if progress is not None:
             progress.advance()
-    shown, names_of_pairs = (tuple(map(printable, texts)) for texts in (names, (pair.name for pair in pairs)))
-    return Evaluation(shown, names_of_pairs, metrics, values, frozenset(added), ruler_of(task))
+    shown_names, names_of_pairs = (tuple(map(printable, texts)) for texts in (names, (pair.name for pair in pairs)))
+    return Evaluation(shown_names, names_of_pairs, metrics, values, frozenset(added), ruler_of(task), count)

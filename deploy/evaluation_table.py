@@ -198,11 +198,12 @@ def definition(metric: str) -> str:
 
 
 def meanings(evaluation: Evaluation) -> str:
-    """Say in one line how the numbers of a table take in the two sources."""
+    """Say in one line how the numbers of a table take in the sources."""
     groups: dict[str, list[str]] = {}
     for metric in evaluation.metrics:
         groups.setdefault(METRICS[metric].sources, []).append(metric)
-    return "; ".join(f"{', '.join(names)}: {sources}" for sources, names in groups.items())
+    text = "; ".join(f"{', '.join(names)}: {sources}" for sources, names in groups.items())
+    return text if evaluation.sources == 2 else text.replace("both", "all")
 
 
 def legend(evaluation: Evaluation) -> str:
@@ -260,4 +261,4 @@ def _cell(value: float) -> float | str:
 
 def _pairs(evaluation: Evaluation) -> str:
     count = len(evaluation.images)
-    return f"{count} pair{'s' * (count != 1)}"
+    return f"{count} {'pair' if evaluation.sources == 2 else 'stack'}{'s' * (count != 1)}"

@@ -1,4 +1,4 @@
-"""Fuses image files; while one pair is fused, the next is read and the one before is written."""
+"""Fuses image files; while one pair or stack is fused, the next is read and the one before is written."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..data import Alignment, Pair, is_colour, to_pixels, write_pixels
+from ..data import Alignment, Pair, Stack, is_colour, to_pixels, write_pixels
 from ..data.images import WRITTEN, Pixels
 from ..data.misalignment import LOOKED_AT, misalignment
 from ..genotypes.choices import check_choice
@@ -45,7 +45,7 @@ class FusedFiles(NamedTuple):
 
 def fuse_files(
     fuser: Fuser,
-    pairs: Sequence[Pair],
+    pairs: Sequence[Pair | Stack],
     output: Path,
     *,
     resume: bool = False,
@@ -59,19 +59,22 @@ def fuse_files(
     Without an alignment, a warning is printed if the first pairs look misaligned; see `data.misalignment`.
 
     Args:
-        pairs: The image files, as `data.find_pairs` or `data.match_pairs` returns them.
+        pairs: The image files, as `data.find_pairs`, `data.match_pairs`, `data.find_stacks` or `data.match_stacks`
+            returns them.
         output: A folder, for NAME.png of every pair (NAME.tif for colour of 16 bits); or, for one pair, an image file.
         resume: Whether to skip pairs that have a fused image already, and labels if `labels` is given. A pair with only
             one of them is fused again.
         overwrite: Whether to replace fused images and labels.
-        resize: With "second", second images are resampled to the size of the first; default: both sizes must agree.
+        resize: With "second", second images are resampled to the size of the first; default: all sizes must agree.
+            Not for stacks, like `alignment`.
         alignment: Transform by which pairs are warped to their common part, instead of `resize`; default: they are
             aligned.
         labels: Task network that also labels each fused image; default: none.
 
     Raises:
         UserError: If the only pair cannot be read or fused, a file cannot be written, there are fused images or labels
-            already, or the user presses Ctrl-C. Files that were written before it are complete.
+            already, the network does not fuse so many sources, or the user presses Ctrl-C. Files that were written
+            before it are complete.
 
     Example:
         >>> import tempfile
@@ -84,6 +87,7 @@ def fuse_files(
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
+    fuser.check_count(max(len(pair.files) for pair in pairs))
     if resize is not None:
         check_choice("--resize", resize, ("second",))
     _check_output(output, pairs, labels)
@@ -123,7 +127,7 @@ def fuse_files(
                 coloured[images[0].ndim == 3, images[1].ndim == 3] += 1
                 found = None if labels is None else labels.find(fused)
             except UserError as error:
-                failed.append(f"the pair {pair.name}: {error}")
+                failed.append(f"the {'pair' if len(pair.files) == 2 else 'stack'} {pair.name}: {error}")
                 if len(pairs) == 1:
                     raise UserError(failed[0]) from None
                 progress.advance(f"{pair.name} failed")
@@ -133,7 +137,7 @@ def fuse_files(
             writing = writer.submit(_write, output, pair, fused, labels, found)
             progress.advance(pair.name)
             if alignment is None and len(judged) < LOOKED_AT:
-                judged.append(images)
+                judged.append((images[0], images[1]))
                 if len(judged) in (LOOKED_AT, len(left)) and (warning := misalignment(judged)):
                     progress.print(f"warning: {warning}")
             if interrupted():
@@ -150,23 +154,23 @@ def _is_file(output: Path) -> bool:
     return output.suffix.lower() in WRITTEN and not output.is_dir()
 
 
-def _targets(output: Path, pair: Pair) -> list[Path]:
+def _targets(output: Path, pair: Pair | Stack) -> list[Path]:
     """List the files that a fused image can have; the last one is for colour of 16 bits."""
     return [output] if _is_file(output) else [output / f"{pair.name}{suffix}" for suffix in _SUFFIXES]
 
 
-def _label_files(labels: Labeller | None, pair: Pair) -> list[Path]:
+def _label_files(labels: Labeller | None, pair: Pair | Stack) -> list[Path]:
     return [] if labels is None else [labels.label(pair.name), labels.picture(pair.name)]
 
 
-def _check_output(output: Path, pairs: Sequence[Pair], labels: Labeller | None) -> None:
+def _check_output(output: Path, pairs: Sequence[Pair | Stack], labels: Labeller | None) -> None:
     """Refuse to write two images to the same file, to replace a source, or to put fused images among the sources."""
     if _is_file(output) and len(pairs) > 1:
         raise UserError(f"{output} is one file for {len(pairs)} pairs; name a folder")
-    folders = dict.fromkeys(path.parent for pair in pairs for path in (pair.first, pair.second))
+    folders = dict.fromkeys(path.parent for pair in pairs for path in pair.files)
     if output.is_dir() and any(folder.samefile(output) for folder in folders):
         raise UserError(f"{output} holds the sources, where fused images would pass for them; choose another folder")
-    sources = {path.resolve() for pair in pairs for path in (pair.first, pair.second)}
+    sources = {path.resolve() for pair in pairs for path in pair.files}
     for pair in pairs:
         images = _targets(output, pair)
         of_labels = _label_files(labels, pair)
@@ -178,27 +182,28 @@ def _check_output(output: Path, pairs: Sequence[Pair], labels: Labeller | None) 
                 raise UserError(f"{target} would be the fused image and a file of its labels; choose another output")
 
 
-def _read(pair: Pair, resize: str | None, alignment: Alignment | None) -> tuple[Pixels, Pixels] | UserError:
-    """Read a pair; an error is returned, so that it reaches the pair's turn in the other thread."""
+def _read(pair: Pair | Stack, resize: str | None, alignment: Alignment | None) -> tuple[Pixels, ...] | UserError:
+    """Read a pair or a stack; an error is returned, so that it reaches its turn in the other thread."""
     try:
-        first, second = map(_plain, pair.read())
+        first, *others = map(_plain, pair.read())
         if alignment is not None:
-            return alignment.apply(first, second)
+            return alignment.apply(first, *others)
     except UserError as error:
         return error
     height, width = first.shape[:2]
-    if second.shape[:2] == (height, width):
-        return first, second
-    if resize is None:
-        return UserError(
-            f"two sizes: {pair.first} is {width}x{height}, {pair.second} is"
-            f" {second.shape[1]}x{second.shape[0]}; if both show the same section, resample the second with --resize"
-            " second"
-        )
-    return first, _resampled(second, height, width)
+    if resize is not None:
+        others = [image if image.shape[:2] == (height, width) else _resampled(image, height, width) for image in others]
+    for file, image in zip(pair.files[1:], others, strict=True):
+        if image.shape[:2] != (height, width):
+            remedy = "if both show the same section, resample the second with --resize second"
+            return UserError(
+                f"two sizes: {pair.files[0]} is {width}x{height}, {file} is {image.shape[1]}x{image.shape[0]}; "
+                + (remedy if len(pair.files) == 2 else "bring all images to one size")
+            )
+    return first, *others
 
 
-def _write(output: Path, pair: Pair, fused: Pixels, labels: Labeller | None, found: Found | None) -> None:
+def _write(output: Path, pair: Pair | Stack, fused: Pixels, labels: Labeller | None, found: Found | None) -> None:
     deep_colour = fused.dtype == np.uint16 and fused.ndim == 3
     write_pixels(_targets(output, pair)[-1 if deep_colour else 0], fused)
     if labels is not None and found is not None:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data import Pair, read_pixels
+from ..data import Pair, Stack, read_pixels
 from ..data.images import read_size, with_8_bits
 from ..data.pairs import find_fused, named_folders
 from ..runtime.errors import UserError
@@ -19,7 +19,7 @@ Methods: TypeAlias = Mapping[str, Sequence[Path]]
 """The files of the fused images of each method, by its name, in the order of the pairs."""
 
 
-def find_methods(folders: Sequence[str], pairs: Sequence[Pair]) -> dict[str, list[Path]]:
+def find_methods(folders: Sequence[str], pairs: Sequence[Pair | Stack]) -> dict[str, list[Path]]:
     """Find the fused images of several methods.
 
     Args:
@@ -40,11 +40,11 @@ def find_methods(folders: Sequence[str], pairs: Sequence[Pair]) -> dict[str, lis
     return {name: find_fused(folder, names) for name, folder in named_folders(folders).items()}
 
 
-def read_images(pairs: Sequence[Pair], methods: Methods) -> Iterator[list[NDArray[np.uint8]]]:
+def read_images(pairs: Sequence[Pair | Stack], methods: Methods) -> Iterator[list[NDArray[np.uint8]]]:
     """Check from the headers of all files that the images of each pair have one size, and read them pair by pair.
 
     Returns:
-        For each pair the first source, the second source and the image of each method, (H, W) or (H, W, 3), with 8
+        For each pair the sources and the image of each method, (H, W) or (H, W, 3), with 8
         bits.
 
     Raises:
@@ -52,7 +52,7 @@ def read_images(pairs: Sequence[Pair], methods: Methods) -> Iterator[list[NDArra
     """
     if not pairs:
         raise UserError("there is no pair to compare; check the folders")
-    rows = [(pair.first, pair.second, *fused) for pair, *fused in zip(pairs, *methods.values(), strict=True)]
+    rows = [(*pair.files, *fused) for pair, *fused in zip(pairs, *methods.values(), strict=True)]
     for pair, (first, *others) in zip(pairs, rows, strict=True):
         height, width = read_size(first)
         for path in others:
@@ -64,5 +64,5 @@ def read_images(pairs: Sequence[Pair], methods: Methods) -> Iterator[list[NDArra
                 )
     return (
         [with_8_bits(pixels) for pixels in (*pair.read(), *map(read_pixels, fused))]
-        for pair, (_, _, *fused) in zip(pairs, rows, strict=True)
+        for pair, *fused in zip(pairs, *methods.values(), strict=True)
     )

@@ -1,5 +1,7 @@
 """Smears: slow structure of the fused image that neither source has, as a metric and as a training objective."""
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -12,14 +14,15 @@ _FLAT = 1e-6
 SMALLEST_SIDE = _TAPS // 2 + 1
 
 
-def smear_share(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Compute the share of pixels whose slope, after blurring, exceeds those of both sources by half and half a level.
+def smear_share(fused: Tensor, *sources: Tensor) -> Tensor:
+    """Compute the share of pixels whose slope, after blurring, exceeds those of all sources by half and half a level.
 
-    A pixel is smeared where |∇(G F)| > 1.5 max(|∇(G A)|, |∇(G B)|) + 0.5 grey levels of 255 per pixel, with G a
-    Gaussian of sigma 4 and reflected borders, and ∇ central differences.
+    A pixel is smeared where |∇(G F)| > 1.5 max_k |∇(G I_k)| + 0.5 grey levels of 255 per pixel, with G a Gaussian of
+    sigma 4 and reflected borders, and ∇ central differences.
 
     Args:
-        fused: Fused images F, (N, 1, H, W), in [0, 1], like both sources A and B; H and W are at least 17.
+        fused: Fused images F, (N, 1, H, W), in [0, 1]; H and W are at least 17.
+        sources: The sources I_k, two or more, each of the shape and range of the fused images.
 
     Returns:
         (N,), in [0, 1].
@@ -30,7 +33,7 @@ def smear_share(fused: Tensor, first: Tensor, second: Tensor) -> Tensor:
         >>> smear_share(ramp, flat, flat).item(), smear_share(ramp, ramp, flat).item()
         (1.0, 0.0)
     """
-    allowed = _FACTOR * torch.maximum(_slope(first), _slope(second)) + _MARGIN
+    allowed = _FACTOR * reduce(torch.maximum, map(_slope, sources)) + _MARGIN
     return (_slope(fused) > allowed).to(fused.dtype).mean((-1, -2, -3))
 
 

@@ -7,12 +7,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-BANDS = 4
-"""Bands of the Laplacian pyramid, beside its base."""
-SMALLEST = 3
-"""Smallest height and width in pixels that a band has; the kernel reflects two."""
+from .laplacian_pyramid import from_pyramid, laplacian_pyramid
 
 
 def average(first: Tensor, second: Tensor) -> Tensor:
@@ -28,24 +24,14 @@ def average(first: Tensor, second: Tensor) -> Tensor:
 def laplacian(first: Tensor, second: Tensor) -> Tensor:
     """Take the larger coefficient of two Laplacian pyramids at each pixel, and average their coarsest levels.
 
-    References:
-        Burt and Adelson, "The Laplacian Pyramid as a Compact Image Code" (IEEE Transactions on Communications, 1983).
-
     Example:
         >>> image = torch.rand(1, 1, 20, 30)
         >>> torch.allclose(laplacian(image, image), image, atol=1e-6)
         True
     """
-    level = torch.stack((first, second))  # (2, N, 1, H, W)
-    bands: list[Tensor] = []
-    while len(bands) < BANDS and min(level.shape[-2:]) >= SMALLEST:
-        coarse = _blurred(level)[..., ::2, ::2]
-        bands.append(level - _enlarged(coarse, level))
-        level = coarse
-    fused = level.mean(0)
-    for a, b in reversed(bands):
-        fused = _enlarged(fused, a) + torch.where(a.abs() >= b.abs(), a, b)
-    return fused
+    bands, base = laplacian_pyramid(torch.stack((first, second)))  # (2, N, 1, h, w) each
+    larger = [torch.where(a.abs() >= b.abs(), a, b) for a, b in bands]
+    return from_pyramid(larger, base.mean(0))
 
 
 TRIVIAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -54,16 +40,3 @@ TRIVIAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "laplacian": laplacian,
 }
 """The methods by their names."""
-
-
-def _blurred(x: Tensor) -> Tensor:
-    """Blur (..., H, W) with the binomial kernel of five taps and reflected borders."""
-    taps = x.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-    padded = F.pad(x.reshape(-1, 1, *x.shape[-2:]), (2, 2, 2, 2), mode="reflect")
-    return F.conv2d(padded, torch.outer(taps, taps)[None, None]).view(x.shape)
-
-
-def _enlarged(x: Tensor, like: Tensor) -> Tensor:
-    spread = torch.zeros_like(like)
-    spread[..., ::2, ::2] = x
-    return 4 * _blurred(spread)

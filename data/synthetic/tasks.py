@@ -8,12 +8,15 @@ from ..images import Pixels, luma
 from ..masks import Mask
 from ..pair_batch import Objects
 from ..pair_source import Labels
-from .exposures import make_exposures
-from .focus import make_focus
+from .exposures import make_exposure_stack, make_exposures
+from .focus import make_focus, make_focus_stack
 from .phantoms import Modality, make_phantom
 from .scenes import MASK_CLASSES, SCENE_CLASSES, Scene, make_scene
 
 _MODALITIES: dict[str, Modality] = {"mri-ct": "ct", "mri-pet": "pet", "mri-spect": "spect"}
+STACKS = {"multi-exposure": make_exposure_stack, "multi-focus": make_focus_stack}
+"""What renders three images of one scene, for each task that fuses any number of images."""
+
 _SLICES = (8, 12, 16, 20, 24, 28)  # of each patient
 _CROWN = 40  # the slice at the top of every head
 

@@ -45,6 +45,7 @@ class Metric(NamedTuple):
         sources: How the number of the fused picture takes in both sources, such as "sums over both sources".
         smallest_side: Smallest height and width of a picture in pixels.
         floor: Means below it count as it in ranks, because nobody sees the difference.
+        of_stacks: Whether it is defined for more than two sources.
 
     Example:
         >>> METRICS["Qcv"].higher_is_better, METRICS["VIF"].smallest_side, METRICS["VIF"].sources
@@ -58,6 +59,7 @@ class Metric(NamedTuple):
     sources: str
     smallest_side: int = 1
     floor: float = -math.inf
+    of_stacks: bool = False
 
 
 _ALONE, _SUM, _MEAN, _WEIGHTED, _BOTH = (
@@ -75,6 +77,7 @@ METRICS: dict[str, Metric] = {
         "entropy",
         "the information in the grey levels of the fused image, in bits, up to 8",
         _ALONE,
+        of_stacks=True,
     ),
     "SD": Metric(
         standard_deviation,
@@ -82,6 +85,7 @@ METRICS: dict[str, Metric] = {
         "standard deviation",
         "the contrast of the fused image, in grey levels",
         _ALONE,
+        of_stacks=True,
     ),
     "SF": Metric(
         spatial_frequency,
@@ -90,6 +94,7 @@ METRICS: dict[str, Metric] = {
         "the root mean square of the differences of neighbouring pixels, in grey levels",
         _ALONE,
         2,
+        of_stacks=True,
     ),
     "AG": Metric(
         average_gradient,
@@ -98,6 +103,7 @@ METRICS: dict[str, Metric] = {
         "the mean strength of the gradient, in grey levels per pixel",
         _ALONE,
         2,
+        of_stacks=True,
     ),
     "MI": Metric(
         mutual_information,
@@ -125,8 +131,9 @@ METRICS: dict[str, Metric] = {
         edge_preservation,
         True,
         "edge preservation",
-        "the share of the edges of both sources that the fused image keeps, weighted by their strength, up to 0.99",
+        "the share of the edges of the sources that the fused image keeps, weighted by their strength, up to 0.99",
         _WEIGHTED,
+        of_stacks=True,
     ),
     "SSIM": Metric(
         structural_similarity,
@@ -154,18 +161,20 @@ METRICS: dict[str, Metric] = {
         multi_exposure_structure,
         True,
         "structure term of MEF-SSIM",
-        "the likeness to the best local structure of both sources, the mean of three scales, up to 1",
+        "the likeness to the best local structure of the sources, the mean of three scales, up to 1",
         _BOTH,
         SMALLEST_SIDE_STRUCTURE,
+        of_stacks=True,
     ),
     "smear": Metric(
         smears,
         False,
         "smear",
-        "the share of pixels with slow slopes that neither source has, in percent; 0 is best",
+        "the share of pixels with slow slopes that no source has, in percent; 0 is best",
         _BOTH,
         SMALLEST_SIDE_SMEAR,
         floor=0.02,
+        of_stacks=True,
     ),
     "NMI": Metric(
         normalised_mutual_information,
@@ -203,7 +212,12 @@ FIELD_METRICS: tuple[str, ...] = tuple(METRICS)[:11]  # the metrics that papers 
 
 @torch.no_grad()
 def fusion_metrics(
-    fused: Tensor, first: Tensor, second: Tensor, names: Sequence[str] = FIELD_METRICS
+    fused: Tensor,
+    first: Tensor,
+    second: Tensor,
+    names: Sequence[str] = FIELD_METRICS,
+    *,
+    further: Sequence[Tensor] = (),
 ) -> dict[str, Tensor]:
     """Score fused pictures against their sources.
 
@@ -215,13 +229,15 @@ def fusion_metrics(
         first: First sources, (N, 1, H, W), or (1, 1, H, W) for several fused pictures of one pair.
         second: Second sources, of the same shape as `first`.
         names: Names of the metrics, keys of `METRICS`.
+        further: Third and further sources of stacks, of the same shape as `first`.
 
     Returns:
         The scores of each metric by its name, (N,) float64; NaN where a metric is undefined (0 / 0), as the correlation
         with a picture of one grey level.
 
     Raises:
-        UserError: If a name is unknown or the pictures are too small for a metric.
+        UserError: If a name is unknown, the pictures are too small for a metric, or it is not defined for so many
+            sources.
         ValueError: If shapes, types or values are not as described.
 
     Example:
@@ -234,9 +250,13 @@ def fusion_metrics(
     for name in names:
         if name not in METRICS:
             raise UserError(f"unknown metric {name}; known are {', '.join(METRICS)}")
+        if further and not METRICS[name].of_stacks:
+            known = ", ".join(name for name, metric in METRICS.items() if metric.of_stacks)
+            raise UserError(f"{name} is defined for two sources, not for {2 + len(further)}; choose from {known}")
     count, sources = len(fused), len(first)
-    if fused.ndim != 4 or fused.shape[1] != 1 or sources not in (1, count) or first.shape != second.shape:
-        raise ValueError(f"not N fused pictures with N pairs or one: {_shapes(fused, first, second)}")
+    alike = all(source.shape == first.shape for source in (second, *further))
+    if fused.ndim != 4 or fused.shape[1] != 1 or sources not in (1, count) or not alike:
+        raise ValueError(f"not N fused pictures with N pairs or one: {_shapes(fused, first, second, *further)}")
     if first.shape[1:] != fused.shape[1:] or not fused.numel():
         raise ValueError(f"pictures of different or no size: {_shapes(fused, first, second)}")
     height, width = fused.shape[-2:]
@@ -246,15 +266,14 @@ def fusion_metrics(
             raise UserError(
                 f"{name} needs pictures of at least {side}x{side} pixels, not {width}x{height}; leave it out"
             )
-    fused, first, second = _levels(fused), _levels(first), _levels(second)
+    fused, *every = map(_levels, (fused, first, second, *further))
     pixels = _CPU_PIXELS if fused.device.type == "cpu" else _GPU_PIXELS
     pixels *= _ONE_PAIR_FACTOR if sources == 1 else 1
     chunk = min(max(1, pixels // (height * width)), _LARGEST_CHUNK)
     values: dict[str, list[Tensor]] = {name: [] for name in names}
     for start in range(0, count, chunk):
         part = slice(start, start + chunk)
-        pair = (first, second) if sources == 1 else (first[part], second[part])
-        pictures = Pictures(fused[part], *pair)
+        pictures = Pictures(fused[part], *(every if sources == 1 else [source[part] for source in every]))
         for name in names:
             values[name].append(METRICS[name].function(pictures))
     return {name: torch.cat(parts) for name, parts in values.items()}

@@ -25,7 +25,7 @@ def multi_exposure_structure(pictures: Pictures) -> Tensor:
 
 
 def smears(pictures: Pictures) -> Tensor:
-    """Compute the percentage of pixels with slow structure that neither source has; see `objectives.smear`.
+    """Compute the percentage of pixels with slow structure that no source has; see `objectives.smear`.
 
     Args:
         pictures: Fused pictures and their sources, at least 17 pixels high and wide.
@@ -36,8 +36,5 @@ def smears(pictures: Pictures) -> Tensor:
     return 100 * _of_unit_range(smear_share, pictures)
 
 
-def _of_unit_range(function: Callable[[Tensor, Tensor, Tensor], Tensor], pictures: Pictures) -> Tensor:
-    fused, first, second = (
-        images.unsqueeze(1).double() / (LEVELS - 1) for images in (pictures.fused[0], *pictures.sources)
-    )
-    return function(fused, first, second)
+def _of_unit_range(function: Callable[..., Tensor], pictures: Pictures) -> Tensor:
+    return function(*(images.unsqueeze(1).double() / (LEVELS - 1) for images in (pictures.fused[0], *pictures.sources)))
