@@ -1,6 +1,7 @@
 """`timfuse evaluate` and `timfuse compare`."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +176,26 @@ def test_constant_sources(run, shared):
         "SCD",
         "CC",
     ]
+
+
+def test_evaluating_stacks(run, refused):
+    write_methods("a")
+    shutil.copytree("scenes/vis", "third")
+    for file in Path("third").iterdir():
+        Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file)
+    sources = ["--task", "multi-exposure", "--sources", "scenes/ir", "scenes/vis", "third", "--fused", "scenes/a"]
+    code, output, _ = run("evaluate", *sources)
+    assert code == 0
+    shown = ["MEF-SSIM↑", "Qabf↑", "smear↓", "EN↑", "SD↑", "SF↑", "AG↑"]
+    assert output.splitlines()[0].split() == ["method", *shown, "rank"]
+    trivial = ["average", "maximum", "copy_first", "copy_second", "copy_3"]
+    rows = [line.split() for line in output.splitlines()[1:7]]
+    assert [row[0] for row in rows] == ["a", *trivial]
+    assert rows[0][1:] == rows[3][1:]  # a copy of the first source
+    assert "MEF-SSIM, smear: against all sources at once; Qabf: weighted means over all sources" in output
+    assert "mean over 4 stacks; " in output
+    assert "VIF is defined for two sources, not for 3; choose from " in refused(
+        "evaluate", *sources, "--metrics", "VIF"
+    )
+    assert refused("compare", *sources, "-o", "o") == "compare takes two sources, not 3; name two with --sources"
+    assert refused("align", *sources[:-2], "-o", "o") == "align takes two sources, not 3; name two with --sources"

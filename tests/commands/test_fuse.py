@@ -116,7 +116,7 @@ def test_a_part_of_a_divided_set(run, refused):
 def test_pairs_are_named_in_one_way(refused, words):
     write_network(Path("net"))
     write_pairs(Path("pairs"))
-    line = "name the pairs by --data (with --sources, --split), or else by --first and --second"
+    line = "name the images by --data (with --sources, --split), by --sources, or else by --first and --second"
     assert refused("fuse", "-n", "net", "-o", "out", *words) == line
     assert refused("evaluate", "--fused", "pairs/ir", *words) == line
     assert refused("compare", "--fused", "pairs/ir", "-o", "out", *words) == line
@@ -187,3 +187,69 @@ def test_bad_requests_to_fuse(refused, run):
     assert code == 0
     text = "".join(output.split())  # lines break within names
     assert all(name in text for name in shipped_names())
+
+
+def write_stacks(names="abc", size=(24, 20)):
+    """Write exposures of several scenes to under/, mid/ and over/."""
+    write_network(Path("net"), task="multi-exposure")
+    for index, name in enumerate(names):
+        for place, folder in enumerate(("under", "mid", "over")):
+            write_image(Path("set", folder, f"{name}.png"), size, seed=3 * index + place)
+
+
+FOLDERS = ["set/under/", "set/mid/", "set/over/"]
+
+
+def test_fusing_stacks(run, refused):
+    write_stacks()
+    network = ["fuse", "--task", "multi-exposure"]
+    words = [*network, "--sources", *FOLDERS, "-o", "out"]
+    code, output, _ = run(*words)
+    assert code == 0
+    assert output.startswith("3 fused with multi-exposure into out, ")
+    assert written("out") == ["a.png", "b.png", "c.png"]
+    assert "out holds 3 of 3 fused images already; go on with --resume" in refused(*words)
+    Path("out/b.png").unlink()
+    assert run(*words, "--resume")[1].startswith("1 fused with multi-exposure into out")
+    assert run(*network, "-o", "named", "--data", "set", "--sources", "over", "under", "mid")[0] == 0
+    files = [f"set/{name}/b.png" for name in ("mid", "over", "under")]
+    assert run(*network, "--sources", *files, "-o", "b.png")[0] == 0
+    assert Path("b.png").read_bytes() == Path("named/b.png").read_bytes() == Path("out/b.png").read_bytes()
+    assert run(*network, "--sources", *FOLDERS[:2], "-o", "two")[0] == 0
+    assert run(*network, "--first", FOLDERS[0], "--second", FOLDERS[1], "-o", "pairs")[0] == 0
+    assert Path("two/a.png").read_bytes() == Path("pairs/a.png").read_bytes() != Path("out/a.png").read_bytes()
+
+
+def test_a_bad_stack_among_others(run):
+    write_stacks()
+    write_image(Path("set/over/b.png"), (24, 21))
+    Path("set/mid/c.png").write_bytes(Path("set/mid/c.png").read_bytes()[:60])
+    code, output, errors = run("fuse", "-n", "net", "--sources", *FOLDERS, "-o", "out")
+    assert (code, output.partition(" fused")[0], written("out")) == (1, "1", ["a.png"])
+    first, second = (line for line in errors.splitlines() if line.startswith("error: "))
+    assert first == (
+        "error: the stack b: two sizes: set/under/b.png is 24x20, set/over/b.png is 24x21; bring all images to one size"
+    )
+    assert second.startswith("error: the stack c: cannot read the image set/mid/c.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--sources", "set/under"], "--sources names set/under alone; name two or more sources"),
+        (["--sources", *FOLDERS, "--first", "set/mid"], "name the images by --data (with --sources, --split), by "),
+        (["--sources", *FOLDERS, "--split", "val"], "name the images by --data (with --sources, --split), by "),
+        (["--sources", *FOLDERS, "--resize", "second"], "--resize takes two sources, not 3; name two with --sources"),
+        (["--sources", *FOLDERS, "--align", "auto"], "--align takes two sources, not 3; name two with --sources"),
+        (["--sources", *FOLDERS[:2], "none"], "set/under/ and none: there is no image none; check the path"),
+        (["--sources", *FOLDERS[:2], "set/mid"], "two sources of a are the file set/mid/a.png; name different ones"),
+        (["--sources", *FOLDERS, "-n", "ivif"], "ivif fuses two sources, infrared and visible, not 3; networks for "),
+        (["--sources", "part", *FOLDERS], "part and set/under/: the images do not pair by name: set/under has 1 "),
+        (["--data", "set", "--sources", "mid", "under", "no"], "mid and no: the folder set/no does not exist; check "),
+    ],
+)
+def test_bad_requests_to_fuse_stacks(refused, words, line):
+    write_stacks("ab")
+    write_image(Path("part/a.png"))
+    assert refused("fuse", "-n", "net", "-o", "out", *words).startswith(line)
+    assert not Path("out").exists()

@@ -43,3 +43,11 @@ def test_bad_requests_for_synthetic_pairs(refused):
     assert "kind marked is one of infrared-visible scenes" in refused(
         "scenes", "--task", "mri-ct", "--kind", "marked", "-o", "made"
     )
+
+
+def test_stacks(run, refused):
+    code, output, _ = run("scenes", "--task", "multi-focus", "--stack", "-o", "made", "--count", 2, "--size", "48x40")
+    assert (code, output) == (0, "2 stacks in made/near and made/mid and made/far\n")
+    assert [Image.open(f"made/{folder}/scene_00001.png").size for folder in ("near", "mid", "far")] == [(48, 40)] * 3
+    line = refused("scenes", "--stack", "-o", "other")
+    assert line == "a stack is one of multi-exposure or multi-focus scenes; leave it out for infrared-visible"

@@ -157,3 +157,15 @@ def test_a_luma_and_its_shift_are_the_coloured_image(first: Pixels, second: Pixe
     expected = expected[..., None].expand(-1, -1, 3) if expected.ndim == 2 else expected
     shift = colour_shift(first, second, chroma)
     torch.testing.assert_close((fused[..., None] + shift).clamp(0, 1), expected, atol=1e-6, rtol=0)
+
+
+def test_three_sources_share_the_chroma_by_its_strength():
+    """R - Y and B - Y of the fused image are sums of squares over sums of magnitudes, with their signs."""
+    sources = [np.array([[colour]], np.float64) for colour in ((0.6, 0.4, 0.3), (0.2, 0.4, 0.5), (0.5, 0.5, 0.5))]
+    pixel = coloured_pixels(torch.full((1, 1), 0.4), *sources[:2], "both", np.float64, further=sources[2:])[0, 0]
+    for channel in (0, 2):
+        shifts = np.array([source[0, 0, channel] - source[0, 0] @ (0.299, 0.587, 0.114) for source in sources])
+        expected = 0.4 + (shifts * np.abs(shifts)).sum() / np.abs(shifts).sum()
+        assert pixel[channel] == pytest.approx(expected, abs=1e-6)
+    assert pixel @ (0.299, 0.587, 0.114) == pytest.approx(0.4, abs=1e-6)
+    assert chroma_source("both", *(np.zeros((2, 2), np.uint8),) * 2, np.eye(3, dtype=np.uint8)[None]) == "both"

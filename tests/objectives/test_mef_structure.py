@@ -1,5 +1,7 @@
 """MEF-SSIM's structure term: closed forms, invariances, and its gradient."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -65,3 +67,41 @@ def test_a_copy_of_the_only_structure_is_best_at_any_size(size):
 def test_images_that_are_smaller_than_a_window_are_refused():
     with pytest.raises(ValueError, match="needs images of at least 11 pixels, not 10"):
         mef_structure(*torch.zeros(3, 1, 1, 10, 64))
+
+
+def of_windows(fused: torch.Tensor, *sources: torch.Tensor) -> float:
+    """Compute the score of one scale as it is defined: window by window, with structures as vectors."""
+    places = torch.arange(-5, 6, dtype=torch.float64)
+    line = torch.exp(-places.square() / (2 * 1.5**2))
+    shares = torch.outer(line, line) / line.sum() ** 2
+    scores = []
+    for top in range(fused.shape[-2] - 10):
+        for left in range(fused.shape[-1] - 10):
+            windows = [image[0, 0, top : top + 11, left : left + 11] for image in (fused, *sources)]
+            own, *structures = ((shares.sqrt() * (w - (shares * w).sum())).flatten() for w in windows)
+            lengths = [structure.norm() for structure in structures]
+            consistency = sum(structures).norm() / (sum(lengths) + 1e-4)
+            power = min(math.tan(math.pi / 2 * min(consistency.item(), 1 - 1e-3)), 10)
+            stronger = [(length + 1e-4) ** power for length in lengths]
+            units = [structure / (length + 1e-4) for structure, length in zip(structures, lengths, strict=True)]
+            mixed = sum(share / sum(stronger) * unit for share, unit in zip(stronger, units, strict=True))
+            desired = max(lengths) * mixed / mixed.norm()
+            c2 = 0.03**2
+            scores.append((2 * own @ desired + c2) / (own @ own + desired @ desired + c2))
+    return torch.stack(scores).mean().item()
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_any_number_of_sources_have_the_score_of_the_definition(count):
+    fused, *sources = (texture(seed, 16)[:1, :, :14] for seed in range(count + 1))
+    sources[-1] = 0.3 * sources[-1] + 0.5 * sources[0]  # of another contrast, and like another one
+    score = mef_structure(fused, *sources)
+    assert score.item() == pytest.approx(of_windows(fused, *sources), abs=1e-9)
+    torch.testing.assert_close(mef_structure(fused, *reversed(sources)), score)
+
+
+def test_the_structure_of_a_third_source_is_wanted_too():
+    stripes = torch.arange(48).remainder(8).double().div(7).expand(1, 1, 48, 48)
+    flat = torch.full_like(stripes, 0.5)
+    assert mef_structure(stripes, flat, flat, stripes).item() == pytest.approx(1, abs=1e-2)
+    assert mef_structure(flat, flat, flat).item() > 0.99 > 0.4 > mef_structure(flat, flat, flat, stripes).item()

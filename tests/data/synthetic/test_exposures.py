@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from timfuse.data import luma, make_exposures
+from timfuse.data.synthetic import make_exposure_stack
 
 PAIRS = [make_exposures([2, seed], height=96, width=112) for seed in range(40)]
 
@@ -52,3 +53,11 @@ def test_lights_are_kept_in_the_short_and_shadows_in_the_long_exposure() -> None
 
 def test_scenes_are_in_colour() -> None:
     assert np.median([np.ptp(over.astype(int), axis=2).max() for _, over in PAIRS]) > 40
+
+
+def test_a_stack_has_exposures_between_those_of_the_pair() -> None:
+    stack = make_exposure_stack(1, 4)
+    for image, same in zip((stack[0], stack[-1]), make_exposures(1), strict=True):
+        np.testing.assert_array_equal(image, same)
+    means = [image.mean() for image in stack]
+    assert means == sorted(means)

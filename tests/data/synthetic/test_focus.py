@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from timfuse.data import luma, make_focus
-from timfuse.data.synthetic import make_focus_with_truth
+from timfuse.data.synthetic import make_focus_stack, make_focus_with_truth
 from timfuse.data.synthetic.fields import disc_blur, gaussian_blur
 from timfuse.data.synthetic.focus import arrange
 
@@ -69,3 +69,13 @@ def test_the_sharp_picture_shows_both_parts_as_the_picture_that_is_focused_on_th
             if where.any():
                 differences = picture[where].astype(float) - sharp[where]
                 assert np.sqrt(np.mean(differences**2)) < 5  # the noise of the picture, in grey levels
+
+
+def test_a_stack_has_focal_planes_between_those_of_the_pair() -> None:
+    near, mid, far, sharp = make_focus_stack(1)
+    for image, same in zip((near, far, sharp), make_focus_with_truth(1), strict=True):
+        np.testing.assert_array_equal(image, same)
+    everywhere = np.ones(mid.shape[:2], bool)
+    differences = [np.abs(luma(one).astype(float) - luma(mid)).mean() for one in (near, far)]
+    assert min(differences) > 0.5
+    assert energy(mid, everywhere) < energy(sharp, everywhere)

@@ -257,3 +257,19 @@ def test_bad_pictures(triple):
     for wrong in (256.0, -1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match=r"must lie in 0\.\.255"):
             fusion_metrics(fused.float().index_fill(3, torch.tensor([4]), wrong), first, second)
+
+
+def test_stacks_are_scored_against_all_sources(triple):
+    fused, first, second = triple(48, 52)
+    names = [name for name, metric in METRICS.items() if metric.of_stacks]
+    assert names == ["EN", "SD", "SF", "AG", "Qabf", "MEF-SSIM", "smear"]
+    pair = fusion_metrics(fused, first, second, names)
+    twice = fusion_metrics(fused, first, second, ["Qabf", "smear"], further=[second, first])
+    for name, values in twice.items():
+        torch.testing.assert_close(values, pair[name])
+    flat = torch.full_like(first, 99)
+    third = fusion_metrics(second, flat, flat, names, further=[second])
+    assert third["smear"].item() == 0 < fusion_metrics(second, flat, flat, names)["smear"].item()
+    assert third["MEF-SSIM"].item() > 0.95
+    with pytest.raises(UserError, match="VIF is defined for two sources, not for 3; choose from EN, SD, SF, AG, Qabf"):
+        fusion_metrics(fused, first, second, ["EN", "VIF"], further=[second])
