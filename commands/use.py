@@ -106,10 +106,11 @@ def fuse(
     labels: Annotated[Path | None, Option(metavar="DIR", help="Gets the task network's detections or masks.")] = None,
     device: Annotated[str, Option(help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
 ) -> None:
-    """Fuse pairs of images of any size, grey or in colour, or stacks of more exposures or focal planes.
+    """Fuse pairs of images, or more exposures or focal planes.
 
-    Images have 8 or 16 bits; the fused ones keep depth and colour. Each task has a network: infrared-visible, the usual
-    task, ivif; mri-ct, mri-pet, mri-spect, multi-exposure and multi-focus those of their names.
+    Images of any size, grey or in colour, have 8 or 16 bits; the fused ones keep depth and colour. Each task has a
+    network: infrared-visible, the usual task, ivif; mri-ct, mri-pet, mri-spect, multi-exposure and multi-focus those of
+    their names.
 
     First and second are infrared and visible, MRI and CT, PET or SPECT, under- and over-exposed, near and far focus.
     """

@@ -19,7 +19,7 @@ def fuse_stack(fuse: Callable[[Tensor, Tensor], Tensor], sources: Sequence[Tenso
     sigma 1, and the weights add up to 1; the bases are averaged. The order of the sources does not matter.
 
     Args:
-        fuse: Fuses two images.
+        fuse: Maps two images (1, 1, H, W) to the fused one of the same shape.
         sources: Luma of the sources, three or more of shape (1, 1, H, W), in [0, 1].
         ordered: Whether the network takes the darker of two images as its first; or else it fuses them in both orders,
             and the mean counts.
