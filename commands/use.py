@@ -130,6 +130,7 @@ def fuse(
     if task not in (None, genotype.task):
         echo(f"note: {fuser.name} is a network for {genotype.task}; without --network, that for {task} is taken")
     pairs = find_pairs(usual_task=genotype.task, usual_sources=genotype.sources)
+    fuser.check_count(len(pairs[0].files))
     if all(len(pair.files) == 2 and are_swapped(genotype.task, *pair.files) for pair in pairs):
         pairs = [pair.swapped() for pair in pairs]
         folders = [path.parent.name for path in (pairs[0].first, pairs[0].second)]

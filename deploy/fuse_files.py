@@ -73,8 +73,7 @@ def fuse_files(
 
     Raises:
         UserError: If the only pair cannot be read or fused, a file cannot be written, there are fused images or labels
-            already, the network does not fuse so many sources, or the user presses Ctrl-C. Files that were written
-            before it are complete.
+            already, or the user presses Ctrl-C. Files that were written before it are complete.
 
     Example:
         >>> import tempfile
@@ -87,7 +86,6 @@ def fuse_files(
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
-    fuser.check_count(max(len(pair.files) for pair in pairs))
     if resize is not None:
         check_choice("--resize", resize, ("second",))
     _check_output(output, pairs, labels)
