@@ -3,6 +3,7 @@
 # make test   build the wheel, install it into .venv-test and test what was installed
 # make test-rounding   the tests of what processors round differently, with other instructions than this one's best
 # make lint   style and types, with the tools of .venv-test
+# make docs   build the documentation as a site in site/
 # make clean  remove everything that was built here; runs/ stays
 
 PYTHON ?= python3
@@ -11,12 +12,13 @@ DEMO_PAIRS := --data $(DEMO)/pairs --task multi-focus
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 SOURCES := $(shell find . -path './.*' -prune -o -path ./tests -prune -o -path ./build -prune -o -path ./dist -prune \
-	-o -path ./runs -prune -o \( -name '*.py' -o -name '*.yaml' -o -name '*.html' -o -name '*.safetensors' -o -name py.typed \) -print)
+	-o -path ./runs -prune -o -path ./site -prune -o -path ./docs -prune -o -path ./examples -prune \
+	-o \( -name '*.py' -o -name '*.yaml' -o -name '*.html' -o -name '*.safetensors' -o -name py.typed \) -print)
 
 # The tests are about what is installed, not about what happens to lie on the path.
 unexport PYTHONPATH
 
-.PHONY: demo dev test test-rounding lint clean
+.PHONY: demo dev test test-rounding lint docs clean
 
 # The pairs that are fused are not among those that the network was found and trained on.
 demo: .venv/.installed
@@ -55,8 +57,12 @@ lint: .venv-test/.installed
 	mkdir -p .venv-test/source && ln -sfn ../.. .venv-test/source/timfuse
 	cd .venv-test/source && MYPYPATH=. ../bin/mypy --config-file timfuse/pyproject.toml --package timfuse
 
+# The reference is of the package that .venv-test has; the theme would tell of its successor.
+docs: .venv-test/.installed
+	NO_MKDOCS_2_WARNING=1 .venv-test/bin/mkdocs build --quiet
+
 clean:
-	rm -rf .venv .venv-test build dist timfuse.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .venv-test build dist site timfuse.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.installed: setup.cfg constraints.txt
@@ -65,7 +71,7 @@ clean:
 	touch $@
 
 .venv/.developed: .venv/.installed
-	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,tasks,tune,export,test]'
+	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,tasks,tune,export,docs,test]'
 	touch $@
 
 .venv-test/.tools: constraints.txt
@@ -81,5 +87,5 @@ dist/.built: .venv-test/.tools setup.cfg pyproject.toml README.md LICENSE $(SOUR
 
 .venv-test/.installed: dist/.built
 	.venv-test/bin/python -m pip uninstall --quiet --yes timfuse
-	.venv-test/bin/python $(PIP_INSTALL) "$$(echo dist/*.whl)[tensorboard,tasks,tune,export,test]"
+	.venv-test/bin/python $(PIP_INSTALL) "$$(echo dist/*.whl)[tensorboard,tasks,tune,export,docs,test]"
 	touch $@
