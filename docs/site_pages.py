@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
-LINK = re.compile(r'(\]\(|src=")([^)"#:\s]+)')
+LINK = re.compile(r'(\]\(|src=")(?![a-z]+:)([^)"#\s]+)')
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 SHOWN = (".md", ".py", ".yaml")  # of the files in a linked folder
 _origins: dict[str, str] = {}  # by a page's place in the site, the file or folder of the repository
