@@ -1,6 +1,7 @@
 """What the site has beside the pages in docs: the README, files that pages link to, the API, and formulas as MathML."""
 
 import html
+import json
 import posixpath
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r'(\]\(|src=")(?![a-z]+:)([^)"#\s]+)')
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
-SHOWN = (".md", ".py", ".yaml")  # of the files in a linked folder
+SHOWN = (".md", ".py", ".yaml", ".ipynb")  # of the files in a linked folder
 _origins: dict[str, str] = {}  # by a page's place in the site, the file or folder of the repository
 
 
@@ -46,6 +47,8 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     origin = _origins.get(page.file.src_uri)
     if origin is None:
         return markdown
+    if not origin.startswith("docs/"):
+        page.meta["search"] = {"boost": 0.5}  # below the pages that explain
 
     def moved(match: re.Match[str]) -> str:
         place = _place(_resolved(origin, match[2]))
@@ -96,4 +99,11 @@ def _text(path: str) -> str | None:
     if path.endswith(".png"):
         return None
     text = (ROOT / path).read_text(encoding="utf-8")
-    return text if path.endswith(".md") else f"# {path}\n\n```{Path(path).suffix[1:]}\n{text}\n```\n"
+    if path.endswith(".ipynb"):
+        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+        return "\n\n".join(_code("python", source) if kind == "code" else source for kind, source in cells)
+    return text if path.endswith(".md") else f"# {path}\n\n{_code(Path(path).suffix[1:], text)}"
+
+
+def _code(language: str, text: str) -> str:
+    return f"```{language}\n{text}\n```"
