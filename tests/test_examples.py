@@ -60,6 +60,6 @@ def test_the_notebook_runs(folder, monkeypatch, capsys):
     assert len(shown) == 2
     printed = capsys.readouterr().out
     assert "copy_second" in printed
-    assert "after  8 steps" in printed
+    assert "after 5 steps" in printed
     adapted = names["adapted"]
     assert adapted.curve[adapted.kept] < adapted.curve[0] < adapted.fresh[0]
