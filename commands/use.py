@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Exit, Option, echo
 
@@ -12,6 +12,7 @@ from .flags import FLAGS, takes
 
 if TYPE_CHECKING:
     from ..data import Pair, Stack
+    from ..deploy import Fuser
 
 Images = Annotated[list[str], Option("--fused", metavar="[NAME=]DIR", help="A method's images; more DIRs may follow.")]
 More = Annotated[list[str] | None, Argument(metavar="[NAME=]DIR", help="The other methods.", show_default=False)]
@@ -112,9 +113,12 @@ def fuse(
     network: infrared-visible, the usual task, ivif; mri-ct, mri-pet, mri-spect, multi-exposure and multi-focus those of
     their names.
 
+    Two videos, cameras (by number, like 0) or streams (by URL) become one video.
+
     First and second are infrared and visible, MRI and CT, PET or SPECT, under- and over-exposed, near and far focus.
     """
     from ..data.layouts import are_swapped
+    from ..data.video import is_video
     from ..deploy import fuse_files, load, load_labeller
     from ..deploy.align_files import find_rig_alignment, load_rig_alignment
     from ..operators.network_folders import shipped_for
@@ -129,6 +133,11 @@ def fuse(
     genotype = fuser.network.genotype
     if task not in (None, genotype.task):
         echo(f"note: {fuser.name} is a network for {genotype.task}; without --network, that for {task} is taken")
+    if any(map(is_video, (find_pairs.keywords["first"] or "", find_pairs.keywords["second"] or ""))):
+        if labels:
+            raise UserError("--labels is for images, not for videos")
+        _fuse_video(find_pairs, fuser, output, align, resume=resume, overwrite=overwrite, resize=resize)
+        return
     pairs = find_pairs(usual_task=genotype.task, usual_sources=genotype.sources)
     fuser.check_count(len(pairs[0].files))
     if all(len(pair.files) == 2 and are_swapped(genotype.task, *pair.files) for pair in pairs):
@@ -161,6 +170,41 @@ def fuse(
         echo(f"error: {line}", err=True)
     if files.failed:
         raise Exit(1)
+
+
+def _fuse_video(
+    find_pairs: "partial[list[Pair]]", fuser: "Fuser", output: Path, align: str | None, **options: Any
+) -> None:
+    """Fuse the videos or cameras that --first and --second name."""
+    from ..data import load_alignment
+    from ..data.video import Video, is_video
+    from ..deploy.fuse_video import find_video_alignment, fuse_video
+
+    given = {name: value for name, value in find_pairs.keywords.items() if value and name != "task"}
+    names = given.pop("first", ""), given.pop("second", "")
+    if given:
+        raise UserError(f"--{next(iter(given))} is for images, not for videos")
+    for name in names:
+        if not is_video(name):
+            raise UserError(f"{name or 'one source'} is no video; name two videos or cameras by --first and --second")
+    first, second = (Video(name) for name in names)
+    alignment = None
+    if align == "auto":
+        alignment = find_video_alignment(first, second)
+        echo(f"aligned by one {alignment.model}, with confidence {alignment.confidence:.2f}")
+    elif align is not None:
+        alignment = load_alignment(Path(align))
+        try:
+            alignment.check_sizes(first.size[::-1], second.size[::-1])
+        except UserError as error:
+            raise UserError(f"{align}: {error}") from None
+    done = fuse_video(fuser, first, second, output, alignment=alignment, **options)
+    if done is None:
+        echo(f"{output} is there already")
+        return
+    speed = f", {done.rate:.3g} frames per second" if done.fused else ""
+    before = f"; {done.before} were fused before" if done.before else ""
+    echo(f"{done.fused} frames fused with {fuser.name} into {output}{speed}{before}")
 
 
 @_takes_pairs

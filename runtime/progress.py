@@ -24,7 +24,7 @@ class Progress:
     Of several processes in one run, only the first shows it.
 
     Args:
-        total: Number of steps of the whole work.
+        total: Number of steps of the whole work; None if nobody knows.
         start: Number of steps that an earlier process has done; they do not count for the rate.
         unit: Name of the steps in the plural, for the rate.
 
@@ -35,7 +35,13 @@ class Progress:
     """
 
     def __init__(
-        self, total: int, description: str, start: int = 0, *, unit: str = "steps", console: "Console | None" = None
+        self,
+        total: int | None,
+        description: str,
+        start: int = 0,
+        *,
+        unit: str = "steps",
+        console: "Console | None" = None,
     ) -> None:
         from rich.console import Console  # here and below, because loading a network has to be quick
 
@@ -88,7 +94,8 @@ class Progress:
         elif self._line_is_due():
             self._shown_at, self._shown = self._times[-1], self.completed
             elapsed = _clock(self._times[-1] - self._started)
-            facts = [f"{self.completed}/{self.total}", self._speed(), f"{elapsed} elapsed", status]
+            count = str(self.completed) if self.total is None else f"{self.completed}/{self.total}"
+            facts = [count, self._speed(), f"{elapsed} elapsed", status]
             self.print(f"{self.description}: {', '.join(fact for fact in facts if fact)}")
 
     def print(self, message: str) -> None:
@@ -103,11 +110,13 @@ class Progress:
     def _speed(self) -> str:
         rate = self.rate
         digits = f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
-        return f"{digits} {self._unit}/s, {_clock((self.total - self.completed) / rate)} left"
+        left = "" if self.total is None else f", {_clock(max(self.total - self.completed, 0) / rate)} left"
+        return f"{digits} {self._unit}/s{left}"
 
     def _line_is_due(self) -> bool:
         waited = self._times[-1] - self._shown_at
-        enough = self.completed - self._shown >= _PART * self.total or waited >= _LONGEST_SECONDS
+        part = self.total is not None and self.completed - self._shown >= _PART * self.total
+        enough = part or waited >= _LONGEST_SECONDS
         return self.completed == self.total or (waited >= _SHORTEST_SECONDS and enough)
 
 

@@ -1,0 +1,173 @@
+"""Fusing videos: which frames are written with which times and colours, and what a stop leaves."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from timfuse.data import Alignment
+from timfuse.data.video import Video
+from timfuse.deploy.fuse_video import fuse_video
+from timfuse.runtime.errors import UserError
+
+from ..videos import Camera, plain_frames, read_levels, write_video
+
+
+class Choice:
+    """Stands for a network: the fused image is the second source, or the first."""
+
+    colour = "second"
+
+    def __init__(self, index=1):
+        self.index, self.seen = index, []
+
+    def __call__(self, first, second):
+        self.seen.append((first.shape, second.shape))
+        return (first, second)[self.index]
+
+
+class Stopped(Choice):
+    """The user presses Ctrl-C while one of the frames is fused."""
+
+    def __init__(self, frame):
+        super().__init__()
+        self.frame = frame
+
+    def __call__(self, first, second):
+        if len(self.seen) == self.frame:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().__call__(first, second)
+
+
+@pytest.fixture
+def video(tmp_path):
+    """A function that writes a video of plain frames and opens it."""
+
+    def make(name, count, rate=25, colours=None, **options):
+        write_video(tmp_path / name, plain_frames(count, **options), rate, colours=colours)
+        return Video(str(tmp_path / name))
+
+    return make
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "new" / "fused.mp4"
+
+
+def test_a_fused_video_has_the_frames_of_the_slower_one(video, output):
+    done = fuse_video(Choice(), video("ir.mp4", 30, rate=10), video("vis.mp4", 90, rate=30, step=2), output)
+    assert done[:2] == (30, 0)
+    times, levels = read_levels(output)
+    assert times == pytest.approx([index / 10 for index in range(30)])
+    np.testing.assert_allclose(levels[:, 0], 2 + 6 * np.arange(30), atol=2)
+    assert [path.name for path in output.parent.iterdir()] == ["fused.mp4"]
+
+
+@pytest.mark.parametrize("colours", [None, (1, 1), (5, 2)])
+def test_colour_is_kept(video, output, colours):
+    first, second = video("ir.mp4", 5, step=40), video("vis.mp4", 5, step=40, tint=(1, 0.5, 0.2), colours=colours)
+    fuser = Choice()
+    fuse_video(fuser, first, second, output)
+    assert fuser.seen[0] == ((48, 64), (48, 64, 3))
+    np.testing.assert_allclose(read_levels(output)[1][3], (160, 80, 32), atol=4)
+    fuse_video(Choice(0), first, second, output, overwrite=True)
+    np.testing.assert_allclose(read_levels(output)[1][3], (160, 160, 160), atol=2)
+
+
+def test_sizes(video, output):
+    first, second = video("ir.mp4", 3, step=40, size=(66, 50)), video("vis.mp4", 3, step=40, size=(34, 26))
+    with pytest.raises(UserError, match=r"two sizes: .*ir.mp4 is 66x50, .*vis.mp4 is 34x26; .*--resize second"):
+        fuse_video(Choice(), first, second, output)
+    fuse_video(Choice(), first, second, output, resize="second")
+    assert Video(str(output)).size == (66, 50)
+    shift = Alignment("translation", (66, 50), (66, 50), ((1, 0, 5), (0, 1, 2), (0, 0, 1)), 0.9)
+    with pytest.raises(UserError, match="the transform is for images of 66x50 and 66x50, not of 66x50 and 34x26"):
+        fuse_video(Choice(), first, second, output, overwrite=True, alignment=shift)
+    fuse_video(Choice(), first, first, output, overwrite=True, alignment=shift)
+    assert Video(str(output)).size == (60, 48)  # of 61x48, since columns come in twos
+
+
+def test_ctrl_c_and_resuming(video, output, tmp_path):
+    sources = video("ir.mp4", 300, step=0.8), video("vis.mp4", 300, step=0.8)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(UserError, match="stopped after 261 frames; go on with --resume"):
+            fuse_video(Stopped(260), *sources, output)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [path.name for path in output.parent.iterdir()] == ["fused.mp4.parts"]
+    with pytest.raises(UserError, match=r"fused.mp4.parts is there already; go on with --resume"):
+        fuse_video(Choice(), *sources, output)
+    assert fuse_video(Choice(), *sources, output, resume=True)[:2] == (39, 261)
+    whole = tmp_path / "whole.mp4"
+    fuse_video(Choice(), *sources, whole)
+    (times, levels), (whole_times, whole_levels) = read_levels(output), read_levels(whole)
+    assert times == whole_times
+    assert len(times) == 300
+    np.testing.assert_allclose(levels, whole_levels, atol=1)
+    assert fuse_video(Choice(), *sources, output, resume=True) is None
+    assert [path.name for path in output.parent.iterdir()] == ["fused.mp4"]
+
+
+def test_an_error_keeps_what_was_fused(video, output):
+    def refusing(first, second):
+        if len(choice.seen) == 20:
+            raise UserError("too large")
+        return choice(first, second)
+
+    choice = Choice()
+    refusing.colour = "second"
+    sources = video("ir.mp4", 30), video("vis.mp4", 30)
+    with pytest.raises(UserError, match="too large"):
+        fuse_video(refusing, *sources, output)
+    assert fuse_video(Choice(), *sources, output, resume=True)[:2] == (10, 20)
+
+
+def test_parts_of_another_size_or_damaged_ones_are_refused(video, output):
+    sources = video("ir.mp4", 4), video("vis.mp4", 4)
+    parts = Path(f"{output}.parts")
+    fuse_video(Choice(), *sources, output)
+    parts.mkdir()
+    (parts / "000000000000000.nut").write_bytes(b"no part")
+    with pytest.raises(UserError, match=r"0.nut is damaged; start again with --overwrite"):
+        fuse_video(Choice(), *sources, output, resume=True)
+    write_video(parts / "000000000000000.nut", plain_frames(4, size=(32, 32)))
+    with pytest.raises(UserError, match=r"0.nut has another size than the frames now"):
+        fuse_video(Choice(), *sources, output, resume=True)
+    assert fuse_video(Choice(), *sources, output, overwrite=True)[:2] == (4, 0)
+
+
+def test_outputs_that_cannot_be(video, output):
+    first, second = video("ir.mp4", 2), video("vis.mp4", 2)
+    for name in ("fused", "fused.png", "fused.avi"):
+        with pytest.raises(UserError, match=f"{name} is not named like a video; choose a file that ends in .mp4"):
+            fuse_video(Choice(), first, second, Path(name))
+    with pytest.raises(UserError, match=r"vis.mp4 is a source, and would be replaced"):
+        fuse_video(Choice(), first, second, Path(second.name), overwrite=True)
+    fuse_video(Choice(), first, second, output)
+    with pytest.raises(UserError, match=r"fused.mp4 is there already"):
+        fuse_video(Choice(), first, second, output)
+    with pytest.raises(UserError, match="--resume and --overwrite exclude each other"):
+        fuse_video(Choice(), first, second, output, resume=True, overwrite=True)
+
+
+def test_live_until_ctrl_c(output, video):
+    with Camera(plain_frames(60), 25) as one, Camera(plain_frames(60), 25) as other:
+        first, second = Video(one.url), Video(other.url)
+        with pytest.raises(UserError, match="--resume cannot go on"):
+            fuse_video(Choice(), first, second, output, resume=True)
+        with pytest.raises(UserError, match=r"is live and .*ir.mp4 is not"):
+            fuse_video(Choice(), first, video("ir.mp4", 2), output)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            done = fuse_video(Stopped(5), first, second, output)
+        finally:
+            signal.signal(signal.SIGINT, before)
+    assert done.fused == 6
+    times, levels = read_levels(output)
+    assert len(times) == 6
+    assert times == sorted(set(times))
+    assert (np.diff(levels[:, 0]) > 0).all()
