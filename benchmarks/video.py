@@ -2,7 +2,8 @@
 
 Run: python -m benchmarks.video [NAME ...] (from the root of the repository, with timfuse[video] installed).
 Without names: ivif, ivif-fast and ivif-nano. The frames are a rendered street with independent noise in each frame.
-Flicker is the mean absolute change of the luma between consecutive frames, as a multiple of that of the sources.
+Flicker is the mean absolute change of the luma between consecutive frames, as a multiple of that of the sources; also
+that of the fused video, where all three videos are encoded with CRF 18.
 """
 
 import statistics
@@ -21,14 +22,14 @@ from rich.table import Table
 
 from timfuse.data import luma_of, make_scene
 from timfuse.data.images import Pixels
-from timfuse.data.video import Video, pair_by_time
+from timfuse.data.video import Video, frame_pixels, pair_by_time
 from timfuse.deploy import load
 from timfuse.deploy.fuse_video import fuse_video
 
 HEIGHT, WIDTH = 480, 640
-FRAMES, ROUNDS = 100, 5
+FRAMES, ROUNDS = 150, 3
 SEEDS = (0, 1, 2)
-NOISE = ((2, 2), (4, 4), (4, 1), (1, 4))  # standard deviation in the first and the second source, of 255
+NOISE = ((2, 2), (4, 4), (8, 8), (8, 2), (2, 8))  # standard deviation in the first and the second source, of 255
 
 
 def noisy(image: Pixels, deviation: float, generator: np.random.Generator) -> Pixels:
@@ -51,25 +52,31 @@ def write_video(path: Path, frames: Sequence[Pixels]) -> None:
         container.mux(stream.encode())
 
 
-def throughput(names: list[str], folder: Path) -> dict[str, tuple[float, float]]:
-    """Milliseconds a frame: fusing alone, and with reading and writing; medians of rounds in turn."""
+def read_video(video: Video) -> list[Pixels]:
+    return [frame_pixels(frame) for frame in video.frames()]
+
+
+def throughput(names: list[str], folder: Path) -> dict[str, list[float]]:
+    """Milliseconds a frame, medians of rounds in turn: see the rows of the table."""
     scene, generator = make_scene(0, height=HEIGHT, width=WIDTH), np.random.default_rng(0)
     for name, image in (("ir", scene.first), ("vis", coloured(scene.second))):
         write_video(folder / f"{name}.mp4", [noisy(image, 2, generator) for _ in range(FRAMES)])
     first, second = Video(str(folder / "ir.mp4")), Video(str(folder / "vis.mp4"))
     pairs = [(pair.first[..., 0], pair.second) for pair in pair_by_time(first, second)]
     fusers = {name: load(name, "cpu") for name in names}
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    seconds: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     for _ in range(ROUNDS):
         for name, fuser in fusers.items():
-            start = time.perf_counter()
+            start, fusing = time.perf_counter(), time.thread_time()
             for pair in pairs:
                 fuser(*pair)
-            middle = time.perf_counter()
+            middle, fused, process = time.perf_counter(), time.thread_time(), time.process_time()
             fuse_video(fuser, first, second, folder / "fused.mp4", overwrite=True)
-            seconds[name].append((middle - start, time.perf_counter() - middle))
+            own, all_threads = time.thread_time() - fused, time.process_time() - process
+            whole = time.perf_counter() - middle
+            seconds[name].append((middle - start, whole, fused - fusing, own, all_threads - own))
     return {
-        name: tuple(1e3 * statistics.median(part) / len(pairs) for part in zip(*values, strict=True))
+        name: [1e3 * statistics.median(part) / FRAMES for part in zip(*values, strict=True)]
         for name, values in seconds.items()
     }
 
@@ -80,38 +87,44 @@ def change(frames: Sequence[Pixels]) -> float:
     return statistics.mean(float((b - a).abs().mean()) for a, b in pairwise(lumas))
 
 
-def flicker(names: list[str], deviations: tuple[float, float]) -> dict[str, tuple[float, float]]:
-    """Multiples of the sources' change: of that of the source that changes more, and of their mean."""
-    ratios: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+def flicker(names: list[str], deviations: tuple[int, int], folder: Path) -> dict[str, list[float]]:
+    """Multiples of the sources' change, means over scenes: see the title of the table."""
+    ratios: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     for seed in SEEDS:
         scene, generator = make_scene(seed, height=HEIGHT // 2, width=WIDTH // 2), np.random.default_rng(seed)
         images = zip((scene.first, scene.second), deviations, strict=True)
-        sources = [[noisy(image, deviation, generator) for _ in range(6)] for image, deviation in images]
+        sources = [[noisy(image, deviation, generator) for _ in range(12)] for image, deviation in images]
         changes = [change(frames) for frames in sources]
+        for index, frames in enumerate(sources):
+            write_video(folder / f"{index}.mp4", frames)
+        videos = [Video(str(folder / f"{index}.mp4")) for index in range(2)]
+        largest = max(change(read_video(video)) for video in videos)
         for name in names:
             fuser = load(name, "cpu")
             fused = change([fuser(*pair) for pair in zip(*sources, strict=True)])
-            ratios[name].append((fused / max(changes), fused / statistics.mean(changes)))
-    return {name: tuple(map(statistics.mean, zip(*values, strict=True))) for name, values in ratios.items()}
+            fuse_video(fuser, videos[0], videos[1], folder / "fused.mp4", overwrite=True)
+            video = change(read_video(Video(str(folder / "fused.mp4"))))
+            ratios[name].append((fused / max(changes), fused / statistics.mean(changes), video / largest))
+    return {name: [statistics.mean(column) for column in zip(*values, strict=True)] for name, values in ratios.items()}
 
 
 def main() -> None:
     torch.set_num_threads(1)
     names = sys.argv[1:] or ["ivif", "ivif-fast", "ivif-nano"]
     console = Console()
-    table = Table(
-        "change from frame to frame", *names, title="as a multiple of the larger, and of the mean, of the sources"
-    )
-    for deviations in NOISE:
-        row = flicker(names, deviations)
-        table.add_row(f"noise of {deviations[0]} and {deviations[1]}", *(f"{a:.2f}, {b:.2f}" for a, b in row.values()))
-    console.print(table)
     with TemporaryDirectory() as folder:
+        title = "change of fused frames, by the larger and by the mean of the sources; of the video, by the larger"
+        table = Table("noise", *names, title=title)
+        for deviations in NOISE:
+            rows = flicker(names, deviations, Path(folder)).values()
+            table.add_row(str(deviations), *("{:.2f}, {:.2f}; {:.2f}".format(*row) for row in rows))
+        console.print(table)
         times = throughput(names, Path(folder))
     table = Table("what", *names, title=f"{WIDTH}x{HEIGHT}, one thread for the network, median ms a frame")
-    table.add_row("fusing", *(f"{fusing:.1f}" for fusing, _ in times.values()))
-    table.add_row("reading, fusing and writing", *(f"{whole:.1f}" for _, whole in times.values()))
-    table.add_row("ratio", *(f"{whole / fusing:.2f}" for fusing, whole in times.values()))
+    rows = ("fusing", "reading, fusing and writing", "CPU time of fusing", "of the thread that fuses", "of all others")
+    for row, values in zip(rows, zip(*times.values(), strict=True), strict=True):
+        table.add_row(row, *(f"{value:.1f}" for value in values))
+    table.add_row("video by fusing", *(f"{whole / fusing:.2f}" for fusing, whole, *_ in times.values()))
     console.print(table)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from timfuse.data import Alignment
-from timfuse.data.video import Video
+from timfuse.data import Alignment, make_scene
+from timfuse.data.video import Video, frame_pixels
+from timfuse.deploy import load
 from timfuse.deploy.fuse_video import fuse_video
 from timfuse.runtime.errors import UserError
 
@@ -171,3 +172,21 @@ def test_live_until_ctrl_c(output, video):
     assert len(times) == 6
     assert times == sorted(set(times))
     assert (np.diff(levels[:, 0]) > 0).all()
+
+
+@pytest.mark.parametrize("network", ["ivif", "ivif-fast", "ivif-nano"])
+def test_a_scene_that_stands_still_flickers_no_more_than_its_sources(tmp_path, output, network):
+    scene, generator = make_scene(0, height=120, width=160), np.random.default_rng(0)
+    changes = []
+    for name, image in (("ir.mp4", scene.first), ("vis.mp4", scene.second)):
+        noisy = [np.clip(image + generator.normal(0, 4, image.shape), 0, 255).astype(np.uint8) for _ in range(10)]
+        write_video(tmp_path / name, [np.repeat(frame[..., None], 3, -1) for frame in noisy], options={"crf": "18"})
+        changes.append(flicker(tmp_path / name))
+    fuse_video(load(network, "cpu"), Video(str(tmp_path / "ir.mp4")), Video(str(tmp_path / "vis.mp4")), output)
+    assert flicker(output) <= 1.1 * max(changes)
+
+
+def flicker(path):
+    """Mean absolute change from frame to frame."""
+    frames = np.stack([frame_pixels(frame)[..., 1].astype(float) for frame in Video(str(path)).frames()])
+    return np.abs(np.diff(frames, axis=0)).mean()
