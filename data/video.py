@@ -59,8 +59,8 @@ class FramePair(NamedTuple):
 
     Attributes:
         time: In seconds from the first pair on.
-        first: Pixels (H, W, 3), uint8.
-        second: Pixels (H, W, 3), uint8.
+        first: Pixels (H, W, 3) of the first video, uint8, upright; a grey video has three equal channels.
+        second: Pixels of the second video, in the same form.
     """
 
     time: Fraction
@@ -102,10 +102,10 @@ class Video:
 
     Attributes:
         live: Whether frames come as they are taken, and once only.
-        size: Width and height in pixels.
-        rate: Frames per second.
+        size: Width and height of upright frames in pixels.
+        rate: Mean number of frames per second.
         duration: In seconds; None if it is not known.
-        has_sound: Whether there is sound, too.
+        colours: Codes of the matrix, primaries and transfer of the colours, as in the standards of video.
 
     Raises:
         UserError: If it cannot be opened, or holds no video that can be read.
@@ -143,7 +143,7 @@ class Video:
         """Read the frames from a time on, in the order of their times; damaged ones are left out.
 
         Args:
-            start: In seconds; for files only.
+            start: Time of the earliest frame in seconds; live videos begin with the next frame in any case.
 
         Raises:
             UserError: If reading fails, or a frame has no time.

@@ -43,7 +43,7 @@ class FusedVideo(NamedTuple):
     """The result of fusing videos.
 
     Attributes:
-        fused: Number of frames.
+        fused: Number of frames that this process has fused.
         before: Number of frames that an earlier process has fused.
         rate: Frames per second over the last hundred, with reading and writing.
     """
