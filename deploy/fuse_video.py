@@ -138,6 +138,8 @@ def fuse_video(
             recording.close_part()
         if interrupted() and not first.live:
             raise UserError(f"stopped after {recording.count} frames; go on with --resume")
+    if recording.count == 0:
+        raise UserError(f"{first.name} and {second.name} have no two frames at the same time; nothing was fused")
     recording.join()
     return FusedVideo(recording.count - before, before, progress.rate)
 

@@ -97,12 +97,12 @@ def test_a_kill_and_resuming(run, refused):
 
 
 def test_two_cameras_until_one_ends(run):
-    with Camera(plain_frames(40), 25) as first, Camera(plain_frames(50), 25) as second:
+    with Camera(plain_frames(100, step=2), 25) as first, Camera(plain_frames(80, step=3), 25) as second:
         words = ["--first", first.url, "--second", second.url, "-n", "net", "-o", "fused.mov"]
         code, output, errors = run("fuse", *words)
-    assert code == 0
+    assert code == 0, errors
     count = int(output.split()[0])
-    assert f"fusing: {count}" in errors or "fusing: 1," in errors
+    assert "fusing: 1, " in errors  # without a total
     times, _ = read_levels("fused.mov")
     assert len(times) == count > 0
     assert times == sorted(set(times))

@@ -156,7 +156,7 @@ def test_outputs_that_cannot_be(video, output):
 
 
 def test_live_until_ctrl_c(output, video):
-    with Camera(plain_frames(60), 25) as one, Camera(plain_frames(60), 25) as other:
+    with Camera(plain_frames(80, step=3), 25) as one, Camera(plain_frames(80, step=3), 25) as other:
         first, second = Video(one.url), Video(other.url)
         with pytest.raises(UserError, match="--resume cannot go on"):
             fuse_video(Choice(), first, second, output, resume=True)
