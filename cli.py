@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from . import __version__
-from .commands.look import config, genotypes, latency, visualize
+from .commands.look import config, genotypes, latency, networks, visualize
 from .commands.train import adapt, evaluate_task, finetune, meta_init, search, train, tune
 from .commands.use import align, compare, evaluate, export, fuse, import_, scenes
 from .runtime.errors import UserError, printable
@@ -25,7 +25,7 @@ from .runtime.terminal import leads
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Use": (fuse, align, evaluate, compare, export, import_, scenes),
     "Train": (train, search, meta_init, adapt, finetune, evaluate_task, tune),
-    "Look": (visualize, genotypes, latency, config),
+    "Look": (networks, visualize, genotypes, latency, config),
 }
 _LONGEST_LINE = 1000  # characters of an error; a longer one, which repeats a long value, loses its middle
 _SOURCES = "--sources"

@@ -1,14 +1,16 @@
-"""The commands that show genotypes, runs, operator latencies and configs."""
+"""The commands that show networks, genotypes, runs, operator latencies and configs."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, Option, echo
+from typer import Argument, Exit, Option, echo
 
 from ..runtime.run_files import CONFIG_FILE, GENOTYPE_FILE, HISTORY_FILE, PICTURES_FOLDER
 from ..runtime.terminal import print_table
 from .flags import CONFIGS, Config, Settings, read_config
+
+_SCORES = ("VIF", "Qabf", "MEF-SSIM")  # what the rulers of all tasks have in common
 
 
 def visualize(
@@ -62,6 +64,36 @@ def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> lis
                 trivial = min(others.values(), default=None)
                 return draw_finetuning(history, folder, provenance.get("fusion_loss_before"), trivial)
     return []
+
+
+def networks(
+    names: Annotated[
+        list[str] | None, Argument(metavar="[DIR]", help="Runs, or folders of runs; default: the shipped networks.")
+    ] = None,
+) -> None:
+    """List trained networks with size, time here and scores.
+
+    The time is the median for a grey 640x480 pair. The scores are means over the validation pairs that each network was
+    trained with, so that they compare networks of the same pairs only.
+    """
+    from ..deploy import list_networks
+    from ..runtime.device import device_name, select_device
+
+    found, failed = list_networks(names or [])
+    rows = []
+    for network in found:
+        sizes = f"{network.parameters:,}", f"{network.size / 1e3:,.0f}"
+        time = "-" if network.milliseconds is None else f"{network.milliseconds:.1f}"
+        scores = [f"{network.scores[name]:.3f}" if name in network.scores else "-" for name in _SCORES]
+        rows.append([network.name, network.task, *sizes, time, *scores])
+    if found:
+        print_table(["name", "task"], ["parameters", "kB", "ms", *_SCORES], rows)
+        device = device_name(select_device("auto"))
+        echo(f"ms for a grey 640x480 pair on {device}; scores on each one's own validation pairs")
+    for line in failed:
+        echo(f"error: {line}", err=True)
+    if failed:
+        raise Exit(1)
 
 
 def genotypes() -> None:

@@ -156,6 +156,8 @@ def fuse(
         fuser, pairs, output, resume=resume, overwrite=overwrite, resize=resize, alignment=alignment, labels=labeller
     )
     speed = f", {files.rate:.3g} images per second" if files.fused else ""
+    if files.milliseconds:
+        speed += ", {:.3g} ms (p50) to {:.3g} ms (p99) in the network".format(*files.milliseconds)
     skipped = f"; {files.skipped} were there already" if files.skipped else ""
     echo(f"{files.fused} fused with {fuser.name} into {output}{speed}{skipped}")
     for place, limits in enumerate(pairs[0].stretches, 1):

@@ -16,7 +16,9 @@ SLOW_MILLISECONDS = 2000.0  # of a run that is enough by itself
 ForwardPass = Callable[[], object]
 
 
-def measure(passes: Sequence[ForwardPass], device: torch.device, progress: Progress | None = None) -> list[float]:
+def measure(
+    passes: Sequence[ForwardPass], device: torch.device, progress: Progress | None = None, *, rounds: int = ROUNDS
+) -> list[float]:
     """Measure forward passes side by side, so that a busy moment of the machine falls on all of them.
 
     Every round visits each pass: one run that does not count, then a few of which the fastest counts. The result is the
@@ -27,7 +29,7 @@ def measure(passes: Sequence[ForwardPass], device: torch.device, progress: Progr
     """
     times: list[list[float]] = [[] for _ in passes]
     with torch.inference_mode():
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for forward, milliseconds in zip(passes, times, strict=True):
                 if not milliseconds or milliseconds[0] < SLOW_MILLISECONDS:
                     milliseconds.append(_visit(forward, device))

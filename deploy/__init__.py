@@ -17,6 +17,7 @@ from .fuse_files import fuse_files
 from .fuser import Fuser, load
 from .labeller import load_labeller
 from .methods import find_methods
+from .network_list import list_networks
 from .trained_network import load_network
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "export_onnx",
     "find_methods",
     "fuse_files",
+    "list_networks",
     "load",
     "load_labeller",
     "load_network",

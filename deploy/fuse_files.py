@@ -1,5 +1,6 @@
 """Fuses image files; while one pair or stack is fused, the next is read and the one before is written."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,8 @@ from .labeller import Found, Labeller
 
 _SUFFIXES = (".png", ".tif")  # of fused images in a folder; .tif for 16-bit colour, which pillow cannot write as PNG
 
+_ENOUGH = 20  # images for percentiles of their times
+
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -32,6 +35,7 @@ class FusedFiles(NamedTuple):
 
     Attributes:
         rate: Images per second over the last hundred, with reading and writing.
+        milliseconds: Median and 99th percentile of the time of one image in the network; None for fewer than 20.
         failed: For each pair that could not be read or fused, its name and the reason in one line.
         hints: Sentences about sources whose colours are unusual for the task of the network.
     """
@@ -39,6 +43,7 @@ class FusedFiles(NamedTuple):
     fused: int
     skipped: int
     rate: float
+    milliseconds: tuple[float, float] | None = None
     failed: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
 
@@ -117,11 +122,15 @@ def fuse_files(
         failed: list[str] = []
         coloured: Counter[tuple[bool, bool]] = Counter()
         judged: list[tuple[Pixels, Pixels]] = []
+        seconds: list[float] = []
         for pair, images in zip(left, _ahead(lambda pair: _read(pair, resize, alignment), left), strict=True):
             try:
                 if isinstance(images, UserError):
                     raise images
-                fused = _plain(fuser(*images))
+                start = time.perf_counter()
+                fused = fuser(*images)
+                seconds.append(time.perf_counter() - start)
+                fused = _plain(fused)
                 coloured[images[0].ndim == 3, images[1].ndim == 3] += 1
                 found = None if labels is None else labels.find(fused)
             except UserError as error:
@@ -145,7 +154,17 @@ def fuse_files(
         if progress.completed < len(pairs):
             raise UserError(f"stopped after {progress.completed} of {len(pairs)} pairs; go on with --resume")
         hints = tuple(_hints(fuser, coloured))
-        return FusedFiles(len(left) - len(failed), len(done), progress.rate, tuple(failed), hints)
+        return FusedFiles(
+            len(left) - len(failed), len(done), progress.rate, _percentiles(seconds), tuple(failed), hints
+        )
+
+
+def _percentiles(seconds: Sequence[float]) -> tuple[float, float] | None:
+    """Compute the median and the 99th percentile in milliseconds, if there are enough values."""
+    if len(seconds) < _ENOUGH:
+        return None
+    median, high = 1e3 * np.percentile(seconds, (50, 99))
+    return float(median), float(high)
 
 
 def _is_file(output: Path) -> bool:

@@ -7,6 +7,7 @@ MANIFEST_FILE = ".written"  # the names of all files that the run wrote
 HISTORY_FILE = "history.jsonl"
 EVENT_FILES = "events.out.tfevents.*"  # of TensorBoard
 GENOTYPE_FILE = "genotype.yaml"
+CARD_FILE = "README.md"  # of a network that is published
 WEIGHTS_FILE = "weights.safetensors"
 LAST_WEIGHTS_FILE = "weights-last.safetensors"
 LATENCY_FILE = "latency.yaml"

@@ -1,4 +1,4 @@
-"""`timfuse visualize` and `timfuse genotypes`."""
+"""`timfuse networks`, `timfuse genotypes` and `timfuse visualize`."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from timfuse.genotypes import load_genotype, save_genotype, zoo_names
 
-from .conftest import searching
+from .conftest import searching, write_network
 
 
 def test_the_zoo_has_a_line_for_each_genotype(run, monkeypatch):
@@ -24,6 +24,25 @@ def test_the_zoo_has_a_line_for_each_genotype(run, monkeypatch):
         assert " ".join(str(genotype.provenance["source"]).split()) in " ".join(line.split())
     parameters = {line.split()[0]: line.split()[-2] for line in lines}
     assert [parameters[name] for name in ("tim", "tim_light", "tim_ivif")] == ["994,917", "127,358", "237,308"]
+
+
+def test_networks_are_listed_and_a_damaged_one_is_told(run, refused):
+    for name in ("one", "two"):
+        write_network(Path("runs", name))
+    code, output, _ = run("networks", "runs")
+    heading, one, two, caption = output.splitlines()
+    assert code == 0
+    assert heading.split() == ["name", "task", "parameters", "kB", "ms", "VIF", "Qabf", "MEF-SSIM"]
+    assert one.split()[:2] == ["runs/one", "infrared-visible"]
+    assert one.split()[5:] == ["-", "-", "-"]
+    assert two.startswith("runs/two")
+    assert caption.startswith("ms for a grey 640x480 pair on ")
+    Path("runs/two/weights.safetensors").write_bytes(b"")
+    code, output, errors = run("networks", "runs")
+    assert code == 1
+    assert len(output.splitlines()) == 3
+    assert errors.splitlines()[-1].startswith("error: runs/two/weights.safetensors is damaged")
+    assert refused("networks", "nothing").startswith("no network 'nothing'")
 
 
 def test_drawing_what_a_user_names(run, refused):

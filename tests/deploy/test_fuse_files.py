@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -84,7 +85,7 @@ def test_sixteen_bits(fuse, folders):
     assert fuse(output=deep).fused == 3
     assert written(deep) == ["scene_0.tif", "scene_1.tif", "scene_2.tif"]
     assert read_pixels(deep / "scene_0.tif").dtype == np.uint16
-    assert fuse(output=deep, resume=True) == (0, 3, 0.0, (), ())
+    assert fuse(output=deep, resume=True) == (0, 3, 0.0, None, (), ())
     shutil.copytree(folders / "ir", folders / "second")
     assert fuse(output=folders / "grey", second=folders / "second").fused == 3
     assert read_pixels(folders / "grey" / NAMES[0]).dtype == np.uint16
@@ -128,6 +129,16 @@ def test_what_is_there_is_kept_unless_asked(fuse, folders):
     assert (folders / "out" / NAMES[0]).read_text() == "old"
     assert fuse(overwrite=True)[:2] == (3, 0)
     assert read_pixels(folders / "out" / NAMES[0]).ndim == 3
+
+
+def test_times_of_images_are_told_where_there_are_enough(folders, fuser):
+    pair = match_pairs(folders / "ir", folders / "vis")[0]
+    pairs = [pair._replace(name=f"pair_{index}") for index in range(20)]
+    assert fuse_files(fuser, pairs[:19], folders / "few").milliseconds is None
+    calls = iter(range(20))
+    fuser.network.register_forward_hook(lambda *_: time.sleep(0.5 if next(calls) == 7 else 0))
+    median, high = fuse_files(fuser, pairs, folders / "many").milliseconds
+    assert 0 < median < 200 < high < 5000
 
 
 def test_two_sizes(fuse, folders):
@@ -178,7 +189,7 @@ def test_a_damaged_image_does_not_stop_the_others(fuse, folders):
     with pytest.raises(UserError, match="the pair scene_1: cannot read the image"):
         fuse(folders / "one.png", folders / "ir" / NAMES[1], path)
     path.write_bytes(whole)
-    assert fuse(resume=True) == (1, 2, ANY, (), ())
+    assert fuse(resume=True) == (1, 2, ANY, None, (), ())
 
 
 def test_a_folder_that_cannot_be_written(fuse, folders):
