@@ -13,7 +13,8 @@ def load(name_or_path: str | Path, device: str = "auto") -> "Fuser":
     """Load a trained network that fuses images.
 
     Args:
-        name_or_path: Name of a network that comes with timfuse, or a run folder.
+        name_or_path: Name of a network that comes with timfuse, a run folder, or "hub:user/name" or
+            "hub:user/name@revision" for one on the Hugging Face Hub.
         device: Name of a device: "auto" (the first CUDA device, or else the CPU), "cpu", "cuda", "cuda:1" or "mps".
 
     Returns:

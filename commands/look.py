@@ -68,7 +68,8 @@ def _draw_history(run: Path, folder: Path, provenance: Mapping[str, Any]) -> lis
 
 def networks(
     names: Annotated[
-        list[str] | None, Argument(metavar="[DIR]", help="Runs, or folders of runs; default: the shipped networks.")
+        list[str] | None,
+        Argument(metavar="[DIR]", help="Runs, folders of runs, hub:user/name; default: all shipped."),
     ] = None,
 ) -> None:
     """List trained networks with size, time here and scores.

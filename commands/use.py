@@ -1,4 +1,4 @@
-"""The commands that use networks: fuse, align, evaluate, compare, export, import and scenes."""
+"""The commands that use networks: fuse, align, evaluate, compare, export, push, import and scenes."""
 
 from functools import partial
 from pathlib import Path
@@ -95,7 +95,7 @@ def fuse(
     output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="Folder; for one pair also a file.")],
     network: Annotated[
         str | None,
-        Option("--network", "-n", help="Name, like ivif-fast or ivif-nano, or a run; default: that of the task."),
+        Option("--network", "-n", help="Name, like ivif-nano, run or hub:user/name; default: that of the task."),
     ] = None,
     resume: Skip = False,
     overwrite: Overwrite = False,
@@ -317,6 +317,20 @@ def export(
     onnxruntime, pytorch = (f"{1e3 * seconds:.1f} ms" for seconds in (done.onnxruntime_seconds, done.pytorch_seconds))
     echo(f"{output}: {done.size:,} bytes, opset {done.opset}, at most {done.difference:.0e} from PyTorch")
     echo(f"640x480 pair: {onnxruntime} in onnxruntime, {pytorch} in PyTorch ({device_name(torch.device('cpu'))})")
+
+
+def push(
+    run: Annotated[str, Argument(help="Run folder.")],
+    name: Annotated[str, Argument(metavar="USER/NAME", help="Its place on the Hugging Face Hub.")],
+    licence: Annotated[str | None, Option(metavar="NAME", help="Licence of the weights, like apache-2.0.")] = None,
+) -> None:
+    """Publish a trained network on the hub, with a card.
+
+    Weights, genotype and card are sent, and no path of this machine. Log in before with `hf auth login`.
+    """
+    from ..deploy import push_network
+
+    echo(f"published; load it by {push_network(run, name, licence)}")
 
 
 def import_(

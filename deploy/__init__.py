@@ -1,4 +1,4 @@
-"""What a user does with a network: fuse images, evaluate, compare, export.
+"""What a user does with a network: fuse images, evaluate, compare, export, publish.
 
 `TRIVIAL` holds the methods without a network that tables have for comparison:
 
@@ -18,6 +18,7 @@ from .fuser import Fuser, load
 from .labeller import load_labeller
 from .methods import find_methods
 from .network_list import list_networks
+from .publishing import push_network
 from .trained_network import load_network
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "load_labeller",
     "load_network",
     "print_evaluation",
+    "push_network",
     "shipped_names",
     "write_comparison",
     "write_tables",

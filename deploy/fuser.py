@@ -199,8 +199,9 @@ def load(name_or_path: str | Path, device: str = "auto", colour: str | None = No
     On a CPU, the process keeps the memory that it frees for the next images; see `keep_freed_memory`.
 
     Args:
-        name_or_path: Name of a network that comes with timfuse, or a folder with `genotype.yaml` and
-            `weights.safetensors`, such as a run folder.
+        name_or_path: Name of a network that comes with timfuse, a folder with `genotype.yaml` and
+            `weights.safetensors`, such as a run folder, or a name on the hub, "hub:user/name" or
+            "hub:user/name@revision".
         device: Name of a device: "auto" (the first CUDA device, or else the CPU), "cpu", "cuda", "cuda:1" or "mps".
         colour: The source whose colour fused images take, "first", "second" or "both"; default: that of the task, such
             as the visible image.

@@ -46,8 +46,8 @@ def list_networks(names: Sequence[str], device: str = "auto") -> tuple[list[List
     """List networks, with times that are measured side by side.
 
     Args:
-        names: Names and folders of networks, as for `load`, and folders that hold such folders; none for the networks
-            that come with timfuse.
+        names: Names and folders of networks, as for `load`, and folders that hold such folders; none for those that
+            come with timfuse.
         device: Name of the device that they run on, as for `load`.
 
     Returns:

@@ -1,5 +1,6 @@
 """A trained network with the networks that it depends on, rewritten for use."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from ..downstream.guiding_detectors import GuidingDetectors, load_guiding_detectors
 from ..genotypes import Genotype
 from ..operators import load_network_folder, receptive_field
+from ..operators.hub_networks import is_hub_name
 from ..operators.inference import for_inference
 from ..operators.network_folders import find_network
 from ..runtime.errors import UserError
@@ -65,7 +67,8 @@ def load_network(name_or_path: str | Path) -> TrainedNetwork:
 
     Args:
         name_or_path: Name or folder of the network, as for `find_network`. The folder of a refine network has its first
-            stage in `first_stage/`, and that of a network that detectors modulate has these in `detectors/`.
+            stage in `first_stage/`, and that of a network that detectors modulate has these in `detectors/`. The
+            provenance of a network of the hub gets the key "hub": its name with the commit, which loads the same again.
 
     Raises:
         UserError: If there is no such network, or a file is missing, damaged or does not fit the others.
@@ -74,7 +77,12 @@ def load_network(name_or_path: str | Path) -> TrainedNetwork:
         >>> load_network("ivif-fast").multiple
         16
     """
-    return _load(find_network(name_or_path))
+    folder = find_network(name_or_path)
+    trained = _load(folder)
+    if isinstance(name_or_path, str) and is_hub_name(name_or_path):
+        pinned = f"{name_or_path.partition('@')[0]}@{folder.name}"
+        trained.genotype = replace(trained.genotype, provenance={**trained.genotype.provenance, "hub": pinned})
+    return trained
 
 
 def _load(folder: Path) -> TrainedNetwork:

@@ -137,8 +137,8 @@ class FinetuneConfig(TaskConfig):
     """One finetuning.
 
     Attributes:
-        init: Fusion network to start from: the name of a shipped one, or the run folder of a training, a finetuning or
-            a meta-initialisation.
+        init: Fusion network to start from: the name of a shipped one, the run folder of a training, a finetuning or a
+            meta-initialisation, or hub:user/name.
         genotype: A fusion network with random weights instead: a name in the zoo, a YAML file or a run folder.
         data: Image pairs, and the crops that are cut from them.
         downstream: The task network that uses the fused images, and how it learns; null for none.

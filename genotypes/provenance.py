@@ -45,4 +45,5 @@ class Provenance(TypedDict, total=False):
     reason: dict[str, object]  # for the choice of each operator
     warnings: list[str]  # during a search
     seeds: dict[str, object]  # comparison of several searches
+    hub: str  # name of the network on the hub, with the commit that was loaded
     tuning: dict[str, object]  # the trial of a study that the network comes from

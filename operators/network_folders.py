@@ -11,6 +11,7 @@ from ..runtime.errors import UserError
 from ..runtime.run_files import GENOTYPE_FILE, WEIGHTS_FILE
 from ..runtime.weights import load_into, save_weights
 from .build import build_network
+from .hub_networks import find_on_hub, is_hub_name
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -46,11 +47,14 @@ def find_network(name_or_path: str | Path) -> Path:
 
     Args:
         name_or_path: A name that `shipped_names` lists, or a folder with `genotype.yaml` and `weights.safetensors`,
-            such as a run folder. Where both exist, the shipped network is found; write "./ivif" for the folder.
+            such as a run folder. Where both exist, the shipped network is found; write "./ivif" for the folder. Or a
+            name on the hub, as for `find_on_hub`, which downloads it.
 
     Raises:
-        UserError: If there is neither a shipped network nor a folder of this name.
+        UserError: If there is neither a shipped network nor a folder of this name, or the hub does not have it.
     """
+    if isinstance(name_or_path, str) and is_hub_name(name_or_path):
+        return find_on_hub(name_or_path)
     return find_shipped(name_or_path, SHIPPED, shipped_names(), what="network", run="run")
 
 
