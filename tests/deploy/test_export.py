@@ -1,14 +1,18 @@
 import re
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from timfuse.cli import app
 from timfuse.deploy import export as export_module
+from timfuse.deploy import load
 from timfuse.deploy.export import export_onnx
 from timfuse.genotypes import (
     ALL_OPERATORS,
@@ -208,3 +212,22 @@ def test_an_unknown_network(tmp_path):
     assert isinstance(result.exception, UserError)
     assert "nothing" in str(result.exception)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_example_fuses_as_timfuse_does_without_torch(small_run, tmp_path):
+    export_onnx(small_run, tmp_path / "model.onnx")
+    generator = np.random.default_rng(0)
+    images = {"first": (30, 41), "grey": (30, 41), "colour": (30, 41, 3)}
+    for name, shape in images.items():
+        Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    program = "import runpy, sys; sys.modules |= {'torch': None, 'timfuse': None}; del sys.argv[0]; "
+    program += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    example = Path(__file__).resolve().parents[2] / "examples" / "fuse_onnx.py"
+    for second in ("grey", "colour"):
+        files = [str(tmp_path / name) for name in ("model.onnx", "first.png", f"{second}.png", f"fused-{second}.png")]
+        subprocess.run([sys.executable, "-c", program, example, *files], check=True)
+        fused = np.asarray(Image.open(files[-1]))
+        sources = [np.asarray(Image.open(file)) for file in files[1:3]]
+        expected = load(small_run, "cpu")(*sources)
+        assert fused.shape == expected.shape == images[second]
+        assert np.abs(fused.astype(int) - expected).max() <= 1
