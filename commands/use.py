@@ -306,16 +306,25 @@ def compare(
 def export(
     run: Annotated[str, Argument(help="Name of a shipped network or a run folder.")],
     output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="The file, like model.onnx.")],
+    int8: Annotated[bool, Option("--int8", help="Compute with integers, faster and a little less exact.")] = False,
+    data: Annotated[Path | None, Option(metavar="DIR", help="For --int8: pairs to calibrate the integers on.")] = None,
 ) -> None:
     """Write a trained network as ONNX, checked against PyTorch."""
     import torch
 
-    from ..deploy import export_onnx
+    from ..data import find_pairs
+    from ..deploy import export_onnx, load_network
     from ..runtime.device import device_name
 
-    done = export_onnx(run, output)
+    if int8 != (data is not None):
+        raise UserError("--int8 and --data go together: name pairs like those that will be fused")
+    genotype = load_network(run).genotype
+    pairs = find_pairs(data.expanduser(), genotype.task, folders=genotype.sources) if data else ()
+    done = export_onnx(run, output, pairs)
     onnxruntime, pytorch = (f"{1e3 * seconds:.1f} ms" for seconds in (done.onnxruntime_seconds, done.pytorch_seconds))
     echo(f"{output}: {done.size:,} bytes, opset {done.opset}, at most {done.difference:.0e} from PyTorch")
+    if done.psnr is not None:
+        echo(f"with integers {done.psnr:.1f} dB from PyTorch, on the pairs of the calibration")
     echo(f"640x480 pair: {onnxruntime} in onnxruntime, {pytorch} in PyTorch ({device_name(torch.device('cpu'))})")
 
 

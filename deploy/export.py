@@ -4,8 +4,9 @@ import copy
 import json
 import logging
 import statistics
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import __version__
+from ..data import Pair, luma_of
+from ..data.splits import spread
 from ..genotypes import Genotype
 from ..operators.inference import FewMaps
 from ..operators.primitives import NonLocal
@@ -32,6 +35,7 @@ TOLERANCE = 1e-4
 CHECKED_SHAPES = ((1, 37, 53), (2, 64, 47), (1, 480, 640))  # batch, height, width
 TIMED_SHAPE = (1, 480, 640)
 REPETITIONS = 5
+CALIBRATED = 16  # pairs for the scales of integers, at most
 
 Images = NDArray[np.float32]  # (N, 1, H, W)
 Fuse = Callable[[Images, Images], Images]
@@ -46,6 +50,8 @@ class Export:
     Attributes:
         opset: Version of the ONNX operators in the file.
         difference: Largest difference between the outputs of onnxruntime and PyTorch.
+        psnr: Mean peak signal-to-noise ratio of a model of integers to PyTorch over the pairs of its calibration, in
+            dB; None for one of floats.
         onnxruntime_seconds: Median time of a 640x480 pair on the CPU in onnxruntime, with the threads of PyTorch.
         pytorch_seconds: Median time of a 640x480 pair on the CPU in PyTorch.
     """
@@ -55,6 +61,7 @@ class Export:
     difference: float
     onnxruntime_seconds: float
     pytorch_seconds: float
+    psnr: float | None = None
 
 
 class _Clipped(nn.Module):
@@ -69,7 +76,7 @@ class _Clipped(nn.Module):
         return fused
 
 
-def export_onnx(run: str | Path, output: Path) -> Export:
+def export_onnx(run: str | Path, output: Path, calibration: Sequence[Pair] = ()) -> Export:
     """Write a network as an ONNX file, after onnxruntime and PyTorch gave the same outputs for several sizes.
 
     The inputs `first` and `second` and the output `fused` of the model are (N, 1, H, W) float32 in [0, 1], for any N, H
@@ -77,6 +84,8 @@ def export_onnx(run: str | Path, output: Path) -> Export:
 
     Args:
         run: Name of a shipped network, or a run folder.
+        calibration: Pairs like those that will be fused. With them the convolutions compute with integers of 8 bits,
+            whose scales fit the values that occur in up to 16 of these pairs.
 
     Raises:
         UserError: If there is no such network, it cannot be exported, the outputs differ by more than 1e-4, a package
@@ -106,6 +115,12 @@ def export_onnx(run: str | Path, output: Path) -> Export:
                     f"{differences[-1]:.2g}, more than {TOLERANCE:g}; try other versions of onnxruntime and torch"
                 )
             progress.advance(f"checked at {shape[2]}x{shape[1]}")
+        psnr = None
+        if calibration:
+            sources = [_lumas(calibration[index]) for index in spread(range(len(calibration)), CALIBRATED)]
+            content = _quantised(onnx, content, sources)
+            in_runtime = _in_onnxruntime(onnxruntime, content)
+            psnr = statistics.mean(_psnr(in_runtime(*pair), in_pytorch(*pair)) for pair in sources)
         images = _pair(TIMED_SHAPE)
         times: list[list[float]] = []
         for _ in range(REPETITIONS):  # in turn, so that other work on the machine slows down both
@@ -113,7 +128,7 @@ def export_onnx(run: str | Path, output: Path) -> Export:
             progress.advance("timed")
     write_atomically(output, content)
     runtime_seconds, pytorch_seconds = (statistics.median(column) for column in zip(*times, strict=True))
-    return Export(len(content), OPSET, max(differences), runtime_seconds, pytorch_seconds)
+    return Export(len(content), OPSET, max(differences), runtime_seconds, pytorch_seconds, psnr)
 
 
 def _packages() -> tuple[ModuleType, ModuleType]:
@@ -191,6 +206,47 @@ def _describe(onnx: ModuleType, model: Any, genotype: Genotype) -> None:
         },
     )
     onnx.checker.check_model(model, full_check=True)
+
+
+def _quantised(onnx: ModuleType, content: bytes, sources: Sequence[tuple[Images, Images]]) -> bytes:
+    """Replace the convolutions of a model by those with integers of 8 bits, with scales for each channel."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Calibration(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter(sources)
+
+        def get_next(self) -> dict[str, Images] | None:
+            pair = next(self.left, None)
+            return None if pair is None else {"first": pair[0], "second": pair[1]}
+
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "model.onnx")
+            quantize_static(
+                onnx.load_from_string(content),
+                file,
+                Calibration(),
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+            return file.read_bytes()
+    finally:
+        logging.disable(disabled)
+
+
+def _lumas(pair: Pair) -> tuple[Images, Images]:
+    first, second = (luma_of(pixels)[None, None].numpy() for pixels in pair.read())
+    return first, second
+
+
+def _psnr(image: Images, reference: Images) -> float:
+    """Compute the peak signal-to-noise ratio in dB, at most 100."""
+    return float(-10 * np.log10(max(1e-10, np.square(image - reference).mean(dtype=np.float64))))
 
 
 def _pair(shape: tuple[int, int, int]) -> tuple[Images, Images]:

@@ -13,7 +13,7 @@ from PIL import Image
 def fuse(session: onnxruntime.InferenceSession, first: Image.Image, second: Image.Image) -> Image.Image:
     """Fuse two images of one size; the fused image has the colour of the second one."""
     colours = [np.asarray(image.convert("RGB"), np.float32) / 255 for image in (first, second)]  # (H, W, 3)
-    lumas = [colour @ np.float32([0.299, 0.587, 0.114]) for colour in colours]  # (H, W), ITU-R BT.601
+    lumas = [colour @ np.array([0.299, 0.587, 0.114], np.float32) for colour in colours]  # (H, W), ITU-R BT.601
     inputs = {name: luma[None, None] for name, luma in zip(("first", "second"), lumas, strict=True)}
     fused = session.run(["fused"], inputs)[0][0, 0]  # (H, W) in [0, 1]
     pixels = colours[1] + (fused - lumas[1])[..., None]  # the same change of red, green and blue keeps the colour

@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -231,3 +232,16 @@ def test_the_example_fuses_as_timfuse_does_without_torch(small_run, tmp_path):
         expected = load(small_run, "cpu")(*sources)
         assert fused.shape == expected.shape == images[second]
         assert np.abs(fused.astype(int) - expected).max() <= 1
+
+
+def test_integers_are_calibrated_on_pairs(small_run, tmp_path, folders):
+    words = ["export", str(small_run), "-o", str(tmp_path / "model.onnx"), "--int8"]
+    shutil.move(folders / "ir", folders / "pairs" / "X-ray")
+    shutil.move(folders / "vis", folders / "pairs" / "neutron")
+    assert "--int8 and --data go together" in str(CliRunner().invoke(app, words).exception)
+    result = CliRunner().invoke(app, [*words, "--data", str(folders / "pairs")])
+    assert result.exit_code == 0, result.output
+    decibels = re.search(r"with integers ([\d.]+) dB from PyTorch", result.stdout)
+    assert 25 < float(decibels[1]) < 99
+    kinds = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
