@@ -18,12 +18,12 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from timfuse.cost.latency import measure
 from timfuse.data import Pair, find_pairs, luma_of
 from timfuse.data.splits import spread
 from timfuse.deploy import export_onnx, load_network
+from timfuse.deploy.export import quantised
 from timfuse.objectives.metrics import fusion_metrics
 from timfuse.runtime.device import device_name
 from timfuse.runtime.files import write_atomically
@@ -43,17 +43,6 @@ def inputs_of(pair: Pair) -> Inputs:
     """Read the luma of a pair."""
     first, second = (luma_of(pixels)[None, None].numpy() for pixels in pair.read())
     return first, second
-
-
-class Calibration(CalibrationDataReader):
-    """The pairs on which the ranges of the activations are measured."""
-
-    def __init__(self, pairs: list[Inputs]) -> None:
-        self.left: Iterator[Inputs] = iter(pairs)
-
-    def get_next(self) -> dict[str, Images] | None:
-        inputs = next(self.left, None)
-        return None if inputs is None else {"first": inputs[0], "second": inputs[1]}
 
 
 def fix_size(model: Path, fixed: Path) -> None:
@@ -97,16 +86,7 @@ def rows_of(name: str, calibration: list[Inputs], pairs: list[Inputs]) -> Iterat
         plain, fixed, integers = models.values()
         export_onnx(name, plain)
         fix_size(plain, fixed)
-        quantize_static(
-            plain,
-            integers,
-            Calibration(calibration),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
+        integers.write_bytes(quantised(onnx, plain.read_bytes(), calibration))
         fuses = {"PyTorch": in_pytorch(name)} | {form: session(model) for form, model in models.items()}
         sizes = {form: f"{model.stat().st_size / 1e3:,.0f}" for form, model in models.items()}
         times = measure([lambda fuse=fuse: fuse(*pairs[0]) for fuse in fuses.values()], torch.device("cpu"))

@@ -118,7 +118,7 @@ def export_onnx(run: str | Path, output: Path, calibration: Sequence[Pair] = ())
         psnr = None
         if calibration:
             sources = [_lumas(calibration[index]) for index in spread(range(len(calibration)), CALIBRATED)]
-            content = _quantised(onnx, content, sources)
+            content = quantised(onnx, content, sources)
             in_runtime = _in_onnxruntime(onnxruntime, content)
             psnr = statistics.mean(_psnr(in_runtime(*pair), in_pytorch(*pair)) for pair in sources)
         images = _pair(TIMED_SHAPE)
@@ -208,7 +208,7 @@ def _describe(onnx: ModuleType, model: Any, genotype: Genotype) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
-def _quantised(onnx: ModuleType, content: bytes, sources: Sequence[tuple[Images, Images]]) -> bytes:
+def quantised(onnx: ModuleType, content: bytes, sources: Sequence[tuple[Images, Images]]) -> bytes:
     """Replace the convolutions of a model by those with integers of 8 bits, with scales for each channel."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
