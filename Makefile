@@ -1,4 +1,4 @@
-# make demo   find, meta-train, adapt, finetune and use networks on synthetic pairs; ends with fused images and a page
+# make demo   find, meta-train, adapt, finetune and use networks on rendered pairs; ends with fused images and a page
 # make dev    a development environment in .venv: the package from this folder, with the test tools
 # make test   build the wheel, install it into .venv-test and test what was installed
 # make test-rounding   the tests of what processors round differently, with other instructions than this one's best
@@ -8,7 +8,6 @@
 
 PYTHON ?= python3
 DEMO := runs/demo
-DEMO_PAIRS := --data $(DEMO)/pairs --task multi-focus
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 SOURCES := $(shell find . -path './.*' -prune -o -path ./tests -prune -o -path ./build -prune -o -path ./dist -prune \
@@ -24,15 +23,15 @@ unexport PYTHONPATH
 demo: .venv/.installed
 	.venv/bin/timfuse search --config configs/search-demo.yaml --overwrite
 	.venv/bin/timfuse meta-init --config configs/meta-init-demo.yaml --overwrite
-	.venv/bin/timfuse adapt $(DEMO)/meta-init --task multi-focus --steps 50 --run $(DEMO)/adapted --overwrite
+	.venv/bin/timfuse adapt all-tasks --task multi-focus --steps 30 --run $(DEMO)/adapted --overwrite
 	.venv/bin/timfuse finetune --config configs/finetune-demo.yaml --overwrite
-	.venv/bin/timfuse scenes --task multi-focus -o $(DEMO)/pairs --size 320x240 --seed 1
-	.venv/bin/timfuse fuse $(DEMO_PAIRS) -o $(DEMO)/before --network $(DEMO)/meta-init --overwrite
-	.venv/bin/timfuse fuse $(DEMO_PAIRS) -o $(DEMO)/fused --network $(DEMO)/adapted --overwrite
-	.venv/bin/timfuse evaluate $(DEMO_PAIRS) --fused before=$(DEMO)/before adapted=$(DEMO)/fused -o $(DEMO)/scores
-	.venv/bin/timfuse compare $(DEMO_PAIRS) --fused before=$(DEMO)/before adapted=$(DEMO)/fused -o $(DEMO)/comparison \
-		--picture $(DEMO)/adapted/pictures/adaptation.png --picture $(DEMO)/meta-init/pictures/adaptation.png \
-		--picture $(DEMO)/finetune/pictures/examples.png
+	.venv/bin/timfuse scenes -o $(DEMO)/pairs --size 320x240 --seed 1
+	.venv/bin/timfuse fuse --data $(DEMO)/pairs -o $(DEMO)/found --network $(DEMO)/search --overwrite
+	.venv/bin/timfuse fuse --data $(DEMO)/pairs -o $(DEMO)/ivif --overwrite
+	.venv/bin/timfuse evaluate --data $(DEMO)/pairs --fused found=$(DEMO)/found ivif=$(DEMO)/ivif -o $(DEMO)/scores
+	.venv/bin/timfuse compare --data $(DEMO)/pairs --fused found=$(DEMO)/found ivif=$(DEMO)/ivif -o $(DEMO)/comparison \
+		--picture $(DEMO)/adapted/pictures/examples.png --picture $(DEMO)/finetune/pictures/examples.png \
+		--picture $(DEMO)/meta-init/pictures/adaptation.png
 	@echo "Look at $(DEMO)/comparison/page.html, and at the report of the search: $(DEMO)/search/report.html"
 	@echo "Curves: .venv/bin/tensorboard --logdir $(DEMO)"
 
