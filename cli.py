@@ -29,6 +29,7 @@ GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 _LONGEST_LINE = 1000  # characters of an error; a longer one, which repeats a long value, loses its middle
 _SOURCES = "--sources"
+_SPINS = "3000"  # by benchmarks/spinning.py
 _UsageError: Any = typer.BadParameter.__base__  # of click or of typer, by the version of typer
 _debug = False
 
@@ -129,6 +130,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Arguments after `timfuse`; None for those of the process.
     """
+    # Threads that wait for each other do so busily for a short while. The usual while is so long that beside another
+    # program they take each other's cores. OpenMP reads this when torch is imported.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", _SPINS)
     # TensorBoard writes in a thread of its own. If the disk is full, the next line of the history reports that too.
     threading.excepthook = _thread_died
     for stream in (sys.stdout, sys.stderr):

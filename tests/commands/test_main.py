@@ -2,6 +2,8 @@
 
 import errno
 import io
+import os
+import subprocess
 import sys
 import warnings
 
@@ -95,3 +97,23 @@ def test_a_defect_keeps_its_traceback(monkeypatch, error):
     monkeypatch.setattr(cli, "app", fail)
     with pytest.raises(type(error)):
         cli.main([])
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_wait_busily_for_a_short_while_unless_the_user_says_how(monkeypatch, given, spins):
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that it is as before after the test
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(cli, "app", lambda arguments: None)
+    cli.main([])
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+def test_torch_is_imported_after_the_environment_is_set():
+    code = "import sys, timfuse.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
