@@ -75,13 +75,14 @@ clean:
 
 .venv-test/.tools: constraints.txt
 	$(PYTHON) -m venv .venv-test
-	.venv-test/bin/python $(PIP_INSTALL) build setuptools
+	.venv-test/bin/python $(PIP_INSTALL) build setuptools twine
 	touch $@
 
 # The source archive is built first and the wheel from it, so both are known to be whole.
 dist/.built: .venv-test/.tools setup.cfg pyproject.toml README.md LICENSE $(SOURCES)
 	rm -rf dist build timfuse.egg-info
 	.venv-test/bin/python -m build --no-isolation --outdir dist . > /dev/null
+	.venv-test/bin/twine check --strict dist/*
 	touch $@
 
 .venv-test/.installed: dist/.built
