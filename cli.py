@@ -17,13 +17,13 @@ from typer.core import TyperCommand, TyperGroup
 from . import __version__
 from .commands.look import config, genotypes, latency, networks, visualize
 from .commands.train import adapt, evaluate_task, finetune, meta_init, search, train, tune
-from .commands.use import align, compare, evaluate, export, fuse, import_, push, scenes
+from .commands.use import align, app_, compare, evaluate, export, fuse, import_, push, scenes
 from .runtime.errors import UserError, printable
 from .runtime.terminal import leads
 
 # As `--help` lists them.
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Use": (fuse, align, evaluate, compare, export, push, import_, scenes),
+    "Use": (fuse, app_, align, evaluate, compare, export, push, import_, scenes),
     "Train": (train, search, meta_init, adapt, finetune, evaluate_task, tune),
     "Look": (networks, visualize, genotypes, latency, config),
 }

@@ -1,4 +1,4 @@
-"""The commands that use networks: fuse, align, evaluate, compare, export, push, import and scenes."""
+"""The commands that use networks: fuse, app, align, evaluate, compare, export, push, import and scenes."""
 
 from functools import partial
 from pathlib import Path
@@ -207,6 +207,23 @@ def _fuse_video(
     speed = f", {done.rate:.3g} frames per second" if done.fused else ""
     before = f"; {done.before} were fused before" if done.before else ""
     echo(f"{done.fused} frames fused with {fuser.name} into {output}{speed}{before}")
+
+
+def app_(
+    runs: Annotated[
+        list[str] | None, Argument(metavar="[RUN]", help="Runs to offer beside the shipped networks.")
+    ] = None,
+    port: Annotated[int, Option(min=0, max=65535, help="Of the page, on this machine alone.")] = 7860,
+) -> None:
+    """Open a page to try networks on images that you drop."""
+    import contextlib
+
+    from ..deploy.app import App
+
+    with App(runs or [], port) as server:
+        echo(f"open {server.address} in a browser; Ctrl-C ends it")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 @_takes_pairs

@@ -130,7 +130,7 @@ def fuse_files(
                 start = time.perf_counter()
                 fused = fuser(*images)
                 seconds.append(time.perf_counter() - start)
-                fused = _plain(fused)
+                fused = plain(fused)
                 coloured[images[0].ndim == 3, images[1].ndim == 3] += 1
                 found = None if labels is None else labels.find(fused)
             except UserError as error:
@@ -202,7 +202,7 @@ def _check_output(output: Path, pairs: Sequence[Pair | Stack], labels: Labeller 
 def _read(pair: Pair | Stack, resize: str | None, alignment: Alignment | None) -> tuple[Pixels, ...] | UserError:
     """Read a pair or a stack; an error is returned, so that it reaches its turn in the other thread."""
     try:
-        first, *others = map(_plain, pair.read())
+        first, *others = map(plain, pair.read())
         if alignment is not None:
             return alignment.apply(first, *others)
     except UserError as error:
@@ -245,7 +245,7 @@ def _hints(fuser: Fuser, coloured: Mapping[tuple[bool, bool], int]) -> Iterator[
         )
 
 
-def _plain(pixels: Pixels) -> Pixels:
+def plain(pixels: Pixels) -> Pixels:
     """Reduce a grey image that was saved in colour to one channel, so that it is saved in grey."""
     return pixels if pixels.ndim == 2 or is_colour(pixels) else pixels[..., 0]
 

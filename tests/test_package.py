@@ -72,6 +72,7 @@ def test_the_wheel_holds_all_of_the_source(distribution):
     wanted = [*source.glob("*.py"), *(path for folder in folders for path in folder.rglob("*.py"))]
     wanted += [source / "py.typed", *source.glob("configs/*.yaml"), *source.glob("genotypes/zoo/*.yaml")]
     wanted += [
+        source / "deploy" / "app.html",
         source / "deploy" / "page.html",
         source / "search" / "report.html",
         source / "search" / "benchmark.csv",
