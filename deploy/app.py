@@ -146,13 +146,17 @@ class App(ThreadingHTTPServer):
         done = fuse_and_score(fuser, first, second)
         if done.warning:
             notes.append(f"warning: {done.warning}")
+        if fuser.colour == "second" and done.first.ndim > done.second.ndim:
+            notes.append(
+                "the first image has colour and the second is grey; if they are in the wrong fields, swap them"
+            )
         images = (done.first, done.second, done.fused)
         height, width = done.fused.shape[:2]
         return {
             "images": [jpeg_address(with_8_bits(pixels), _SHOWN) for pixels in images],
             "file": _file(f"{Path(_safe(request['files'][0]['name'])).stem}-fused", done.fused),
             "size": (width, height),
-            "facts": f"{width}x{height} pixels, {done.milliseconds:.3g} ms in {fuser.name}",
+            "facts": f"{width}x{height} pixels, {done.milliseconds:,.0f} ms in {fuser.name}",
             "notes": notes,
             "scores": list(
                 zip(headings(done.scores), *mean_texts(done.scores), map(definition, done.scores.metrics), strict=True)

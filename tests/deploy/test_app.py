@@ -138,6 +138,15 @@ def test_raw_counts_are_stretched_and_this_is_told(ask, scene):
     )
 
 
+def test_sources_that_look_swapped_are_told(ask, scene):
+    files = [
+        as_file(np.stack([scene.second, scene.second, scene.first], axis=2), "vis.png"),
+        as_file(scene.first, "ir.png"),
+    ]
+    assert "wrong fields" in "".join(ask("fuse", network="ivif-nano", files=files)["notes"])
+    assert ask("fuse", network="ivif-nano", files=files[::-1])["notes"] == []
+
+
 def test_mistakes_are_told_in_one_line(ask, scene):
     first, second = as_file(scene.first, "ir.png"), as_file(scene.second, "vis.png")
     broken = {"name": "../ir?.jpg", "data": base64.b64encode(b"no image").decode()}
