@@ -95,7 +95,7 @@ def fuse(
     output: Annotated[Path, Option("--output", "-o", metavar="PATH", help="Folder; for one pair also a file.")],
     network: Annotated[
         str | None,
-        Option("--network", "-n", help="Name, like ivif-nano, run or hub:user/name; default: that of the task."),
+        Option("--network", "-n", help="Name, like ivif-fast or ivif-nano, run or hub:user/name; default: by task."),
     ] = None,
     resume: Skip = False,
     overwrite: Overwrite = False,

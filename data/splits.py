@@ -50,7 +50,8 @@ def split_pairs(
     Args:
         seed: Chooses the blocks of each part.
         folder: Folder of the data set; if it holds `train.txt` and `val.txt`, these name the training and the
-            validation pairs, and pairs that neither names are left out. So are those that `test.txt` names.
+            validation pairs, and pairs that neither names are left out. So are those that `test.txt` names, unless
+            hardly any others are left: then it is a folder to score on.
         validation: Fraction of all pairs for validation, in (0, 1), where no file names them.
         architecture: Fraction of the training pairs for the architecture of a search, in (0, 1); None for no such part.
         unlabelled: Names of the data set's further pairs, which are in no part. The two files may name them, and with
@@ -63,10 +64,11 @@ def split_pairs(
     rng = np.random.default_rng(seed)
     if listed is None:
         known = list(names) if architecture is None else [*names, *unlabelled]
+        least = 2 if architecture is None else 3
         if folder is not None and (folder / "test.txt").exists():
             held_back = set(read_names(folder / "test.txt", {*names, *unlabelled}))
-            known = [name for name in known if name not in held_back]
-        least = 2 if architecture is None else 3
+            others = [name for name in known if name not in held_back]
+            known = others if len(others) >= least else known
         if len(known) < least:
             wanted = "training and validation" if architecture is None else "three parts"
             raise UserError(f"{_count(known)} cannot be split into {wanted}; at least {least} are needed")

@@ -1,5 +1,6 @@
 """Videos, cameras and streams, read through PyAV, and their frames paired by time."""
 
+import os
 import re
 import sys
 import threading
@@ -75,10 +76,9 @@ def is_video(name: str) -> bool:
         >>> [is_video(name) for name in ("ir.mp4", "0", "/dev/video1", "rtsp://host/ir", "ir", "ir/*.png")]
         [True, True, True, True, False, False]
     """
-    path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(name):  # which says no to a name that is too long
         return False
-    return path.suffix.lower() in VIDEO_SUFFIXES or _is_camera(name) or _URL.match(name) is not None
+    return Path(name).suffix.lower() in VIDEO_SUFFIXES or _is_camera(name) or _URL.match(name) is not None
 
 
 def import_av() -> ModuleType:

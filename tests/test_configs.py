@@ -134,7 +134,8 @@ def test_a_shipped_search_space_can_be_built(path):
     shape = len(space.cells), space.steps, len(space.operators)
     probabilities = [torch.full(shape, 1 / shape[-1])]
     if space.width_options:
-        probabilities.append(torch.full((4, 4), 1 / 4))
+        options = len(space.channels[0])
+        probabilities.append(torch.full((4, options), 1 / options))
     with torch.no_grad():
         fused = supernet(*torch.rand(2, 1, 1, 16, 20), *probabilities)
     assert fused.shape == (1, 1, 16, 20)

@@ -16,7 +16,7 @@ from .conftest import write_image, write_network
 def rendered(tmp_path_factory):
     """Two scenes, the visible images 9 pixels to the right of the infrared ones."""
     root = tmp_path_factory.mktemp("rendered")
-    write_scenes(root, 2, height=120, width=160, seed=1)
+    write_scenes(root, 2, height=120, width=160, seed=11)
     for file in (root / "ir").iterdir():
         write_pixels(file, read_pixels(file)[:, 9:])
     for file in (root / "vis").iterdir():

@@ -61,7 +61,7 @@ def test_a_file_and_settings_are_resolved(run, refused):
         "  # Number of iterations in the whole search. (whole number, at least 1; default 1200)\n  steps: 30\n"
         in output
     )
-    assert "\n  warmup: 5\n" in output
+    assert "\n  warmup: 7\n" in output
     assert "\nrun: runs/demo/search\n" in output
     assert "COMMAND must be one of search, train, " in refused("config", "fuse")
     assert "unknown key stepz" in refused("config", "train", "--set", "stepz=3")

@@ -41,7 +41,7 @@ def test_flags_of_a_search(refused):
     line = refused("finetune", "--downstream", "detecton")
     assert line.startswith("downstream.kind = \"detecton\" must be 'detection' or 'segmentation'")
     assert refused("adapt", "--pairs", "-1").startswith("data.pairs = -1 must be")
-    assert refused("adapt", "nowhere").startswith("no meta-initialisation 'nowhere'")
+    assert refused("adapt", "nowhere").startswith("no network 'nowhere'")
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command != "meta-init"])

@@ -47,7 +47,8 @@ def test_from_pairs_to_an_initialisation_to_a_network_that_fuses(run, refused):
     adapting = ["adapt", "runs/meta-init", "--task", "mri-ct", "--data", "data", "--steps", 3, "--pairs", 2]
     code, output, errors = run(*adapting)
     assert code == 0, errors
-    table = [line.split() for line in output.splitlines()[:3]]
+    start, *table = (line.split() for line in output.splitlines()[:4])
+    assert start == ["start", "runs/meta-init"]
     assert table[0] == ["validation", "loss", "after", "steps", "0", "1", "2", "3"]
     assert [row[:-4] for row in table[1:]] == [["mri-ct"], ["random", "weights,", "Adam"]]
     assert "3 steps on 2 pairs of MRI and CT in " in output
