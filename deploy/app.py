@@ -169,6 +169,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: App
 
+    def parse_request(self) -> bool:
+        """Refuse requests to another name, which a foreign page can give to this address to read the answers."""
+        if not super().parse_request():
+            return False
+        local = self.headers.get("Host", "").partition(":")[0] in (_ADDRESS, "localhost")
+        if not local:
+            self.send_error(403)
+        return local
+
     def do_GET(self) -> None:
         if self.path == "/":
             self._send("text/html; charset=utf-8", self.server.page())

@@ -182,3 +182,13 @@ def test_what_cannot_be_served_is_told(app, tmp_path):
         App([], app.server_port)
     with pytest.raises(UserError, match="no network"):
         App([str(tmp_path / "missing")], 0)
+
+
+def test_a_request_to_another_name_is_refused(app):
+    for host, code in (("evil.example", 403), ("localhost:1", 200)):
+        request = urllib.request.Request(app.address, headers={"Host": host})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                assert response.status == code
+        except urllib.error.HTTPError as error:
+            assert error.code == code
