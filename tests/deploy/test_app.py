@@ -1,6 +1,7 @@
 """The page of `timfuse app`: what it fuses, scores, refuses and sends, through its server on a free port."""
 
 import base64
+import contextlib
 import io
 import json
 import re
@@ -185,10 +186,8 @@ def test_what_cannot_be_served_is_told(app, tmp_path):
 
 
 def test_a_request_to_another_name_is_refused(app):
-    for host, code in (("evil.example", 403), ("localhost:1", 200)):
+    for host, allowed in (("localhost:1", True), ("evil.example", False)):
         request = urllib.request.Request(app.address, headers={"Host": host})
-        try:
-            with urllib.request.urlopen(request, timeout=30) as response:
-                assert response.status == code
-        except urllib.error.HTTPError as error:
-            assert error.code == code
+        refusal = contextlib.nullcontext() if allowed else pytest.raises(urllib.error.HTTPError, match="403")
+        with refusal, urllib.request.urlopen(request, timeout=30) as response:
+            assert response.status == 200
