@@ -29,7 +29,7 @@ GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
 }
 _LONGEST_LINE = 1000  # characters of an error; a longer one, which repeats a long value, loses its middle
 _SOURCES = "--sources"
-_SPINS = "3000"  # by benchmarks/spinning.py
+_SPINS = "1000"  # by benchmarks/spinning.py
 _UsageError: Any = typer.BadParameter.__base__  # of click or of typer, by the version of typer
 _debug = False
 
@@ -66,8 +66,14 @@ class Command(TyperCommand):
         """Parse the words of a command line, with --sources before each word that it takes."""
         words: list[str] = []
         taking = False
-        for word in args:
-            if word.startswith("-"):
+        for given in args:
+            word = given
+            if given.startswith(f"{_SOURCES}="):
+                words.append(_SOURCES)
+                taking, word = True, given.partition("=")[2]
+            elif word.startswith("-"):
+                if words and words[-1] == _SOURCES:
+                    raise UserError(f"{_SOURCES} names nothing; name two or more sources")
                 taking = word == _SOURCES
             elif taking and words[-1] != _SOURCES:
                 words.append(_SOURCES)

@@ -62,6 +62,18 @@ def _two_sources(find_pairs: "partial[list[Pair]]", command: str) -> None:
         raise UserError(f"{command} takes two sources, not {count}; name two with --sources")
 
 
+def _in_usual_order(found: "list[Pair]", task: str, words: tuple[str, str]) -> "list[Pair]":
+    """Swap the sources of pairs where all folders are called like the other source, and say so."""
+    from ..data.layouts import are_swapped
+
+    if not all(len(each.files) == 2 and are_swapped(task, *each.files) for each in found):
+        return found
+    pairs = [pair.swapped() for pair in found]
+    folders = [path.parent.name for path in pairs[0].files]
+    echo(f"note: by the names of the folders, {folders[0]} is taken as {words[0]} and {folders[1]} as {words[1]}")
+    return pairs
+
+
 def _judged_pairs(find_pairs: "partial[list[Pair]]") -> "tuple[list[Pair], str]":
     """Find the pairs to judge fused images by, and their task."""
     from ..genotypes import TASKS
@@ -70,6 +82,8 @@ def _judged_pairs(find_pairs: "partial[list[Pair]]") -> "tuple[list[Pair], str]"
     data, task = find_pairs.keywords["data"], find_pairs.keywords["task"]
     if data is None and task is not None:
         check_choice("--task", task, TASKS)
+    if task is None and len(find_pairs.keywords["sources"] or ()) > 2:
+        raise UserError("say by --task what the stacks are, multi-exposure or multi-focus; it decides the ruler")
     return find_pairs(), task or "infrared-visible"
 
 
@@ -117,7 +131,6 @@ def fuse(
 
     First and second are infrared and visible, MRI and CT, PET or SPECT, under- and over-exposed, near and far focus.
     """
-    from ..data.layouts import are_swapped
     from ..data.video import is_video
     from ..deploy import fuse_files, load, load_labeller
     from ..deploy.align_files import find_rig_alignment, load_rig_alignment
@@ -140,11 +153,7 @@ def fuse(
         return
     pairs = find_pairs(usual_task=genotype.task, usual_sources=genotype.sources)
     fuser.check_count(len(pairs[0].files))
-    if all(len(pair.files) == 2 and are_swapped(genotype.task, *pair.files) for pair in pairs):
-        pairs = [pair.swapped() for pair in pairs]
-        folders = [path.parent.name for path in (pairs[0].first, pairs[0].second)]
-        first, second = genotype.source_words
-        echo(f"note: by the names of the folders, {folders[0]} is taken as {first} and {folders[1]} as {second}")
+    pairs = _in_usual_order(pairs, genotype.task, genotype.source_words)
     labeller = load_labeller(network, labels, fuser.device) if labels else None
     alignment = None
     if align == "auto":
@@ -249,9 +258,11 @@ def align(
     from ..deploy.align_files import PICTURE_FILE
 
     _two_sources(find_pairs, "align")
-    layouts = LAYOUTS.get(find_pairs.keywords["task"] or "infrared-visible")
+    task = find_pairs.keywords["task"] or "infrared-visible"
+    layouts = LAYOUTS.get(task)
     first, second = (path.split("/")[0] for path in layouts[0]) if layouts else ("first", "second")
-    done = align_files(find_pairs(), output, (first, second), model=model, each=each, overwrite=overwrite)
+    pairs = _in_usual_order(find_pairs(), task, (first, second))
+    done = align_files(pairs, output, (first, second), model=model, each=each, overwrite=overwrite)
     transforms = done.aligned if each else {"all pairs": next(iter(done.aligned.values()))}
     for name, transform in transforms.items():
         echo(f"{name}: {transform.model} with confidence {transform.confidence:.2f}")

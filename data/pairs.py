@@ -229,10 +229,13 @@ def named_folders(arguments: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def read_names(path: Path, known: set[str]) -> list[str]:
+def read_names(path: Path, known: set[str], *, strict: bool = True) -> list[str]:
     """Read a list of pairs and sort their names.
 
     A line has a name, or the path of one or both images, with or without suffix.
+
+    Args:
+        strict: Whether an unknown name is an error; or else it is left out.
 
     Raises:
         UserError: If the file cannot be read, is empty or has an unknown name.
@@ -241,6 +244,8 @@ def read_names(path: Path, known: set[str]) -> list[str]:
     if not names:
         raise UserError(f"{path} names no pair; write one pair name per line or remove the file")
     missing = sorted(names - known)
+    if not strict:
+        return sorted(names & known)
     if missing:
         raise UserError(f"{path} names {_few(missing)}, of which there is no image; correct the list")
     return sorted(names)

@@ -66,7 +66,7 @@ def split_pairs(
         known = list(names) if architecture is None else [*names, *unlabelled]
         least = 2 if architecture is None else 3
         if folder is not None and (folder / "test.txt").exists():
-            held_back = set(read_names(folder / "test.txt", {*names, *unlabelled}))
+            held_back = set(read_names(folder / "test.txt", {*names, *unlabelled}, strict=False))
             others = [name for name in known if name not in held_back]
             known = others if len(others) >= least else known
         if len(known) < least:

@@ -91,6 +91,9 @@ def _joined(sources: Sequence[str], pair_up: Callable[[str, str], Sequence[Pair]
         except UserError as error:
             raise UserError(f"{first} and {other}: {error}") from None
     partners = [{pair.first: pair for pair in pairs} for pairs in found]
+    for other, pairs in zip(others, partners, strict=True):
+        if pairs.keys() != partners[0].keys():
+            raise UserError(f"{first} has other images with {others[0]} than with {other}; put them into one place")
     return [_stack(pair.name, [of_source[pair.first] for of_source in partners]) for pair in found[0]]
 
 

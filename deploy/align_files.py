@@ -42,10 +42,17 @@ def find_rig_alignment(pairs: Sequence[Pair], model: str = "homography") -> Alig
         model: The kind of transform, a key of `data.alignment.MODELS`.
 
     Raises:
-        UserError: If one of these pairs cannot be read, or `find_alignment` refuses them.
+        UserError: If none of these pairs can be read, or `find_alignment` refuses them.
     """
-    chosen = spread(range(len(pairs)), _RIG_PAIRS)
-    return find_alignment([pairs[index].read() for index in chosen], model)
+    read, failed = [], None
+    for index in spread(range(len(pairs)), _RIG_PAIRS):
+        try:
+            read.append(pairs[index].read())
+        except UserError as error:
+            failed = error
+    if failed and not read:
+        raise failed
+    return find_alignment(read, model)
 
 
 def load_rig_alignment(path: Path, pairs: Sequence[Pair]) -> Alignment:
@@ -107,6 +114,7 @@ def align_files(
     aligned: dict[str, Alignment] = {}
     failed: list[str] = []
     rig = None if each else find_rig_alignment(pairs, model)
+    _remove_earlier(output, folders)
     if rig is not None:
         save_alignment(rig, output / TRANSFORM_FILE)
     with Progress(len(pairs), "aligning", unit="pairs") as progress, deferred_interrupt() as interrupted:
@@ -140,12 +148,23 @@ def align_files(
 def _check_output(output: Path, folders: tuple[str, str], pairs: Sequence[Pair], overwrite: bool) -> None:
     """Refuse to replace an earlier alignment, or to put aligned images among the sources."""
     sources = dict.fromkeys(path.parent for pair in pairs for path in (pair.first, pair.second))
-    for folder in (output / name for name in folders):
+    for folder in (output, *(output / name for name in folders)):
         if folder.is_dir() and any(source.samefile(folder) for source in sources):
-            raise UserError(f"{folder} holds the sources, which would be replaced; choose another output")
-    for path in (output / name for name in (TRANSFORM_FILE, TRANSFORMS_FOLDER, *folders)):
-        if path.exists() and not overwrite:
-            raise UserError(f"{path} is there already; replace it with --overwrite, or choose another folder")
+            raise UserError(f"{folder} holds the sources; choose another output")
+    transforms = [output / name for name in (TRANSFORM_FILE, TRANSFORMS_FOLDER) if (output / name).exists()]
+    images = [output / name for name in folders if (output / name).exists()]
+    if images and not transforms:
+        raise UserError(f"{images[0]} is not from an earlier alignment; choose another output")
+    if transforms and not overwrite:
+        raise UserError(f"{transforms[0]} is there already; replace it with --overwrite, or choose another output")
+
+
+def _remove_earlier(output: Path, folders: tuple[str, str]) -> None:
+    """Remove the files of an earlier alignment, which may have had other pairs."""
+    files = [output / TRANSFORM_FILE, *(output / TRANSFORMS_FOLDER).glob("*.yaml")]
+    files += [file for name in folders for suffix in (".png", ".tif") for file in (output / name).glob(f"*{suffix}")]
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def _suffix(pixels: Pixels) -> str:

@@ -131,7 +131,8 @@ def fuse_files(
                 fused = fuser(*images)
                 seconds.append(time.perf_counter() - start)
                 fused = plain(fused)
-                coloured[images[0].ndim == 3, images[1].ndim == 3] += 1
+                if len(images) == 2:
+                    coloured[images[0].ndim == 3, images[1].ndim == 3] += 1
                 found = None if labels is None else labels.find(fused)
             except UserError as error:
                 failed.append(f"the {'pair' if len(pair.files) == 2 else 'stack'} {pair.name}: {error}")
@@ -145,12 +146,14 @@ def fuse_files(
             progress.advance(pair.name)
             if alignment is None and len(judged) < LOOKED_AT:
                 judged.append((images[0], images[1]))
-                if len(judged) in (LOOKED_AT, len(left)) and (warning := misalignment(judged)):
+                if len(judged) == LOOKED_AT and (warning := misalignment(judged)):
                     progress.print(f"warning: {warning}")
             if interrupted():
                 break
         if writing is not None:
             writing.result()
+        if 0 < len(judged) < LOOKED_AT and (warning := misalignment(judged)):
+            progress.print(f"warning: {warning}")
         if progress.completed < len(pairs):
             raise UserError(f"stopped after {progress.completed} of {len(pairs)} pairs; go on with --resume")
         hints = tuple(_hints(fuser, coloured))

@@ -27,7 +27,8 @@ def fuse_stack(fuse: Callable[[Tensor, Tensor], Tensor], sources: Sequence[Tenso
     Returns:
         (1, 1, H, W), not clipped.
     """
-    by_brightness = sorted(sources, key=lambda source: float(source.mean()))
+    # Of equal means the content decides, so that the order of the sources never does.
+    by_brightness = sorted(sources, key=lambda source: (float(source.mean()), source.cpu().numpy().tobytes()))
     total: list[Tensor] = []  # of the weighed bands, and of the bases
     weights: list[Tensor] = []
     for darker, brighter in combinations(by_brightness, 2):

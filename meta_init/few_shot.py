@@ -15,14 +15,22 @@ from ..data.splits import spread
 from ..data.stage_config import Sources
 from ..genotypes import TASKS, Genotype, load_genotype
 from ..operators import build_network, load_network_folder, save_network_folder
+from ..operators.hub_networks import is_hub_name
 from ..operators.network_folders import SHIPPED as NETWORKS
-from ..operators.network_folders import find_shipped, folders_with, shipped_names
+from ..operators.network_folders import find_network, find_shipped, folders_with, shipped_names
 from ..runtime.config import config_to_yaml, load_config
 from ..runtime.device import select_device
 from ..runtime.errors import UserError
 from ..runtime.memory import keep_freed_memory
 from ..runtime.progress import Progress
-from ..runtime.run_files import CONFIG_FILE, GENOTYPE_FILE, PICTURES_FOLDER, RATES_FILE, WEIGHTS_FILE
+from ..runtime.run_files import (
+    CONFIG_FILE,
+    DETECTORS_FOLDER,
+    GENOTYPE_FILE,
+    PICTURES_FOLDER,
+    RATES_FILE,
+    WEIGHTS_FILE,
+)
 from ..runtime.run_folder import open_run
 from ..runtime.seeds import derive_seed, seed_everything
 from ..runtime.weights import load_into
@@ -107,6 +115,8 @@ def adapt_to_task(config: AdaptConfig, *, overwrite: bool = False) -> Adapted:
     origin = load_genotype(start)
     if origin.network == "refine":
         raise UserError(f"{origin.name} is a refine network; an adaptation starts from a fusion network")
+    if (start / DETECTORS_FOLDER).is_dir():
+        raise UserError(f"detectors guide the network of {start}; go on from it with `timfuse finetune`")
     name = start.name if start.parent in (SHIPPED, NETWORKS) else str(start)
     sources = None if config.task in TASKS else section.sources
     genotype = replace(origin, name=config.run.resolve().name, task=config.task, sources=sources, colour=section.colour)
@@ -169,6 +179,8 @@ def find_start(name_or_path: str) -> Path:
         UserError: If there is no such network.
     """
     names = shipped_initialisations()
+    if is_hub_name(name_or_path):
+        return find_network(name_or_path)
     root = SHIPPED if name_or_path in names else NETWORKS
     folder = find_shipped(name_or_path, root, (*names, *shipped_names()), what="network", run="run")
     for file in (GENOTYPE_FILE, WEIGHTS_FILE):

@@ -94,3 +94,38 @@ def test_transforms_that_do_not_fit(run, refused):
     assert "other/ir holds the sources" in refused("align", "--data", "other", "-o", "other", "--each")
     assert "at least 32x32 pixels" in refused("align", "--data", "other", "-o", "aligned2")
     assert "model must be one of" in refused("align", "--data", "off", "-o", "more", "--model", "spline")
+
+
+def test_sources_in_the_other_order_are_put_right(run):
+    code, output, _ = run(
+        "align", "--first", "off/vis", "--second", "off/ir", "-o", "aligned", "--model", "translation"
+    )
+    assert code == 0
+    assert "note: by the names of the folders, ir is taken as ir and vis as vis" in output
+    assert run("align", "--data", "off", "-o", "other", *model)[0] == 0
+    for name in ("ir/scene_00000.png", "vis/scene_00000.png"):
+        assert np.array_equal(read_pixels(Path("aligned", name)), read_pixels(Path("other", name)))
+
+
+def test_another_alignment_replaces_all_of_the_earlier_one(run, refused):
+    align = ["align", "--data", "off", "-o", "aligned", "--model", "translation"]
+    assert run(*align, "--each")[0] == 0
+    for folder in ("ir", "vis"):
+        Path("off", folder, "scene_00001.png").unlink()
+    assert "transforms is there already; replace it with --overwrite" in refused(*align)
+    assert run(*align, "--overwrite")[0] == 0
+    assert written("aligned") == ["alignment.png", "ir/scene_00000.png", "transform.yaml", "vis/scene_00000.png"]
+    Path("others/ir").mkdir(parents=True)
+    assert "ir is not from an earlier alignment" in refused(*align[:4], "others", "--overwrite")
+    assert "off/ir holds the sources" in refused("align", "--first", "off/ir", "--second", "off/vis", "-o", "off/ir")
+
+
+def test_a_pair_that_cannot_be_read_does_not_stop_the_others(run):
+    for folder in ("ir", "vis"):
+        Path("off", folder, "broken.png").write_bytes(b"no image")
+    code, _, errors = run("align", "--data", "off", "-o", "aligned", "--model", "translation")
+    assert code == 1
+    assert "error: the pair broken: " in errors
+    code, _, errors = run("fuse", "-n", "net", "--device", "cpu", "--data", "off", "-o", "out")
+    assert code == 1
+    assert "warning: the edges agree best at a shift of 9 px (in 2 pairs looked at)" in errors

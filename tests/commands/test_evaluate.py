@@ -184,6 +184,7 @@ def test_evaluating_stacks(run, refused):
     for file in Path("third").iterdir():
         Image.open(file).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file)
     sources = ["--task", "multi-exposure", "--sources", "scenes/ir", "scenes/vis", "third", "--fused", "scenes/a"]
+    assert "say by --task what the stacks are" in refused("evaluate", *sources[2:])
     code, output, _ = run("evaluate", *sources)
     assert code == 0
     shown = ["MEF-SSIM↑", "Qabf↑", "smear↓", "EN↑", "SD↑", "SF↑", "AG↑"]

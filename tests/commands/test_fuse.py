@@ -214,6 +214,8 @@ def test_fusing_stacks(run, refused):
     assert run(*network, "-o", "named", "--data", "set", "--sources", "over", "under", "mid")[0] == 0
     files = [f"set/{name}/b.png" for name in ("mid", "over", "under")]
     assert run(*network, "--sources", *files, "-o", "b.png")[0] == 0
+    assert run(*network, f"--sources={files[0]}", *files[1:], "-o", "equals.png")[0] == 0
+    assert refused(*network, "--sources", "-o", "c.png") == "--sources names nothing; name two or more sources"
     assert Path("b.png").read_bytes() == Path("named/b.png").read_bytes() == Path("out/b.png").read_bytes()
     assert run(*network, "--sources", *FOLDERS[:2], "-o", "two")[0] == 0
     assert run(*network, "--first", FOLDERS[0], "--second", FOLDERS[1], "-o", "pairs")[0] == 0

@@ -230,7 +230,7 @@ def test_a_list_of_test_pairs_is_not_taken_for_validation(tmp_path: Path) -> Non
 
 
 def test_listed_test_pairs_are_in_no_part(tmp_path: Path) -> None:
-    (tmp_path / "test.txt").write_text("00000\n00003\n00004\n")
+    (tmp_path / "test.txt").write_text("00000\n00003\n00004\nof_another_part\n")
     for seed in range(5):
         split = split_pairs(names_of(8), seed=seed, folder=tmp_path, architecture=0.4)
         assert sorted(index for part in split for index in part) == [1, 2, 5, 6, 7]

@@ -56,3 +56,9 @@ def test_stacks_that_do_not_match(write):
         find_stacks(Path(), "multi-focus", folders=["a", "b", "c"])
     with pytest.raises(UserError, match=r"two sources of 1 are the file b/1.png; name different ones"):
         match_stacks(["a", "b", "b/"])
+
+
+def test_a_source_in_another_part_of_the_data_set(write):
+    write("a/1.png", "b/1.png", "train/a/1.png", "train/c/1.png")
+    with pytest.raises(UserError, match="a has other images with b than with c; put them into one place"):
+        find_stacks(Path(), "multi-exposure", folders=["a", "b", "c"])

@@ -83,3 +83,13 @@ def test_stacks_that_cannot_be_fused(fuser):
         fuse(*images[:2], images[2] / 255)
     with pytest.raises(UserError, match="small fuses two sources, MRI and CT, not 3; networks for multi-exposure and"):
         fuser("mri-ct")(*images)
+
+
+def test_images_of_one_mean_come_in_any_order():
+    image = torch.rand(1, 1, 32, 32)
+    sources = [image, image.flip(2), image.flip(3)]
+    results = [
+        fuse_stack(lambda darker, brighter: 0.7 * darker + 0.3 * brighter, order, ordered=True)
+        for order in permutations(sources)
+    ]
+    assert all(torch.allclose(results[0], other, atol=1e-6) for other in results)
