@@ -97,9 +97,8 @@ def test_transforms_that_do_not_fit(run, refused):
 
 
 def test_sources_in_the_other_order_are_put_right(run):
-    code, output, _ = run(
-        "align", "--first", "off/vis", "--second", "off/ir", "-o", "aligned", "--model", "translation"
-    )
+    model = ["--model", "translation"]
+    code, output, _ = run("align", "--first", "off/vis", "--second", "off/ir", "-o", "aligned", *model)
     assert code == 0
     assert "note: by the names of the folders, ir is taken as ir and vis as vis" in output
     assert run("align", "--data", "off", "-o", "other", *model)[0] == 0
