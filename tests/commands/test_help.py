@@ -55,3 +55,10 @@ def test_a_command_that_is_not_there(run):
     code, output, errors = run("fsue")
     assert (code, output) == (2, "")
     assert "No such command 'fsue'" in errors
+
+
+def test_a_shell_completes_commands():
+    environment = {**os.environ, "_TIMFUSE_COMPLETE": "complete_bash", "COMP_WORDS": "timfuse gen", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv[0] = 'timfuse'; from timfuse.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["genotypes"]
