@@ -5,10 +5,9 @@ costs little of what was fused, and the output appears when it is whole.
 """
 
 import io
-import shutil
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
@@ -24,6 +23,7 @@ from ..runtime.errors import UserError
 from ..runtime.files import make_folder, remove_leftovers, write_atomically
 from ..runtime.interruption import deferred_interrupt
 from ..runtime.progress import Progress
+from ..runtime.yaml_text import dump_yaml, read_mapping
 from .fuser import Fuser
 
 _FORMATS = {".mp4": "mp4", ".mov": "mov"}  # of fused videos, by their suffix
@@ -32,6 +32,7 @@ _ENCODER = "libx264"
 _OPTIONS = {"crf": "18", "preset": "veryfast", "bf": "0"}
 _PART_FRAMES = 250  # the encoder's usual distance of key frames
 _PART_FORMAT = "nut"  # which keeps times as they are
+_ORIGIN_FILE = "origin.yaml"  # what the parts are fused from
 _TICK = Fraction(1, 90_000)  # seconds; frames of the usual rates last whole ticks
 _ALIGNED_BY = 8  # pairs
 _RGB, _UNTAGGED = 0, 2  # codes for the matrix of colours: there is none, and it is not told
@@ -108,39 +109,40 @@ def fuse_video(
         sizes = ", ".join(f"{video.name} is {video.size[0]}x{video.size[1]}" for video in (first, second))
         raise UserError(f"two sizes: {sizes}; if both show the same section, resample the second with --resize second")
     recording = _Recording(output, (width, height), min(first.rate, second.rate), _colours(fuser, first, second))
-    if not recording.open(resume=resume, overwrite=overwrite):
+    if not recording.open(_origin(fuser, first, second, resize, alignment), resume=resume, overwrite=overwrite):
         return None
     before, size = recording.count, first.size if resize else None
-    pairs = pair_latest(first, second, size) if first.live else pair_by_time(first, second, recording.end, size)
-    notes = list(_notes(fuser, first, second, alignment))
-    with (
-        Progress(_count(first, second), "fusing", start=before, unit="frames") as progress,
-        deferred_interrupt() as interrupted,
-        ThreadPoolExecutor(1) as writer,
-        closing(pairs),
-        closing(_ahead(_prepared(pairs, alignment))) as prepared,
-    ):
-        for note in notes:
-            progress.print(note)
-        writing: Future[None] | None = None
-        try:
-            for time, *images in prepared:
-                fused = fuser(*images)
+    with closing(recording):
+        pairs = pair_latest(first, second, size) if first.live else pair_by_time(first, second, recording.end, size)
+        notes = list(_notes(fuser, first, second, alignment))
+        with (
+            Progress(_count(first, second), "fusing", start=before, unit="frames") as progress,
+            deferred_interrupt() as interrupted,
+            ThreadPoolExecutor(1) as writer,
+            closing(pairs),
+            closing(_ahead(_prepared(pairs, alignment))) as prepared,
+        ):
+            for note in notes:
+                progress.print(note)
+            writing: Future[None] | None = None
+            try:
+                for time, *images in prepared:
+                    fused = fuser(*images)
+                    if writing is not None:
+                        writing.result()
+                    writing = writer.submit(recording.add, time, fused)
+                    progress.advance()
+                    if interrupted():
+                        break
+            finally:
                 if writing is not None:
                     writing.result()
-                writing = writer.submit(recording.add, time, fused)
-                progress.advance()
-                if interrupted():
-                    break
-        finally:
-            if writing is not None:
-                writing.result()
-            recording.close_part()
-        if interrupted() and not first.live:
-            raise UserError(f"stopped after {recording.count} frames; go on with --resume")
-    if recording.count == 0:
-        raise UserError(f"{first.name} and {second.name} have no two frames at the same time; nothing was fused")
-    recording.join()
+                recording.close_part()
+            if interrupted() and not first.live:
+                raise UserError(f"stopped after {recording.count} frames; go on with --resume")
+        if recording.count == 0:
+            raise UserError(f"{first.name} and {second.name} have no two frames at the same time; nothing was fused")
+        recording.join()
     return FusedVideo(recording.count - before, before, progress.rate)
 
 
@@ -162,22 +164,29 @@ class _Recording:
         self._stream: Any = None
         self._name, self._frames = "", 0
 
-    def open(self, *, resume: bool, overwrite: bool) -> bool:
+    def open(self, origin: dict[str, str], *, resume: bool, overwrite: bool) -> bool:
         """Prepare the folder of the parts; return False if the video is whole and shall stay."""
         if _ENCODER not in import_av().codecs_available:
             there = sorted(name for name in import_av().codecs_available if "264" in name) or ["no other for H.264"]
             raise UserError(f"this build of PyAV has no encoder {_ENCODER}, but {', '.join(there)}; pip install av")
-        if overwrite:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        elif not resume:
+        if not (resume or overwrite):
             for path in (self._output, self._folder):
                 if path.exists():
                     raise UserError(f"{path} is there already; go on with --resume, replace it with --overwrite")
-        elif self._output.exists() and not self._folder.exists():
+        if resume and self._output.exists() and not self._folder.exists():
             return False
         make_folder(self._folder)
         for folder in (self._folder, self._output.parent):
             remove_leftovers(folder)
+        own = {self._folder / _ORIGIN_FILE, *self._parts()}
+        if others := sorted(path.name for path in self._folder.iterdir() if path not in own):
+            raise UserError(f"{self._folder} holds {others[0]}, which is no part of a video; choose another output")
+        if overwrite:
+            self._remove_parts()
+        if self._parts():
+            self._check_origin(origin)
+        else:
+            write_atomically(self._folder / _ORIGIN_FILE, dump_yaml(origin))
         for path in self._parts():
             with _opened(path) as container:
                 stream = container.streams.video[0]
@@ -227,7 +236,14 @@ class _Recording:
     def join(self) -> None:
         """Write the output from the parts, and remove these."""
         write_atomically(self._output, self._copy_parts)
-        shutil.rmtree(self._folder)
+        self._remove_parts()
+
+    def close(self) -> None:
+        """Remove the folder of the parts if it has none."""
+        if not self._parts():
+            with suppress(OSError):  # the folder stays if somebody has put a file there
+                (self._folder / _ORIGIN_FILE).unlink(missing_ok=True)
+                self._folder.rmdir()
 
     def _copy_parts(self, file: BinaryIO) -> None:
         with import_av().open(file, "w", format=_FORMATS[self._output.suffix.lower()]) as joined:
@@ -242,7 +258,42 @@ class _Recording:
                             joined.mux(packet)
 
     def _parts(self) -> list[Path]:
-        return sorted(self._folder.glob(f"*.{_PART_FORMAT}"))
+        return sorted(self._folder.glob(f"{'[0-9]' * 15}.{_PART_FORMAT}"))
+
+    def _remove_parts(self) -> None:
+        for path in reversed(self._parts()):  # after a kill the earlier ones are left, behind which --resume goes on
+            path.unlink()
+
+    def _check_origin(self, origin: dict[str, str]) -> None:
+        """Refuse to go on with parts that were fused from other videos, or in another way."""
+        path = self._folder / _ORIGIN_FILE
+        try:
+            earlier = read_mapping(path)
+        except UserError as error:
+            raise UserError(f"{error}; start again with --overwrite") from None
+        for name, value in origin.items():
+            if earlier.get(name) != value:
+                raise UserError(
+                    f"{self._folder} was begun with {name}: {earlier.get(name)}, not {value}; "
+                    "go on as it was begun, or start again with --overwrite"
+                )
+
+
+def _origin(
+    fuser: Fuser, first: Video, second: Video, resize: str | None, alignment: Alignment | None
+) -> dict[str, str]:
+    """Describe what a video is fused from, and how."""
+    files = [Path(video.name.removeprefix("file:")) for video in (first, second)]
+    sources = [f"{file.name}, {file.stat().st_size} bytes" if file.is_file() else file.name for file in files]
+    rows = alignment.matrix if alignment else ()
+    return {
+        "first": sources[0],
+        "second": sources[1],
+        "network": fuser.name,
+        "colour": fuser.colour,
+        "resize": resize or "none",
+        "alignment": " ".join(f"{value:.6g}" for row in rows for value in row) or "none",
+    }
 
 
 def _check_sources(first: Video, second: Video, output: Path, resume: bool) -> None:

@@ -19,7 +19,7 @@ from ..videos import Camera, plain_frames, read_levels, write_video
 class Choice:
     """Stands for a network: the fused image is the second source, or the first."""
 
-    colour = "second"
+    name, colour = "choice", "second"
 
     def __init__(self, index=1):
         self.index, self.seen = index, []
@@ -42,11 +42,25 @@ class Stopped(Choice):
         return super().__call__(first, second)
 
 
+class Refusing(Choice):
+    """A network that refuses a frame."""
+
+    def __init__(self, frame):
+        super().__init__()
+        self.frame = frame
+
+    def __call__(self, first, second):
+        if len(self.seen) == self.frame:
+            raise UserError("too large")
+        return super().__call__(first, second)
+
+
 @pytest.fixture
 def video(tmp_path):
     """A function that writes a video of plain frames and opens it."""
 
     def make(name, count, rate=25, colours=None, **options):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         write_video(tmp_path / name, plain_frames(count, **options), rate, colours=colours)
         return Video(str(tmp_path / name))
 
@@ -114,31 +128,60 @@ def test_ctrl_c_and_resuming(video, output, tmp_path):
 
 
 def test_an_error_keeps_what_was_fused(video, output):
-    def refusing(first, second):
-        if len(choice.seen) == 20:
-            raise UserError("too large")
-        return choice(first, second)
-
-    choice = Choice()
-    refusing.colour = "second"
     sources = video("ir.mp4", 30), video("vis.mp4", 30)
     with pytest.raises(UserError, match="too large"):
-        fuse_video(refusing, *sources, output)
+        fuse_video(Refusing(20), *sources, output)
     assert fuse_video(Choice(), *sources, output, resume=True)[:2] == (10, 20)
+    with pytest.raises(UserError, match="too large"):
+        fuse_video(Refusing(0), *sources, output, overwrite=True)
+    assert [path.name for path in output.parent.iterdir()] == ["fused.mp4"]
 
 
 def test_parts_of_another_size_or_damaged_ones_are_refused(video, output):
     sources = video("ir.mp4", 4), video("vis.mp4", 4)
-    parts = Path(f"{output}.parts")
-    fuse_video(Choice(), *sources, output)
-    parts.mkdir()
-    (parts / "000000000000000.nut").write_bytes(b"no part")
+    with pytest.raises(UserError, match="too large"):
+        fuse_video(Refusing(2), *sources, output)
+    part = Path(f"{output}.parts", "000000000000000.nut")
+    part.write_bytes(b"no part")
     with pytest.raises(UserError, match=r"0.nut is damaged; start again with --overwrite"):
         fuse_video(Choice(), *sources, output, resume=True)
-    write_video(parts / "000000000000000.nut", plain_frames(4, size=(32, 32)))
+    write_video(part, plain_frames(4, size=(32, 32)))
     with pytest.raises(UserError, match=r"0.nut has another size than the frames now"):
         fuse_video(Choice(), *sources, output, resume=True)
+    part.with_name("origin.yaml").unlink()
+    with pytest.raises(UserError, match=r"cannot read .*origin.yaml: .*; start again with --overwrite"):
+        fuse_video(Choice(), *sources, output, resume=True)
     assert fuse_video(Choice(), *sources, output, overwrite=True)[:2] == (4, 0)
+
+
+def test_resuming_from_other_videos_or_in_another_way_is_refused(video, output):
+    first, second, other = video("ir.mp4", 4), video("vis.mp4", 4), video("other.mp4", 4)
+    longer = video("new/vis.mp4", 5)
+    with pytest.raises(UserError, match="too large"):
+        fuse_video(Refusing(2), first, second, output)
+    another, shift = Choice(0), Alignment("translation", (64, 48), (64, 48), ((1, 0, 0), (0, 1, 0), (0, 0, 1)), 0.9)
+    another.name = "another"
+    for fuser, sources, options, line in (
+        (Choice(), (other, second), {}, r"begun with first: ir.mp4, \d+ bytes, not other.mp4, \d+ bytes; go on as"),
+        (Choice(), (first, longer), {}, r"begun with second: vis.mp4, (\d+) bytes, not vis.mp4, (?!\1)\d+ bytes;"),
+        (another, (first, second), {}, "begun with network: choice, not another;"),
+        (Choice(), (first, second), {"resize": "second"}, "begun with resize: none, not second;"),
+        (Choice(), (first, second), {"alignment": shift}, "begun with alignment: none, not 1 0 0 0 1 0 0 0 1;"),
+    ):
+        with pytest.raises(UserError, match=line):
+            fuse_video(fuser, *sources, output, resume=True, **options)
+    assert fuse_video(Choice(), first, second, output, resume=True)[:2] == (2, 2)
+
+
+def test_a_folder_of_somebody_else_is_kept(video, output):
+    sources = video("ir.mp4", 2), video("vis.mp4", 2)
+    strange = Path(f"{output}.parts", "spare.nut")
+    strange.parent.mkdir(parents=True)
+    strange.write_text("spare")
+    for options in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(UserError, match=r"fused.mp4.parts holds spare.nut, which is no part of a video"):
+            fuse_video(Choice(), *sources, output, **options)
+    assert strange.read_text() == "spare"
 
 
 def test_outputs_that_cannot_be(video, output):
