@@ -283,7 +283,7 @@ def _origin(
     fuser: Fuser, first: Video, second: Video, resize: str | None, alignment: Alignment | None
 ) -> dict[str, str]:
     """Describe what a video is fused from, and how."""
-    files = [Path(video.name.removeprefix("file:")) for video in (first, second)]
+    files = map(_file, (first, second))
     sources = [f"{file.name}, {file.stat().st_size} bytes" if file.is_file() else file.name for file in files]
     rows = alignment.matrix if alignment else ()
     return {
@@ -300,13 +300,19 @@ def _check_sources(first: Video, second: Video, output: Path, resume: bool) -> N
     if output.suffix.lower() not in _FORMATS or output.is_dir():
         raise UserError(f"{output} is not named like a video; choose a file that ends in {' or '.join(_FORMATS)}")
     for video in (first, second):
-        if not video.live and output.exists() and Path(video.name).exists() and output.samefile(video.name):
+        file = _file(video)
+        if output.exists() and file.exists() and output.samefile(file):
             raise UserError(f"{output} is a source, and would be replaced; choose another output")
     if first.live != second.live:
         live, file = (first, second) if first.live else (second, first)
         raise UserError(f"{live.name} is live and {file.name} is not; give two files, or two cameras or streams")
     if first.live and resume:
         raise UserError("what a camera has shown is gone, so that --resume cannot go on; start again with --overwrite")
+
+
+def _file(video: Video) -> Path:
+    """Return the path of a file, which may be given by its URL; of other videos, one that does not exist."""
+    return Path(video.name.removeprefix("file:"))
 
 
 def _colours(fuser: Fuser, first: Video, second: Video) -> tuple[int, int, int]:

@@ -189,8 +189,9 @@ def test_outputs_that_cannot_be(video, output):
     for name in ("fused", "fused.png", "fused.avi"):
         with pytest.raises(UserError, match=f"{name} is not named like a video; choose a file that ends in .mp4"):
             fuse_video(Choice(), first, second, Path(name))
-    with pytest.raises(UserError, match=r"vis.mp4 is a source, and would be replaced"):
-        fuse_video(Choice(), first, second, Path(second.name), overwrite=True)
+    for source in (second, Video(f"file://{second.name}")):
+        with pytest.raises(UserError, match=r"vis.mp4 is a source, and would be replaced"):
+            fuse_video(Choice(), first, source, Path(second.name), overwrite=True)
     fuse_video(Choice(), first, second, output)
     with pytest.raises(UserError, match=r"fused.mp4 is there already"):
         fuse_video(Choice(), first, second, output)
