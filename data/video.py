@@ -106,6 +106,8 @@ class Video:
         rate: Mean number of frames per second.
         duration: In seconds; None if it is not known.
         colours: Codes of the matrix, primaries and transfer of the colours, as in the standards of video.
+        damaged: Number of frames that could not be decoded when the video was read last, or not without errors.
+        end: Time in seconds at which the last frame ended when it was read last; None if that was not to the end.
 
     Raises:
         UserError: If it cannot be opened, or holds no video that can be read.
@@ -125,6 +127,8 @@ class Video:
             self._is_avi = container.format.name == "avi"
             self.has_sound = bool(container.streams.audio)
             self._start = Fraction(0)
+            self.damaged = 0
+            self.end: Fraction | None = None
             self._decoded = self._decode(container)
             frame = next(self._decoded, None)
             if frame is None:
@@ -204,17 +208,21 @@ class Video:
         av = import_av()
         stream = container.streams.video[0]
         latest = None
+        self.damaged, self.end = 0, None
         try:
             for packet in container.demux(stream):
                 try:
                     pictures = packet.decode()
                 except av.error.InvalidDataError:  # as from a stream that was joined between two key frames
+                    self.damaged += 1
                     continue
                 for picture in pictures:
+                    self.damaged += picture.is_corrupt
                     at = Fraction(0) if self.live else self._time_of(picture, latest)
                     if self.live or latest is None or at > latest:
                         latest = at
                         yield TimedFrame(at, picture)
+            self.end = None if latest is None else latest + 1 / self.rate
         except (av.FFmpegError, OSError) as error:
             if not self.live:
                 raise UserError(f"cannot read {self.name}: {_reason(error)}") from None

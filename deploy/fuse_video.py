@@ -35,6 +35,8 @@ _PART_FORMAT = "nut"  # which keeps times as they are
 _ORIGIN_FILE = "origin.yaml"  # what the parts are fused from
 _TICK = Fraction(1, 90_000)  # seconds; frames of the usual rates last whole ticks
 _ALIGNED_BY = 8  # pairs
+# Where the frames of a whole file end at the earliest, before its duration; headers are not exact.
+_SHORT_SECONDS, _SHORT_PART, _SHORT_FRAMES = 1, Fraction(2, 100), 2
 _RGB, _UNTAGGED = 0, 2  # codes for the matrix of colours: there is none, and it is not told
 
 A = TypeVar("A")
@@ -108,6 +110,8 @@ def fuse_video(
     elif first.size != second.size and resize is None:
         sizes = ", ".join(f"{video.name} is {video.size[0]}x{video.size[1]}" for video in (first, second))
         raise UserError(f"two sizes: {sizes}; if both show the same section, resample the second with --resize second")
+    if min(width, height) < 2:
+        raise UserError(f"frames of {width}x{height} are too small for a video, which has two pixels a side or more")
     recording = _Recording(output, (width, height), min(first.rate, second.rate), _colours(fuser, first, second))
     if not recording.open(_origin(fuser, first, second, resize, alignment), resume=resume, overwrite=overwrite):
         return None
@@ -138,6 +142,8 @@ def fuse_video(
                 if writing is not None:
                     writing.result()
                 recording.close_part()
+            for note in _damages(first, second):
+                progress.print(note)
             if interrupted() and not first.live:
                 raise UserError(f"stopped after {recording.count} frames; go on with --resume")
         if recording.count == 0:
@@ -344,6 +350,21 @@ def _notes(fuser: Fuser, first: Video, second: Video, alignment: Alignment | Non
         yield f"note: {first.name} has colour and {second.name} is grey: if they are swapped, exchange them"
     if alignment is None and (warning := misalignment([(pair.first, pair.second) for pair in looked_at])):
         yield f"warning: {warning.partition(';')[0]}; align the videos with --align auto"
+
+
+def _damages(first: Video, second: Video) -> Iterator[str]:
+    """Tell of what was missing in files that were read."""
+    for video in (first, second):
+        if video.live:
+            continue
+        if video.damaged:
+            yield f"note: {video.name} is damaged; {video.damaged} of its frames could not be decoded, or not wholly"
+        if video.duration is None or video.end is None:
+            continue
+        longest = max(_SHORT_PART * video.duration, _SHORT_FRAMES / video.rate)
+        if video.duration - video.end > min(_SHORT_SECONDS, longest):
+            length, end = f"{float(video.duration):.2f} s", f"{float(video.end):.2f} s"
+            yield f"note: {video.name} takes {length} by its header, but its frames end at {end}; it may be cut off"
 
 
 def _prepared(pairs: Iterator[FramePair], alignment: Alignment | None) -> Iterator[tuple[Fraction, Pixels, Pixels]]:

@@ -124,6 +124,35 @@ def test_damaged_frames_are_left_out(tmp_path):
     assert 5 < len(list(Video(str(tmp_path / "late.ts")).frames())) < 40
 
 
+def test_frames_that_cannot_be_decoded_are_counted(video, tmp_path):
+    whole = video("a.mp4", 40)
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    with av.open(whole.name) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in packets[15:22]:
+        content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    (tmp_path / "bad.mp4").write_bytes(content)
+    bad = Video(str(tmp_path / "bad.mp4"))
+    assert (len(list(whole.frames())), whole.damaged) == (40, 0)
+    assert (len(list(bad.frames())), bad.damaged) == (33, 7)
+
+
+def test_where_the_frames_end(video, tmp_path):
+    whole = video("a.mkv", 40)
+    content = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 2 // 3])
+    cut = Video(str(tmp_path / "cut.mkv"))
+    for each in (whole, cut):
+        next(each.frames())
+        assert each.end is None
+    count = len(list(cut.frames()))
+    list(whole.frames())
+    assert (whole.duration, whole.end) == (Fraction(40, 25), Fraction(40, 25))
+    assert cut.duration == whole.duration
+    assert float(cut.end) == pytest.approx(count / 25, abs=1e-3)
+    assert 5 < count < 38
+
+
 def test_the_latest_frames_of_two_cameras():
     with Camera(plain_frames(210, step=1), 75) as fast, Camera(plain_frames(70, step=3), 25) as slow:
         first, second = Video(fast.url), Video(slow.url)

@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -103,6 +104,10 @@ def test_sizes(video, output):
         fuse_video(Choice(), first, second, output, overwrite=True, alignment=shift)
     fuse_video(Choice(), first, first, output, overwrite=True, alignment=shift)
     assert Video(str(output)).size == (60, 48)  # of 61x48, since columns come in twos
+    narrow, thin = output.with_name("narrow.mp4"), ((1, 0, 65), (0, 1, 0), (0, 0, 1))
+    with pytest.raises(UserError, match="frames of 1x50 are too small for a video"):
+        fuse_video(Choice(), first, first, narrow, alignment=Alignment("translation", (66, 50), (66, 50), thin, 0.9))
+    assert [path.name for path in output.parent.iterdir()] == ["fused.mp4"]
 
 
 def test_ctrl_c_and_resuming(video, output, tmp_path):
@@ -182,6 +187,29 @@ def test_a_folder_of_somebody_else_is_kept(video, output):
         with pytest.raises(UserError, match=r"fused.mp4.parts holds spare.nut, which is no part of a video"):
             fuse_video(Choice(), *sources, output, **options)
     assert strange.read_text() == "spare"
+
+
+def test_a_file_that_is_cut_off_or_damaged_is_told(video, output, tmp_path, capsys):
+    first = video("ir.mkv", 40)
+    fuse_video(Choice(), first, first, output)
+    assert "cut off" not in capsys.readouterr().err
+    content = Path(first.name).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 2 // 3])
+    cut = Video(str(tmp_path / "cut.mkv"))
+    for order in ((cut, first), (first, cut)):
+        done = fuse_video(Choice(), *order, output, overwrite=True)
+        notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+        assert len(notes) == 1
+        end = f"its frames end at {done.fused / 25:.2f} s; it may be cut off"
+        assert notes[0].endswith(f"cut.mkv takes 1.60 s by its header, but {end}")
+    content = bytearray(content)
+    with av.open(first.name) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    at = content.index(bytes(packets[15]))
+    content[at : at + packets[15].size] = bytes(packets[15].size)
+    (tmp_path / "bad.mkv").write_bytes(content)
+    fuse_video(Choice(), first, Video(str(tmp_path / "bad.mkv")), output, overwrite=True)
+    assert "bad.mkv is damaged; 1 of its frames could not be decoded, or not wholly" in capsys.readouterr().err
 
 
 def test_outputs_that_cannot_be(video, output):
