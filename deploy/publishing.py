@@ -3,12 +3,12 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 from ..genotypes import Genotype, load_genotype, save_genotype
 from ..genotypes.provenance import Provenance
-from ..operators.hub_networks import PREFIX, hub_errors, import_hub, parse_hub_name, without_bars
+from ..operators.hub_networks import PREFIX, hub_errors, import_hub, is_hub_name, parse_hub_name, without_bars
 from ..operators.network_folders import find_network, shipped_names
 from ..runtime.errors import UserError
 from ..runtime.files import write_atomically
@@ -25,7 +25,7 @@ from ..runtime.yaml_text import read_mapping
 from .model_card import make_card
 from .trained_network import load_network
 
-_PATHS = ("root", "init", "genotype", "first_stage", "run")  # keys of provenances
+_NO_PATHS = ("classes", "device")  # keys of provenances with names that may hold a slash, as "AMD Ryzen w/ Radeon"
 
 
 def push_network(run: str | Path, name: str, licence: str | None = None) -> str:
@@ -84,14 +84,26 @@ def _copy(folder: Path, target: Path) -> None:
 
 
 def _without_folders(value: Any, key: str = "") -> Any:
-    """Cut the paths in a provenance to their last names."""
+    """Cut all that may be a path in a provenance, keys as well, to its last name."""
     if isinstance(value, Mapping):
-        return {name: _without_folders(inner, name) for name, inner in value.items()}
+        cut: dict[str, Any] = {}
+        for name, inner in value.items():
+            short = unused = _last_name(name)
+            number = 1
+            while unused in cut:  # data sets of one name in two folders
+                number += 1
+                unused = f"{short} {number}"
+            cut[unused] = _without_folders(inner, name)
+        return cut
     if isinstance(value, list | tuple):
         return [_without_folders(inner, key) for inner in value]
-    if isinstance(value, str) and (key in _PATHS or value.startswith(("/", "~", "."))):
-        return Path(value).name or "a folder"
-    return value
+    return _last_name(value) if isinstance(value, str) and key not in _NO_PATHS else value
+
+
+def _last_name(text: str) -> str:
+    if is_hub_name(text) or not {"/", "\\"}.intersection(text):
+        return text
+    return PureWindowsPath(text).name or "a folder"  # parts at both kinds of slashes
 
 
 def _card(folder: Path, genotype: Genotype, name: str, licence: str | None) -> str:

@@ -179,6 +179,34 @@ def test_what_is_published_is_loaded_again(hub, tmp_path, write_network, fusion_
     assert capfd.readouterr() == ("", "")
 
 
+def test_no_folder_of_this_machine_is_published(hub, tmp_path, write_network, fusion_genotype):
+    provenance = {
+        "init": "secret/start",
+        "start": "secret/start/",
+        "genotype": "hub:user/name@v1/final",
+        "downstream": {"network": "C:\\secret\\detector", "init": None, "classes": ["car/van"]},
+        "images": "../secret/fused",
+        "data": {"root": ["secret/a/tno", "secret/b/tno", "/"], "stretch": {"secret/a/tno, first": [0, 9]}},
+        "latency": {"device": "Ryzen w/ Radeon, 1 thread"},
+        "metrics": {"best": {"mean": {"VIF": 0.5}, "secret/a/tno": {"VIF": 0.4}, "secret/b/tno": {"VIF": 0.6}}},
+        "initialisation": {"operators": {"blur": {"source": "\\\\secret\\share\\mine\\blur.py"}}},
+    }
+    push_network(write_network(tmp_path / "run", fusion_genotype(provenance=provenance)), "me/net")
+    files = hub.repositories["me/net"][-1][1]
+    assert b"secret" not in b"".join(files.values())
+    assert yaml.safe_load(files["genotype.yaml"])["provenance"] == {
+        "init": "start",
+        "start": "start",
+        "genotype": "hub:user/name@v1/final",
+        "downstream": {"network": "detector", "init": None, "classes": ["car/van"]},
+        "images": "fused",
+        "data": {"root": ["tno", "tno", "a folder"], "stretch": {"tno, first": [0, 9]}},
+        "latency": {"device": "Ryzen w/ Radeon, 1 thread"},
+        "metrics": {"best": {"mean": {"VIF": 0.5}, "tno": {"VIF": 0.4}, "tno 2": {"VIF": 0.6}}},
+        "initialisation": {"operators": {"blur": {"source": "blur.py"}}},
+    }
+
+
 def test_the_first_stage_and_the_detectors_are_published_too(
     hub, tmp_path, write_network, fusion_genotype, write_guiding_detectors
 ):
