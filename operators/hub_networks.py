@@ -17,7 +17,9 @@ from ..runtime.run_files import (
 )
 
 PREFIX = "hub:"
-_NAME = re.compile(r"hub:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", re.ASCII)
+# The rules of huggingface_hub, which has errors of its own for each.
+_PART = r"\w(?:[\w.-]{0,94}\w)?"
+_NAME = re.compile(rf"hub:(?![^@]*(?:--|\.\.))({_PART}/{_PART})(?<!\.git)(?:@([\w./-]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PATIENCE = 10.0  # seconds for an answer
 _FILES = {CARD_FILE, SPECIFICATION_FILE, WEIGHTS_FILE, GENOTYPE_FILE}
@@ -51,7 +53,8 @@ def find_on_hub(name: str) -> Path:
     repository, revision = parse_hub_name(name)
     hub = import_hub()
     if revision is not None and _COMMIT.fullmatch(revision):
-        cached = hub.try_to_load_from_cache(repository, GENOTYPE_FILE, revision=revision)
+        with hub_errors(name):
+            cached = hub.try_to_load_from_cache(repository, GENOTYPE_FILE, revision=revision)
         if isinstance(cached, str):
             return Path(cached).parent
     api = hub.HfApi()
@@ -71,7 +74,10 @@ def parse_hub_name(name: str) -> tuple[str, str | None]:
     """Split a name into repository and revision, which may be None; raise a `UserError` if it is malformed."""
     match = _NAME.fullmatch(name)
     if match is None:
-        raise UserError(f"{name!r} is no name on the hub; write hub:user/name or hub:user/name@revision")
+        raise UserError(
+            f"{name!r} is no name on the hub; write hub:user/name or hub:user/name@revision, "
+            "with single - and . inside of user and name, and without .git"
+        )
     return match[1], match[2]
 
 

@@ -11,6 +11,7 @@ from timfuse import cli
 from timfuse.deploy import list_networks, load, network_list, push_network
 from timfuse.deploy.model_card import read_scores
 from timfuse.genotypes import CellGenotype, Genotype
+from timfuse.operators.hub_networks import parse_hub_name
 from timfuse.operators.network_folders import find_network
 from timfuse.runtime.errors import UserError
 
@@ -94,13 +95,23 @@ def test_a_file_of_another_folder_is_never_written(hub, network, tmp_path):
     assert resolved(hub) == {"README.md", "genotype.yaml", "weights.safetensors"}
 
 
+@pytest.mark.parametrize("revision", ["", f"@{40 * '0'}"])
 @pytest.mark.parametrize(
-    "name", ["hub:", "hub:net", "hub:user/net/more", "hub:user/net@", "hub:us er/net", "hub:../.."]
+    "name",
+    ["", "net", "user/net/more", "us er/net", "../..", "-a/b", "a/.b", "a--b/c", "a/b..c", "a/b.git", 97 * "a" + "/b"],
 )
-def test_a_malformed_name(hub, name):
-    with pytest.raises(UserError, match=r"is no name on the hub; write hub:user/name|: the hub fails "):
-        load(name)
+def test_a_malformed_name(hub, name, revision):
+    with pytest.raises(UserError, match="is no name on the hub; write hub:user/name"):
+        load(f"hub:{name}{revision}")
     assert hub.asked == []
+
+
+def test_names_as_the_hub_has_them():
+    for name in ("a/b", "1-a.B/c_d-e.f", f"{96 * 'a'}/_b_", "a.git/b"):
+        huggingface_hub.utils.validate_repo_id(name)
+        assert parse_hub_name(f"hub:{name}@v1--x..y/z") == (name, "v1--x..y/z")
+    with pytest.raises(UserError, match="is no name on the hub"):
+        parse_hub_name("hub:user/net@")
 
 
 def test_what_the_hub_does_not_have(hub, network):
