@@ -1,8 +1,9 @@
 """The card of a network, the README.md beside it: how it was made, and its scores."""
 
+import math
 import re
 from collections.abc import Mapping
-from statistics import fmean
+from itertools import zip_longest
 from typing import Any
 
 from ..genotypes import Genotype
@@ -17,7 +18,8 @@ def read_scores(card: str) -> dict[str, float]:
     r"""Read the scores from the table that follows the heading "Metrics" of a card.
 
     Returns:
-        The mean of each metric over the data sets, which weigh the same; nothing if there is no such table.
+        The mean of each metric over the data sets, which weigh the same, without the metrics that have something else
+        than a number; nothing if there is no such table.
 
     Example:
         >>> read_scores("## Metrics\n\n| set | VIF |\n|---|---|\n| TNO (5) | 0.5 |\n| MSRS (15) | 0.75 |\n")
@@ -26,9 +28,18 @@ def read_scores(card: str) -> dict[str, float]:
     found = re.search(r"^## Metrics\n(?:[^|#\n].*\n|\n)*((?:\|.*\|\n)+)", card, re.MULTILINE)
     if found is None:
         return {}
-    (_, *names), _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in found[1].splitlines())
-    columns = zip(names, *(cells for place, *cells in rows if _PART not in place), strict=True)
-    return {name: fmean(map(float, cells)) for name, *cells in columns if cells}
+    (_, *names), *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in found[1].splitlines())
+    columns = zip_longest(*(cells for place, *cells in rows[1:] if _PART not in place))
+    means = {name: sum(map(as_number, cells)) / len(cells) for name, cells in zip(names, columns, strict=False)}
+    return {name: mean for name, mean in means.items() if math.isfinite(mean)}
+
+
+def as_number(value: Any) -> float:
+    """Return what a file has in the place of a number, NaN if it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 def make_card(genotype: Genotype, name: str, *, size: int, loss: object = None, licence: str | None = None) -> str:

@@ -1,5 +1,6 @@
 """Lists trained networks: what each is for, its size, its time on this device and its scores."""
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from ..runtime.files import read_text
 from ..runtime.progress import Progress
 from ..runtime.run_files import CARD_FILE, GENOTYPE_FILE, WEIGHTS_FILE
 from .fuser import Fuser, load
-from .model_card import read_scores
+from .model_card import as_number, read_scores
 
 HEIGHT, WIDTH = 480, 640  # of the pair that is timed
 ROUNDS = 3
@@ -104,9 +105,14 @@ def _listed(name: str, genotype: Genotype, milliseconds: float | None) -> Listed
 
 
 def _scores(folder: Path, genotype: Genotype) -> Mapping[str, float]:
-    """Find the scores of the weights in the provenance, or else in the card beside it."""
-    metrics: Any = genotype.provenance.get("metrics", {})
-    if "best" in metrics:
-        return {name: value for name, value in metrics["best"]["mean"].items() if value is not None}
+    """Find the scores of the weights in the provenance, or else in the card; strangers may have written both."""
+    found: Any = genotype.provenance
+    for key in ("metrics", "best", "mean"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    if isinstance(found, Mapping):
+        return {name: score for name, value in found.items() if math.isfinite(score := as_number(value))}
     card = folder / CARD_FILE
-    return read_scores(read_text(card)) if card.is_file() else {}
+    try:
+        return read_scores(read_text(card)) if card.is_file() else {}
+    except UserError:  # it is no text
+        return {}

@@ -107,8 +107,10 @@ def test_a_malformed_name(hub, name, revision):
 
 
 def test_names_as_the_hub_has_them():
+    from huggingface_hub.utils import validate_repo_id
+
     for name in ("a/b", "1-a.B/c_d-e.f", f"{96 * 'a'}/_b_", "a.git/b"):
-        huggingface_hub.utils.validate_repo_id(name)
+        validate_repo_id(name)
         assert parse_hub_name(f"hub:{name}@v1--x..y/z") == (name, "v1--x..y/z")
     with pytest.raises(UserError, match="is no name on the hub"):
         parse_hub_name("hub:user/net@")
