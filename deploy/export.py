@@ -88,8 +88,8 @@ def export_onnx(run: str | Path, output: Path, calibration: Sequence[Pair] = ())
             whose scales fit the values that occur in up to 16 of these pairs.
 
     Raises:
-        UserError: If there is no such network, it cannot be exported, the outputs differ by more than 1e-4, a package
-            is missing or the file cannot be written. No file remains.
+        UserError: If there is no such network, it cannot be exported, a pair cannot be read or has two sizes, the
+            outputs differ by more than 1e-4, a package is missing or the file cannot be written. No file remains.
 
     Example:
         >>> export_onnx("ivif-fast", Path("ivif-fast.onnx")).difference < 1e-4  # doctest: +SKIP
@@ -98,6 +98,7 @@ def export_onnx(run: str | Path, output: Path, calibration: Sequence[Pair] = ())
     onnx, onnxruntime = _packages()
     trained = load(run, device="cpu").network
     _refuse_non_local(trained, run)
+    sources = [_lumas(calibration[index]) for index in spread(range(len(calibration)), CALIBRATED)]
     network = _Clipped(trained).eval()
     with Progress(1 + len(CHECKED_SHAPES) + REPETITIONS, "export") as progress:
         model = _to_onnx(network)
@@ -116,8 +117,7 @@ def export_onnx(run: str | Path, output: Path, calibration: Sequence[Pair] = ())
                 )
             progress.advance(f"checked at {shape[2]}x{shape[1]}")
         psnr = None
-        if calibration:
-            sources = [_lumas(calibration[index]) for index in spread(range(len(calibration)), CALIBRATED)]
+        if sources:
             content = quantised(onnx, content, sources)
             in_runtime = _in_onnxruntime(onnxruntime, content)
             psnr = statistics.mean(_psnr(in_runtime(*pair), in_pytorch(*pair)) for pair in sources)
@@ -241,6 +241,12 @@ def quantised(onnx: ModuleType, content: bytes, sources: Sequence[tuple[Images, 
 
 def _lumas(pair: Pair) -> tuple[Images, Images]:
     first, second = (luma_of(pixels)[None, None].numpy() for pixels in pair.read())
+    if first.shape != second.shape:
+        sizes = (
+            f"{file} is {image.shape[3]}x{image.shape[2]}"
+            for file, image in zip(pair.files, (first, second), strict=True)
+        )
+        raise UserError(f"the pair {pair.name} has two sizes: {', '.join(sizes)}; bring both to one aligned size")
     return first, second
 
 

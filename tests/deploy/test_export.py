@@ -245,3 +245,17 @@ def test_integers_are_calibrated_on_pairs(small_run, tmp_path, folders):
     assert 25 < float(decibels[1]) < 99
     kinds = {node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+
+
+def test_pairs_that_cannot_calibrate_are_refused_before_anything_is_traced(
+    small_run, tmp_path, folders, pairs, monkeypatch
+):
+    monkeypatch.setattr(export_module, "_to_onnx", lambda network: pytest.fail("traced"))
+    for name, damage, words in (
+        ("scene_1", lambda file: file.write_bytes(file.read_bytes()[:200]), r"scene_1\.png"),
+        ("scene_0", lambda file: Image.new("L", (64, 47)).save(file), "scene_0 has two sizes: .*64x48, .*64x47; bring"),
+    ):
+        damage(folders / "vis" / f"{name}.png")
+        with pytest.raises(UserError, match=words):
+            export_onnx(small_run, tmp_path / "model.onnx", pairs)
+    assert not (tmp_path / "model.onnx").exists()
