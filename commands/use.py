@@ -146,7 +146,9 @@ def fuse(
     genotype = fuser.network.genotype
     if task not in (None, genotype.task):
         echo(f"note: {fuser.name} is a network for {genotype.task}; without --network, that for {task} is taken")
-    if any(map(is_video, (find_pairs.keywords["first"] or "", find_pairs.keywords["second"] or ""))):
+    words = find_pairs.keywords
+    paths = () if words["data"] else words["sources"] or ()  # beside --data, --sources are folders in it
+    if any(map(is_video, (words["first"] or "", words["second"] or "", *paths))):
         if labels:
             raise UserError("--labels is for images, not for videos")
         _fuse_video(find_pairs, fuser, output, align, resume=resume, overwrite=overwrite, resize=resize)
@@ -186,13 +188,18 @@ def fuse(
 def _fuse_video(
     find_pairs: "partial[list[Pair]]", fuser: "Fuser", output: Path, align: str | None, **options: Any
 ) -> None:
-    """Fuse the videos or cameras that --first and --second name."""
+    """Fuse the videos or cameras that --sources, or else --first and --second, name."""
     from ..data import load_alignment
     from ..data.video import Video, is_video
     from ..deploy.fuse_video import find_video_alignment, fuse_video
 
     given = {name: value for name, value in find_pairs.keywords.items() if value and name != "task"}
-    names = given.pop("first", ""), given.pop("second", "")
+    names = [given.pop("first", ""), given.pop("second", "")]
+    if not any(names):
+        _two_sources(find_pairs, "a video")
+        names = [*given.pop("sources"), ""][:2]
+    if "sources" in given:
+        raise UserError("name the videos by --sources, or else by --first and --second")
     if given:
         raise UserError(f"--{next(iter(given))} is for images, not for videos")
     for name in names:

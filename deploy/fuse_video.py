@@ -36,7 +36,7 @@ _ORIGIN_FILE = "origin.yaml"  # what the parts are fused from
 _TICK = Fraction(1, 90_000)  # seconds; frames of the usual rates last whole ticks
 _ALIGNED_BY = 8  # pairs
 # Where the frames of a whole file end at the earliest, before its duration; headers are not exact.
-_SHORT_SECONDS, _SHORT_PART, _SHORT_FRAMES = 1, Fraction(2, 100), 2
+_SHORT_SECONDS, _SHORT_PART, _SHORT_FRAMES = Fraction(1), Fraction(2, 100), 2
 _RGB, _UNTAGGED = 0, 2  # codes for the matrix of colours: there is none, and it is not told
 
 A = TypeVar("A")
@@ -306,8 +306,8 @@ def _check_sources(first: Video, second: Video, output: Path, resume: bool) -> N
     if output.suffix.lower() not in _FORMATS or output.is_dir():
         raise UserError(f"{output} is not named like a video; choose a file that ends in {' or '.join(_FORMATS)}")
     for video in (first, second):
-        file = _file(video)
-        if output.exists() and file.exists() and output.samefile(file):
+        source = _file(video)
+        if output.exists() and source.exists() and output.samefile(source):
             raise UserError(f"{output} is a source, and would be replaced; choose another output")
     if first.live != second.live:
         live, file = (first, second) if first.live else (second, first)

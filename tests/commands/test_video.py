@@ -171,6 +171,34 @@ def test_what_cannot_be_fused(refused, words, line):
     assert not Path("fused.mp4").exists()
 
 
+def test_naming_videos_by_sources(run, refused):
+    write_videos(3)
+    rest = ["-n", "net", "-o", "fused.mp4"]
+    assert run("fuse", "--sources", "ir.mp4", "vis.mp4", *rest)[1].startswith("3 frames fused with mine into fused.mp4")
+    assert len(read_levels("fused.mp4")[0]) == 3
+    for words, line in (
+        (["--sources", "ir.mp4", "vis.mp4", "ir.mp4"], "a video takes two sources, not 3; name two with --sources"),
+        (["--sources", "ir.mp4", "images"], "images is no video; name two videos"),
+        (["--sources", "images", "ir.mp4"], "images is no video; name two videos"),
+        (["--sources", "ir.mp4"], "one source is no video; name two videos"),
+        (["--sources", "a", "b", "--first", "ir.mp4"], "name the videos by --sources, or else by --first and --second"),
+        (["--sources", "ir.mp4", "vis.mp4", "--stretch"], "--stretch is for images, not for videos"),
+    ):
+        assert line in refused("fuse", *words, "-n", "net", "-o", "new.mp4")
+    assert not list(Path().glob("new.mp4*"))
+
+
+def test_going_on_with_another_video_is_refused(run, refused):
+    write_videos(3)
+    Path("fused.mp4.parts").mkdir()
+    write_video(Path("fused.mp4.parts", "000000000000000.nut"), plain_frames(1))
+    assert "cannot read fused.mp4.parts/origin.yaml: No such file" in refused(*WORDS, "--resume")
+    Path("fused.mp4.parts", "origin.yaml").write_text("first: other.mp4, 9 bytes\n")
+    line = "fused.mp4.parts was begun with first: other.mp4, 9 bytes, not ir.mp4, "
+    assert line in refused(*WORDS, "--resume")
+    assert run(*WORDS, "--overwrite")[1].startswith("3 frames fused")
+
+
 def test_one_video_alone(refused):
     assert "one source is no video; name two videos" in refused("fuse", "--first", "a.mp4", "-n", "net", "-o", "b.mp4")
 
