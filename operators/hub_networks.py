@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -124,7 +125,7 @@ def _check_files(name: str, files: list[str]) -> None:
 @contextmanager
 def without_bars() -> Iterator[None]:
     """Show no progress bars of huggingface_hub within a block."""
-    utils = import_hub().utils
+    utils: Any = import_module("huggingface_hub.utils")  # no attribute of the package before its first use
     shown = not utils.are_progress_bars_disabled()
     utils.disable_progress_bars()
     try:

@@ -1,5 +1,6 @@
 """Networks on the hub: what is downloaded, what is refused and what is published, with a hub on this machine."""
 
+import subprocess
 import sys
 import threading
 
@@ -218,6 +219,11 @@ def test_no_folder_of_this_machine_is_published(hub, tmp_path, write_network, fu
         "metrics": {"best": {"mean": {"VIF": 0.5}, "tno": {"VIF": 0.4}, "tno 2": {"VIF": 0.6}}},
         "initialisation": {"operators": {"blur": {"source": "blur.py"}}},
     }
+
+
+def test_a_push_is_the_first_use_of_the_hub_in_a_process():
+    program = "from timfuse.operators.hub_networks import without_bars\nwith without_bars(): pass"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_the_first_stage_and_the_detectors_are_published_too(
