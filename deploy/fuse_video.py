@@ -20,7 +20,7 @@ from ..data.misalignment import LOOKED_AT, misalignment
 from ..data.video import FramePair, Video, import_av, pair_by_time, pair_latest, sample_pairs
 from ..genotypes.choices import check_choice
 from ..runtime.errors import UserError
-from ..runtime.files import make_folder, remove_leftovers, write_atomically
+from ..runtime.files import cannot_write, make_folder, remove_leftovers, write_atomically
 from ..runtime.interruption import deferred_interrupt
 from ..runtime.progress import Progress
 from ..runtime.yaml_text import dump_yaml, read_mapping
@@ -84,7 +84,7 @@ def fuse_video(
 
     Args:
         output: An .mp4 or .mov file. Until it is whole, a folder with the suffix .parts holds what was fused.
-        resume: Whether to go on with an earlier fusion of the same files.
+        resume: Whether to go on with an earlier fusion of the same files, by the same network and in the same way.
         overwrite: Whether to replace an earlier fusion.
         resize: With "second", second frames are resampled to the size of the first; default: both sizes must agree.
         alignment: Transform by which frames are warped to their common part, instead of `resize`; default: they are
@@ -94,8 +94,8 @@ def fuse_video(
         The result; None if `resume` finds the output whole.
 
     Raises:
-        UserError: If a video cannot be read, the sizes differ, the output cannot be written or is there already, or
-            the user presses Ctrl-C while files are fused.
+        UserError: If a video cannot be read, the sizes differ, the output cannot be written or is there already, its
+            folder holds other files or the parts of another fusion, or the user presses Ctrl-C while files are fused.
     """
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other; choose one")
@@ -268,7 +268,10 @@ class _Recording:
 
     def _remove_parts(self) -> None:
         for path in reversed(self._parts()):  # after a kill the earlier ones are left, behind which --resume goes on
-            path.unlink()
+            try:
+                path.unlink()
+            except OSError as error:
+                raise cannot_write(path, error) from error
 
     def _check_origin(self, origin: dict[str, str]) -> None:
         """Refuse to go on with parts that were fused from other videos, or in another way."""
