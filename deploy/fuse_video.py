@@ -19,7 +19,7 @@ from ..data.images import Pixels
 from ..data.misalignment import LOOKED_AT, misalignment
 from ..data.video import FramePair, Video, import_av, pair_by_time, pair_latest, sample_pairs
 from ..genotypes.choices import check_choice
-from ..runtime.errors import UserError
+from ..runtime.errors import UserError, printable
 from ..runtime.files import cannot_write, make_folder, remove_leftovers, write_atomically
 from ..runtime.interruption import deferred_interrupt
 from ..runtime.progress import Progress
@@ -293,7 +293,9 @@ def _origin(
 ) -> dict[str, str]:
     """Describe what a video is fused from, and how."""
     files = map(_file, (first, second))
-    sources = [f"{file.name}, {file.stat().st_size} bytes" if file.is_file() else file.name for file in files]
+    sources = [
+        printable(f"{file.name}, {file.stat().st_size} bytes" if file.is_file() else file.name) for file in files
+    ]
     rows = alignment.matrix if alignment else ()
     return {
         "first": sources[0],
