@@ -70,7 +70,7 @@ clean:
 	touch $@
 
 .venv/.developed: .venv/.installed
-	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,tasks,tune,export,hub,video,docs,test]'
+	.venv/bin/python $(PIP_INSTALL) --editable '.[tensorboard,tasks,tune,export,hub,video,flir,docs,test]'
 	touch $@
 
 .venv-test/.tools: constraints.txt
@@ -87,5 +87,5 @@ dist/.built: .venv-test/.tools setup.cfg pyproject.toml README.md LICENSE $(SOUR
 
 .venv-test/.installed: dist/.built
 	.venv-test/bin/python -m pip uninstall --quiet --yes timfuse
-	.venv-test/bin/python $(PIP_INSTALL) "$$(echo dist/*.whl)[tensorboard,tasks,tune,export,hub,video,docs,test]"
+	.venv-test/bin/python $(PIP_INSTALL) "$$(echo dist/*.whl)[tensorboard,tasks,tune,export,hub,video,flir,docs,test]"
 	touch $@

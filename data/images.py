@@ -22,7 +22,7 @@ SUFFIXES = (*WRITTEN, ".webp", ".pgm", ".ppm")
 
 Pixels: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 Samples: TypeAlias = NDArray[Any]  # as they are in the file: of 1, 8 or 16 bits, or signed, of 32 bits, floating-point
-Channels = Literal["colour", "alpha"]
+Channels = Literal["colour", "alpha", "thermal"]
 
 _FORMATS = (
     "PNG",
@@ -100,7 +100,8 @@ def read_pixels(path: Path, channels: Channels = "colour") -> Pixels:
     Palettes are resolved. The formats are those of `open_image`.
 
     Args:
-        channels: What to read of an image with an alpha channel, in which some data sets keep a second image.
+        channels: What to read of an image with an alpha channel, in which some data sets keep a second image, or of a
+            radiometric JPEG of FLIR's cameras, which has the temperatures beside a picture of them.
 
     Returns:
         (H, W) for grey images and alpha, (H, W, 3) for colour, uint8 or uint16.
@@ -129,11 +130,14 @@ def read_samples(path: Path, channels: Channels = "colour") -> Samples:
     """Read an image file as `read_pixels` does, whatever the type of its samples.
 
     Returns:
-        (H, W) for grey images and alpha, (H, W, 3) for colour; any integer or floating-point type.
+        (H, W) for grey images, alpha and temperatures, which are in degrees Celsius, (H, W, 3) for colour; any integer
+        or floating-point type.
 
     Raises:
-        UserError: As `read_pixels`, but for the type.
+        UserError: As `read_pixels`, but for the type; or the package flyr is missing.
     """
+    if channels == "thermal":
+        return _temperatures(path)
     try:
         with open_image(path) as image:
             deep = _is_deep(image)  # before the orientation, for which pillow may decode the image
@@ -163,6 +167,21 @@ def read_samples(path: Path, channels: Channels = "colour") -> Samples:
         raise UserError(f"{path} has no alpha channel; leave out ':alpha', or replace the image")
     chosen = alpha if channels == "alpha" else colours
     return np.ascontiguousarray(upright(chosen))
+
+
+def _temperatures(path: Path) -> NDArray[np.float32]:
+    """Read the temperatures of a radiometric JPEG, (H, W), in degrees Celsius."""
+    try:
+        import flyr
+    except ModuleNotFoundError as error:
+        raise UserError(f"temperatures need the package {error.name}; pip install 'timfuse[flir]'") from None
+    try:
+        with path.open("rb") as file:
+            return np.ascontiguousarray(flyr.unpack(file).celsius, np.float32)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; check the path") from error
+    except Exception as error:  # of any kind, where a file has no temperatures or is damaged
+        raise UserError(f"{path} holds no temperatures; leave out ':thermal', or replace the image") from error
 
 
 def with_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
@@ -244,12 +263,15 @@ def unit_range(pixels: Pixels) -> NDArray[np.float32]:
     return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Read the height and the width of an upright image from its header.
+def read_size(path: Path, channels: Channels = "colour") -> tuple[int, int]:
+    """Read the height and the width of an upright image, without its pixels where the header tells.
 
     Raises:
         UserError: If `read_samples` cannot read the file either.
     """
+    if channels == "thermal":  # whose size is not that of the picture
+        height, width = read_samples(path, channels).shape
+        return height, width
     try:
         with open_image(path) as image:
             (width, height), orientation = image.size, _orientation(image)
@@ -261,8 +283,10 @@ def read_size(path: Path) -> tuple[int, int]:
     return height, width
 
 
-def has_8_bits(path: Path) -> bool:
+def has_8_bits(path: Path, channels: Channels = "colour") -> bool:
     """Check by its header whether an image file has at most 8 bits in a sample; true for what cannot be read."""
+    if channels == "thermal":
+        return False
     try:
         with open_image(path) as image:
             return not _is_deep(image)

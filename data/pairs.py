@@ -15,7 +15,7 @@ from .partners import Sides, by_number, find_partners
 from .patterns import Match, find_matches
 from .stretch import Stretch, find_stretch
 
-_ALPHA = ":alpha"
+_CHANNELS: tuple[Channels, ...] = ("alpha", "thermal")  # as in FOLDER:alpha
 _LONGEST = 255  # characters of a name or a path in a line
 _NAME_THE_FOLDERS = "name its two folders with --sources DIR DIR, or in a config with sources=[DIR, DIR]"
 _READ = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
     """Two image files of one scene, aligned pixel by pixel.
 
     Attributes:
-        channels: What to read of each file: its colour or its alpha channel.
+        channels: What to read of each file: its colour, its alpha channel, or the temperatures of a radiometric JPEG.
         stretches: How to stretch the samples of each file, if it has more than 8 bits.
 
     Example:
@@ -77,7 +77,8 @@ def find_pairs(
             or the pairs that `<split>.txt` in `root` names. None takes all pairs; of a data set that is divided into
             folders, the pairs of `train`.
         folders: Folders in `root` with the images of the first and the second source, instead of the task's layouts.
-            FOLDER:alpha is the alpha channel of the images in FOLDER, in which some data sets keep a second image.
+            FOLDER:alpha is the alpha channel of the images in FOLDER, in which some data sets keep a second image,
+            FOLDER:thermal the temperatures of radiometric JPEGs.
         stretch: Whether to stretch images of sensor counts or temperatures; see `find_stretch`.
 
     Raises:
@@ -132,7 +133,8 @@ def match_pairs(first: str | Path, second: str | Path, *, stretch: bool = False)
 
     Args:
         first: A file, a folder or a glob pattern for the first source. With ":alpha" at its end, it is the alpha
-            channel of these images, in which some data sets keep a second image.
+            channel of these images, in which some data sets keep a second image, with ":thermal" the temperatures of
+            radiometric JPEGs.
         second: The same for the second source; the suffixes of the images may differ.
         stretch: Whether to stretch images of sensor counts or temperatures; see `find_stretch`.
 
@@ -178,7 +180,7 @@ def read_image(file: Path, channels: Channels, stretch: Stretch | None) -> Pixel
     Raises:
         UserError: If it cannot be read; see `read_pixels`.
     """
-    if stretch is None or has_8_bits(file):
+    if stretch is None or has_8_bits(file, channels):
         return read_pixels(file, channels)
     return stretch(read_samples(file, channels))
 
@@ -394,7 +396,7 @@ def _complete(
             if pair.first.samefile(pair.second):
                 raise UserError(
                     f"both sources of {pair.name} are the file {pair.first}; name two different ones, or with "
-                    f"'{_ALPHA}' at the end of one its alpha channel"
+                    "':alpha' at the end of one its alpha channel"
                 )
     first, second = (find_stretch(files, kind, stretch=stretch) for files, kind in zip(images, channels, strict=True))
     return [pair._replace(channels=channels, stretches=(first, second)) for pair in pairs]
@@ -402,8 +404,8 @@ def _complete(
 
 def _apart(sources: tuple[str, str]) -> tuple[tuple[str, str], tuple[Channels, Channels]]:
     """Part the paths of two sources from what to read there."""
-    first, second = (source.removesuffix(_ALPHA) for source in sources)
-    one, other = (("alpha" if source.endswith(_ALPHA) else "colour") for source in sources)
+    one, other = (next((name for name in _CHANNELS if source.endswith(f":{name}")), "colour") for source in sources)
+    first, second = (source.removesuffix(f":{kind}") for source, kind in zip(sources, (one, other), strict=True))
     return (first, second), (cast(Channels, one), cast(Channels, other))
 
 

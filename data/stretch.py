@@ -42,8 +42,9 @@ def find_stretch(files: Sequence[Path], channels: Channels, *, stretch: bool) ->
 
     Args:
         files: The images of the source; those that cannot be read are left out.
-        channels: Whether their colour or their alpha channel is the source.
-        stretch: Whether to stretch images that do not use their range, by these percentiles; False refuses them.
+        channels: Whether their colour, their alpha channel or their temperatures are the source.
+        stretch: Whether to stretch images that do not use their range, by these percentiles; False refuses them, but
+            for temperatures.
 
     Returns:
         The limits for all images of more than 8 bits; None if they are to be read as they are.
@@ -52,7 +53,8 @@ def find_stretch(files: Sequence[Path], channels: Channels, *, stretch: bool) ->
         UserError: If the images do not use their range and are not to be stretched, or all have one value.
     """
     with ThreadPoolExecutor() as executor:
-        deep = [file for file, bits_8 in zip(files, executor.map(has_8_bits, files), strict=True) if not bits_8]
+        shallow = executor.map(lambda file: has_8_bits(file, channels), files)
+        deep = [file for file, bits_8 in zip(files, shallow, strict=True) if not bits_8]
         read = [samples for samples in executor.map(lambda file: _some(file, channels), deep) if samples is not None]
     if not read:
         return None
@@ -62,7 +64,7 @@ def find_stretch(files: Sequence[Path], channels: Channels, *, stretch: bool) ->
     if counts and high - low >= _LEAST:
         return None
     where = f"{deep[0].parent}: images of more than 8 bits hold values from {low:.6g} to {high:.6g}"
-    if not stretch:
+    if not (stretch or channels == "thermal"):
         raise UserError(
             f"{where}, {'a small part of their range' if counts else 'which are no 16-bit pixels'}; stretch them to "
             "the full range with --stretch"

@@ -67,7 +67,7 @@ def load_rig_alignment(path: Path, pairs: Sequence[Pair]) -> Alignment:
     alignment = load_alignment(path)
     for pair in pairs:
         try:
-            sizes = read_size(pair.first), read_size(pair.second)
+            sizes = read_size(pair.first, pair.channels[0]), read_size(pair.second, pair.channels[1])
         except UserError:  # which is reported when the pair is read
             continue
         try:

@@ -52,11 +52,12 @@ def read_images(pairs: Sequence[Pair | Stack], methods: Methods) -> Iterator[lis
     """
     if not pairs:
         raise UserError("there is no pair to compare; check the folders")
-    rows = [(*pair.files, *fused) for pair, *fused in zip(pairs, *methods.values(), strict=True)]
-    for pair, (first, *others) in zip(pairs, rows, strict=True):
-        height, width = read_size(first)
-        for path in others:
-            size = read_size(path)
+    rows = [(*pair.files[1:], *fused) for pair, *fused in zip(pairs, *methods.values(), strict=True)]
+    for pair, others in zip(pairs, rows, strict=True):
+        first, kinds = pair.files[0], pair.channels
+        height, width = read_size(first, kinds[0])
+        for place, path in enumerate(others, 1):
+            size = read_size(path, kinds[place] if place < len(kinds) else "colour")
             if size != (height, width):
                 raise UserError(
                     f"the images of {pair.name} have two sizes: {first} is {width}x{height}, {path} is "

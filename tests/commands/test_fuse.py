@@ -3,12 +3,14 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from timfuse.deploy import shipped_names
 from timfuse.downstream import CompactDetector, keep_task_network
 
+from ..radiometric import radiometric_jpeg
 from .conftest import damaged, empty, nothing, two_sizes, unpaired, write_image, write_network, write_pairs
 
 
@@ -255,3 +257,23 @@ def test_bad_requests_to_fuse_stacks(refused, words, line):
     write_image(Path("part/a.png"))
     assert refused("fuse", "-n", "net", "-o", "out", *words).startswith(line)
     assert not Path("out").exists()
+
+
+def test_temperatures_of_radiometric_images(run, refused):
+    pytest.importorskip("flyr")
+    write_network(Path("net"))
+    for name, low in (("a", 9000), ("b", 10000)):
+        counts = np.linspace(low, 15000, 24 * 32).reshape(24, 32).astype(np.uint16)
+        Path("flir").mkdir(exist_ok=True)
+        Path("flir", f"{name}.jpg").write_bytes(radiometric_jpeg(counts, np.full((24, 32, 3), 90, np.uint8)))
+        write_image(Path("vis", f"{name}.png"), (32, 24))
+    words = ["fuse", "-n", "net", "--device", "cpu"]
+    code, output, errors = run(*words, "--first", "flir:thermal", "--second", "vis", "-o", "out")
+    assert code == 0, errors
+    assert "the first images were stretched: -" in output
+    assert Image.open("out/a.png").size == (32, 24)
+    # The temperatures and the picture of one file are two sources.
+    assert run(*words, "--first", "flir:thermal", "--second", "flir", "-o", "both")[0] == 0
+    shutil.copytree("vis", "plain")
+    line = refused(*words, "--first", "plain/a.png:thermal", "--second", "vis/b.png", "-o", "c.png")
+    assert "a.png holds no temperatures; leave out ':thermal'" in line

@@ -19,6 +19,8 @@ from timfuse.data.images import has_8_bits, read_samples, read_size
 from timfuse.data.masks import read_mask
 from timfuse.runtime.errors import UserError
 
+from ..radiometric import radiometric_jpeg
+
 RNG = np.random.default_rng(0)
 GREY8 = RNG.integers(0, 256, (6, 9), dtype=np.uint8)
 RGB8 = RNG.integers(0, 256, (6, 9, 3), dtype=np.uint8)
@@ -500,3 +502,19 @@ def test_what_tifffile_logs_of_a_damaged_tag_is_not_printed(
     monkeypatch.setattr(logging.root, "handlers", [])  # those of pytest
     np.testing.assert_array_equal(read_pixels(tmp_path / "x.tif"), pixels)
     assert capfd.readouterr() == ("", "")
+
+
+def test_temperatures_of_a_radiometric_image_grow_with_its_counts(tmp_path):
+    pytest.importorskip("flyr")
+    counts = np.arange(9000, 15000, 10, np.uint16).reshape(20, 30)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(radiometric_jpeg(counts, np.full((40, 60, 3), 90, np.uint8)))
+    temperatures = read_samples(path, "thermal")
+    assert (temperatures.shape, temperatures.dtype) == ((20, 30), np.float32)
+    assert np.all(np.diff(temperatures.ravel()) > 0)
+    # Planck's law as the cameras count it; an object of emissivity 1 at hardly any distance.
+    expected = 1385 / np.log(14000 / (0.011 * (counts - 7000.0)) + 1) - 273.15
+    np.testing.assert_allclose(temperatures, expected, atol=0.01)
+    assert read_size(path, "thermal") == (20, 30)
+    assert read_size(path) == (40, 60)
+    assert read_pixels(path).shape == (40, 60, 3)
