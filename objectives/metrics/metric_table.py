@@ -131,7 +131,7 @@ METRICS: dict[str, Metric] = {
         edge_preservation,
         True,
         "edge preservation",
-        "the share of the edges of the sources that the fused image keeps, weighted by their strength, up to 0.99",
+        "the share of the edges of the sources that the fused image keeps, weighted by their strength, up to 0.975",
         _WEIGHTED,
         of_stacks=True,
     ),
