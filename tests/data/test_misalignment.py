@@ -24,8 +24,13 @@ def test_noise_and_small_or_no_images_say_nothing():
     assert misalignment(list(zip(noise[:4], noise[4:], strict=True))) == ""
     assert misalignment([(noise[0, :20, :20], noise[0, 5:25, :20])]) == ""
     assert misalignment([]) == ""
-    noise[:, :, :75] = 0  # black up to a narrow strip
-    assert misalignment(list(zip(noise[:4], noise[4:], strict=True))) == ""
+
+
+@pytest.mark.filterwarnings("error")
+def test_pairs_that_share_too_little_at_every_shift_say_nothing():
+    left, right = np.random.default_rng(0).integers(1, 256, (2, 2, 80, 100), dtype=np.uint8)
+    left[:, :, 50:], right[:, :, :50] = 0, 0  # black that a warp left, which needs opposite shifts in the two pairs
+    assert misalignment([(left[0], right[0]), (right[1], left[1])]) == ""
 
 
 def test_a_data_set_is_looked_at_when_it_is_opened(tmp_path, capsys):
