@@ -1,7 +1,7 @@
 """The trainings of candidates in rounds that halve, each in a run folder of its own."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Candidate:
         origin: Where it comes from, "proposed", "plain" or "random".
         gflops: Its operations on images of the size of the config, in billions.
         milliseconds: Its predicted time for such images; None where the search has no budget of time.
-        losses: Its loss on the validation pairs after each round in which it was trained.
+        losses: Its mean loss over the validation pairs after each round in which it was trained.
     """
 
     name: str
@@ -57,11 +57,11 @@ def train_in_rounds(config: SearchConfig, candidates: Sequence[Candidate], ranks
     Example:
         >>> train_in_rounds(config, candidates, ALONE, overwrite=False)  # doctest: +SKIP
     """
-    left = list(candidates)
+    left, counts = list(candidates), ranks.from_leader(lambda: _validation_pairs(config))
     for round_ in range(config.verify.rounds):
         remove_leftovers(training_folder(config, left[0], round_).parent)
         for candidate in left:
-            candidate.losses.append(_trained(config, candidate, round_, ranks, overwrite))
+            candidate.losses.append(_trained(config, candidate, round_, counts, ranks, overwrite))
         origins = dict.fromkeys(candidate.origin for candidate in left)
         left = [
             candidate
@@ -73,6 +73,13 @@ def train_in_rounds(config: SearchConfig, candidates: Sequence[Candidate], ranks
 def _better_half(candidates: Sequence[Candidate]) -> list[Candidate]:
     ordered = sorted(candidates, key=lambda candidate: candidate.losses[-1])
     return ordered[: math.ceil(len(ordered) / 2)]
+
+
+def _validation_pairs(config: SearchConfig) -> dict[str, int]:
+    """Count the validation pairs of each data set that trainings are scored on."""
+    seed, count = config.data.seed_of(config.seed), config.verify.validation_pairs
+    pairs = config.data.open_pairs(config.task, config.sources, seed, validation_pairs=count)
+    return {each.name: len(each.split.validation) for each in pairs.sets}
 
 
 def training_folder(config: SearchConfig, candidate: Candidate, round_: int) -> Path:
@@ -88,10 +95,16 @@ def _has_ended(run: Path) -> bool:
     return all(name in metrics for name in TRIVIAL)
 
 
-def _trained(config: SearchConfig, candidate: Candidate, round_: int, ranks: Ranks, overwrite: bool) -> float:
-    """Train a candidate in a round, unless it has been, and return its loss on the validation pairs.
+def _trained(
+    config: SearchConfig, candidate: Candidate, round_: int, counts: Mapping[str, int], ranks: Ranks, overwrite: bool
+) -> float:
+    """Train a candidate in a round, unless it has been, and return its mean loss over the validation pairs.
 
     The loss of a network whose training diverges is infinite.
+
+    Args:
+        counts: The number of validation pairs of each data set. All pairs weigh the same here, unlike in trainings:
+            the two pairs of a small folder would be a third of the mean of three folders, and most of its noise.
     """
     run, data, steps = training_folder(config, candidate, round_), config.data, config.verify.steps * 2**round_
     defaults = TrainConfig().train
@@ -136,6 +149,9 @@ def _trained(config: SearchConfig, candidate: Candidate, round_: int, ranks: Ran
             return math.inf
     provenance: Any = load_genotype(run).provenance
     try:
-        return float(provenance["metrics"]["best"]["mean"]["loss"])
+        scores = provenance["metrics"]["best"]
+        if len(counts) == 1:
+            return float(scores["mean"]["loss"])
+        return sum(count * float(scores[name]["loss"]) for name, count in counts.items()) / sum(counts.values())
     except (LookupError, TypeError, ValueError):
         raise UserError(f"{run / GENOTYPE_FILE} has no validation loss; delete {run} and resume the search") from None
