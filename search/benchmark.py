@@ -14,6 +14,8 @@ from itertools import combinations
 from pathlib import Path
 from statistics import mean, stdev, variance
 
+import numpy as np
+
 from ..cost.latency_prediction import rank_correlation
 from ..genotypes import CellGenotype, Genotype
 from ..runtime.errors import UserError
@@ -161,6 +163,41 @@ def reliability(networks: Sequence[TrainedNetwork]) -> Reliability:
 
 
 @dataclass(frozen=True)
+class Explanation:
+    """How much of the differences between networks operations and the finest level explain.
+
+    Attributes:
+        share: Fraction of the variance of the mean losses that is linear in the logarithm of the operations and in
+            whether the finest level is there.
+        rest: Standard deviation of what is left.
+        noise: Standard deviation of a mean loss that the seeds alone make.
+    """
+
+    share: float
+    rest: float
+    noise: float
+
+
+def explanation(networks: Sequence[TrainedNetwork]) -> Explanation:
+    """Measure how much of the differences between networks operations and the finest level explain.
+
+    Example:
+        >>> found = explanation(trained_networks())
+        >>> found.share > 0.95, found.rest < found.noise  # blocks and widths leave no more than the seeds do
+        (True, True)
+    """
+    losses = np.array([network.loss for network in networks])
+    causes = [[1.0, math.log(network.gflops), float(network.genotype.widths[0] > 0)] for network in networks]
+    coefficients = np.linalg.lstsq(np.array(causes), losses, rcond=None)[0]
+    rest = float(np.sum((losses - causes @ coefficients) ** 2))
+    return Explanation(
+        1 - rest / float(np.sum((losses - losses.mean()) ** 2)),
+        math.sqrt(rest / (len(losses) - len(coefficients))),
+        math.sqrt(mean(variance(network.final) / len(network.final) for network in networks)),
+    )
+
+
+@dataclass(frozen=True)
 class Judgement:
     """How good a way to score networks is.
 
@@ -221,6 +258,12 @@ def print_benchmark(scores: Mapping[str, Score]) -> None:
         numbers = [f"{trust.spread:.4f}", f"{trust.noise:.4f}", f"{trust.spread / trust.noise:.1f}"]
         rows.append([words, str(trust.networks), *numbers, f"{trust.agreement:.2f}"])
     print_table(["networks of"], ["number", "spread", "noise", "ratio", "agreement of halves of the seeds"], rows)
+    found = explanation(trained_networks())
+    print(
+        f"Operations and whether the finest level is there explain {found.share:.0%} of the differences between the"
+        f" networks. What is left ({found.rest:.4f}) is {'no ' if found.rest <= found.noise else ''}more than the noise"
+        f" of a mean over seeds ({found.noise:.4f})."
+    )
     judged = {name: judge(score) for name, score in scores.items()}
     rows = [
         [name, f"{each.correlation:.2f}", f"{each.found:.4f}", f"{each.quantile:.0%}"] for name, each in judged.items()

@@ -3,6 +3,7 @@
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from timfuse.genotypes import load_genotype
 from timfuse.operators import build_network, count_flops, count_parameters
 from timfuse.runtime.errors import UserError
 from timfuse.search import SearchConfig
-from timfuse.search.benchmark import BUDGETS, METRICS, judge, query, reliability, trained_networks
+from timfuse.search.benchmark import BUDGETS, METRICS, explanation, judge, query, reliability, trained_networks
 from timfuse.search.benchmark_scores import log_probability
 from timfuse.search.candidates import described, network_key
 
@@ -50,6 +51,16 @@ def test_halves_of_the_seeds_agree():
     trust = reliability(trained_networks())
     assert trust.agreement >= 0.8
     assert trust.spread / trust.noise >= 2
+
+
+def test_a_cause_that_explains_everything_leaves_nothing():
+    made = []
+    for network in trained_networks():
+        loss = 2.0 - 0.5 * math.log(network.gflops) + 0.25 * (network.genotype.widths[0] > 0)
+        made.append(replace(network, losses={1: [loss - 0.1, loss + 0.1]}))
+    found = explanation(made)
+    assert (found.share, found.rest) == (pytest.approx(1.0), pytest.approx(0.0, abs=1e-9))
+    assert found.noise == pytest.approx(0.1)  # √(2 · 0.1² / 2)
 
 
 def test_the_truth_is_the_best_score_and_its_opposite_the_worst():

@@ -6,11 +6,13 @@ import random
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from timfuse.cost import Choices, CostModel, Decisions, DeploymentTarget, SearchSpace
 from timfuse.cost.cost_model import count_costs
+from timfuse.data import write_pixels
 from timfuse.genotypes import load_genotype, save_genotype
 from timfuse.operators import build_network, count_flops
 from timfuse.runtime.errors import DivergedError, UserError
@@ -265,6 +267,26 @@ def test_a_training_of_another_network_or_length_is_not_taken_for_that_of_a_cand
     longer = config.model_copy(update={"verify": config.verify.model_copy(update={"steps": 3})})
     verify(longer)
     assert len(trained) == 1 + 6 + 4
+
+
+def test_all_pairs_weigh_the_same_whatever_their_folder(tiny, tmp_path):
+    noise = np.random.default_rng(0)
+    for root, count in (("few", 4), ("many", 8)):
+        for index in range(count):
+            for folder in ("ir", "vis"):
+                pixels = noise.integers(0, 256 if root == "few" else 40, (48, 48), dtype=np.uint8)
+                write_pixels(tmp_path / root / folder / f"{index}.png", pixels)
+    config = tiny(
+        data={"root": [str(tmp_path / "few"), str(tmp_path / "many")], "crop": 24, "batch_size": 1, "validation": 0.5},
+        space={"channels": 4, "cells": ["successive"], "steps": 1, "operators": OPERATORS[:2]},
+        verify={"candidates": 1, "rounds": 1, "steps": 1, "validation_pairs": 3},
+    )
+    for candidate in search(config).verification.candidates:
+        folder = config.run / "verification" / "round-1" / candidate.name
+        scores = load_genotype(folder).provenance["metrics"]["best"]
+        few, many = (scores[name]["loss"] for name in ("few", "many"))
+        assert few != pytest.approx(many, abs=0.05)
+        assert candidate.losses == [pytest.approx((2 * few + 3 * many) / 5, abs=1e-12)]
 
 
 def test_a_network_whose_training_diverges_loses(config, monkeypatch):
