@@ -38,11 +38,11 @@ from .starting_point import even_logits
 def propose(config: SearchConfig) -> list[Candidate]:
     """List the candidates of a verification: the networks that a search proposes, a plain one, and random ones.
 
-    The search proposes what it chose, and with it what it draws from its probabilities; where it trained its weights
-    on sampled networks (`search.mixture: gumbel`), rather those of many networks that have the least loss with these
-    weights. They cost the same as the chosen one, or of a search with widths about as much as its budget allows, in the
-    unit of the budget, or else in operations. They see no farther than the crops are large, where the space has such
-    networks.
+    The search proposes what it chose, and with it what it draws from its probabilities. Where it trained its weights on
+    sampled networks (`search.mixture: gumbel`), these choose: of many networks, half of them drawn from its
+    probabilities and half uniformly, those with the least loss are proposed. They cost the same as the chosen one, or
+    of a search with widths about as much as its budget allows, in the unit of the budget, or else in operations. They
+    see no farther than the crops are large, where the space has such networks.
 
     Raises:
         UserError: If the history of the search, or its measurements of time, cannot be read.
@@ -61,9 +61,11 @@ def propose(config: SearchConfig) -> list[Candidate]:
         chosen += [described(load_genotype(run)) for run in searches]
     first = list(map(space.choices, chosen))
     sampled, count = config.search.mixture == "gumbel", config.candidates
-    probabilities = (
-        relax_all(even_logits(space), 1.0) if sampled else _mean(distribution(run, space) for run in searches)
-    )
+    learned = _mean(distribution(run, space) for run in searches)
+    # Where weights choose, from networks of both kinds: those that the probabilities prefer may be rare in the space,
+    # as are networks with the finest level within a small budget; and probabilities alone may be wrong.
+    drawn = max(SCORED, count) if sampled else count
+    distributions = [learned, relax_all(even_logits(space), 1.0)] if sampled else [learned]
     chosen_cost = model.predict(first[0])
     largest = math.inf if bounds is None else max(bounds[1], chosen_cost)
 
@@ -78,8 +80,10 @@ def propose(config: SearchConfig) -> list[Candidate]:
     # up, where the space has such networks.
     used_up = [bounds] if bounds is not None and space.width_options else []
     for costs, allowed in product([*used_up, alike], (trainable, affordable)):
-        drawn = max(SCORED, count) if sampled else count
-        ours = proposed(probabilities, first, space, model, costs, drawn, seed, allowed)
+        ours = []
+        for probabilities in distributions:
+            more = drawn // len(distributions)
+            ours = proposed(probabilities, ours or first, space, model, costs, len(ours) + more, seed, allowed)
         if len(ours) >= count:
             break
     if sampled:
