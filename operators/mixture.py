@@ -17,7 +17,8 @@ class MixedOperator(nn.Module):
     """Compute o(x) = Σ_i p_i op_i(x) (DARTS, Liu et al., ICLR 2019, eq. 2).
 
     The candidates return scaled branches, and the input that some of them add is added once. So mixing costs one
-    addition for each candidate.
+    addition for each candidate. Where no derivative by the probabilities is asked for, candidates of probability 0 are
+    left out.
     """
 
     adds_input: Tensor
@@ -45,11 +46,14 @@ class MixedOperator(nn.Module):
     def _plus(self, total: Tensor, plain: Sequence[int], x: Tensor, probabilities: Tensor) -> Tensor:
         """Add the scaled branches of the candidates to a total, of modules that are no `Operator` those in `plain`."""
         scales = probabilities + SMALLEST_PROBABILITY
+        left = range(len(scales)) if probabilities.requires_grad else probabilities.nonzero().flatten().tolist()
         for index in self.folding:
-            total = total + self.candidates[index](x, scales[index])
+            if index in left:
+                total = total + self.candidates[index](x, scales[index])
         for index in plain:
-            total = total + self.candidates[index](x) * scales[index]
-        if self.attentions:
-            operators = [cast(SpatialAttention, self.candidates[index]) for index in self.attentions]
-            total = total + SpatialAttention.mixed_branch(operators, x, [scales[i] for i in self.attentions])
+            if index in left:
+                total = total + self.candidates[index](x) * scales[index]
+        if attentions := [index for index in self.attentions if index in left]:
+            operators = [cast(SpatialAttention, self.candidates[index]) for index in attentions]
+            total = total + SpatialAttention.mixed_branch(operators, x, [scales[i] for i in attentions])
         return total

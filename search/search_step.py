@@ -105,9 +105,9 @@ def _differentiate(
         probabilities = relax_all(logits, temperature, noise).tensors
         return run_stages(supernet, parts.first_stage, batch.first, batch.second, *probabilities)
 
-    def loss_of(loss: FusionLoss) -> Callable[[nn.Module, PairBatch], Tensor]:
+    def loss_of(loss: FusionLoss, logits: Decisions) -> Callable[[nn.Module, PairBatch], Tensor]:
         def evaluate(supernet: nn.Module, batch: PairBatch) -> Tensor:
-            images = fuse(supernet, batch, state.decisions)
+            images = fuse(supernet, batch, logits)
             return loss_of_stages(loss, images, batch.first, batch.second, SIDE_WEIGHT)
 
         return evaluate
@@ -125,8 +125,9 @@ def _differentiate(
     f_w: Sequence[Tensor] | None = None
     direct: list[Tensor] = []  # gradient of the task's loss by the logits, the weights being constant
     outer = [*state.decisions.tensors, *([] if scorer is None else scorer.parameters)]
-    outer_loss = loss_of(parts.outer) if scorer is None else task_loss
-    problem = BilevelProblem(state.supernet, outer, outer_loss, loss_of(parts.inner), ranks.average)
+    outer_loss = loss_of(parts.outer, state.decisions) if scorer is None else task_loss
+    inner_loss = loss_of(parts.inner, state.decisions)
+    problem = BilevelProblem(state.supernet, outer, outer_loss, inner_loss, ranks.average)
     if architecture_batch is not None:
         estimator, options = first_order, {}
         if searching:
@@ -145,8 +146,10 @@ def _differentiate(
             if direct and (norm := ranks.average(direct[:1])[0].norm().item()) > 0:
                 row["ratio"] = estimate.outer[0].norm().item() / norm
     if f_w is None:
+        # Without a derivative by the logits, only the sampled network is computed.
+        alone = loss_of(parts.inner, state.decisions.detach())
         with isolated(problem) as evaluate:
-            f, f_w = loss_and_gradient(evaluate(problem.inner_loss, weight_batch), weights, ranks.average)
+            f, f_w = loss_and_gradient(evaluate(alone, weight_batch), weights, ranks.average)
         row["inner_loss"] = f.item()
     for weight, gradient in zip(weights, f_w, strict=True):
         weight.grad = gradient
