@@ -79,12 +79,18 @@ def trained(config: TrainConfig, parts: TrainParts, genotype: Genotype) -> dict[
     return {"losses": losses, "scores": scores}
 
 
+def described(genotype: Genotype) -> tuple[str, str]:
+    """Describe a network by its channels and its stages, which are columns of the table."""
+    return "-".join(map(str, genotype.widths)), "|".join(",".join(cell.operators) for cell in genotype.cells)
+
+
 def table_row(genotype: Genotype, seed: int, result: Mapping[str, Any]) -> Row:
     """Write a training as a row of the table."""
     built, metrics = build_network(genotype), result["scores"]["mean"]
+    channels, stages = described(genotype)
     return {
-        "channels": "-".join(map(str, genotype.widths)),
-        "stages": "|".join(",".join(cell.operators) for cell in genotype.cells),
+        "channels": channels,
+        "stages": stages,
         "gflops": f"{count_flops(built, 480, 640) / 1e9:.4f}",
         "parameters": str(count_parameters(built)),
         "seed": str(seed),
@@ -113,6 +119,31 @@ def write(rows: Sequence[Row], file: Path) -> None:
     write_atomically(file, csv_text(list(ordered[0]), [list(row.values()) for row in ordered]))
 
 
+def train_missing(run: Path, folders: Sequence[Path], networks: Sequence[Genotype], seeds: int, part: str) -> None:
+    """Train each network with each seed, unless that has been done, and add the rows to `run/rows-PART.csv`.
+
+    Args:
+        part: Which of the trainings, like 0/2.
+    """
+    index, count = map(int, part.split("/"))
+    run.mkdir(parents=True, exist_ok=True)
+    own = run / f"rows-{index}-{count}.csv"
+    rows = read([own])
+    done = {key(row) for row in read([FILE, *run.glob("rows*.csv")])}
+    config = TrainConfig(
+        run=run,
+        data={"root": tuple(folders), "crop": 128, "batch_size": 3, "validation_pairs": 8},
+        train={"steps": STEPS, "warmup": STEPS // 10},
+    )
+    parts = open_parts(config, CPU, ALONE, resume=False)
+    plan = [(seed, genotype) for seed in range(seeds) for genotype in networks]
+    for seed, genotype in plan[index::count]:
+        if (*described(genotype), str(seed)) not in done:
+            result = trained(config.model_copy(update={"seed": seed}), parts, genotype)
+            rows.append(table_row(genotype, seed, result))
+            write(rows, own)
+
+
 def main() -> None:
     """Train what is missing."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,24 +157,7 @@ def main() -> None:
     if arguments.export:
         write(read([FILE, *sorted(arguments.run.glob("rows*.csv"))]), FILE)
         return
-    part, count = map(int, arguments.part.split("/"))
-    arguments.run.mkdir(parents=True, exist_ok=True)
-    own = arguments.run / f"rows-{part}-{count}.csv"
-    rows = read([own])
-    done = {key(row) for row in read([FILE, *arguments.run.glob("rows*.csv")])}
-    config = TrainConfig(
-        run=arguments.run,
-        data={"root": tuple(arguments.data), "crop": 128, "batch_size": 3, "validation_pairs": 8},
-        train={"steps": STEPS, "warmup": STEPS // 10},
-    )
-    parts = open_parts(config, CPU, ALONE, resume=False)
-    plan = [(seed, genotype) for seed in range(arguments.seeds) for genotype in networks(arguments.networks)]
-    for seed, genotype in plan[part::count]:
-        stages = "|".join(",".join(cell.operators) for cell in genotype.cells)
-        if ("-".join(map(str, genotype.widths)), stages, str(seed)) not in done:
-            result = trained(config.model_copy(update={"seed": seed}), parts, genotype)
-            rows.append(table_row(genotype, seed, result))
-            write(rows, own)
+    train_missing(arguments.run, arguments.data, networks(arguments.networks), arguments.seeds, arguments.part)
 
 
 if __name__ == "__main__":

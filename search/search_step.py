@@ -1,12 +1,12 @@
 """One step of a search: the weights by the inner loss, the architecture and the task network by the outer one."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from ..bilevel import ESTIMATORS, BilevelProblem, first_order
+from ..bilevel import ESTIMATORS, BilevelProblem, finite_difference, first_order, gauss_newton
 from ..bilevel.gradients import loss_and_gradient
 from ..bilevel.isolation import isolated
 from ..bilevel.options import complete_options
@@ -14,6 +14,7 @@ from ..cost import Decisions
 from ..data import PairBatch
 from ..downstream.task_network import average_statistics
 from ..objectives import FusionLoss
+from ..operators.mixture import first_derivatives_only
 from ..runtime.errors import check_finite
 from ..runtime.loop import Row
 from ..runtime.schedules import cosine
@@ -23,6 +24,9 @@ from ..training.train_config import TrainSection
 from .relaxation import entropy, noise_of, relax_all, temperature_at
 from .search_config import SearchConfig
 from .search_setup import SearchParts, SearchState
+
+FIRST_DERIVATIVES = (first_order, gauss_newton, finite_difference)
+"""Estimators that differentiate nothing twice."""
 
 SIDE_WEIGHT = TrainSection().side_weight  # of the side images of refine networks, as in a training
 
@@ -135,7 +139,8 @@ def _differentiate(
             options = complete_options(
                 settings.estimator, settings.estimator_options, state.weight_optimizer, settings.weight_clip
             )
-        estimate = estimator(problem, architecture_batch, weight_batch, **options)
+        with first_derivatives_only() if estimator in FIRST_DERIVATIVES else nullcontext():
+            estimate = estimator(problem, architecture_batch, weight_batch, **options)
         row |= estimate.diagnostics
         f_w = estimate.inner
         for variable, gradient in zip(outer, estimate.outer, strict=True):

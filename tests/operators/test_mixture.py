@@ -7,7 +7,7 @@ import torch
 
 from timfuse.genotypes import ALL_OPERATORS
 from timfuse.operators import build_operator
-from timfuse.operators.mixture import MixedOperator
+from timfuse.operators.mixture import MixedOperator, first_derivatives_only
 from timfuse.operators.primitives import added
 
 NORMS = ["batch", "group", "none"]
@@ -53,6 +53,31 @@ def test_the_slope_of_a_probability_is_what_its_candidate_would_add(mixture, nor
         p = probabilities.to(dtype).requires_grad_()
         (gradient,) = torch.autograd.grad(mixture(x, p), p, outer)
         torch.testing.assert_close(gradient, slopes, rtol=tolerance, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("probabilities", PROBABILITIES)
+def test_first_derivatives_alone_are_the_same(mixture, normal, probabilities):
+    x, outer = normal(2, 4, 6, 5).requires_grad_(), normal(2, 4, 6, 5, seed=1)
+    other = copy.deepcopy(mixture)
+    p = probabilities.clone().requires_grad_()
+    both = other(x, p)
+    expected = torch.autograd.grad(both, (x, p, *other.parameters()), outer)
+    with first_derivatives_only():
+        alone = mixture(x, p)
+    gradients = torch.autograd.grad(alone, (x, p, *mixture.parameters()), outer, materialize_grads=True)
+    torch.testing.assert_close((alone, gradients), (both, expected), rtol=1e-11, atol=1e-11)
+
+
+def test_without_a_derivative_by_the_probabilities_only_what_has_one_is_computed(mixture, normal):
+    x, chosen = normal(2, 4, 6, 5), ALL_OPERATORS.index("dense_k3_d1")
+    calls = []
+    for index, candidate in enumerate(mixture.candidates):
+        candidate.register_forward_hook(lambda *_, index=index: calls.append(index))
+    with torch.no_grad():
+        expected = plain_sum(mixture.candidates, x, ONE_HOT[chosen])
+    calls.clear()
+    torch.testing.assert_close(mixture(x, ONE_HOT[chosen]), expected, rtol=1e-12, atol=1e-12)
+    assert calls == [chosen]
 
 
 @pytest.mark.parametrize("probabilities", PROBABILITIES)

@@ -1,0 +1,212 @@
+"""Whether searches find better networks than chance, shrinking or a person, on the ruler of the benchmark's trainings.
+
+    python -m benchmarks.table_searches RUN --data DIR [--data DIR …] [--seeds 0 1 2 3 4] [--part 0/1]
+
+DIR holds infrared-visible pairs with train.txt and val.txt. Each seed searches on the training pairs alone, for 1 GFLOPs,
+and with its weights keeps a network for 0.5 and for 2 GFLOPs, too (`--front`). The networks of all rows are trained with
+four seeds by the recipe of the benchmark (`benchmarks.tabular`: 240 steps), and scored on the validation pairs, which the
+search has not seen. There a training takes half a minute, and how far ranks can be trusted is known
+(`timfuse search --benchmark`). Rows at 1 GFLOPs:
+
+- found: of four networks that the search proposes, the one that does best in a training with one seed; its loss is that
+  with the other seeds, averaged over the seed that chooses;
+- of the weights: the proposed network with the least loss with the search's weights;
+- most probable: what the search chose, which may be below the budget;
+- random search: as `found`, of four networks of the benchmark; and of as many as it trains in the time of a search;
+- random: the mean of the benchmark's networks; and of those with the finest level;
+- plain, shrunk, hand-made: as in `benchmarks.search_quality`.
+
+At the other costs, the network of the front is `found`: no training chooses it. All networks are within 5 % of the cost,
+but for `most probable`. The trainings are kept in benchmarks/results/table-searches.csv, compared in table-searches.md,
+which a call without RUN writes anew. Parts like 0/2 and 1/2 train in two processes.
+"""
+
+import argparse
+import csv
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.search_quality import RESULTS, hand_made, link_training_pairs, of_cost, shrunk
+from benchmarks.tabular import CPU, SPACE, described, key, read, train_missing
+from timfuse.cost import DeploymentTarget
+from timfuse.cost.cost_model import count_costs
+from timfuse.genotypes import Genotype, load_genotype
+from timfuse.runtime.csv_text import csv_text
+from timfuse.runtime.files import write_atomically
+from timfuse.runtime.run_files import GENOTYPE_FILE
+from timfuse.search import SearchConfig, search
+from timfuse.search.benchmark import BUDGETS, FILE, trained_networks
+from timfuse.search.candidates import BAND, plain_network
+from timfuse.search.proposals import propose
+
+TABLE = RESULTS / "table-searches.csv"
+SEARCHED = 1.0
+FRONT = tuple(budget for budget in BUDGETS if budget != SEARCHED)
+TRAININGS = 4  # of each network, with as many seeds
+PROPOSED = 4
+EQUAL_TIME = 19  # networks that random search trains in the time of a search and of the trainings of its proposals
+RESAMPLES = 2000
+RULES: dict[str, Callable[[Sequence[int]], Genotype]] = {"shrunk": shrunk, "hand-made": hand_made}
+Row = dict[str, str]
+Losses = NDArray[np.float64]  # (networks, training seeds)
+
+
+def networks_of_search(config: SearchConfig) -> list[tuple[float, str, Genotype]]:
+    """Search, unless that has been done; return networks with their cost and row."""
+    if not (config.run / GENOTYPE_FILE).is_file():
+        search(config, resume=config.run.is_dir())
+    verified = config.model_copy(update={"verify": config.verify.model_copy(update={"candidates": PROPOSED})})
+    found = [(SEARCHED, each.name, each.genotype) for each in propose(verified) if each.origin == "proposed"]
+    return found + [(budget, "front", load_genotype(config.run / "front" / f"{budget:g}GFLOPs")) for budget in FRONT]
+
+
+def networks_of_rules() -> list[tuple[float, str, Genotype]]:
+    """Return the networks that need no search, with their cost and row."""
+    operations = count_costs("FLOPs", SPACE, DeploymentTarget(480, 640, CPU))
+    found = []
+    for budget in BUDGETS:
+        plain = plain_network(SPACE, operations, ((1 - BAND) * budget * 1e9, (1 + BAND) * budget * 1e9))
+        assert plain is not None
+        found.append((budget, "plain", SPACE.genotype(plain)))
+        found += [(budget, name, of_cost(shape, budget)) for name, shape in RULES.items()]
+    return found
+
+
+def losses_of(rows: Sequence[Row], budget: float, row: str, search_seed: str = "") -> Losses:
+    """Return the losses of the networks of a row, (networks, training seeds)."""
+    found: dict[str, list[float]] = {}
+    for each in sorted(rows, key=lambda each: (each["row"], int(each["seed"]))):
+        if (each["budget"], each["search seed"]) == (f"{budget:g}", search_seed) and each["row"].startswith(row):
+            found.setdefault(each["row"], []).append(float(each["loss_240"]))
+    return np.array(list(found.values()))
+
+
+def best_of(losses: Losses, count: int) -> float:
+    """Return the expected loss of the best of some networks drawn at random, by a training with one seed.
+
+    Its loss is the mean over the other seeds, and all seeds choose in turn.
+    """
+    networks, seeds = losses.shape
+    # The one of rank i is the best of those drawn if all others come from the ranks after it.
+    chances = [math.comb(networks - 1 - rank, count - 1) / math.comb(networks, count) for rank in range(networks)]
+    others = [np.delete(losses, seed, axis=1).mean(1)[losses[:, seed].argsort()] for seed in range(seeds)]
+    return float(np.mean(others, 0) @ chances)
+
+
+def mean_of(losses: Losses) -> float:
+    """Return the mean loss."""
+    return float(losses.mean())
+
+
+def compared(rows: Sequence[Row], budget: float, generator: np.random.Generator) -> list[list[str]]:
+    """Compare the row "found" of a cost with the others: loss, difference with its interval, and seeds that are better.
+
+    The bootstrap draws anew the search seeds, the networks of the benchmark, and of a single network the trainings.
+    """
+    seeds = sorted({each["search seed"] for each in rows if each["search seed"]}, key=int)
+    table = [network for network in trained_networks() if network.budget == budget]
+    count = min(len(network.final) for network in table)
+    drawn = np.array([network.final[:count] for network in table])
+    finest = drawn[[network.genotype.widths[0] > 0 for network in table]]
+    searched = [losses_of(rows, budget, "proposed" if budget == SEARCHED else "front", seed) for seed in seeds]
+    ours = {"found": [best_of(each, len(each)) for each in searched]}
+    others: dict[str, tuple[Losses, Callable[[Losses], float]]] = {}
+    if budget == SEARCHED:
+        ours["of the weights"] = [mean_of(each[1]) for each in searched]
+        ours["most probable"] = [mean_of(each[0]) for each in searched]
+        others = {f"random search, {n}": (drawn, partial(best_of, count=n)) for n in (PROPOSED, EQUAL_TIME)}
+    others["random"] = drawn, mean_of
+    if 0 < len(finest) < len(drawn):
+        others["random, finest level"] = finest, mean_of
+    for name in ("plain", *RULES):
+        others[name] = losses_of(rows, budget, name).T, mean_of  # (training seeds, 1), drawn anew like networks
+    found = np.array(ours["found"])
+    lines = []
+    for name in (*ours, *others):
+        if name in ours:
+            values = np.array(ours[name])
+            differences = found - values
+        else:
+            losses, value = others[name]
+            values = np.array([value(losses)])
+            differences = found - values
+        means = []
+        for _ in range(RESAMPLES):
+            index = generator.integers(len(found), size=len(found))
+            if name in ours:
+                means.append(differences[index].mean())
+            else:
+                means.append(found[index].mean() - value(losses[generator.integers(len(losses), size=len(losses))]))
+        low, high = np.quantile(means, (0.025, 0.975))
+        cells = [
+            f"{differences.mean():+.4f}",
+            f"{low:+.4f} to {high:+.4f}",
+            f"{(differences < 0).sum()} of {len(found)}",
+        ]
+        lines.append([name, f"{values.mean():.4f}", *(cells if name != "found" else ["", "", ""])])
+    return lines
+
+
+def report(rows: Sequence[Row]) -> str:
+    """Write the comparisons of all costs."""
+    generator = np.random.default_rng(0)
+    lines = ["# Searches on the ruler of the benchmark", "", "`python -m benchmarks.table_searches`", ""]
+    for budget in BUDGETS:
+        lines += [
+            f"{budget:g} GFLOPs. Loss after 240 steps; that of `found` less that of the row, with the 95 % interval by"
+            " bootstrap; search seeds with which `found` is better.",
+            "",
+            "| row | loss | found - row | interval | better |",
+            "|---|---:|---:|---:|---:|",
+            *(f"| {' | '.join(cells)} |" for cells in compared(rows, budget, generator)),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Search, train and report what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("--data", type=Path, action="append", default=[])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--part", default="0/1", help="of the trainings, like 0/2, for two processes")
+    arguments = parser.parse_args()
+    if arguments.run is not None:
+        run = arguments.run
+        pairs = link_training_pairs(arguments.data, run / "data")
+        networks = {}
+        front = [f"{budget:g}GFLOPs" for budget in FRONT]
+        for seed in arguments.seeds:
+            config = SearchConfig(
+                run=run / f"search-{seed}",
+                seed=seed,
+                data={"root": pairs},
+                cost={"budget": f"{SEARCHED:g}GFLOPs", "front": front},
+                verify={"candidates": 0},
+            )
+            networks |= {(cost, row, str(seed)): genotype for cost, row, genotype in networks_of_search(config)}
+        networks |= {(cost, row, ""): genotype for cost, row, genotype in networks_of_rules()}
+        distinct = {described(genotype): genotype for genotype in networks.values()}
+        train_missing(run, arguments.data, list(distinct.values()), TRAININGS, arguments.part)
+        trainings = {key(row): row for row in read([FILE, *run.glob("rows*.csv")])}
+        rows = [
+            {"budget": f"{cost:g}", "row": row, "search seed": search_seed, **trainings[training]}
+            for (cost, row, search_seed), genotype in networks.items()
+            for seed in range(TRAININGS)
+            if (training := (*described(genotype), str(seed))) in trainings
+        ]
+        write_atomically(TABLE, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
+    with TABLE.open(encoding="utf-8", newline="") as file:
+        text = report(list(csv.DictReader(file)))
+    write_atomically(TABLE.with_suffix(".md"), text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
