@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from rich.console import Console
@@ -20,7 +20,7 @@ from timfuse.data import PairBatch
 from timfuse.objectives.named_losses import NAMED_LOSSES
 from timfuse.operators import FusionNetwork, build_supernet
 from timfuse.operators.activation import PReLU
-from timfuse.operators.mixture import MixedOperator
+from timfuse.operators.mixture import SMALLEST_PROBABILITY, MixedOperator
 from timfuse.operators.primitives import Depthwise, Pointwise
 from timfuse.runtime.distribution import ALONE
 from timfuse.runtime.memory import keep_freed_memory
@@ -75,6 +75,19 @@ class PlainSupernet(nn.Module):
         return self.head(x)
 
 
+class EveryCandidate(MixedOperator):
+    """A mixture that computes every candidate with a graph, whatever its probability."""
+
+    def _plus(self, total: Tensor, plain: Sequence[int], x: Tensor, probabilities: Tensor) -> Tensor:
+        for index, operator in enumerate(self.candidates):
+            scale = probabilities[index] + SMALLEST_PROBABILITY
+            if index in plain:
+                total = total + operator(x) * scale
+            elif index not in self.plain:
+                total = total + operator(x, scale)
+        return total
+
+
 def batch() -> tuple[Tensor, Tensor]:
     first, second = torch.rand(2, 4, 1, 64, 64)
     return first, second
@@ -88,10 +101,13 @@ def training_step(network: nn.Module, logits: Tensor, pair: tuple[Tensor, Tensor
     return torch.autograd.grad(loss(logits, network, pair), [*network.parameters(), logits])
 
 
-def search_iteration(estimator: str) -> Callable[[bool], object]:
+def search_iteration(estimator: str, mixture: type[MixedOperator] = MixedOperator) -> Callable[[bool], object]:
     """Return a function that does one step of the search's recipe, updates included: of weights alone or of both."""
     config = SearchConfig.model_validate({"device": "cpu", "search": {"estimator": estimator}})
     state = set_up(config, torch.device("cpu"))
+    for module in state.supernet.modules():
+        if isinstance(module, MixedOperator):
+            module.__class__ = mixture
     batches = [PairBatch(*batch()), PairBatch(*batch())]
     parts = SearchParts(None, NAMED_LOSSES["saliency-outer"], NAMED_LOSSES["saliency"], None, ALONE)
     return lambda both: search_step(config, state, parts, batches[0], batches[1] if both else None)
@@ -148,13 +164,16 @@ def main() -> None:
         probabilities = logits.softmax(-1)
         difference = (supernet(*pair, probabilities) - plain(*pair, probabilities)).abs().max().item()
     first_order, gauss_newton = search_iteration("first_order"), search_iteration("gauss_newton")
+    every_candidate = search_iteration("first_order", EveryCandidate)
     unit = "weight step of the search"
     seconds = interleaved(
         {
             "gradients, obvious form": lambda: training_step(plain, logits, pair),
             "gradients": lambda: training_step(supernet, logits, pair),
             unit: lambda: gauss_newton(False),
+            "weight step, every candidate": lambda: every_candidate(False),
             "search iteration, first_order": lambda: first_order(True),
+            "first_order, every candidate": lambda: every_candidate(True),
             "search iteration, gauss_newton": lambda: gauss_newton(True),
         }
     )

@@ -2,10 +2,10 @@
 
     python -m benchmarks.table_searches RUN --data DIR [--data DIR …] [--seeds 0 1 2 3 4] [--part 0/1]
 
-DIR holds infrared-visible pairs with train.txt and val.txt. Each seed searches on the training pairs alone, for 1 GFLOPs,
-and with its weights keeps a network for 0.5 and for 2 GFLOPs, too (`--front`). The networks of all rows are trained with
-four seeds by the recipe of the benchmark (`benchmarks.tabular`: 240 steps), and scored on the validation pairs, which the
-search has not seen. There a training takes half a minute, and how far ranks can be trusted is known
+DIR holds infrared-visible pairs with train.txt and val.txt. Each seed searches on the training pairs alone, for 1
+GFLOPs, and with its weights keeps a network for 0.5 and for 2 GFLOPs, too (`--front`). The networks of all rows are
+trained with four seeds by the recipe of the benchmark (`benchmarks.tabular`: 240 steps), and scored on the validation
+pairs, which the search has not seen. There a training takes half a minute, and how far ranks can be trusted is known
 (`timfuse search --benchmark`). Rows at 1 GFLOPs:
 
 - found: of four networks that the search proposes, the one that does best in a training with one seed; its loss is that
@@ -16,9 +16,9 @@ search has not seen. There a training takes half a minute, and how far ranks can
 - random: the mean of the benchmark's networks; and of those with the finest level;
 - plain, shrunk, hand-made: as in `benchmarks.search_quality`.
 
-At the other costs, the network of the front is `found`: no training chooses it. All networks are within 5 % of the cost,
-but for `most probable`. The trainings are kept in benchmarks/results/table-searches.csv, compared in table-searches.md,
-which a call without RUN writes anew. Parts like 0/2 and 1/2 train in two processes.
+At the other costs, the network of the front is `found`: no training chooses it. All networks are within 5 % of the
+cost, but for `most probable`. The trainings are kept in benchmarks/results/table-searches.csv, compared in
+table-searches.md, which a call without RUN writes anew. Parts like 0/2 and 1/2 train in two processes.
 """
 
 import argparse

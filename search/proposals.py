@@ -80,7 +80,7 @@ def propose(config: SearchConfig) -> list[Candidate]:
     # up, where the space has such networks.
     used_up = [bounds] if bounds is not None and space.width_options else []
     for costs, allowed in product([*used_up, alike], (trainable, affordable)):
-        ours = []
+        ours: list[Choices] = []
         for probabilities in distributions:
             more = drawn // len(distributions)
             ours = proposed(probabilities, ours or first, space, model, costs, len(ours) + more, seed, allowed)
