@@ -1,7 +1,7 @@
 """Search proposes, training disposes: proposed networks are trained beside others, in rounds that halve."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -32,8 +32,11 @@ from ..runtime.run_folder import open_run
 from ..runtime.terminal import print_table
 from .candidate_training import Candidate, train_in_rounds, training_folder
 from .candidates import described
+from .equal_quality import fastest_of_the_best
 from .proposals import propose, report_of_search
 from .search_config import HARMLESS_OF_SEEDS, VERIFY_KEYS, SearchConfig
+
+RULE = "the fastest whose loss is within one standard error of the best"
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,18 @@ class Verification:
 
     Attributes:
         candidates: All candidates, the best first: those that were trained longest, by their last loss.
-        best: The best candidate, within the budget if there is one.
+        best: The candidate that is kept, within the budget if there is one: the fastest of those that are as good as
+            the first.
         best_proposed: The best proposed candidate.
         best_random: The best random candidate, of as many; None where the space has none of this cost.
+        equal: Milliseconds of the candidates that are as good as the first, by name (`as_good_as_the_best`).
     """
 
     candidates: list[Candidate]
     best: Candidate
     best_proposed: Candidate
     best_random: Candidate | None
+    equal: Mapping[str, float]
 
     @property
     def rank(self) -> int:
@@ -62,8 +68,8 @@ class Verification:
 def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
     """Train networks that a finished search proposes, beside others that cost the same, and keep the best.
 
-    The others are as many random networks and a plain one, which has one operator everywhere. The best is the best of
-    all, so that chance and shrinking are in the choice.
+    The others are as many random networks and a plain one, which has one operator everywhere, so that chance and
+    shrinking are in the choice. Of those that are as good as the best one (`as_good_as_the_best`) the fastest is kept.
 
     The networks that the search chose are among the proposed ones, one for each seed. Random ones are fewer where the
     space has no more of their cost.
@@ -72,7 +78,7 @@ def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
     `search.outer_loss`, or where that is null the task's loss for training, for twice as many steps as the round
     before; then the better half of each kind goes on. Refine networks are trained behind the first stage of the search.
     So the search is judged at equal cost by what matters, the trained network. Genotype and weights of the run folder
-    become those of the best network. Trainings that have ended are not repeated.
+    become those of the network that is kept. Trainings that have ended are not repeated.
 
     Args:
         config: The config of the search, whose run folder is complete.
@@ -126,7 +132,11 @@ def print_verification(verification: Verification) -> None:
         for candidate in verification.candidates
         if candidate.origin == "plain"
     )
-    print(f"verified  {best.name}: loss {best.losses[-1]:.4f}; {beside}{plain}")
+    times = ", ".join(f"{name} {time:.1f} ms" for name, time in verification.equal.items())
+    equal = (
+        f"; the fastest of those within one standard error of the best: {times}" if len(verification.equal) > 1 else ""
+    )
+    print(f"verified  {best.name}: loss {best.losses[-1]:.4f}; {beside}{plain}{equal}")
 
 
 def _cells(losses: Sequence[float], rounds: int) -> list[str]:
@@ -147,10 +157,12 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
     ours, others = ([each for each in ranked if each.origin == origin] for origin in ("proposed", "random"))
     target = DeploymentTarget(config.cost.height, config.cost.width, select_device(config.device))
     found = load_genotype(config.run)
-    searched_budget, budget, best = report_of_search(found), config.cost.parsed_budget, ranked[0]
+    equal = {} if math.isinf(ranked[0].losses[-1]) else fastest_of_the_best(config, ranked)
+    ordered = sorted(ranked, key=lambda candidate: candidate.name != next(iter(equal), ranked[0].name))
+    searched_budget, budget, best = report_of_search(found), config.cost.parsed_budget, ordered[0]
     report = searched_budget
     if budget is not None:
-        for best in ranked:
+        for best in ordered:
             cost = target.cost(budget.kind, build_network(best.genotype))
             if cost <= budget.amount:
                 predicted = cost if best.milliseconds is None else best.milliseconds  # counts are exact
@@ -162,7 +174,7 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
         raise UserError(
             "no network could be trained; lower the learning rate of the search, or set verify.candidates=0"
         )
-    verification = Verification(ranked, best, ours[0], others[0] if others else None)
+    verification = Verification(ranked, best, ours[0], others[0] if others else None, equal)
     rounds = config.verify.rounds
     losses = [f"loss after round {index + 1}" for index in range(rounds)]
     heading = ["network", "operators", *_kinds_of_cost(best), *losses]
@@ -179,11 +191,12 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
         **({} if report is None else {"budget": report.provenance}),
         "reason": searched["reason"]
         if len(ranked) == 1
-        else {"rule": f"the best of {len(ours)} proposed and {len(ranked) - len(ours)} other networks after training"},
+        else {"rule": f"{RULE} of {len(ours)} proposed and {len(ranked) - len(ours)} other networks after training"},
         "verification": {
             "searched": described(candidates[0].genotype),
             **({} if searched_budget is None else {"searched_budget": searched_budget.provenance}),
             "network": best.name,
+            "milliseconds": {name: round(time, 2) for name, time in equal.items()},  # of those as good as the best
             "rank_among_random": verification.rank,
             "training_steps": sum(
                 config.verify.steps * 2**index for each in ranked for index in range(len(each.losses))

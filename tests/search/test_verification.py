@@ -186,7 +186,9 @@ def test_the_better_half_goes_on_and_the_best_network_is_the_result(config, monk
         shortest = [candidate for candidate in of_kind if len(candidate.losses) == 1]
         assert (len(longest), len(shortest)) == (2, 1)
         assert max(candidate.losses[0] for candidate in longest) <= shortest[0].losses[0]
-    assert done.best.losses[-1] == min(each.losses[-1] for each in done.candidates if len(each.losses) == 2)
+    assert done.candidates[0].losses[-1] == min(each.losses[-1] for each in done.candidates if len(each.losses) == 2)
+    assert next(iter(done.equal)) == done.best.name
+    assert done.candidates[0].name in done.equal
     assert done.best_proposed.losses[-1] == min(each.losses[-1] for each in done.candidates if each.origin == "proposed"
                                        and len(each.losses) == 2)  # fmt: skip
     assert done.best_random.losses[-1] == min(
