@@ -35,7 +35,7 @@ from benchmarks.search_quality import RESULTS, hand_made, link_training_pairs, o
 from benchmarks.tabular import CPU, SPACE, described, key, read, train_missing
 from timfuse.cost import DeploymentTarget
 from timfuse.cost.cost_model import count_costs
-from timfuse.genotypes import Genotype, load_genotype
+from timfuse.genotypes import Genotype, load_genotype, save_genotype
 from timfuse.runtime.csv_text import csv_text
 from timfuse.runtime.files import write_atomically
 from timfuse.runtime.run_files import GENOTYPE_FILE
@@ -60,8 +60,13 @@ def networks_of_search(config: SearchConfig) -> list[tuple[float, str, Genotype]
     """Search, unless that has been done; return networks with their cost and row."""
     if not (config.run / GENOTYPE_FILE).is_file():
         search(config, resume=config.run.is_dir())
-    verified = config.model_copy(update={"verify": config.verify.model_copy(update={"candidates": PROPOSED})})
-    found = [(SEARCHED, each.name, each.genotype) for each in propose(verified) if each.origin == "proposed"]
+    folder = config.run.with_name(f"{config.run.name}-proposed")
+    names = [f"proposed-{index}" for index in range(PROPOSED)]
+    if not all((folder / f"{name}.yaml").is_file() for name in names):
+        verified = config.model_copy(update={"verify": config.verify.model_copy(update={"candidates": PROPOSED})})
+        for candidate in propose(verified):
+            save_genotype(candidate.genotype, folder / f"{candidate.name}.yaml")
+    found = [(SEARCHED, name, load_genotype(folder / f"{name}.yaml")) for name in names]
     return found + [(budget, "front", load_genotype(config.run / "front" / f"{budget:g}GFLOPs")) for budget in FRONT]
 
 
