@@ -146,7 +146,9 @@ def test_sampled_weights_choose_what_is_proposed(tiny, monkeypatch):
     searched = space.choices(result.genotype.provenance["verification"]["searched"])
     cost = model.predict(searched)
     bounds = (1 - BAND) * cost, (1 + BAND) * cost
-    drawn = proposed(relax_all(even_logits(space), 1.0), [searched], space, model, bounds, 12, seed)
+    # Half of the networks are drawn from the probabilities with which the search ended, half uniformly.
+    drawn = proposed(distribution(config.run, space), [searched], space, model, bounds, 6, seed)
+    drawn = proposed(relax_all(even_logits(space), 1.0), drawn, space, model, bounds, len(drawn) + 6, seed)
     best = sorted(drawn[1:], key=loss)[:2]
     ours = [each for each in result.verification.candidates if each.origin == "proposed"]
     expected = {network_key(space, network) for network in [searched, *best]}
