@@ -132,7 +132,9 @@ def measured(config: SearchConfig, networks: dict[str, Genotype]) -> dict[str, G
         assert budget is not None
         for name, shape in zip(SHAPED, (shrunk, hand_made), strict=True):
             ours = networks["found"]
-            networks[name] = of_time(shape, ours) if budget.kind == "ms" else of_cost(shape, budget.amount / 1e9)
+            networks[name] = (
+                of_time(shape, ours) if budget.kind == "ms" else of_cost(of_shape(shape), budget.amount / 1e9)
+            )
         passes = [TARGET.forward_pass(build_network(networks[name])) for name in ROWS]
         for (name, file), latency in zip(files.items(), TARGET.measure(passes), strict=True):
             provenance: Any = {"latency": {"milliseconds": round(latency, 2)}}
@@ -152,9 +154,9 @@ def of_shape(shape: Callable[[Sequence[int]], Genotype]) -> list[tuple[float, Ge
     return [(costs[each], shape(each)) for each in sorted(costs, key=costs.__getitem__)]
 
 
-def of_cost(shape: Callable[[Sequence[int]], Genotype], gflops: float) -> Genotype:
-    """Return the network of a shape whose cost is nearest to a number."""
-    cost, found = min(of_shape(shape), key=lambda each: abs(each[0] - gflops))
+def of_cost(networks: Sequence[tuple[float, Genotype]], gflops: float) -> Genotype:
+    """Return the network of a list from `of_shape` whose cost is nearest to a number."""
+    cost, found = min(networks, key=lambda each: abs(each[0] - gflops))
     assert abs(cost - gflops) <= BAND * gflops, cost
     return found
 

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.search_quality import RESULTS, hand_made, link_training_pairs, of_cost, shrunk
+from benchmarks.search_quality import RESULTS, hand_made, link_training_pairs, of_cost, of_shape, shrunk
 from benchmarks.tabular import CPU, SPACE, described, key, read, train_missing
 from timfuse.cost import DeploymentTarget
 from timfuse.cost.cost_model import count_costs
@@ -70,16 +70,21 @@ def networks_of_search(config: SearchConfig) -> list[tuple[float, str, Genotype]
     return found + [(budget, "front", load_genotype(config.run / "front" / f"{budget:g}GFLOPs")) for budget in FRONT]
 
 
-def networks_of_rules() -> list[tuple[float, str, Genotype]]:
-    """Return the networks that need no search, with their cost and row."""
-    operations = count_costs("FLOPs", SPACE, DeploymentTarget(480, 640, CPU))
-    found = []
-    for budget in BUDGETS:
-        plain = plain_network(SPACE, operations, ((1 - BAND) * budget * 1e9, (1 + BAND) * budget * 1e9))
-        assert plain is not None
-        found.append((budget, "plain", SPACE.genotype(plain)))
-        found += [(budget, name, of_cost(shape, budget)) for name, shape in RULES.items()]
-    return found
+def networks_of_rules(folder: Path) -> list[tuple[float, str, Genotype]]:
+    """Return the networks that need no search, with their cost and row; the folder keeps them."""
+    names = [(budget, name) for budget in BUDGETS for name in ("plain", *RULES)]
+    files = [folder / f"{budget:g}-{name}.yaml" for budget, name in names]
+    if not all(file.is_file() for file in files):
+        operations = count_costs("FLOPs", SPACE, DeploymentTarget(480, 640, CPU))
+        shapes = {name: of_shape(shape) for name, shape in RULES.items()}
+        for (budget, name), file in zip(names, files, strict=True):
+            if name == "plain":
+                plain = plain_network(SPACE, operations, ((1 - BAND) * budget * 1e9, (1 + BAND) * budget * 1e9))
+                assert plain is not None
+                save_genotype(SPACE.genotype(plain), file)
+            else:
+                save_genotype(of_cost(shapes[name], budget), file)
+    return [(budget, name, load_genotype(file)) for (budget, name), file in zip(names, files, strict=True)]
 
 
 def losses_of(rows: Sequence[Row], budget: float, row: str, search_seed: str = "") -> Losses:
@@ -196,7 +201,7 @@ def main() -> None:
                 verify={"candidates": 0},
             )
             networks |= {(cost, row, str(seed)): genotype for cost, row, genotype in networks_of_search(config)}
-        networks |= {(cost, row, ""): genotype for cost, row, genotype in networks_of_rules()}
+        networks |= {(cost, row, ""): genotype for cost, row, genotype in networks_of_rules(run / "rules")}
         distinct = {described(genotype): genotype for genotype in networks.values()}
         train_missing(run, arguments.data, list(distinct.values()), TRAININGS, arguments.part)
         trainings = {key(row): row for row in read([FILE, *run.glob("rows*.csv")])}
