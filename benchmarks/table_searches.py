@@ -24,6 +24,8 @@ table-searches.md, which a call without RUN writes anew. Parts like 0/2 and 1/2 
 import argparse
 import csv
 import math
+import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -40,14 +42,15 @@ from timfuse.runtime.csv_text import csv_text
 from timfuse.runtime.files import write_atomically
 from timfuse.runtime.run_files import GENOTYPE_FILE
 from timfuse.search import SearchConfig, search
-from timfuse.search.benchmark import BUDGETS, FILE, trained_networks
+from timfuse.search.benchmark import BUDGETS, query, trained_networks
 from timfuse.search.candidates import BAND, plain_network
 from timfuse.search.proposals import propose
 
 TABLE = RESULTS / "table-searches.csv"
 SEARCHED = 1.0
 FRONT = tuple(budget for budget in BUDGETS if budget != SEARCHED)
-TRAININGS = 4  # of each network, with as many seeds
+TRAININGS = 3  # of each network, with as many seeds
+CONTROLS = 4  # for each cost
 PROPOSED = 4
 EQUAL_TIME = 19  # networks that random search trains in the time of a search and of the trainings of its proposals
 RESAMPLES = 2000
@@ -87,6 +90,20 @@ def networks_of_rules(folder: Path) -> list[tuple[float, str, Genotype]]:
     return [(budget, name, load_genotype(file)) for (budget, name), file in zip(names, files, strict=True)]
 
 
+def controls() -> list[tuple[float, int, Genotype]]:
+    """Return networks of the benchmark that are trained again, with their cost and number.
+
+    They tell by how much the losses of today's trainings differ from those of the benchmark's.
+    """
+    return [
+        (budget, index, network.genotype)
+        for budget in BUDGETS
+        for index, network in enumerate(
+            random.Random(0).sample([each for each in trained_networks() if each.budget == budget], CONTROLS)
+        )
+    ]
+
+
 def losses_of(rows: Sequence[Row], budget: float, row: str, search_seed: str = "") -> Losses:
     """Return the losses of the networks of a row, (networks, training seeds)."""
     found: dict[str, list[float]] = {}
@@ -113,59 +130,75 @@ def mean_of(losses: Losses) -> float:
     return float(losses.mean())
 
 
+def shifts(rows: Sequence[Row]) -> Losses:
+    """Return by how much the loss of each control differs from that in the benchmark, (controls,)."""
+    found = []
+    for budget, index, genotype in controls():
+        found.append(losses_of(rows, budget, f"control {index}").mean() - query(genotype).loss)
+    return np.array(found)
+
+
 def compared(rows: Sequence[Row], budget: float, generator: np.random.Generator) -> list[list[str]]:
     """Compare the row "found" of a cost with the others: loss, difference with its interval, and seeds that are better.
 
-    The bootstrap draws anew the search seeds, the networks of the benchmark, and of a single network the trainings.
+    The bootstrap draws anew the search seeds, the networks of the benchmark and the controls, by whose mean difference
+    the benchmark's losses are shifted; of a network without a search seed, the trainings.
     """
     seeds = sorted({each["search seed"] for each in rows if each["search seed"]}, key=int)
     table = [network for network in trained_networks() if network.budget == budget]
     count = min(len(network.final) for network in table)
     drawn = np.array([network.final[:count] for network in table])
     finest = drawn[[network.genotype.widths[0] > 0 for network in table]]
+    shift = shifts(rows)
     searched = [losses_of(rows, budget, "proposed" if budget == SEARCHED else "front", seed) for seed in seeds]
-    ours = {"found": [best_of(each, len(each)) for each in searched]}
-    others: dict[str, tuple[Losses, Callable[[Losses], float]]] = {}
+    ours = {"found": np.array([best_of(each, len(each)) for each in searched])}
+    others: dict[str, tuple[Losses, Losses, Callable[[Losses], float]]] = {}
     if budget == SEARCHED:
-        ours["of the weights"] = [mean_of(each[1]) for each in searched]
-        ours["most probable"] = [mean_of(each[0]) for each in searched]
-        others = {f"random search, {n}": (drawn, partial(best_of, count=n)) for n in (PROPOSED, EQUAL_TIME)}
-    others["random"] = drawn, mean_of
-    if 0 < len(finest) < len(drawn):
-        others["random, finest level"] = finest, mean_of
+        ours["of the weights"] = np.array([mean_of(each[1]) for each in searched])
+        ours["most probable"] = np.array([mean_of(each[0]) for each in searched])
+        others = {f"random search, {n}": (drawn, shift, partial(best_of, count=n)) for n in (PROPOSED, EQUAL_TIME)}
+    others["random"] = drawn, shift, mean_of
+    if 1 < len(finest) < len(drawn):
+        others["random, finest level"] = finest, shift, mean_of
     for name in ("plain", *RULES):
-        others[name] = losses_of(rows, budget, name).T, mean_of  # (training seeds, 1), drawn anew like networks
-    found = np.array(ours["found"])
-    lines = []
-    for name in (*ours, *others):
-        if name in ours:
-            values = np.array(ours[name])
-            differences = found - values
-        else:
-            losses, value = others[name]
-            values = np.array([value(losses)])
-            differences = found - values
-        means = []
-        for _ in range(RESAMPLES):
-            index = generator.integers(len(found), size=len(found))
-            if name in ours:
-                means.append(differences[index].mean())
-            else:
-                means.append(found[index].mean() - value(losses[generator.integers(len(losses), size=len(losses))]))
-        low, high = np.quantile(means, (0.025, 0.975))
-        cells = [
-            f"{differences.mean():+.4f}",
-            f"{low:+.4f} to {high:+.4f}",
-            f"{(differences < 0).sum()} of {len(found)}",
-        ]
-        lines.append([name, f"{values.mean():.4f}", *(cells if name != "found" else ["", "", ""])])
+        others[name] = losses_of(rows, budget, name).T, np.zeros(1), mean_of  # (trainings, 1)
+    found, lines = ours["found"], [["found", f"{ours['found'].mean():.4f}", "", "", ""]]
+    indices = generator.integers(len(found), size=(RESAMPLES, len(found)))
+    for name, values in ours.items():
+        if name != "found":
+            lines.append(_line(name, values, found, (found - values)[indices].mean(1)))
+    for name, (losses, shift_, value) in others.items():
+        means = [value(_redrawn(losses, generator)) + _redrawn(shift_, generator).mean() for _ in range(RESAMPLES)]
+        values = np.full(len(found), value(losses) + shift_.mean())
+        lines.append(_line(name, values, found, found[indices].mean(1) - means))
     return lines
+
+
+def _redrawn(values: Losses, generator: np.random.Generator) -> Losses:
+    """Draw as many entries with replacement."""
+    return values[generator.integers(len(values), size=len(values))]
+
+
+def _line(name: str, values: Losses, found: Losses, means: Losses) -> list[str]:
+    low, high = np.quantile(means, (0.025, 0.975))
+    better = f"{(found < values).sum()} of {len(found)}"
+    return [name, f"{values.mean():.4f}", f"{(found - values).mean():+.4f}", f"{low:+.4f} to {high:+.4f}", better]
 
 
 def report(rows: Sequence[Row]) -> str:
     """Write the comparisons of all costs."""
     generator = np.random.default_rng(0)
-    lines = ["# Searches on the ruler of the benchmark", "", "`python -m benchmarks.table_searches`", ""]
+    counts = Counter(each["seed"] for each in rows)
+    rows = [each for each in rows if counts[each["seed"]] == max(counts.values())]  # seeds with which all are trained
+    shift = shifts(rows)
+    lines = [
+        "# Searches on the ruler of the benchmark",
+        "",
+        f"`benchmarks.table_searches`; {len({each['seed'] for each in rows})} trainings of each network. Losses"
+        f" of the benchmark are shifted by {shift.mean():+.4f}, the mean difference of {len(shift)} networks that were"
+        " trained again.",
+        "",
+    ]
     for budget in BUDGETS:
         lines += [
             f"{budget:g} GFLOPs. Loss after 240 steps; that of `found` less that of the row, with the 95 % interval by"
@@ -202,9 +235,10 @@ def main() -> None:
             )
             networks |= {(cost, row, str(seed)): genotype for cost, row, genotype in networks_of_search(config)}
         networks |= {(cost, row, ""): genotype for cost, row, genotype in networks_of_rules(run / "rules")}
+        networks |= {(cost, f"control {index}", ""): genotype for cost, index, genotype in controls()}
         distinct = {described(genotype): genotype for genotype in networks.values()}
         train_missing(run, arguments.data, list(distinct.values()), TRAININGS, arguments.part)
-        trainings = {key(row): row for row in read([FILE, *run.glob("rows*.csv")])}
+        trainings = {key(row): row for row in read(run.glob("rows*.csv"))}
         rows = [
             {"budget": f"{cost:g}", "row": row, "search seed": search_seed, **trainings[training]}
             for (cost, row, search_seed), genotype in networks.items()

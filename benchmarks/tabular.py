@@ -119,17 +119,20 @@ def write(rows: Sequence[Row], file: Path) -> None:
     write_atomically(file, csv_text(list(ordered[0]), [list(row.values()) for row in ordered]))
 
 
-def train_missing(run: Path, folders: Sequence[Path], networks: Sequence[Genotype], seeds: int, part: str) -> None:
+def train_missing(
+    run: Path, folders: Sequence[Path], networks: Sequence[Genotype], seeds: int, part: str, known: Sequence[Path] = ()
+) -> None:
     """Train each network with each seed, unless that has been done, and add the rows to `run/rows-PART.csv`.
 
     Args:
         part: Which of the trainings, like 0/2.
+        known: Tables of trainings that are not repeated, beside those in `run`.
     """
     index, count = map(int, part.split("/"))
     run.mkdir(parents=True, exist_ok=True)
     own = run / f"rows-{index}-{count}.csv"
     rows = read([own])
-    done = {key(row) for row in read([FILE, *run.glob("rows*.csv")])}
+    done = {key(row) for row in read([*known, *run.glob("rows*.csv")])}
     config = TrainConfig(
         run=run,
         data={"root": tuple(folders), "crop": 128, "batch_size": 3, "validation_pairs": 8},
@@ -157,7 +160,7 @@ def main() -> None:
     if arguments.export:
         write(read([FILE, *sorted(arguments.run.glob("rows*.csv"))]), FILE)
         return
-    train_missing(arguments.run, arguments.data, networks(arguments.networks), arguments.seeds, arguments.part)
+    train_missing(arguments.run, arguments.data, networks(arguments.networks), arguments.seeds, arguments.part, [FILE])
 
 
 if __name__ == "__main__":
