@@ -91,6 +91,20 @@ def test_operators_and_widths_move_after_the_warm_up(tiny, make_steps, estimator
     assert rows[-1]["entropy"] < 1
 
 
+@pytest.mark.parametrize("estimator", ["first_order", "gauss_newton", "finite_difference"])
+def test_candidates_without_a_graph_change_nothing(tiny, make_steps, estimator, monkeypatch):
+    section = {"estimator": estimator, "mixture": "gumbel", "steps": 6, "warmup": 1, **MOVING}
+    rows, _ = make_steps(tiny("with", space=SPACE, search=section))
+    monkeypatch.setattr("timfuse.search.search_step.FIRST_DERIVATIVES", ())
+    others, _ = make_steps(tiny("without", space=SPACE, search=section))
+    numbers, expected = (
+        [[row[name] for row in of_run if name in row] for name in ("inner_loss", "outer_loss", "entropy")]
+        for of_run in (rows, others)
+    )
+    assert all(expected)
+    assert numbers == [pytest.approx(of_name, rel=1e-4) for of_name in expected]
+
+
 def test_a_search_of_widths_that_is_resumed_is_the_same_to_the_bit(tiny, make_steps, finished):
     config, _ = finished
     stopped = tiny("widths", space=SPACE, search=MOVING)
