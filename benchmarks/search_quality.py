@@ -60,11 +60,9 @@ RESULTS = Path(__file__).parent / "results"
 TABLE = RESULTS / "search-quality.csv"
 METRICS = ruler_of("infrared-visible")
 KEYS = ("budget", "row", "seed", "set", "pair")
-SEARCHED = ("found", "plain", "random", "random search", "most probable", "returned")
-SHAPED = ("shrunk", "hand-made")
-ROWS = (*SEARCHED[:1], *SHAPED[:1], *SEARCHED[1:], *SHAPED[1:])
+ROWS = ("found", "shrunk", "plain", "random", "random search", "most probable", "returned", "hand-made")
 UNTRAINED = "untrained"
-STEPS, BATCH, CROP = 1500, 2, 256
+STEPS, BATCH, CROP = 4000, 4, 160
 _SPACED = 6  # every so many networks of a shape are timed
 TARGET = DeploymentTarget(480, 640, CPU)
 RESAMPLES = 10_000
@@ -93,8 +91,8 @@ def search_config(run: Path, data: tuple[Path, ...], budget: str, seed: int) -> 
 
 
 def searched(config: SearchConfig) -> dict[str, Genotype]:
-    """Search and verify, unless that has been done; return the network of each row that comes from it."""
-    files = {name: config.run.with_name(f"{config.run.name}-{name.replace(' ', '-')}.yaml") for name in SEARCHED}
+    """Search and verify, unless that has been done; return the network of each row."""
+    files = {name: config.run.with_name(f"{config.run.name}-{name.replace(' ', '-')}.yaml") for name in ROWS}
     if not all(file.is_file() for file in files.values()):
         started, begin = config.run.is_dir(), time.perf_counter()
         alone = config.model_copy(update={"verify": config.verify.model_copy(update={"candidates": 0})})
@@ -113,33 +111,22 @@ def searched(config: SearchConfig) -> dict[str, Genotype]:
             for name, each in candidates.items()
             if name.startswith("random") and abs(_cost(each) - _cost(ours)) <= BAND * _cost(ours)
         )
-        chosen = (ours, candidates["plain-0"], random, best, candidates["proposed-0"], verification.best)
-        for file, candidate in zip(files.values(), chosen, strict=True):
-            save_genotype(candidate.genotype, file)
+        budget = config.cost.parsed_budget
+        assert budget is not None
+        shapes = [
+            of_time(shape, ours.genotype) if budget.kind == "ms" else of_cost(of_shape(shape), budget.amount / 1e9)
+            for shape in (shrunk, hand_made)
+        ]
+        chosen = (candidates["plain-0"], random, best, candidates["proposed-0"], verification.best)
+        networks = [ours.genotype, shapes[0], *(candidate.genotype for candidate in chosen), shapes[1]]
+        latencies = TARGET.measure([TARGET.forward_pass(build_network(network)) for network in networks])
+        for file, network, latency in zip(files.values(), networks, latencies, strict=True):
+            save_genotype(replace(network, provenance={"latency": {"milliseconds": round(latency, 2)}}), file)
     return {name: load_genotype(file) for name, file in files.items()}
 
 
 def _cost(candidate: Candidate) -> float:
     return candidate.gflops if candidate.milliseconds is None else candidate.milliseconds
-
-
-def measured(config: SearchConfig, networks: dict[str, Genotype]) -> dict[str, Genotype]:
-    """Add the networks of the other rows, and measure all side by side, unless that has been done."""
-    folder = config.run.with_name(f"{config.run.name}-measured")
-    files = {name: folder / f"{name.replace(' ', '-')}.yaml" for name in ROWS}
-    if not all(file.is_file() for file in files.values()):
-        budget = config.cost.parsed_budget
-        assert budget is not None
-        for name, shape in zip(SHAPED, (shrunk, hand_made), strict=True):
-            ours = networks["found"]
-            networks[name] = (
-                of_time(shape, ours) if budget.kind == "ms" else of_cost(of_shape(shape), budget.amount / 1e9)
-            )
-        passes = [TARGET.forward_pass(build_network(networks[name])) for name in ROWS]
-        for (name, file), latency in zip(files.items(), TARGET.measure(passes), strict=True):
-            provenance: Any = {"latency": {"milliseconds": round(latency, 2)}}
-            save_genotype(replace(networks[name], provenance=provenance), file)
-    return {name: load_genotype(file) for name, file in files.items()}
 
 
 def of_shape(shape: Callable[[Sequence[int]], Genotype]) -> list[tuple[float, Genotype]]:
@@ -337,16 +324,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, action="append", default=[])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--budget", default="1GFLOPs")
-    parser.add_argument("--searches", action="store_true", help="search and verify, and train nothing else yet")
     arguments = parser.parse_args()
     if arguments.run is not None:
         pairs = link_training_pairs(arguments.data, arguments.run / "data")
         runs = {seed: arguments.run / f"search-{arguments.budget}-{seed}" for seed in arguments.seeds}
-        configs = {seed: search_config(run, pairs, arguments.budget, seed) for seed, run in runs.items()}
-        found = {seed: searched(config) for seed, config in configs.items()}
-        if arguments.searches:
-            return
-        networks = {seed: measured(config, found[seed]) for seed, config in configs.items()}
+        networks = {seed: searched(search_config(run, pairs, arguments.budget, seed)) for seed, run in runs.items()}
         for name, seed in product((*ROWS, UNTRAINED, *TRIVIAL), arguments.seeds):
             genotype = networks[seed].get("found" if name == UNTRAINED else name)
             train_row(arguments.run, arguments.data, arguments.budget, seed, name, genotype)
