@@ -7,7 +7,7 @@ holds out some to validate and verify; then the network of each row is trained o
 on the validation pairs, which the search has not seen. The size of the crops was chosen on them. Rows:
 
 - found: of the networks that the search proposes, the one that trains best (`best_proposed` of the verification);
-- returned: the best of all networks in the verification, which the search returns;
+- returned: what the search keeps after the verification;
 - random search: of the random networks in the verification, the one that trains best; without a search, it takes less
   than half the time;
 - random: a random network of the cost of `found`;

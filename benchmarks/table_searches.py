@@ -4,7 +4,7 @@
 
 DIR holds infrared-visible pairs with train.txt and val.txt. Each seed searches on the training pairs alone, for 1
 GFLOPs, and with its weights keeps a network for 0.5 and for 2 GFLOPs, too (`--front`). The networks of all rows are
-trained with four seeds by the recipe of the benchmark (`benchmarks.tabular`: 240 steps), and scored on the validation
+trained with three seeds by the recipe of the benchmark (`benchmarks.tabular`: 240 steps), and scored on the validation
 pairs, which the search has not seen. There a training takes half a minute, and how far ranks can be trusted is known
 (`timfuse search --benchmark`). Rows at 1 GFLOPs:
 
@@ -17,7 +17,8 @@ pairs, which the search has not seen. There a training takes half a minute, and 
 - plain, shrunk, hand-made: as in `benchmarks.search_quality`.
 
 At the other costs, the network of the front is `found`: no training chooses it. All networks are within 5 % of the
-cost, but for `most probable`. The trainings are kept in benchmarks/results/table-searches.csv, compared in
+cost, but for `most probable`. Four networks of the benchmark at each cost are trained again; its losses are shifted by
+the mean difference. The trainings are kept in benchmarks/results/table-searches.csv, compared in
 table-searches.md, which a call without RUN writes anew. Parts like 0/2 and 1/2 train in two processes.
 """
 
@@ -152,11 +153,12 @@ def compared(rows: Sequence[Row], budget: float, generator: np.random.Generator)
     shift = shifts(rows)
     searched = [losses_of(rows, budget, "proposed" if budget == SEARCHED else "front", seed) for seed in seeds]
     ours = {"found": np.array([best_of(each, len(each)) for each in searched])}
-    others: dict[str, tuple[Losses, Losses, Callable[[Losses], float]]] = {}
+    others: dict[str, tuple[Losses, Losses, Callable[[Losses], float]]] = {
+        f"random search, {n}": (drawn, shift, partial(best_of, count=n)) for n in (PROPOSED, EQUAL_TIME)
+    }
     if budget == SEARCHED:
         ours["of the weights"] = np.array([mean_of(each[1]) for each in searched])
         ours["most probable"] = np.array([mean_of(each[0]) for each in searched])
-        others = {f"random search, {n}": (drawn, shift, partial(best_of, count=n)) for n in (PROPOSED, EQUAL_TIME)}
     others["random"] = drawn, shift, mean_of
     if 1 < len(finest) < len(drawn):
         others["random, finest level"] = finest, shift, mean_of
@@ -189,13 +191,14 @@ def report(rows: Sequence[Row]) -> str:
     """Write the comparisons of all costs."""
     generator = np.random.default_rng(0)
     counts = Counter(each["seed"] for each in rows)
-    rows = [each for each in rows if counts[each["seed"]] == max(counts.values())]  # seeds with which all are trained
+    seeds = [seed for seed, count in counts.items() if count == max(counts.values())]  # with which all are trained
+    rows = [each for each in rows if each["seed"] in seeds]
     shift = shifts(rows)
     lines = [
         "# Searches on the ruler of the benchmark",
         "",
-        f"`benchmarks.table_searches`; {len({each['seed'] for each in rows})} trainings of each network. Losses"
-        f" of the benchmark are shifted by {shift.mean():+.4f}, the mean difference of {len(shift)} networks that were"
+        f"`python -m benchmarks.table_searches`; {len(seeds)} trainings of each network. The losses of the"
+        f" benchmark are shifted by {shift.mean():+.4f}, the mean difference of {len(shift)} networks that were"
         " trained again.",
         "",
     ]
