@@ -70,6 +70,7 @@ def verify(config: SearchConfig, *, overwrite: bool = False) -> Verification:
 
     The others are as many random networks and a plain one, which has one operator everywhere, so that chance and
     shrinking are in the choice. Of those that are as good as the best one (`as_good_as_the_best`) the fastest is kept.
+    Times are measured, so that a repeated verification may keep another one of these.
 
     The networks that the search chose are among the proposed ones, one for each seed. Random ones are fewer where the
     space has no more of their cost.
@@ -196,7 +197,7 @@ def _conclude(config: SearchConfig, candidates: list[Candidate]) -> Verification
             "searched": described(candidates[0].genotype),
             **({} if searched_budget is None else {"searched_budget": searched_budget.provenance}),
             "network": best.name,
-            "milliseconds": {name: round(time, 2) for name, time in equal.items()},  # of those as good as the best
+            "as_good_as_the_best": [each.name for each in ranked if each.name in equal],
             "rank_among_random": verification.rank,
             "training_steps": sum(
                 config.verify.steps * 2**index for each in ranked for index in range(len(each.losses))
