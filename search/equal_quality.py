@@ -53,7 +53,7 @@ def as_good_as_the_best(losses: Tensor) -> list[int]:
         The indices of the networks that are as good, in rising order of the loss.
 
     Example:
-        >>> as_good_as_the_best(torch.tensor([[1.0, 2.0, 3.0], [0.9, 2.2, 3.0], [3.0, 2.0, 3.0]]))
+        >>> as_good_as_the_best(torch.tensor([[1.0, 2.0, 3.0], [0.9, 2.2, 3.0], [3.0, 3.0, 3.0]]))
         [0, 1]
     """
     order: list[int] = losses.mean(1).argsort(stable=True).tolist()

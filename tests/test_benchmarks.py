@@ -1,6 +1,7 @@
 """None of the programs behind the published figures may ask for a name that is gone; their statistics are tested."""
 
 import importlib
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -56,9 +57,23 @@ def test_networks_of_a_cost_cost_it(quality, monkeypatch, shape):
         return counted[-1]
 
     monkeypatch.setattr(quality, "count_flops", count)
-    network = quality.of_cost(getattr(quality, shape), 0.2)
+    network = quality.of_cost(quality.of_shape(getattr(quality, shape)), 0.2)
     assert quality.count_parameters(quality.build_network(network)) * 5e3 == pytest.approx(2e8, rel=0.05)
     assert len(counted) > 50
+
+
+def test_the_best_of_some_networks_is_that_of_all_ways_to_draw_them(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    searches = importlib.import_module("benchmarks.table_searches")
+    losses = np.random.default_rng(0).normal(size=(6, 3))
+    for count in (1, 2, 4, 6):
+        # One training chooses, the others tell the loss.
+        expected = [
+            np.delete(losses[min(drawn, key=lambda index: losses[index, seed])], seed).mean()
+            for seed in range(3)
+            for drawn in itertools.combinations(range(6), count)
+        ]
+        assert searches.best_of(losses, count) == pytest.approx(np.mean(expected))
 
 
 def test_networks_of_a_time_take_at_most_that_of_another(quality, monkeypatch):
