@@ -53,7 +53,7 @@ FRONT = tuple(budget for budget in BUDGETS if budget != SEARCHED)
 TRAININGS = 3  # of each network, with as many seeds
 CONTROLS = 4  # for each cost
 PROPOSED = 4
-EQUAL_TIME = 19  # networks that random search trains in the time of a search and of the trainings of its proposals
+EQUAL_TIME = 19  # trainings of half a minute that take about as long as a search and those of its proposals
 RESAMPLES = 2000
 RULES: dict[str, Callable[[Sequence[int]], Genotype]] = {"shrunk": shrunk, "hand-made": hand_made}
 Row = dict[str, str]
