@@ -29,8 +29,8 @@ from .tiny_runs import (
 
 pytestmark = pytest.mark.rounding
 
-# At a higher rate a detector enlarges rounding errors as quickly as it learns.
-SLOW = {**DETECTION, "learning_rate": 5e-4}
+# At 5e-4 the rounding errors of 4 of 12 seeds grow beyond 2e-4 within four steps, at this rate those of one.
+SLOW = {**DETECTION, "learning_rate": 1e-4}
 STRATEGIES = ("fusion", "frozen", "joint", "lagrangian", "learned_loss", "detfusion")
 PINNED = {
     "train": {
@@ -69,9 +69,9 @@ PINNED = {
         "validated": [0.74725, 0.411863],
     },
     "search by detection": {
-        "outer_loss": [9.26107, 10.0377, 8.71682, 8.98681],
-        "task_gradient_norm": [110.704, 99.9987, 138.935, 97.8],
-        "validated": [0.21288, 8.1305],
+        "outer_loss": [9.26107, 10.0567, 8.72419, 8.92377],
+        "task_gradient_norm": [110.703, 85.7581, 100.693, 83.5898],
+        "validated": [0.212879, 8.13121],
     },
     "meta-init maml": {
         "gradient_norm": [0.846693, 0.994364, 1.27352, 1.27934, 1.31095],
@@ -104,26 +104,26 @@ PINNED = {
         "validated": [0.445505],
     },
     "finetune fusion": {"fusion_loss": [0.176591, 0.163036, 0.204316, 0.198926], "validated": [0.163095]},
-    "finetune frozen": {"task_loss": [9.46869, 9.58923, 7.93416, 8.84027], "validated": [0.163225]},
+    "finetune frozen": {"task_loss": [9.46869, 9.54626, 7.96294, 8.90449], "validated": [0.163226]},
     "finetune joint": {
-        "fusion_loss": [0.161229, 0.218593, 0.216495, 0.134298],
-        "task_loss": [9.46869, 9.58862, 7.93975, 8.83445],
-        "validated": [0.163414],
+        "fusion_loss": [0.161229, 0.218593, 0.216484, 0.134386],
+        "task_loss": [9.46869, 9.54545, 7.96387, 8.90033],
+        "validated": [0.163509],
     },
     "finetune lagrangian": {
-        "fusion_loss": [0.161229, 0.218593, 0.216479, 0.134371],
-        "task_loss": [9.46869, 9.58867, 7.93963, 8.82696],
-        "validated": [0.163508],
+        "fusion_loss": [0.161229, 0.218593, 0.216479, 0.134372],
+        "task_loss": [9.46869, 9.54548, 7.96278, 8.89775],
+        "validated": [0.16351],
     },
     "finetune learned_loss": {
-        "fusion_loss": [0.225929, 0.131741, 0.198247, 0.14086],
-        "task_loss": [9.46869, 9.58875, 7.9594, 8.80256],
-        "validated": [0.163057],
+        "fusion_loss": [0.225929, 0.131741, 0.180378, 0.123722],
+        "task_loss": [9.46869, 9.54706, 7.96262, 8.90245],
+        "validated": [0.163014],
     },
     "finetune detfusion": {
-        "fusion_loss": [0.216521, 0.134047, 0.168638, 0.179127],
-        "task_loss": [7.96685, 8.86465, 8.18113, 9.07005],
-        "validated": [0.16317],
+        "fusion_loss": [0.216521, 0.134047, 0.168636, 0.179138],
+        "task_loss": [7.96686, 8.92384, 8.26653, 9.01196],
+        "validated": [0.163199],
     },
 }
 
