@@ -116,8 +116,9 @@ def plain_network(
 ) -> Choices | None:
     """Return the network that has the first operator of a space everywhere, as even in its widths as the bounds allow.
 
-    It is what uniform shrinking finds without a search. Where the space has `identity`, the blocks of each cell may be
-    fewer than its steps; of equally even networks, the one with the most blocks and then the largest cost is taken.
+    It is what uniform shrinking finds without a search. It has all levels of the pyramid, unless the bounds forbid
+    that. Where the space has `identity`, the blocks of each cell may be fewer than its steps; of equally even networks,
+    the one with the most blocks and then the largest cost is taken.
 
     Args:
         model: What each network costs, in the unit of `costs`.
@@ -135,15 +136,16 @@ def plain_network(
     """
     idle = space.operators.index("identity") if "identity" in space.operators else None
     operator = next(index for index in range(len(space.operators)) if index != idle)
-    found: list[tuple[int, int, float, Choices]] = []
+    found: list[tuple[int, int, int, float, Choices]] = []
     for blocks in range(1 if idle is not None else space.steps, space.steps + 1):
         steps = [operator] * blocks + [idle or 0] * (space.steps - blocks)
         for widths in product(*(range(len(options)) for options in space.width_options)):
             network = Choices([list(steps) for _ in space.cells], widths)
             if costs[0] <= (cost := model.predict(network)) <= costs[1] and allowed(network):
+                absent = sum(options[index] == 0 for options, index in zip(space.width_options, widths, strict=True))
                 unevenness = max(widths) - min(widths) if widths else 0
-                found.append((unevenness, -blocks, -cost, network))
-    return min(found, key=lambda each: each[:3])[3] if found else None
+                found.append((absent, unevenness, -blocks, -cost, network))
+    return min(found, key=lambda each: each[:4])[4] if found else None
 
 
 def uniform_network(space: SearchSpace, generator: random.Random) -> Choices:

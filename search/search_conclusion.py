@@ -91,6 +91,7 @@ def conclude(
     *,
     warnings: list[str],
     scorer: Scorer | None,
+    announce: Callable[[str], None],
 ) -> Genotype:
     """Derive the network, measure it and write everything that belongs to it; the genotype comes last.
 
@@ -100,6 +101,7 @@ def conclude(
         probabilities: Those of all decisions at the end of the search.
         warnings: Warnings of the guards during the search.
         scorer: The task network that scored the architecture, if there is one.
+        announce: Called with a line before what takes a while.
     """
     run, space, device = config.run, config.space.search_space, probabilities.operators.device
     target = DeploymentTarget(config.cost.height, config.cost.width, device)
@@ -154,6 +156,7 @@ def conclude(
         return validation_losses(parts, fused_by(network, first_stage), scorer)["outer_loss"]
 
     for point in config.cost.parsed_front:
+        announce(f"choosing the network of the front for {point.text}")
         chosen = _of_least_loss(config, parts.penalty, point, target, probabilities, derive, inherited)
         genotype, network = found(*(chosen or _choose(space, parts.penalty, point, target, probabilities, derive)))
         folder = front_folder(run, point)

@@ -147,7 +147,15 @@ def _search_once(
         probabilities, warnings = relax_all(state.decisions.detach(), settings.temperature[1]), state.guards.given
         alone = parts._replace(batches=replace(batches, ranks=ALONE), ranks=ALONE)
         genotype = ranks.from_leader(
-            lambda: conclude(config, alone, state.supernet, probabilities, warnings=warnings, scorer=scorer)
+            lambda: conclude(
+                config,
+                alone,
+                state.supernet,
+                probabilities,
+                warnings=warnings,
+                scorer=scorer,
+                announce=loop.print,
+            )
         )
         if not config.candidates and (warning := beyond_crops(genotype, config.data.crop)) is not None:
             loop.print(f"warning: {warning}")

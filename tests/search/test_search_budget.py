@@ -120,7 +120,7 @@ def test_a_run_that_has_begun_is_not_refused_when_it_goes_on(tiny, clock):
     assert (config.run / "genotype.yaml").is_file()
 
 
-def test_a_front_has_a_network_for_each_budget_and_is_the_same_search(tiny):
+def test_a_front_has_a_network_for_each_budget_and_is_the_same_search(tiny, capsys):
     space = {**SPACE, "cells": ["successive"], "steps": 2}
     free = search(tiny("free", space=space, search=FAST)).genotype
     amount = amounts(free)["params"]
@@ -131,6 +131,8 @@ def test_a_front_has_a_network_for_each_budget_and_is_the_same_search(tiny):
     assert result.budget is None
     assert list(result.front) == budgets[::-1]  # the least first
     assert result.front[budgets[0]].cells == free.cells
+    errors = capsys.readouterr().err
+    assert all(f"choosing the network of the front for {text}\n" in errors for text in budgets)
     for text, genotype in result.front.items():
         report = BudgetReport.of(genotype)
         assert (report.asked, report.met) == (text, True)

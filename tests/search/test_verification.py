@@ -156,6 +156,22 @@ def test_the_plain_network_has_one_operator_even_widths_and_the_cost(budget):
     assert plain_network(space, model, (2 * largest, 3 * largest)) is None
 
 
+def test_the_plain_network_keeps_the_finest_level_where_it_is_affordable():
+    space = SearchSpace(
+        ((0, 4, 8), (4, 8, 12)), ("stage", "stage"), 2, ("identity", "plain_k3"), "none", "half", "bands", levels=(0, 1)
+    )
+    model = count_costs("FLOPs", space, DeploymentTarget(32, 32, torch.device("cpu")))
+    least = model.predict(Choices([[1, 0], [1, 0]], (1, 0)))
+    absent = Choices([[1, 1], [1, 1]], (0, 0))  # even in its widths, but without the level
+    assert model.predict(absent) < least
+    network = plain_network(space, model, (model.predict(absent), least))
+    assert network is not None
+    assert network.widths == (1, 0)
+    network = plain_network(space, model, (0.0, 0.99 * least))
+    assert network is not None
+    assert network.widths[0] == 0
+
+
 def test_uniform_networks_have_every_operator_and_width_equally_often():
     space = SearchSpace(((0, 4, 8), (4, 8, 12)), ("stage", "stage"), 2, OPERATORS[:4], levels=(0, 1))
     draw = random.Random(0)
