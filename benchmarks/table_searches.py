@@ -10,11 +10,13 @@ pairs, which the search has not seen. There a training takes half a minute, and 
 
 - found: of four networks that the search proposes, the one that does best in a training with one seed; its loss is that
   with the other seeds, averaged over the seed that chooses;
+- returned: the same of those four, four networks of the benchmark and the plain one, as a search verifies;
 - of the weights: the proposed network with the least loss with the search's weights;
 - most probable: what the search chose, which may be below the budget;
 - random search: as `found`, of four networks of the benchmark; and of as many as it trains in the time of a search;
 - random: the mean of the benchmark's networks; and of those with the finest level;
-- plain, shrunk, hand-made: as in `benchmarks.search_quality`.
+- plain, shrunk, hand-made: as in `benchmarks.search_quality`;
+- untrained: the plain network with fresh weights; and methods without a network. Their losses are in `loss_240`, too.
 
 At the other costs, the network of the front is `found`: no training chooses it. All networks are within 5 % of the
 cost, but for `most probable`. Four networks of the benchmark at each cost are trained again; its losses are shifted by
@@ -27,25 +29,28 @@ import csv
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.search_quality import RESULTS, hand_made, link_training_pairs, of_cost, of_shape, shrunk
-from benchmarks.tabular import CPU, SPACE, described, key, read, train_missing
+from benchmarks.tabular import CPU, SPACE, STEPS, described, key, read, recipe, train_missing
 from timfuse.cost import DeploymentTarget
 from timfuse.cost.cost_model import count_costs
 from timfuse.genotypes import Genotype, load_genotype, save_genotype
+from timfuse.objectives.trivial_fusion import TRIVIAL
+from timfuse.operators import build_network
 from timfuse.runtime.csv_text import csv_text
 from timfuse.runtime.files import write_atomically
 from timfuse.runtime.run_files import GENOTYPE_FILE
+from timfuse.runtime.seeds import seed_everything
 from timfuse.search import SearchConfig, search
-from timfuse.search.benchmark import BUDGETS, query, trained_networks
+from timfuse.search.benchmark import BUDGETS, METRICS, query, trained_networks
 from timfuse.search.candidates import BAND, plain_network
 from timfuse.search.proposals import propose
+from timfuse.training.train_validation import Fuse, validate
 
 TABLE = RESULTS / "table-searches.csv"
 SEARCHED = 1.0
@@ -56,8 +61,10 @@ PROPOSED = 4
 EQUAL_TIME = 19  # trainings of half a minute that take about as long as a search and those of its proposals
 RESAMPLES = 2000
 RULES: dict[str, Callable[[Sequence[int]], Genotype]] = {"shrunk": shrunk, "hand-made": hand_made}
+UNTRAINED = "untrained"
 Row = dict[str, str]
 Losses = NDArray[np.float64]  # (networks, training seeds)
+Values = dict[str, Losses | float]
 
 
 def networks_of_search(config: SearchConfig) -> list[tuple[float, str, Genotype]]:
@@ -105,6 +112,27 @@ def controls() -> list[tuple[float, int, Genotype]]:
     ]
 
 
+def untrained_rows(run: Path, folders: Sequence[Path], rules: Sequence[tuple[float, str, Genotype]]) -> list[Row]:
+    """Score the plain network of each cost with fresh weights, and the methods without a network."""
+    _, parts = recipe(run, folders)
+
+    def scored(fuse: Fuse) -> dict[str, str]:
+        scores = validate(fuse, parts.pairs.sets, parts.loss, CPU, metrics=METRICS).scores["mean"]
+        return {f"loss_{STEPS}": f"{scores['loss']:.5f}", **{name: f"{scores[name]:.5f}" for name in METRICS}}
+
+    rows = []
+    trivial = {name: scored(fuse) for name, fuse in TRIVIAL.items()}
+    for budget, rule, genotype in rules:
+        if rule == "plain":
+            for seed in range(TRAININGS):
+                seed_everything(seed)
+                cells = dict(zip(("channels", "stages"), described(genotype), strict=True))
+                scores = scored(build_network(genotype).eval())
+                rows.append({"budget": f"{budget:g}", "row": UNTRAINED, **cells, "seed": str(seed), **scores})
+            rows += [{"budget": f"{budget:g}", "row": name, "seed": "0", **scores} for name, scores in trivial.items()]
+    return rows
+
+
 def losses_of(rows: Sequence[Row], budget: float, row: str, search_seed: str = "") -> Losses:
     """Return the losses of the networks of a row, (networks, training seeds)."""
     found: dict[str, list[float]] = {}
@@ -114,83 +142,103 @@ def losses_of(rows: Sequence[Row], budget: float, row: str, search_seed: str = "
     return np.array(list(found.values()))
 
 
-def best_of(losses: Losses, count: int) -> float:
+def best_of(losses: Losses, count: int, beside: Losses | None = None) -> float:
     """Return the expected loss of the best of some networks drawn at random, by a training with one seed.
 
     Its loss is the mean over the other seeds, and all seeds choose in turn.
+
+    Args:
+        beside: Losses of networks that stand beside those drawn, (networks, training seeds).
     """
     networks, seeds = losses.shape
     # The one of rank i is the best of those drawn if all others come from the ranks after it.
     chances = [math.comb(networks - 1 - rank, count - 1) / math.comb(networks, count) for rank in range(networks)]
-    others = [np.delete(losses, seed, axis=1).mean(1)[losses[:, seed].argsort()] for seed in range(seeds)]
+    others = []
+    for seed in range(seeds):
+        best = losses[losses[:, seed].argsort()]
+        if beside is not None:
+            other = beside[beside[:, seed].argmin()]
+            best = np.where(best[:, [seed]] <= other[seed], best, other)
+        others.append(np.delete(best, seed, axis=1).mean(1))
     return float(np.mean(others, 0) @ chances)
 
 
-def mean_of(losses: Losses) -> float:
-    """Return the mean loss."""
-    return float(losses.mean())
-
-
 def shifts(rows: Sequence[Row]) -> Losses:
-    """Return by how much the loss of each control differs from that in the benchmark, (controls,)."""
+    """Return by how much the loss of each control differs from the benchmark's with the same seeds, (controls,)."""
     found = []
     for budget, index, genotype in controls():
-        found.append(losses_of(rows, budget, f"control {index}").mean() - query(genotype).loss)
+        losses = losses_of(rows, budget, f"control {index}")[0]
+        found.append(np.mean(losses - query(genotype).final[: len(losses)]))
     return np.array(found)
 
 
-def compared(rows: Sequence[Row], budget: float, generator: np.random.Generator) -> list[list[str]]:
-    """Compare the row "found" of a cost with the others: loss, difference with its interval, and seeds that are better.
+def values_of(searched: Losses, table: Losses, finest: NDArray[np.bool_], ruled: Mapping[str, Losses]) -> Values:
+    """Return the loss of each row, for each search where it depends on the search.
 
-    The bootstrap draws anew the search seeds, the networks of the benchmark and the controls, by whose mean difference
-    the benchmark's losses are shifted; of a network without a search seed, the trainings.
+    Args:
+        searched: Losses of the networks of each search, (searches, networks, trainings).
+        table: Losses of the benchmark's networks, shifted, (networks, trainings).
+        finest: Which of these have the finest level.
+        ruled: Losses of the rows that need no search, (trainings,), by name.
+    """
+    values: Values = {"found": np.array([best_of(each, len(each)) for each in searched])}
+    if searched.shape[1] > 1:
+        plain = ruled["plain"][None]
+        values["returned"] = np.array([best_of(table, PROPOSED, np.concatenate([each, plain])) for each in searched])
+        values["of the weights"] = searched[:, 1].mean(1)
+        values["most probable"] = searched[:, 0].mean(1)
+    for count in (PROPOSED, EQUAL_TIME):
+        values[f"random search, {count}"] = best_of(table, count)
+    values["random"] = table.mean()
+    if 1 < finest.sum() < len(table):
+        values["random, finest level"] = table[finest].mean()
+    return values | {name: losses.mean() for name, losses in ruled.items()}
+
+
+def compared(rows: Sequence[Row], budget: float) -> dict[str, list[list[str]]]:
+    """Compare the rows "found" and "returned" of a cost with the others, in a list of cells for each row.
+
+    The cells are: loss, difference with its interval, and searches that are better. The bootstrap draws anew the
+    searches, the networks of the benchmark, the controls, by whose mean difference the benchmark's losses are shifted,
+    and the trainings of the networks without a search, less what their seeds do to all networks.
     """
     seeds = sorted({each["search seed"] for each in rows if each["search seed"]}, key=int)
-    table = [network for network in trained_networks() if network.budget == budget]
-    count = min(len(network.final) for network in table)
-    drawn = np.array([network.final[:count] for network in table])
-    finest = drawn[[network.genotype.widths[0] > 0 for network in table]]
-    shift = shifts(rows)
-    searched = [losses_of(rows, budget, "proposed" if budget == SEARCHED else "front", seed) for seed in seeds]
-    ours = {"found": np.array([best_of(each, len(each)) for each in searched])}
-    others: dict[str, tuple[Losses, Losses, Callable[[Losses], float]]] = {
-        f"random search, {n}": (drawn, shift, partial(best_of, count=n)) for n in (PROPOSED, EQUAL_TIME)
-    }
-    if budget == SEARCHED:
-        ours["of the weights"] = np.array([mean_of(each[1]) for each in searched])
-        ours["most probable"] = np.array([mean_of(each[0]) for each in searched])
-    others["random"] = drawn, shift, mean_of
-    if 1 < len(finest) < len(drawn):
-        others["random, finest level"] = finest, shift, mean_of
-    for name in ("plain", *RULES):
-        others[name] = losses_of(rows, budget, name).T, np.zeros(1), mean_of  # (trainings, 1)
-    found, lines = ours["found"], [["found", f"{ours['found'].mean():.4f}", "", "", ""]]
-    indices = generator.integers(len(found), size=(RESAMPLES, len(found)))
-    for name, values in ours.items():
-        if name != "found":
-            lines.append(_line(name, values, found, (found - values)[indices].mean(1)))
-    for name, (losses, shift_, value) in others.items():
-        means = [value(_redrawn(losses, generator)) + _redrawn(shift_, generator).mean() for _ in range(RESAMPLES)]
-        values = np.full(len(found), value(losses) + shift_.mean())
-        lines.append(_line(name, values, found, found[indices].mean(1) - means))
-    return lines
-
-
-def _redrawn(values: Losses, generator: np.random.Generator) -> Losses:
-    """Draw as many entries with replacement."""
-    return values[generator.integers(len(values), size=len(values))]
-
-
-def _line(name: str, values: Losses, found: Losses, means: Losses) -> list[str]:
-    low, high = np.quantile(means, (0.025, 0.975))
-    better = f"{(found < values).sum()} of {len(found)}"
-    return [name, f"{values.mean():.4f}", f"{(found - values).mean():+.4f}", f"{low:+.4f} to {high:+.4f}", better]
+    benchmark = [network for network in trained_networks() if network.budget == budget]
+    row = "proposed" if budget == SEARCHED else "front"
+    searched = np.stack([losses_of(rows, budget, row, seed) for seed in seeds])
+    table = np.array([network.final[: searched.shape[2]] for network in benchmark])
+    finest, shift = np.array([network.genotype.widths[0] > 0 for network in benchmark]), shifts(rows)
+    of_seeds = table.mean(0) - table.mean()  # what a seed, which draws the same crops for all, does to all alike
+    searched, table = searched - of_seeds, table - of_seeds
+    ruled = {name: losses_of(rows, budget, name)[0] - of_seeds for name in ("plain", *RULES)}
+    ruled |= {name: losses_of(rows, budget, name)[0] for name in (UNTRAINED, *TRIVIAL)}
+    values = values_of(searched, table + shift.mean(), finest, ruled)
+    generator, resampled = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        networks, controls = (generator.integers(len(each), size=len(each)) for each in (table, shift))
+        redrawn = {name: losses[generator.integers(len(losses), size=len(losses))] for name, losses in ruled.items()}
+        searches = generator.integers(len(searched), size=len(searched))
+        again = values_of(searched[searches], table[networks] + shift[controls].mean(), finest[networks], redrawn)
+        resampled.append({name: np.mean(losses) for name, losses in again.items()})
+    tables = {}
+    for ours in ("found", "returned"):
+        if ours in values:
+            lines = [[ours, f"{values[ours].mean():.4f}", "", "", ""]]
+            for name, losses in values.items():
+                if name != ours:
+                    difference = values[ours] - losses
+                    means = [each[ours] - each[name] for each in resampled if name in each]
+                    low, high = np.quantile(means, (0.025, 0.975))
+                    better = f"{(difference < 0).sum()} of {len(difference)}"
+                    mean = f"{np.mean(losses):.4f}"
+                    lines.append([name, mean, f"{difference.mean():+.4f}", f"{low:+.4f} to {high:+.4f}", better])
+            tables[ours] = lines
+    return tables
 
 
 def report(rows: Sequence[Row]) -> str:
     """Write the comparisons of all costs."""
-    generator = np.random.default_rng(0)
-    counts = Counter(each["seed"] for each in rows)
+    counts = Counter(each["seed"] for each in rows if each["loss_60"])
     seeds = [seed for seed, count in counts.items() if count == max(counts.values())]  # with which all are trained
     rows = [each for each in rows if each["seed"] in seeds]
     shift = shifts(rows)
@@ -203,15 +251,16 @@ def report(rows: Sequence[Row]) -> str:
         "",
     ]
     for budget in BUDGETS:
-        lines += [
-            f"{budget:g} GFLOPs. Loss after 240 steps; that of `found` less that of the row, with the 95 % interval by"
-            " bootstrap; search seeds with which `found` is better.",
-            "",
-            "| row | loss | found - row | interval | better |",
-            "|---|---:|---:|---:|---:|",
-            *(f"| {' | '.join(cells)} |" for cells in compared(rows, budget, generator)),
-            "",
-        ]
+        for ours, cells in compared(rows, budget).items():
+            lines += [
+                f"{budget:g} GFLOPs. Loss after 240 steps; that of `{ours}` less that of the row, with the 95 %"
+                f" interval by bootstrap; searches with which `{ours}` is better.",
+                "",
+                f"| row | loss | {ours} - row | interval | better |",
+                "|---|---:|---:|---:|---:|",
+                *(f"| {' | '.join(each)} |" for each in cells),
+                "",
+            ]
     return "\n".join(lines)
 
 
@@ -237,7 +286,8 @@ def main() -> None:
                 verify={"candidates": 0},
             )
             networks |= {(cost, row, str(seed)): genotype for cost, row, genotype in networks_of_search(config)}
-        networks |= {(cost, row, ""): genotype for cost, row, genotype in networks_of_rules(run / "rules")}
+        rules = networks_of_rules(run / "rules")
+        networks |= {(cost, row, ""): genotype for cost, row, genotype in rules}
         networks |= {(cost, f"control {index}", ""): genotype for cost, index, genotype in controls()}
         distinct = {described(genotype): genotype for genotype in networks.values()}
         train_missing(run, arguments.data, list(distinct.values()), TRAININGS, arguments.part)
@@ -248,7 +298,9 @@ def main() -> None:
             for seed in range(TRAININGS)
             if (training := (*described(genotype), str(seed))) in trainings
         ]
-        write_atomically(TABLE, csv_text(list(rows[0]), [list(row.values()) for row in rows]))
+        heading = list(rows[0])
+        rows += untrained_rows(run, arguments.data, rules)
+        write_atomically(TABLE, csv_text(heading, [[row.get(name, "") for name in heading] for row in rows]))
     with TABLE.open(encoding="utf-8", newline="") as file:
         text = report(list(csv.DictReader(file)))
     write_atomically(TABLE.with_suffix(".md"), text)

@@ -119,6 +119,16 @@ def write(rows: Sequence[Row], file: Path) -> None:
     write_atomically(file, csv_text(list(ordered[0]), [list(row.values()) for row in ordered]))
 
 
+def recipe(run: Path, folders: Sequence[Path]) -> tuple[TrainConfig, TrainParts]:
+    """Open the pairs of folders for the trainings of the table."""
+    config = TrainConfig(
+        run=run,
+        data={"root": tuple(folders), "crop": 128, "batch_size": 3, "validation_pairs": 8},
+        train={"steps": STEPS, "warmup": STEPS // 10},
+    )
+    return config, open_parts(config, CPU, ALONE, resume=False)
+
+
 def train_missing(
     run: Path, folders: Sequence[Path], networks: Sequence[Genotype], seeds: int, part: str, known: Sequence[Path] = ()
 ) -> None:
@@ -133,12 +143,7 @@ def train_missing(
     own = run / f"rows-{index}-{count}.csv"
     rows = read([own])
     done = {key(row) for row in read([*known, *run.glob("rows*.csv")])}
-    config = TrainConfig(
-        run=run,
-        data={"root": tuple(folders), "crop": 128, "batch_size": 3, "validation_pairs": 8},
-        train={"steps": STEPS, "warmup": STEPS // 10},
-    )
-    parts = open_parts(config, CPU, ALONE, resume=False)
+    config, parts = recipe(run, folders)
     plan = [(seed, genotype) for seed in range(seeds) for genotype in networks]
     for seed, genotype in plan[index::count]:
         if (*described(genotype), str(seed)) not in done:

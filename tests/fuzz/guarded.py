@@ -41,7 +41,8 @@ _GRACE = 10  # seconds from Ctrl-C to the end
 # What a command may print on standard error beside errors.
 _NOTES = re.compile(
     r"[\w .-]+: \d+/\d+(, .*)?$|warning: |.* the run starts from the beginning$|.* which are left out$"
-    r"|study .* trials finished$|trial \d+( failed)?: |.* have no mask \(|\d+ (boxes|polygons) of |of the classes in "
+    r"|choosing the network of the front for |study .* trials finished$"
+    r"|trial \d+( failed)?: |.* have no mask \(|\d+ (boxes|polygons) of |of the classes in "
 )
 _STOPPED = "stopped"
 _STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn")

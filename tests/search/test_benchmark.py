@@ -28,7 +28,7 @@ def test_it_holds_more_than_a_hundred_different_networks_of_the_default_space():
     assert len(keys) == len(networks)
     for network in networks:
         assert abs(network.gflops / network.budget - 1) <= 0.05
-        assert all(len(losses) == len(network.final) >= 3 for losses in network.losses.values())
+        assert all(len(losses) == 4 for losses in network.losses.values())
         assert list(network.metrics) == list(METRICS)
     assert {network.budget for network in networks} == set(BUDGETS)
 
@@ -55,12 +55,17 @@ def test_halves_of_the_seeds_agree():
 
 def test_a_cause_that_explains_everything_leaves_nothing():
     made = []
+    signs = dict.fromkeys(BUDGETS, 1)
     for network in trained_networks():
-        loss = 2.0 - 0.5 * math.log(network.gflops) + 0.25 * (network.genotype.widths[0] > 0)
-        made.append(replace(network, losses={1: [loss - 0.1, loss + 0.1]}))
-    found = explanation(made)
+        signs[network.budget] *= -1
+        loss, noise = 2.0 - 0.5 * math.log(network.gflops) + 0.25 * (network.genotype.widths[0] > 0), 0.1
+        noise *= signs[network.budget]
+        of_seed = network.budget  # is no noise
+        made.append(replace(network, losses={1: [loss - noise - of_seed, loss + noise + of_seed]}))
+    found, freedom = explanation(made), len(made) - len(BUDGETS)
     assert (found.share, found.rest) == (pytest.approx(1.0), pytest.approx(0.0, abs=1e-9))
-    assert found.noise == pytest.approx(0.1)  # √(2 · 0.1² / 2)
+    assert found.noise == pytest.approx(math.sqrt(2 * 0.1**2 * len(made) / freedom / 2))
+    assert reliability(made).noise == pytest.approx(math.sqrt(2) * found.noise)
 
 
 def test_the_truth_is_the_best_score_and_its_opposite_the_worst():
