@@ -10,7 +10,6 @@ pairs, which the search has not seen. There a training takes half a minute, and 
 
 - found: of four networks that the search proposes, the one that does best in a training with one seed; its loss is that
   with the other seeds, averaged over the seed that chooses;
-- returned: the same of those four, four networks of the benchmark and the plain one, as a search verifies;
 - of the weights: the proposed network with the least loss with the search's weights;
 - most probable: what the search chose, which may be below the budget;
 - random search: as `found`, of four networks of the benchmark; and of as many as it trains in the time of a search;
@@ -21,7 +20,8 @@ pairs, which the search has not seen. There a training takes half a minute, and 
 At the other costs, the network of the front is `found`: no training chooses it. All networks are within 5 % of the
 cost, but for `most probable`. Four networks of the benchmark at each cost are trained again; its losses are shifted by
 the mean difference. The trainings are kept in benchmarks/results/table-searches.csv, compared in
-table-searches.md, which a call without RUN writes anew. Parts like 0/2 and 1/2 train in two processes.
+table-searches.md, which a call without RUN writes anew. Parts like 0/2 and 1/2 train in two processes. What
+searches return after their verification is scored by `benchmarks.verified_searches`.
 """
 
 import argparse
@@ -142,24 +142,15 @@ def losses_of(rows: Sequence[Row], budget: float, row: str, search_seed: str = "
     return np.array(list(found.values()))
 
 
-def best_of(losses: Losses, count: int, beside: Losses | None = None) -> float:
+def best_of(losses: Losses, count: int) -> float:
     """Return the expected loss of the best of some networks drawn at random, by a training with one seed.
 
     Its loss is the mean over the other seeds, and all seeds choose in turn.
-
-    Args:
-        beside: Losses of networks that stand beside those drawn, (networks, training seeds).
     """
     networks, seeds = losses.shape
     # The one of rank i is the best of those drawn if all others come from the ranks after it.
     chances = [math.comb(networks - 1 - rank, count - 1) / math.comb(networks, count) for rank in range(networks)]
-    others = []
-    for seed in range(seeds):
-        best = losses[losses[:, seed].argsort()]
-        if beside is not None:
-            other = beside[beside[:, seed].argmin()]
-            best = np.where(best[:, [seed]] <= other[seed], best, other)
-        others.append(np.delete(best, seed, axis=1).mean(1))
+    others = [np.delete(losses, seed, axis=1).mean(1)[losses[:, seed].argsort()] for seed in range(seeds)]
     return float(np.mean(others, 0) @ chances)
 
 
@@ -183,8 +174,6 @@ def values_of(searched: Losses, table: Losses, finest: NDArray[np.bool_], ruled:
     """
     values: Values = {"found": np.array([best_of(each, len(each)) for each in searched])}
     if searched.shape[1] > 1:
-        plain = ruled["plain"][None]
-        values["returned"] = np.array([best_of(table, PROPOSED, np.concatenate([each, plain])) for each in searched])
         values["of the weights"] = searched[:, 1].mean(1)
         values["most probable"] = searched[:, 0].mean(1)
     for count in (PROPOSED, EQUAL_TIME):
@@ -195,12 +184,12 @@ def values_of(searched: Losses, table: Losses, finest: NDArray[np.bool_], ruled:
     return values | {name: losses.mean() for name, losses in ruled.items()}
 
 
-def compared(rows: Sequence[Row], budget: float) -> dict[str, list[list[str]]]:
-    """Compare the rows "found" and "returned" of a cost with the others, in a list of cells for each row.
+def compared(rows: Sequence[Row], budget: float) -> list[list[str]]:
+    """Compare the row "found" of a cost with the others: loss, difference, interval, and searches that are better.
 
-    The cells are: loss, difference with its interval, and searches that are better. The bootstrap draws anew the
-    searches, the networks of the benchmark, the controls, by whose mean difference the benchmark's losses are shifted,
-    and the trainings of the networks without a search, less what their seeds do to all networks.
+    The bootstrap draws anew the searches, the networks of the benchmark, the controls, by whose mean difference the
+    benchmark's losses are shifted, and the trainings of the networks without a search, less what their seeds do to all
+    networks.
     """
     seeds = sorted({each["search seed"] for each in rows if each["search seed"]}, key=int)
     benchmark = [network for network in trained_networks() if network.budget == budget]
@@ -215,25 +204,20 @@ def compared(rows: Sequence[Row], budget: float) -> dict[str, list[list[str]]]:
     values = values_of(searched, table + shift.mean(), finest, ruled)
     generator, resampled = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
-        networks, controls = (generator.integers(len(each), size=len(each)) for each in (table, shift))
+        networks, again = (generator.integers(len(each), size=len(each)) for each in (table, shift))
         redrawn = {name: losses[generator.integers(len(losses), size=len(losses))] for name, losses in ruled.items()}
         searches = generator.integers(len(searched), size=len(searched))
-        again = values_of(searched[searches], table[networks] + shift[controls].mean(), finest[networks], redrawn)
-        resampled.append({name: np.mean(losses) for name, losses in again.items()})
-    tables = {}
-    for ours in ("found", "returned"):
-        if ours in values:
-            lines = [[ours, f"{values[ours].mean():.4f}", "", "", ""]]
-            for name, losses in values.items():
-                if name != ours:
-                    difference = values[ours] - losses
-                    means = [each[ours] - each[name] for each in resampled if name in each]
-                    low, high = np.quantile(means, (0.025, 0.975))
-                    better = f"{(difference < 0).sum()} of {len(difference)}"
-                    mean = f"{np.mean(losses):.4f}"
-                    lines.append([name, mean, f"{difference.mean():+.4f}", f"{low:+.4f} to {high:+.4f}", better])
-            tables[ours] = lines
-    return tables
+        drawn = values_of(searched[searches], table[networks] + shift[again].mean(), finest[networks], redrawn)
+        resampled.append({name: np.mean(losses) for name, losses in drawn.items()})
+    found = values.pop("found")
+    lines = [["found", f"{np.mean(found):.4f}", "", "", ""]]
+    for name, losses in values.items():
+        difference = found - losses
+        low, high = np.quantile([each["found"] - each[name] for each in resampled if name in each], (0.025, 0.975))
+        better = f"{np.sum(difference < 0)} of {len(seeds)}"
+        interval = f"{low:+.4f} to {high:+.4f}"
+        lines.append([name, f"{np.mean(losses):.4f}", f"{np.mean(difference):+.4f}", interval, better])
+    return lines
 
 
 def report(rows: Sequence[Row]) -> str:
@@ -251,16 +235,15 @@ def report(rows: Sequence[Row]) -> str:
         "",
     ]
     for budget in BUDGETS:
-        for ours, cells in compared(rows, budget).items():
-            lines += [
-                f"{budget:g} GFLOPs. Loss after 240 steps; that of `{ours}` less that of the row, with the 95 %"
-                f" interval by bootstrap; searches with which `{ours}` is better.",
-                "",
-                f"| row | loss | {ours} - row | interval | better |",
-                "|---|---:|---:|---:|---:|",
-                *(f"| {' | '.join(each)} |" for each in cells),
-                "",
-            ]
+        lines += [
+            f"{budget:g} GFLOPs. Loss after 240 steps; that of `found` less that of the row, with the 95 % interval by"
+            " bootstrap; searches with which `found` is better.",
+            "",
+            "| row | loss | found - row | interval | better |",
+            "|---|---:|---:|---:|---:|",
+            *(f"| {' | '.join(cells)} |" for cells in compared(rows, budget)),
+            "",
+        ]
     return "\n".join(lines)
 
 

@@ -74,12 +74,6 @@ def test_the_best_of_some_networks_is_that_of_all_ways_to_draw_them(monkeypatch)
             for drawn in itertools.combinations(range(6), count)
         ]
         assert searches.best_of(losses, count) == pytest.approx(np.mean(expected))
-    expected = [
-        np.delete(losses[min((*drawn, 4, 5), key=lambda index: losses[index, seed])], seed).mean()
-        for seed in range(3)
-        for drawn in itertools.combinations(range(4), 2)
-    ]
-    assert searches.best_of(losses[:4], 2, beside=losses[4:]) == pytest.approx(np.mean(expected))
 
 
 def test_networks_of_a_time_take_at_most_that_of_another(quality, monkeypatch):
