@@ -4,6 +4,7 @@ import importlib
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,38 @@ def test_the_best_of_some_networks_is_that_of_all_ways_to_draw_them(monkeypatch)
             for drawn in itertools.combinations(range(6), count)
         ]
         assert searches.best_of(losses, count) == pytest.approx(np.mean(expected))
+
+
+def test_what_a_seed_does_to_all_networks_is_in_no_interval(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    searches = importlib.import_module("benchmarks.table_searches")
+    of_seeds, budget = (-0.2, 0.3, -0.1), 2.0
+
+    def rows(name, loss, search_seed=""):
+        cells = {"budget": "2", "row": name, "search seed": search_seed}
+        return [
+            {**cells, "seed": str(seed), "loss_240": str(loss + effect), "loss_60": "1"}
+            for seed, effect in enumerate(of_seeds)
+        ]
+
+    # The benchmark has a fourth training, by which its mean losses differ.
+    table = [network for network in searches.trained_networks() if network.budget == budget]
+    table = [replace(network, losses={240: [loss - 4.0 for loss in (*of_seeds, 5.0)]}) for network in table]
+    monkeypatch.setattr(searches, "trained_networks", lambda: table)
+    monkeypatch.setattr(searches, "controls", lambda: [(budget, 0, table[0].genotype)])
+    monkeypatch.setattr(searches, "query", lambda genotype: table[0])
+    found = [*rows("front", -4.5, "0"), *rows("front", -4.5, "1"), *rows("control 0", -4.1)]
+    for name in ("plain", *searches.RULES):
+        found += rows(name, -4.25)
+    found += [row for name in (searches.UNTRAINED, *searches.TRIVIAL) for row in rows(name, -3.0)[:1]]
+    lines = {name: cells for name, *cells in searches.compared(found, budget)}
+    assert lines["plain"] == ["-4.2500", "-0.2500", "-0.2500 to -0.2500", "2 of 2"]
+    assert lines["random"] == [
+        "-4.1000",
+        "-0.4000",
+        "-0.4000 to -0.4000",
+        "2 of 2",
+    ]  # -4, shifted by that of the control
 
 
 def test_networks_of_a_time_take_at_most_that_of_another(quality, monkeypatch):
